@@ -1,0 +1,1 @@
+"""Measurements that print our figure, the peer's and the ratio."""

@@ -1,0 +1,169 @@
+"""A string that a person typed becomes a reference here, once, or is refused.
+
+It is never handed to `from_pretrained`, `load_dataset` or `open` as typed: those open a local folder when the
+string happens to be one.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from core import settings
+from core.errors import UserError
+from core.workspace import DATASET_ID, RUN_ID, Owner, dataset_folder, run_folder
+
+_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A repository on the Hugging Face Hub, at a revision (its newest where None)."""
+
+    repo_id: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return self.repo_id + (f"@{self.revision}" if self.revision else "")
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """The small model that takes over where the Hub cannot be reached."""
+
+    def __str__(self) -> str:
+        return settings.STANDIN
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of the owner's own runs."""
+
+    id: str
+
+    def __str__(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True)
+class Data:
+    """One of the owner's own datasets."""
+
+    id: str
+
+    def __str__(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of this machine that holds a model or an adapter; never on a Space."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+Reference = Hub | StandIn | Run | Data | Folder
+Base = Hub | StandIn | Folder
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Where a model's weights come from: a base and, for a tuned one, its adapter on top."""
+
+    base: Base
+    adapter: Hub | Folder | None = None
+
+
+def parse(text: str, owner: Owner) -> Reference:
+    """Read what a person typed: a Hub repository (`name/model` or `name/model@revision`), a run's or dataset's id,
+    the stand-in's name or, for a local owner, a folder (a path that starts with `/`, `./` or `~`).
+
+    Raises UserError for anything else; touches the disk only to look at a local owner's folder.
+    """
+    text = text.strip()
+    if text == settings.STANDIN:
+        return StandIn()
+    if RUN_ID.fullmatch(text):
+        return Run(text)
+    if DATASET_ID.fullmatch(text):
+        return Data(text)
+    if text.startswith(("/", ".", "~")) or "\\" in text or ".." in text:
+        return _folder(text, owner)
+    repo_id, _, revision = text.partition("@")
+    if not _REPO.fullmatch(repo_id) or (revision and not _REVISION.fullmatch(revision)):
+        raise UserError("core.reference", value=text[:80])
+    return Hub(repo_id, revision or None)
+
+
+def _folder(text: str, owner: Owner) -> Folder:
+    if not owner.local or ".." in Path(text).parts or "\\" in text:
+        raise UserError("core.reference", value=text[:80])
+    path = Path(text).expanduser().resolve()
+    if path.is_relative_to(settings.home()) and not path.is_relative_to(owner.folder):
+        raise UserError("core.reference", value=text[:80])
+    if not any((path / name).is_file() for name in ("config.json", "adapter_config.json", "config.yaml")):
+        raise UserError("core.not_a_model_folder", value=text[:80])
+    return Folder(path)
+
+
+def resolve(reference: Reference, owner: Owner) -> Resolved:
+    """Find the base and the adapter behind a reference to a model.
+
+    A run stands for its result (`model/`), an adapter for itself on the base that its `adapter_config.json` names.
+    A Hub repository is taken for a base here: whether it is an adapter shows when its files are looked at.
+    Raises UserError for a dataset, and for a run that has no result yet.
+    """
+    if isinstance(reference, Data):
+        raise UserError("core.not_a_model", value=str(reference))
+    if isinstance(reference, Run):
+        return _result(run_folder(owner, reference.id), owner)
+    if isinstance(reference, Folder) and (reference.path / "config.yaml").is_file():
+        return _result(reference.path, owner)
+    if isinstance(reference, Folder) and (reference.path / "adapter_config.json").is_file():
+        return Resolved(_named_base(reference.path, owner), reference)
+    return Resolved(reference)
+
+
+def _result(run: Path, owner: Owner) -> Resolved:
+    model = run / "model"
+    if (model / "adapter_config.json").is_file():
+        return Resolved(_recorded_base(run, owner), Folder(model))
+    if (model / "config.json").is_file():
+        return Resolved(Folder(model))
+    raise UserError("core.run_without_model", value=run.name)
+
+
+def _recorded_base(run: Path, owner: Owner) -> Base:
+    """What the run was really trained on: the stand-in may have taken the place of the model asked for."""
+    env = run / "env.json"
+    if env.is_file():
+        recorded = json.loads(env.read_text(encoding="utf-8")).get("base")
+        if recorded:
+            return _base(recorded, owner)
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    return _base(str(config["model"]), owner)
+
+
+def _named_base(adapter: Path, owner: Owner) -> Base:
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    return _base(str(config.get("base_model_name_or_path") or ""), owner)
+
+
+def _base(text: str, owner: Owner) -> Base:
+    reference = parse(text, owner)
+    if isinstance(reference, Run | Data):
+        raise UserError("core.not_a_base", value=text)
+    return reference
+
+
+def dataset(reference: Reference, owner: Owner) -> Path:
+    """The folder of a dataset of the owner. Raises UserError for a reference to anything else."""
+    if not isinstance(reference, Data):
+        raise UserError("core.not_a_dataset", value=str(reference))
+    return dataset_folder(owner, reference.id)

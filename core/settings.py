@@ -1,0 +1,37 @@
+"""The environment variables Tunescope reads, each once."""
+
+import os
+from pathlib import Path
+
+DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+STANDIN = "smollm2-135m-instruct-q4_1"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def home() -> Path:
+    """The workspace folder (`TUNESCOPE_HOME`, by default `tunescope-data` here)."""
+    return Path(os.environ.get("TUNESCOPE_HOME") or "tunescope-data").expanduser().absolute()
+
+
+def cache() -> Path:
+    """Where converted models and fingerprints are kept (`TUNESCOPE_CACHE`, by default `~/.cache/tunescope`)."""
+    return Path(os.environ.get("TUNESCOPE_CACHE") or "~/.cache/tunescope").expanduser().absolute()
+
+
+def on_space() -> bool:
+    """Whether local rights are lost: either variable of a Hugging Face Space is enough."""
+    return bool(os.environ.get("SPACE_ID")) or os.environ.get("SYSTEM") == "spaces"
+
+
+def can_sign_in() -> bool:
+    """Whether sign-in with Hugging Face is real: on a Space, with the OAuth client's id and secret set.
+
+    Elsewhere Gradio mounts a mocked login that makes everybody the same person.
+    """
+    space = bool(os.environ.get("SPACE_ID")) and os.environ.get("SYSTEM") == "spaces"
+    return space and bool(os.environ.get("OAUTH_CLIENT_ID")) and bool(os.environ.get("OAUTH_CLIENT_SECRET"))
+
+
+def hub_offline() -> bool:
+    """Whether the person asked for no Hub at all (`HF_HUB_OFFLINE`)."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")

@@ -1,0 +1,64 @@
+"""The words people read, one JSON file an area and language in `core/locales` (`run.en.json`, `run.zh.json`).
+
+Code holds keys ("run.not_found"); the page and the shell show the same sentences.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "locales"
+LOCALES = ("en", "zh")
+_locale: ContextVar[str] = ContextVar("locale", default="en")
+
+
+def say(key: str, /, **facts: object) -> str:
+    """The sentence for `key` in the current language, its `{placeholders}` filled from `facts`.
+
+    Falls back to English where a language lacks the key; raises KeyError where English does too.
+    """
+    table = catalogue(_locale.get())
+    sentence = table[key] if key in table else catalogue("en")[key]
+    return sentence.format(**facts)
+
+
+@cache
+def catalogue(locale: str) -> dict[str, str]:
+    """All sentences of one language, by key."""
+    table: dict[str, str] = {}
+    for path in sorted(FOLDER.glob(f"*.{locale}.json")):
+        table.update(json.loads(path.read_text(encoding="utf-8")))
+    return table
+
+
+def current() -> str:
+    """The language that `say` uses now, one of `LOCALES`."""
+    return _locale.get()
+
+
+def nearest(wanted: str | None) -> str:
+    """The supported language nearest to an Accept-Language header or a `LANG` value; English if none is."""
+    for part in (wanted or "").replace("_", "-").split(","):
+        tag = part.split(";")[0].split(".")[0].strip().lower()
+        for locale in LOCALES:
+            if tag == locale or tag.startswith(locale + "-"):
+                return locale
+    return "en"
+
+
+@contextmanager
+def speaking(locale: str) -> Iterator[None]:
+    """Use one language for the sentences made inside the block."""
+    before = _locale.set(nearest(locale))
+    try:
+        yield
+    finally:
+        _locale.reset(before)
+
+
+def speak(locale: str) -> None:
+    """Use one language from here on in this process or task."""
+    _locale.set(nearest(locale))

@@ -1,0 +1,1 @@
+"""From data to a published model: configuration, runs, training, launching, publishing."""

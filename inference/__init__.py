@@ -1,0 +1,1 @@
+"""From a model reference to text: models, strategies, columns, the engine, metrics."""

@@ -1,0 +1,33 @@
+"""Fixtures for all tests: a workspace of one's own, no Hub, one tiny model."""
+
+import os
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.pop("HF_TOKEN", None)
+
+from tests.tiny_model import make_tiny_model
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    """An empty workspace for each test; returns its folder."""
+    monkeypatch.setenv("TUNESCOPE_HOME", str(tmp_path / "home"))
+    for name in ("SPACE_ID", "SYSTEM", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "TUNESCOPE_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def owner(workspace):
+    from core.workspace import Owner
+
+    return Owner("local")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """The folder of a tiny random model (see tests/tiny_model.py). Do not write into it."""
+    return make_tiny_model(tmp_path_factory.mktemp("tiny-model"))
