@@ -1,0 +1,41 @@
+"""What holds of the configuration as a whole."""
+
+import pytest
+
+from core.errors import UserError
+from finetune.config import knobs, validate
+from finetune.knobs import table
+from tests.rules.source import ROOT
+
+STAGES = [{"objective": "sft", "data": [{"dataset": "ab" * 32}]}]
+
+
+def test_there_are_at_most_forty_knobs_and_eight_of_them_are_basic():
+    assert len(knobs()) <= 40
+    assert sum(knob.tier == "basic" for knob in knobs()) == 8
+
+
+def test_the_page_of_knobs_is_what_the_config_says():
+    assert (ROOT / "docs" / "knobs.md").read_text(encoding="utf-8") == table()
+
+
+def test_no_knob_is_a_secret():
+    words = ("token", "secret", "password", "key", "credential")
+    secret = [knob.path for knob in knobs() if any(word in knob.path.split(".")[-1].split("_") for word in words)]
+    assert secret == []
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"token": "hf_" + "x" * 34},
+        {"hub_token": "x"},
+        {"model": "hf_" + "x" * 34},
+        {"compute": {"device": "hf_" + "x" * 34}},
+        {"watch": {"samples": ["use hf_" + "x" * 34]}},
+    ],
+)
+def test_a_secret_in_a_config_is_refused_and_not_repeated(raw):
+    with pytest.raises(UserError) as caught:
+        validate({"stages": STAGES, **raw})
+    assert "x" * 34 not in str(caught.value)
