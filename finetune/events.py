@@ -1,0 +1,146 @@
+"""The event file of a run: one JSON object a line, appended by one writer, read by anyone from a cursor."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+
+
+class EventLog:
+    """The writer. There is one at a time: whoever holds the run's lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, type: str, **facts: Any) -> Event:
+        """Append one event `{"t", "type", ...}` in a single write; a half line of a killed writer is closed first."""
+        event = {"t": round(time.time(), 3), "type": type, **facts}
+        line = json.dumps(event, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        with open(self.path, "ab+") as file:
+            if file.tell() and not _ends_with_newline(file.fileno(), file.tell()):
+                line = b"\n" + line
+            file.write(line)
+        return event
+
+
+def _ends_with_newline(descriptor: int, size: int) -> bool:
+    return os.pread(descriptor, 1, size - 1) == b"\n"
+
+
+def read_events(path: Path, after: int = 0) -> tuple[list[Event], int]:
+    """The whole lines behind byte `after`, and the byte to go on from.
+
+    A last line without newline is left for the next call; a line that is no JSON (of a killed writer) is passed over.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(after)
+            data = file.read()
+    except FileNotFoundError:
+        return [], after
+    whole = data[: data.rfind(b"\n") + 1]
+    return [event for line in whole.splitlines() if (event := _event(line))], after + len(whole)
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "type" in event else None
+
+
+@dataclass
+class Progress:
+    """What the events so far add up to. `ending` is the current attempt's last word: stopped, failed, done or None.
+
+    `train`, `evals` and `samples` are keyed by step, so that a step written twice counts once, the later one.
+    """
+
+    attempt: int = 0
+    begun: bool = False
+    ending: str | None = None
+    error: str | None = None
+    step: int = 0
+    steps: int | None = None
+    tokens_per_s: float | None = None
+    started: Event | None = None
+    phase: Event | None = None
+    train: dict[int, Event] = field(default_factory=dict)
+    evals: dict[int, Event] = field(default_factory=dict)
+    samples: dict[int, list[Event]] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> float | None:
+        """The loss of the last step that was logged."""
+        return self.train[max(self.train)]["loss"] if self.train else None
+
+    @property
+    def eval_loss(self) -> float | None:
+        """The last validation loss."""
+        return self.evals[max(self.evals)]["eval_loss"] if self.evals else None
+
+
+def fold(events: Iterable[Event], before: Progress | None = None) -> Progress:
+    """Add events to what was known before (which is changed and given back). Unknown kinds are passed over."""
+    progress = before or Progress()
+    for event in events:
+        progress.begun = event["type"] != "queued"
+        add = _FOLDS.get(event["type"])
+        if add:
+            add(progress, event)
+    return progress
+
+
+def _queued(progress: Progress, event: Event) -> None:
+    progress.attempt += 1
+    progress.ending = progress.error = progress.phase = None
+
+
+def _started(progress: Progress, event: Event) -> None:
+    """A start or resume begins at a step; what an earlier attempt wrote behind that step is forgotten."""
+    progress.started, progress.step, progress.steps = event, event["step"], event["steps"]
+    for table in (progress.train, progress.evals, progress.samples):
+        for step in [step for step in table if step > event["step"]]:
+            del table[step]
+
+
+def _progress(progress: Progress, event: Event) -> None:
+    progress.phase = event
+
+
+def _train(progress: Progress, event: Event) -> None:
+    progress.train[event["step"]] = event
+    progress.step, progress.tokens_per_s, progress.phase = event["step"], event["tokens_per_s"], None
+
+
+def _eval(progress: Progress, event: Event) -> None:
+    progress.evals[event["step"]] = event
+    progress.samples.pop(event["step"], None)
+
+
+def _sample(progress: Progress, event: Event) -> None:
+    progress.samples.setdefault(event["step"], []).append(event)
+
+
+def _ending(progress: Progress, event: Event) -> None:
+    progress.ending, progress.error, progress.phase = event["type"], event.get("error"), None
+    progress.tokens_per_s = event.get("tokens_per_s") or progress.tokens_per_s
+
+
+_FOLDS: dict[str, Callable[[Progress, Event], None]] = {
+    "queued": _queued,
+    "started": _started,
+    "progress": _progress,
+    "train": _train,
+    "eval": _eval,
+    "sample": _sample,
+    "stopped": _ending,
+    "failed": _ending,
+    "done": _ending,
+}

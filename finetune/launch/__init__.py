@@ -1,0 +1,23 @@
+"""Where a run runs. A launcher checks, starts, resumes, stops and says whether a run is alive."""
+
+from typing import Protocol
+
+from core.workspace import Owner
+from finetune.config import RunConfig
+from finetune.run import Run
+
+
+class Launcher(Protocol):
+    """What every place to run offers."""
+
+    def start(self, config: RunConfig, owner: Owner) -> str:
+        """Begin a new run and return its id; the run goes on without the caller."""
+
+    def resume(self, run: Run, owner: Owner) -> None:
+        """Go on from the last whole checkpoint."""
+
+    def stop(self, run: Run) -> None:
+        """Ask the run to save a checkpoint and end; returns at once."""
+
+    def alive(self, run: Run) -> bool:
+        """Whether the run is queued or running."""
