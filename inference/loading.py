@@ -1,11 +1,19 @@
 """A model's files become a model in memory, and a tokenizer."""
 
+import copy
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inference.sources import Source
+from core.errors import UserError
+from inference import fingerprint
+from inference.adapters import is_lora, keeps_base
+from inference.files import megabytes
+from inference.sources import AdapterFiles, Fetched, Source
+
+DTYPES = ("float32", "bfloat16", "float16")
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,7 +22,7 @@ class Loaded:
 
     `model` is a transformers model or, with an adapter, a PeftModel whose adapter is called "default". `dtype` is
     "float32", "bfloat16" or "float16", `device` such as "cpu" or "cuda:0", `adapter` the adapter's name or None.
-    Hold `lock` around a forward: PEFT switches adapters for the whole model.
+    Hold `lock` around a forward with an adapter: PEFT switches adapters for the whole model.
     """
 
     model: Any
@@ -30,15 +38,153 @@ class Loaded:
 
 
 def load(source: Source, dtype: str | None = None, device: str | None = None) -> Loaded:
-    """Load a model, safetensors only, without running any code that came with it. Raises UserError."""
-    raise NotImplementedError
+    """Load a model, safetensors only, without running any code that came with it.
+
+    `dtype` is float32 on a CPU and bfloat16 on a GPU unless told otherwise. Raises UserError: no such dtype or device,
+    not enough memory, damaged or missing weights, an adapter that cannot be loaded.
+    """
+    device = choose_device(device)
+    dtype = choose_dtype(dtype, device)
+    model = load_base(source.base, dtype, device)
+    if source.adapter is not None:
+        model = put_adapter(model, source.adapter)
+    return finish(model, source, dtype, device)
+
+
+def finish(model: Any, source: Source, dtype: str, device: str) -> Loaded:
+    """A model with its tokenizer: the adapter's own where it brought one, with the chat template it learned."""
+    folder = source.base.folder
+    if source.adapter is not None and (source.adapter.folder / "tokenizer_config.json").is_file():
+        folder = source.adapter.folder
+    return Loaded(
+        model=model.eval(),
+        tokenizer=load_tokenizer(folder),
+        name=source.name,
+        fingerprint=source.base.fingerprint,
+        context_length=source.base.context_length,
+        dtype=dtype,
+        device=device,
+        adapter=source.name if source.adapter else None,
+        source=source,
+    )
+
+
+def load_base(base: Fetched, dtype: str, device: str) -> Any:
+    """The bare base model in evaluation mode. Raises UserError as `load` does."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    check_memory(base, dtype, device)
+    try:
+        model, facts = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
+            base.folder,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except SafetensorError as error:
+        raise UserError("models.damaged", file="model.safetensors", folder=base.folder) from error
+    except (RuntimeError, ValueError, ImportError) as error:
+        raise UserError("models.cannot_load", value=base.name, error=_line(error)) from error
+    missing = sorted(facts["missing_keys"])
+    if missing:
+        raise UserError("models.missing_weights", value=base.name, names=", ".join(missing[:3]))
+    return model.eval().to(device)
+
+
+def put_adapter(model: Any, adapter: AdapterFiles) -> Any:
+    """The model with the adapter in place: `model` itself is changed. Raises UserError where that does not work."""
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(
+            model, str(adapter.folder), low_cpu_mem_usage=keeps_base(adapter.config), torch_device=str(model.device)
+        ).eval()
+    except (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError, ImportError, OSError) as error:
+        raise UserError("models.bad_adapter", value=adapter.name, error=_line(error)) from error
+
+
+def twin(model: Any) -> Any:
+    """A second model on the same weights: its modules are its own, so an adapter on one leaves the other alone."""
+    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    return copy.deepcopy(model, shared)
 
 
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model folder, with its chat template where it has one. Raises UserError."""
-    raise NotImplementedError
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, OSError, TypeError, KeyError, ImportError) as error:
+        raise UserError("models.no_tokenizer", value=str(folder), error=_line(error)) from error
 
 
 def mixes(loaded: Loaded) -> bool:
-    """Whether one batch can hold rows with and without the adapter, exactly: `adapter_names=["default", "__base__"]`."""
-    raise NotImplementedError
+    """Whether one batch can hold rows with and without the adapter, exactly.
+
+    Then `model(..., adapter_names=["default", "__base__"])` is what each gives alone. PEFT ignores the argument for
+    every method but LoRA, silently.
+    """
+    adapter = loaded.source.adapter
+    return adapter is not None and is_lora(adapter.config) and keeps_base(adapter.config)
+
+
+def choose_device(device: str | None) -> str:
+    """The device asked for, or the first GPU, or the CPU. Raises UserError for one that is not here."""
+    import torch
+
+    known = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    known += ["mps"] if torch.backends.mps.is_available() else []
+    known.append("cpu")
+    wanted = "cuda:0" if device == "cuda" else device or known[0]
+    if wanted not in known:
+        raise UserError("models.device", value=device, known=", ".join(known))
+    return wanted
+
+
+def choose_dtype(dtype: str | None, device: str) -> str:
+    """The dtype asked for; else float32 on a CPU (exact), bfloat16 on a GPU, float16 on one that lacks that."""
+    import torch
+
+    if dtype is None:
+        if not device.startswith("cuda"):
+            return "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if dtype not in DTYPES:
+        raise UserError("models.dtype", value=dtype)
+    return dtype
+
+
+def check_memory(base: Fetched, dtype: str, device: str) -> None:
+    """Raise UserError where the weights alone are more than what is free: the system would end the process."""
+    needed, free = needed_memory(base, dtype), free_memory(device)
+    if needed > free:
+        raise UserError(
+            "models.no_memory", value=base.name, dtype=dtype, needed=megabytes(needed), free=megabytes(free)
+        )
+
+
+def needed_memory(base: Fetched, dtype: str) -> int:
+    """Bytes that the weights take in a dtype."""
+    return fingerprint.parameters(base.folder) * BYTES[dtype]
+
+
+def free_memory(device: str) -> int:
+    """Bytes free on a device."""
+    import psutil
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error, short enough for a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -5,10 +5,15 @@ loaded = Shelf().get(source, "float32")
 """
 
 import threading
-from pathlib import Path
 
-from core.references import Base, Folder, Hub
+from core import settings
+from core.errors import UserError
+from core.references import Base, Folder, Hub, Run, StandIn, parse, resolve
+from core.words import say
 from core.workspace import Owner
+from inference import files, hub, standin
+from inference.adapters import base_of, bring_adapter, check_adapter_base, read_adapter
+from inference.describe import check_config, describe
 from inference.loading import Loaded, load, load_tokenizer, mixes
 from inference.shelf import Shelf
 from inference.sources import AdapterFiles, Fetched, Progress, Report, Source
@@ -39,15 +44,93 @@ def fetch(
     progress: Report | None = None,
     stop: threading.Event | None = None,
 ) -> Fetched:
-    """Bring a base model's files to the disk. Raises UserError ("models.stopped" when `stop` is set)."""
-    raise NotImplementedError
+    """Bring a base model's files to the disk: configuration, tokenizer and safetensors, at one commit.
+
+    Where the Hub cannot be reached, what is here is used; for the default model its stand-in. `owner` keeps private
+    and gated models apart where several people share the machine. Raises UserError: unreachable, no such
+    repository or revision, gated, pickles only, not a causal language model, no room, damaged; "models.stopped" once `stop` is set.
+    """
+    if isinstance(base, Hub):
+        listing = files.look(base, token, owner)
+        if listing is None or (not listing.online and not _whole(listing)):
+            return _without_hub(base, progress, stop)
+        return _fetch_listing(listing, token, progress, stop)
+    if isinstance(base, StandIn):
+        return _fetch_stand_in(settings.STANDIN, progress, stop)
+    return _fetch_folder(base)
+
+
+def _whole(listing: files.Listing) -> bool:
+    return "config.json" in listing.sizes and files.complete(listing.folder)
+
+
+def _without_hub(base: Hub, progress: Report | None, stop: threading.Event | None) -> Fetched:
+    if base.repo_id == settings.DEFAULT_MODEL and base.revision is None:
+        return _fetch_stand_in(str(base), progress, stop)
+    raise _unreachable(base)
+
+
+def _unreachable(repo: Hub) -> UserError:
+    tried = "models.tried_offline" if settings.hub_offline() else "models.tried"
+    return UserError(
+        "models.unreachable",
+        value=str(repo),
+        endpoint=hub.endpoint(),
+        standin=settings.STANDIN,
+        tried=say(tried, cache=files.shared_cache(), seconds=int(hub.PROBE_SECONDS)),
+    )
+
+
+def _fetch_stand_in(asked: str, progress: Report | None, stop: threading.Event | None) -> Fetched:
+    folder = standin.make(progress=progress, stop=stop)
+    return describe(folder, asked=asked, name=settings.STANDIN, stand_in=True)
+
+
+def _fetch_folder(base: Folder) -> Fetched:
+    names = sorted(path.name for path in base.path.iterdir())
+    if "config.json" not in names:
+        raise UserError("models.no_config", value=str(base))
+    check_config(base.path, str(base))
+    if not files.weight_names(names):
+        files.refuse_pickles(names, str(base))
+    stand_in = (base.path / standin.MARK).is_file()
+    return describe(base.path, asked=str(base), name=str(base), stand_in=stand_in)
+
+
+def _fetch_listing(
+    listing: files.Listing, token: str | bool, progress: Report | None, stop: threading.Event | None
+) -> Fetched:
+    """Small files first: what cannot be used is refused before its weights are downloaded."""
+    value, names = str(listing.repo), sorted(listing.sizes)
+    if "config.json" not in names:
+        if "adapter_config.json" in names:
+            adapter = read_adapter(files.bring(listing, files.small(listing), token, None, stop), value)
+            raise UserError("models.is_adapter", value=value, base=adapter.base_name)
+        raise UserError("models.no_config", value=value)
+    folder = files.bring(listing, files.small(listing), token, progress, stop)
+    check_config(folder, value)
+    weights = files.weight_names(names)
+    if not weights:
+        files.refuse_pickles(names, value)
+    files.bring(listing, weights, token, progress, stop)
+    return describe(folder, asked=value, name=listing.repo.repo_id, revision=listing.commit)
 
 
 def fetch_adapter(
-    adapter: Hub | Folder, token: str | bool, *, owner: Owner | None = None, progress: Report | None = None
+    adapter: Hub | Folder,
+    token: str | bool,
+    *,
+    owner: Owner | None = None,
+    progress: Report | None = None,
+    stop: threading.Event | None = None,
 ) -> AdapterFiles:
-    """Bring an adapter's files to the disk. Raises UserError."""
-    raise NotImplementedError
+    """Bring an adapter's files to the disk. Raises UserError; pickled weights are refused by name."""
+    if isinstance(adapter, Folder):
+        return read_adapter(adapter.path, str(adapter))
+    listing = files.look(adapter, token, owner)
+    if listing is None:
+        raise _unreachable(adapter)
+    return bring_adapter(listing, token, progress, stop)
 
 
 def locate(
@@ -58,10 +141,44 @@ def locate(
     progress: Report | None = None,
     stop: threading.Event | None = None,
 ) -> Source:
-    """From what a person typed to files that can be loaded; the owner's token is used. Raises UserError."""
-    raise NotImplementedError
+    """From what a person typed to files that can be loaded, with the owner's token and rights.
+
+    `reference` may be a base, a run, a folder or an adapter (its base is read from its configuration); `adapter` names
+    one to put on a base. Raises UserError, also where an adapter was made on another base.
+    """
+    source = _locate(reference, owner, progress, stop)
+    if adapter is not None:
+        if source.adapter is not None:
+            raise UserError("models.two_adapters", value=reference, adapter=adapter)
+        source = _with_adapter(source.base, adapter, owner, progress, stop)
+    if source.adapter is not None:
+        check_adapter_base(source.adapter.folder, source.base, source.adapter.name)
+    return source
 
 
-def check_adapter_base(adapter_folder: Path, base: Fetched) -> None:
-    """Raise UserError where the adapter was made on another base than this one."""
-    raise NotImplementedError
+def _locate(text: str, owner: Owner, progress: Report | None, stop: threading.Event | None) -> Source:
+    reference = parse(text, owner)
+    resolved = resolve(reference, owner)
+    if isinstance(resolved.base, Hub) and resolved.adapter is None:
+        listing = files.look(resolved.base, owner.token, owner)
+        if listing is not None and "adapter_config.json" in listing.sizes:
+            found = bring_adapter(listing, owner.token, progress, stop)
+            return Source(fetch(base_of(found), owner.token, owner=owner, progress=progress, stop=stop), found)
+    title = reference.id if isinstance(reference, Run) else ""
+    base = fetch(resolved.base, owner.token, owner=owner, progress=progress, stop=stop)
+    if resolved.adapter is None:
+        return Source(base, title=title)
+    return Source(base, fetch_adapter(resolved.adapter, owner.token, owner=owner), title)
+
+
+def _with_adapter(
+    base: Fetched, text: str, owner: Owner, progress: Report | None, stop: threading.Event | None
+) -> Source:
+    reference = parse(text, owner)
+    if isinstance(reference, Hub):
+        return Source(base, fetch_adapter(reference, owner.token, owner=owner, progress=progress, stop=stop))
+    adapter = resolve(reference, owner).adapter
+    if adapter is None:
+        raise UserError("models.not_an_adapter", value=text)
+    title = reference.id if isinstance(reference, Run) else ""
+    return Source(base, fetch_adapter(adapter, owner.token, owner=owner), title)

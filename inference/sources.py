@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a long step is: a sentence, and how many of `unit` ("bytes" or "steps") are done; `total` 0 if unknown."""
+    """How far a long step is: a sentence, and how many of `unit` ("bytes" or "steps") are done.
+
+    `total` is 0 where it is not known.
+    """
 
     text: str
     done: int = 0
@@ -55,12 +58,13 @@ class AdapterFiles:
 
 @dataclass(frozen=True)
 class Source:
-    """A model ready to be loaded: a base and, for a tuned one, the adapter on top."""
+    """A model ready to be loaded: a base and, for a tuned one, the adapter on top. `title` is a run's id."""
 
     base: Fetched
     adapter: AdapterFiles | None = None
+    title: str = ""
 
     @property
     def name(self) -> str:
-        """What people see: the adapter's name for a tuned model, else the base's."""
-        return self.adapter.name if self.adapter else self.base.name
+        """What people see: a run's id, the adapter's name for a tuned model, else the base's."""
+        return self.title or (self.adapter.name if self.adapter else self.base.name)

@@ -1,0 +1,85 @@
+"""What a model folder says about itself: whether it can be used here, its context length, its fingerprint."""
+
+from pathlib import Path
+from typing import Any
+
+from core import settings
+from core.errors import UserError
+from core.files import read_json
+from inference.fingerprint import fingerprint
+from inference.sources import Fetched
+
+_SHORTEST_CONTEXT = 2048
+
+
+def describe(folder: Path, *, asked: str, name: str, revision: str | None = None, stand_in: bool = False) -> Fetched:
+    """The facts of a model whose files are all here. Raises UserError where they are damaged."""
+    return Fetched(
+        folder=folder,
+        asked=asked,
+        name=name,
+        revision=revision,
+        stand_in=stand_in,
+        fingerprint=fingerprint(folder),
+        context_length=context_length(read_config(folder, asked)),
+    )
+
+
+def read_config(folder: Path, value: str) -> Any:
+    """The model's configuration as transformers reads it. Raises UserError for a type it does not know."""
+    import transformers
+
+    facts = _json(folder, value)
+    model_type = str(facts.get("model_type") or "?")
+    if model_type not in transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES:
+        if "auto_map" in facts:
+            raise UserError("models.remote_code", value=value, model_type=model_type)
+        raise UserError("models.unknown_type", value=value, model_type=model_type, version=transformers.__version__)
+    try:
+        return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise UserError("models.bad_config", value=value, file="config.json", error=_line(error)) from error
+
+
+def check_config(folder: Path, value: str) -> None:
+    """Raise UserError unless the folder's config.json is that of a causal language model transformers has code for."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    config = read_config(folder, value)
+    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    written = (getattr(config, "architectures", None) or [""])[0]
+    fits = known is not None and not getattr(config, "is_encoder_decoder", False)
+    if fits and written and not written.endswith("ForConditionalGeneration"):
+        fits = written == known or (isinstance(known, tuple) and written in known)
+    if not fits:
+        raise UserError(
+            "models.not_causal", value=value, architecture=written or config.model_type, default=settings.DEFAULT_MODEL
+        )
+
+
+def context_length(config: Any) -> int:
+    """How many tokens fit, by the configuration: tokenizers are often wrong about it.
+
+    Models without a fixed length (state spaces, ALiBi) get 2048.
+    """
+    text = config.get_text_config()
+    for key in ("max_position_embeddings", "max_seq_len", "seq_length", "n_positions"):
+        value = getattr(text, key, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return _SHORTEST_CONTEXT
+
+
+def _json(folder: Path, value: str) -> dict:
+    try:
+        facts = read_json(folder / "config.json")
+        if not isinstance(facts, dict):
+            raise ValueError("not an object")
+        return facts
+    except ValueError as error:
+        raise UserError("models.bad_config", value=value, file="config.json", error=_line(error)) from error
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error, short enough for a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

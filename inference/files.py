@@ -1,0 +1,220 @@
+"""The files of a Hub repository: which there are, which are wanted, and bringing those to the disk."""
+
+import re
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core import settings
+from core.errors import UserError
+from core.files import read_json, write_file
+from core.references import Hub
+from core.words import say
+from core.workspace import Owner
+from inference import hub
+from inference.sources import Progress, Report
+
+WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PICKLES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle)")
+_NOT_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|rng_state.*)\.(bin|pt|pth)")
+_SMALL = re.compile(
+    r"(config|generation_config|adapter_config|tunescope|tokenizer|tokenizer_config|special_tokens_map|added_tokens"
+    r"|vocab|chat_template|model\.safetensors\.index|tekken)\.json"
+    r"|(merges|vocab)\.txt|chat_template\.jinja|.*\.model|README\.md|LICENSE.*"
+)
+_MARGIN = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a repository holds at one commit: top-level file names and their sizes in bytes (0 if not known).
+
+    `root` is the cache folder for it; a private or gated repository has one of its owner's own where several people
+    share the machine. `online` is False when this is what an earlier download left.
+    """
+
+    repo: Hub
+    commit: str
+    sizes: dict[str, int]
+    root: Path
+    online: bool
+
+    @property
+    def storage(self) -> Path:
+        return _storage(self.root, self.repo)
+
+    @property
+    def folder(self) -> Path:
+        return self.storage / "snapshots" / self.commit
+
+
+def small(listing: Listing) -> list[str]:
+    """The files besides weights that are ever read: configuration, tokenizer, card, licence."""
+    return [name for name in listing.sizes if _SMALL.fullmatch(name)]
+
+
+def weight_names(names: list[str]) -> list[str]:
+    """The weight files among `names`: one `model.safetensors`, or its shards."""
+    return (
+        ["model.safetensors"] if "model.safetensors" in names else [name for name in names if WEIGHTS.fullmatch(name)]
+    )
+
+
+def refuse_pickles(names: list[str], value: str) -> None:
+    """Raise UserError because no safetensors are there; a pickle that is gets named."""
+    pickles = [name for name in names if PICKLES.fullmatch(name) and not _NOT_WEIGHTS.fullmatch(name)]
+    if pickles:
+        raise UserError("models.pickle", value=value, file=pickles[0])
+    raise UserError("models.no_weights", value=value)
+
+
+def look(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
+    """What the repository holds now or, where the Hub cannot be reached, what is left of it here; None if nothing.
+
+    Raises UserError where the Hub says no: there is no such repository or revision, or not for this caller.
+    """
+    if not hub.reachable():
+        return _left_here(repo, owner)
+    import httpx2
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi(endpoint=hub.endpoint(), token=token)
+    try:
+        info = api.model_info(repo.repo_id, revision=repo.revision, files_metadata=True, timeout=10, token=token)
+        if info.gated:
+            api.auth_check(repo.repo_id, token=token)
+    except HfHubHTTPError as error:
+        raise hub.explain(error, str(repo)) from error
+    except (httpx2.TransportError, ConnectionError):
+        hub.unreachable_now()
+        return _left_here(repo, owner)
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
+    return Listing(repo, str(info.sha), sizes, _root(owner, bool(info.private or info.gated)), online=True)
+
+
+def bring(
+    listing: Listing, names: list[str], token: str | bool, progress: Report | None, stop: threading.Event | None
+) -> Path:
+    """Download the named files, where they are not here yet, and return the snapshot's folder. Raises UserError."""
+    missing = [name for name in names if not (listing.folder / name).is_file()]
+    if missing and listing.online:
+        room(listing.root, sum(listing.sizes[name] for name in missing), str(listing.repo))
+        _download(listing, missing, token, progress, stop)
+    if listing.online:
+        _remember_branch(listing)
+    return listing.folder
+
+
+def _download(
+    listing: Listing, names: list[str], token: str | bool, progress: Report | None, stop: threading.Event | None
+) -> None:
+    import httpx2
+    from huggingface_hub import snapshot_download
+
+    meter = _meter(listing, names, progress, stop)
+    try:
+        snapshot_download(
+            listing.repo.repo_id,
+            revision=listing.commit,
+            cache_dir=listing.root,
+            endpoint=hub.endpoint(),
+            token=token,
+            allow_patterns=[re.sub(r"([*?\[])", r"[\1]", name) for name in names],
+            tqdm_class=meter,
+        )
+    except (httpx2.HTTPError, OSError) as error:
+        raise hub.explain(error, str(listing.repo)) from error
+    if any(not (listing.folder / name).is_file() for name in names):
+        raise UserError("models.hub_lost", value=str(listing.repo), endpoint=hub.endpoint())
+
+
+def _meter(listing: Listing, names: list[str], progress: Report | None, stop: threading.Event | None) -> Any:
+    """A progress bar that draws nothing, reports bytes and ends the download when `stop` is set."""
+    from tqdm.std import tqdm
+
+    text = say("models.downloading", value=str(listing.repo))
+    total = sum(listing.sizes[name] for name in names)
+    most = [0.0]
+
+    class Meter(tqdm):
+        def __init__(self, *positional: Any, **named: Any) -> None:
+            super().__init__(*positional, **named, gui=False, mininterval=0.2)
+
+        def display(self, *_: Any, **__: Any) -> None:
+            """Draw nothing."""
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if stop is not None and stop.is_set():
+                raise UserError("models.stopped")
+            drawn = super().update(n)
+            if self.unit == "B" and self.n > most[0]:
+                most[0] = self.n
+                if progress is not None:
+                    progress(Progress(text, min(int(self.n), total), total))
+            return drawn
+
+    return Meter
+
+
+def _remember_branch(listing: Listing) -> None:
+    """Note which commit the branch stood at, as huggingface_hub does, so that it is found without the Hub too."""
+    branch = listing.storage / "refs" / (listing.repo.revision or "main")
+    if listing.repo.revision != listing.commit and (not branch.is_file() or branch.read_text() != listing.commit):
+        write_file(branch, listing.commit)
+
+
+def _left_here(repo: Hub, owner: Owner | None) -> Listing | None:
+    own = [] if owner is None or owner.local else [_root(owner, private=True)]
+    for root in [*own, _root(owner, private=False)]:
+        storage = _storage(root, repo)
+        branch = storage / "refs" / (repo.revision or "main")
+        commit = branch.read_text().strip() if branch.is_file() else repo.revision or ""
+        folder = storage / "snapshots" / commit
+        if commit and folder.is_dir():
+            sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+            return Listing(repo, commit, sizes, root, online=False)
+    return None
+
+
+def _root(owner: Owner | None, private: bool) -> Path:
+    if private and owner is not None and not owner.local:
+        return owner.folder / "models"
+    if private and settings.on_space():
+        raise UserError("core.sign_in")
+    return shared_cache()
+
+
+def _storage(root: Path, repo: Hub) -> Path:
+    return root / f"models--{repo.repo_id.replace('/', '--')}"
+
+
+def room(folder: Path, needed: int, value: str) -> None:
+    """Raise UserError where the disk under `folder` cannot take `needed` bytes more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed + _MARGIN:
+        raise UserError("models.no_room", value=value, needed=megabytes(needed), free=megabytes(free), folder=folder)
+
+
+def megabytes(count: int) -> str:
+    """A number of bytes for people: "538 MB"."""
+    return f"{count / 1e6:,.0f} MB"
+
+
+def shared_cache() -> Path:
+    """Where huggingface_hub keeps what everybody may read (`HF_HOME`)."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
+
+
+def complete(folder: Path) -> bool:
+    """Whether all weights of a model folder are there: an interrupted download leaves some out."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        return True
+    return index.is_file() and all((folder / name).is_file() for name in read_json(index)["weight_map"].values())

@@ -1,0 +1,103 @@
+"""What a model's weights are, told by the bytes of its safetensors files and not by its name."""
+
+import hashlib
+import json
+import math
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from core import settings
+from core.errors import UserError
+from core.files import read_json, write_json
+
+_KEPT = 500
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where one tensor lies: bytes `start` to `end` of its file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    path: Path
+    start: int
+    end: int
+
+
+def tensors(path: Path) -> list[Tensor]:
+    """The tensors of a safetensors file, from its header (https://github.com/huggingface/safetensors#format).
+
+    Raises UserError where the file is cut off or is something else.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > size:
+                raise ValueError("the header is longer than the file")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        found = [_tensor(name, entry, path, 8 + length) for name, entry in header.items()]
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise UserError("models.damaged", file=path.name, folder=path.parent) from error
+    if any(tensor.end > size for tensor in found):
+        raise UserError("models.damaged", file=path.name, folder=path.parent)
+    return found
+
+
+def _tensor(name: str, entry: dict, path: Path, offset: int) -> Tensor:
+    start, end = entry["data_offsets"]
+    return Tensor(name, entry["dtype"], tuple(entry["shape"]), path, offset + start, offset + end)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files a model's weights are in: `model.safetensors`, or its shards."""
+    return sorted(folder.glob("model.safetensors")) or sorted(folder.glob("model-*-of-*.safetensors"))
+
+
+def weights(folder: Path) -> list[Tensor]:
+    """All tensors of a model folder, sorted by name."""
+    return sorted((tensor for path in weight_files(folder) for tensor in tensors(path)), key=lambda tensor: tensor.name)
+
+
+def parameters(folder: Path) -> int:
+    """How many numbers a model's weights are."""
+    return sum(math.prod(tensor.shape) for tensor in weights(folder))
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over name, dtype, shape and bytes of each tensor in the order of their names, as 64 hex digits.
+
+    The same for the same weights however they are cut into files. Remembered by path, size and time of the files.
+    Raises UserError for a damaged file.
+    """
+    stamp = _stamp(weight_files(folder))
+    memory = settings.cache() / "fingerprints.json"
+    known = read_json(memory) if memory.is_file() else {}
+    if stamp not in known:
+        known[stamp] = _digest(weights(folder))
+        write_json(memory, dict(list(known.items())[-_KEPT:]))
+    return known[stamp]
+
+
+def _stamp(paths: list[Path]) -> str:
+    facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _digest(ordered: list[Tensor]) -> str:
+    digest = hashlib.sha256()
+    files = {path: _map(path) for path in {tensor.path for tensor in ordered}}
+    for tensor in ordered:
+        digest.update(json.dumps([tensor.name, tensor.dtype, tensor.shape]).encode())
+        with memoryview(files[tensor.path]) as content:
+            digest.update(content[tensor.start : tensor.end])
+    return digest.hexdigest()
+
+
+def _map(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
