@@ -1,0 +1,68 @@
+"""Token ids become text piece by piece, and a piece once given is never taken back."""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+UNFINISHED = "\ufffd"
+
+
+def decode(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
+    """The text of `ids` without special tokens, spaces as they are."""
+    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+class Detokeniser:
+    """The text of a growing list of ids, in time proportional to its length.
+
+    Only the ids since the last whole piece are decoded again. A character whose bytes are spread over several tokens
+    is held back until its last byte is there.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._start = 0
+        self._given = 0
+        self.text = ""
+
+    def add(self, ids: list[int]) -> str:
+        """Take more ids; returns the new firm text."""
+        added = ""
+        for token_id in ids:
+            self._ids.append(token_id)
+            added += self._firm_piece()
+        self.text += added
+        return added
+
+    def _firm_piece(self) -> str:
+        piece = self._ahead([])
+        if not piece or piece.endswith(UNFINISHED):
+            return ""
+        self._start, self._given = self._given, len(self._ids)
+        return piece
+
+    def draft(self, ids: list[int]) -> str:
+        """The text that would follow the firm one if `ids` came next, an unfinished character included."""
+        return self._ahead(ids)
+
+    def _ahead(self, ids: list[int]) -> str:
+        """What the ids that are not yet given, and `ids` after them, add to the text."""
+        if len(self._ids) == self._given and not ids:
+            return ""
+        before = decode(self._tokenizer, self._ids[self._start : self._given])
+        whole = decode(self._tokenizer, self._ids[self._start :] + ids)
+        return whole[len(before) :]
+
+
+class Pieces:
+    """The text of single tokens, for the token view; an entry each, kept."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._tokenizer = tokenizer
+        self.text = lru_cache(maxsize=65536)(self._text)
+
+    def _text(self, token_id: int) -> str:
+        return str(self._tokenizer.decode([token_id], clean_up_tokenization_spaces=False))

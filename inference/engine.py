@@ -1,0 +1,170 @@
+"""Many decoding strategies at once: every panel's batch steps in turn, and all columns stream together.
+
+    for event in compare([Panel(loaded, prompt_ids, [(0, parse_column("greedy"))])], seed=0, max_new_tokens=50):
+        ...
+
+In float32 a column writes what `model.generate` writes with the same settings after `torch.manual_seed(seed)`,
+numerical ties apart. Which columns run beside it makes no difference.
+"""
+
+import logging
+import math
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+
+from core.errors import UserError
+from core.words import say
+from inference.batch import Batch, Panel
+from inference.columns import Column, Written
+from inference.detokenise import Detokeniser, Pieces, decode
+from inference.metrics import column_metrics
+from inference.prompts import prompt_ids
+from inference.results import ColumnResult, Done, Event, Finished, Result, Started, Step, TokenView
+from inference.strategies import ColumnSpec
+
+__all__ = ["Panel", "compare", "prompt_ids"]
+log = logging.getLogger(__name__)
+
+
+def compare(
+    panels: list[Panel],
+    *,
+    seed: int,
+    max_new_tokens: int,
+    stop: threading.Event | None = None,
+    exact: bool = False,
+    load_s: float = 0.0,
+) -> Iterator[Event]:
+    """Run all columns of all panels and tell what happens.
+
+    `stop` ends all columns within one step; they keep what is written. A column that fails ends with "error", the
+    others go on. `exact` uses the model's plain linear layers instead of prepacked ones.
+    """
+    yield from _Comparison(panels, seed, max_new_tokens, exact).run(stop or threading.Event(), load_s)
+
+
+class _Teller:
+    """Turns one column's news into events and, at the end, its result."""
+
+    def __init__(self, index: int, spec: ColumnSpec, column: Column, panel: Panel, pieces: Pieces) -> None:
+        self.index, self.spec, self.column = index, spec, column
+        self._tokenizer = panel.loaded.tokenizer
+        self._pieces = pieces
+        self._text = Detokeniser(self._tokenizer)
+        self._views: list[TokenView] = []
+        self.first_token_s: float | None = None
+        self.error: str | None = None
+        self.told = False
+
+    def step(self) -> Step:
+        firm, draft = self.column.news()
+        views = [self._view(written) for written in firm]
+        self._views += views
+        added = self._text.add([written.token_id for written in firm])
+        return Step(self.index, added, self._text.draft([written.token_id for written in draft]), views)
+
+    def _view(self, written: Written) -> TokenView:
+        text = self._pieces.text
+        top = zip(written.top_ids, written.top_logprobs, strict=True)
+        likeliest = tuple((text(token_id), math.exp(logprob)) for token_id, logprob in top)
+        return TokenView(text(written.token_id), written.token_id, math.exp(written.logprob), likeliest)
+
+    def result(self, tokens_per_s: float) -> ColumnResult:
+        written = self.column.written()
+        ids = [token.token_id for token in written]
+        views = self._views + [self._view(token) for token in written[len(self._views) :]]
+        metrics = column_metrics(ids, [token.logprob for token in written], self.first_token_s, tokens_per_s)
+        text = decode(self._tokenizer, ids)
+        finish = self.column.finish or "error"
+        return ColumnResult(self.spec.name, self.spec.model, ids, text, finish, metrics, views, self.error)
+
+
+class _Run:
+    """One panel's batch and what is told of it."""
+
+    def __init__(self, panel: Panel, seed: int, max_new_tokens: int, exact: bool) -> None:
+        self.batch = Batch(panel, seed, max_new_tokens, exact)
+        pieces = Pieces(panel.loaded.tokenizer)
+        columns = self.batch.columns
+        self.tellers = {i: _Teller(i, spec, columns[i], panel, pieces) for i, spec in panel.columns}
+        self.seconds = 0.0
+
+    def step(self, started: float) -> Iterator[Event]:
+        """One model call; the events of all columns that moved."""
+        moving = list(self.batch.working)
+        try:
+            move = self.batch.advance if self.batch.forwards else self.batch.begin
+            move(self._failed)
+        except Exception as error:  # the call failed for all of its columns; other panels go on
+            for index in moving:
+                self.batch.columns[index].stop("error")
+                self._failed(index, error)
+        self.seconds = time.perf_counter() - started
+        for index in moving:
+            yield from self._tell(self.tellers[index])
+        if not self.batch.working:
+            self.batch.close()
+
+    def _failed(self, index: int, error: Exception) -> None:
+        if isinstance(error, UserError):
+            self.tellers[index].error = str(error)
+            return
+        number = uuid.uuid4().hex[:8]
+        log.error("column %d failed (%s)", index, number, exc_info=error)
+        self.tellers[index].error = say("decode.column_broke", id=number, kind=type(error).__name__)
+
+    def _tell(self, teller: _Teller) -> Iterator[Event]:
+        if teller.column.length and teller.first_token_s is None:
+            teller.first_token_s = self.seconds
+        yield teller.step()
+        if teller.column.finish is not None:
+            teller.told = True
+            yield Finished(teller.index, teller.result(self.tokens_per_s()))
+
+    def cancel(self) -> Iterator[Event]:
+        for index, column in self.batch.working.items():
+            column.stop("cancelled")
+            yield Finished(index, self.tellers[index].result(self.tokens_per_s()))
+        self.batch.close()
+
+    def tokens_per_s(self) -> float:
+        """All tokens that the batch's columns hold, by the seconds they took."""
+        tokens = sum(len(column.written()) for column in self.batch.columns.values())
+        return tokens / self.seconds if self.seconds else 0.0
+
+    def results(self) -> dict[int, ColumnResult]:
+        return {index: teller.result(self.tokens_per_s()) for index, teller in self.tellers.items()}
+
+
+class _Comparison:
+    """All panels of a comparison."""
+
+    def __init__(self, panels: list[Panel], seed: int, max_new_tokens: int, exact: bool) -> None:
+        self._panels = panels
+        self._runs = [_Run(panel, seed, max_new_tokens, exact) for panel in panels]
+        self._specs = dict(sorted(column for panel in panels for column in panel.columns))
+
+    def run(self, stop: threading.Event, load_s: float) -> Iterator[Event]:
+        try:
+            specs = self._specs.values()
+            names, models = [spec.name for spec in specs], [spec.model for spec in specs]
+            yield Started(len(self._panels[0].prompt_ids), names, models, self._panels[0].loaded.name)
+            started = time.perf_counter()
+            while working := [run for run in self._runs if run.batch.working]:
+                for run in working:
+                    yield from run.cancel() if stop.is_set() else run.step(started)
+            yield Done(self._result(load_s))
+        finally:
+            for run in self._runs:
+                run.batch.close()
+
+    def _result(self, load_s: float) -> Result:
+        loaded = self._panels[0].loaded
+        columns = {index: result for run in self._runs for index, result in run.results().items()}
+        ordered = [columns[index] for index in sorted(columns)]
+        wall_s = max(run.seconds for run in self._runs)
+        forwards = sum(run.batch.forwards for run in self._runs)
+        prompt = len(self._panels[0].prompt_ids)
+        return Result(loaded.name, loaded.dtype, prompt, forwards, wall_s, load_s, ordered)

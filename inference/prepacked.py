@@ -1,0 +1,105 @@
+"""Linear layers on weights that oneDNN has laid out for this CPU: the same products, several times faster in float32.
+
+The two operators are those that torch.compile's freezing uses and no public interface, so they stay behind this module:
+where they are missing, or do not give what `torch.nn.functional.linear` gives, the model is used as it is.
+"""
+
+import copy
+import logging
+import threading
+from functools import cache
+from typing import TypeGuard
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+ROWS = 16
+SMALLEST = 1 << 15
+_DTYPES = (torch.float32, torch.bfloat16)
+_twins: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+class PrepackedLinear(nn.Linear):
+    """An `nn.Linear` that multiplies with a packed copy of its weight. The weight itself stays, shared."""
+
+    packed: Tensor
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, "none", [], "")
+
+
+def prepacked(model: nn.Module) -> nn.Module:
+    """A twin of `model` with prepacked linear layers that shares its parameters; `model` itself where that cannot be.
+
+    The twin is made once a model and goes with it. The model's weights must not change afterwards.
+    """
+    with _lock:
+        twin = _twins.get(model)
+        if twin is None:
+            if not _possible(model):
+                return model
+            twin = _twins[model] = _make_twin(model)
+        return twin
+
+
+def _possible(model: nn.Module) -> bool:
+    weights = [layer.weight for layer in model.modules() if _worth_it(layer)]
+    if not weights or any(w.device.type != "cpu" or w.dtype not in _DTYPES for w in weights):
+        return False
+    needed = sum(weight.numel() * weight.element_size() for weight in weights)
+    return supported(weights[0].dtype) and needed < 0.5 * free_memory()
+
+
+def _worth_it(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    return type(layer) is nn.Linear and layer.weight.numel() >= SMALLEST
+
+
+def _make_twin(model: nn.Module) -> nn.Module:
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    twin = copy.deepcopy(model, shared)
+    for layer in twin.modules():
+        if _worth_it(layer):
+            packed = pack(layer.weight)
+            layer.__class__ = PrepackedLinear
+            layer.register_buffer("packed", packed, persistent=False)
+    return twin.eval()
+
+
+def pack(weight: Tensor) -> Tensor:
+    """The packed form of a weight [out, in], best for about `ROWS` rows."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
+
+
+@cache
+def supported(dtype: torch.dtype) -> bool:
+    """Whether this build and CPU have the operators and they agree with the ordinary product."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    try:
+        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return False
+        return _agrees(dtype)
+    except (RuntimeError, AttributeError) as error:
+        log.info("no prepacked linear layers here: %s", error)
+        return False
+
+
+def _agrees(dtype: torch.dtype) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(192, 256, generator=generator).to(dtype)
+    rows = torch.randn(3, 1, 256, generator=generator).to(dtype)
+    ours = torch.ops.mkldnn._linear_pointwise(rows, pack(weight), None, "none", [], "")
+    exact = rows.double() @ weight.double().T
+    tolerance = 1e-4 if dtype == torch.float32 else 0.5
+    return bool((ours.double() - exact).abs().max() < tolerance)
+
+
+def free_memory() -> int:
+    """Bytes of main memory that can still be used."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)

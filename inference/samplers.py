@@ -1,0 +1,121 @@
+"""From a row of logits to a drawn token: the filters of the sampling strategies and the noise they share.
+
+Every filter keeps exactly the tokens that the warper of the same name in transformers keeps. Those sort the whole
+vocabulary; here a filter looks at the likely tokens first and sorts all of them only where those do not decide it.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+from transformers import TopPLogitsWarper, TypicalLogitsWarper
+
+_ROUNDING = 2e-6
+_REMOVED = float("-inf")
+
+
+class Noise:
+    """The random part of a draw, one row a step: exponential noise, as `torch.multinomial` draws it.
+
+    `torch.multinomial(p, 1)` is the argmax of p / q with q exponential and of p's shape. All columns of a comparison
+    start from the same seed and draw once a step, so their q is the same row and is made once.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._generator = torch.Generator(device).manual_seed(seed)
+        self.row = torch.empty(0)
+
+    def next_step(self, vocabulary: int) -> None:
+        row = torch.empty(1, vocabulary, device=self._generator.device)
+        self.row = row.exponential_(1, generator=self._generator)
+
+    def draw(self, probabilities: Tensor) -> int:
+        """The token that `torch.multinomial(probabilities, 1)` draws at this step; probabilities [1, V] float32."""
+        return int((probabilities / self.row).argmax(-1))
+
+
+def filtered(logits: Tensor, knobs: Mapping[str, float]) -> Tensor:
+    """Scores [1, V] of a sampling column: logits divided by the temperature, what a filter removes at -inf.
+
+    The order is that of `generate`: temperature, top_k, top_p, min_p, typical_p.
+    """
+    temperature = float(knobs.get("temperature", 1.0))
+    scores = logits if temperature == 1.0 else logits / temperature
+    if "top_k" in knobs:
+        scores = top_k(scores, int(knobs["top_k"]))
+    if knobs.get("top_p", 1.0) < 1.0:
+        scores = top_p(scores, knobs["top_p"])
+    if "min_p" in knobs:
+        scores = min_p(scores, knobs["min_p"])
+    if knobs.get("typical_p", 1.0) < 1.0:
+        scores = typical(scores, knobs["typical_p"])
+    return scores
+
+
+def top_k(scores: Tensor, count: int) -> Tensor:
+    """Keep the `count` likeliest tokens, and those that tie with the last of them (Fan et al. 2018)."""
+    least = scores.topk(min(count, scores.shape[-1])).values[:, -1:]
+    return scores.masked_fill(scores < least, _REMOVED)
+
+
+def min_p(scores: Tensor, share: float) -> Tensor:
+    """Keep tokens with at least `share` of the likeliest one's probability (Nguyen et al. 2024)."""
+    probabilities = scores.softmax(-1)
+    return scores.masked_fill(probabilities < share * probabilities.amax(-1, keepdim=True), _REMOVED)
+
+
+def top_p(scores: Tensor, mass: float) -> Tensor:
+    """Keep the fewest likeliest tokens whose probabilities reach `mass` (Holtzman et al. 2020)."""
+    if scores.device.type == "cpu":
+        probabilities = scores.softmax(-1)[0]
+        for among in _likely(probabilities):
+            removed = _outside_nucleus(scores[0], probabilities, among, mass)
+            if removed is not None:
+                return scores.masked_fill(removed, _REMOVED)
+    return TopPLogitsWarper(mass)(None, scores)
+
+
+def _likely(probabilities: Tensor) -> Iterator[Tensor]:
+    """Growing sets of ids, each all tokens from some probability up."""
+    peak = probabilities.max()
+    for share in (1e-2, 1e-4):
+        yield (probabilities >= peak * share).nonzero()[:, 0]
+
+
+def _outside_nucleus(scores: Tensor, probabilities: Tensor, among: Tensor, mass: float) -> Tensor | None:
+    """The mask [V] of what top_p removes; None where `among` holds too little or rounding could decide."""
+    order = among[scores[among].sort(stable=True).indices]
+    masses = probabilities[order].double()
+    from_the_top = masses.flip(0).cumsum(0).flip(0)
+    above = from_the_top - masses
+    if from_the_top[0] <= mass + _ROUNDING or (above - mass).abs().min() < _ROUNDING:
+        return None
+    removed = torch.ones_like(scores, dtype=torch.bool)
+    removed[order[above < mass]] = False
+    return removed
+
+
+def typical(scores: Tensor, mass: float) -> Tensor:
+    """Keep the tokens whose surprise is nearest to the entropy until they reach `mass` (Meister et al. 2022)."""
+    if scores.device.type == "cpu":
+        logprobs = scores.log_softmax(-1)
+        probabilities = logprobs.exp()
+        entropy = -(logprobs * probabilities).nansum(-1, keepdim=True)
+        distance = (-logprobs - entropy).abs()
+        for radius in (0.5, 2.0, 4.0):
+            farthest = _typical_radius(distance[0], probabilities[0], radius, mass)
+            if farthest is not None:
+                return scores.masked_fill(distance > farthest, _REMOVED)
+    return TypicalLogitsWarper(mass)(None, scores)
+
+
+def _typical_radius(distance: Tensor, probabilities: Tensor, radius: float, mass: float) -> Tensor | None:
+    """How far from the entropy typical_p keeps tokens; None where those within `radius` or rounding leave it open."""
+    among = (distance <= radius).nonzero()[:, 0]
+    if len(among) == 0:
+        return None
+    ordered, order = distance[among].sort()
+    reached = probabilities[among[order]].double().cumsum(0)
+    if reached[-1] <= mass + _ROUNDING or (reached - mass).abs().min() < _ROUNDING:
+        return None
+    return ordered[(reached < mass).sum()]

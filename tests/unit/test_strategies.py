@@ -1,0 +1,79 @@
+"""The table of strategies and the lines that people write."""
+
+import pytest
+
+from core.errors import UserError
+from inference.strategies import STRATEGIES, check_run, parse_column, parse_columns
+
+DEFAULTS = {
+    "greedy": {},
+    "beam": {"num_beams": 4, "length_penalty": 1.0, "early_stopping": False},
+    "sample": {"temperature": 1.0},
+    "top_k": {"top_k": 50, "temperature": 1.0},
+    "nucleus": {"top_p": 0.9, "temperature": 1.0},
+    "min_p": {"min_p": 0.1, "temperature": 1.0},
+    "typical": {"typical_p": 0.9, "temperature": 1.0},
+}
+
+
+@pytest.mark.parametrize("key", DEFAULTS)
+def test_a_bare_strategy_has_its_defaults(key):
+    assert parse_column(key).knobs == DEFAULTS[key]
+    assert list(STRATEGIES) == list(DEFAULTS)
+
+
+def test_a_line_is_read_whole():
+    spec = parse_column("nucleus top_p=0.95 temperature=0.8 model=base")
+    assert (spec.name, spec.strategy, spec.model) == (
+        "nucleus top_p=0.95 temperature=0.8 model=base",
+        "nucleus",
+        "base",
+    )
+    assert spec.knobs == {"top_p": 0.95, "temperature": 0.8}
+    assert parse_column("beam num_beams=8 early_stopping=never").knobs["early_stopping"] == "never"
+    assert parse_column("beam early_stopping=true").knobs["early_stopping"] is True
+    assert (parse_column("beam num_beams=8").rows, parse_column("sample").rows) == (8, 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("nucleos", ['"nucleos"', "one of nucleus, greedy"]),
+        ("", ["empty", "greedy"]),
+        ("greedy temperature=1", ["greedy", "temperature", "takes model"]),
+        ("top_k topk=5", ["topk", "takes top_k"]),
+        ("nucleus top_p=1.5", ["top_p", "1.5", "0.01 to 1"]),
+        ("nucleus top_p=0", ["top_p", "0.01 to 1"]),
+        ("sample temperature=-1", ["temperature", "-1", "0.01 to 10"]),
+        ("sample temperature=nan", ["temperature", "nan", "0.01 to 10"]),
+        ("sample temperature=inf", ["temperature", "inf"]),
+        ("sample temperature=warm", ["temperature", '"warm"', "not a number"]),
+        ("beam num_beams=2.5", ["num_beams", '"2.5"', "not a whole number", "2 to 16"]),
+        ("beam num_beams=99", ["num_beams", "99", "2 to 16"]),
+        ("beam early_stopping=maybe", ["early_stopping", '"maybe"', "false, true, never"]),
+        ("top_k top_k=5 top_k=6", ["top_k", "twice", '"6"']),
+        ("top_k 5", ['"5"', "name=value"]),
+        ("top_k top_k=", ['"top_k="', "name=value"]),
+        ("min_p min_p=2", ["min_p", "2", "0 to 1"]),
+        ("typical typical_p=0", ["typical_p", "0.01 to 1"]),
+    ],
+)
+def test_a_wrong_line_is_refused_in_a_sentence(line, parts):
+    with pytest.raises(UserError) as refused:
+        parse_column(line)
+    sentence = str(refused.value)
+    assert [part for part in parts if part not in sentence] == [], sentence
+
+
+@pytest.mark.parametrize("count", [0, 13])
+def test_a_comparison_has_one_to_twelve_columns(count):
+    with pytest.raises(UserError, match=f"1 to 12 columns, not {count}"):
+        parse_columns(["greedy"] * count)
+    assert len(parse_columns(["greedy"] * 12)) == 12
+
+
+def test_seed_and_length_have_bounds():
+    check_run(0, 1)
+    for seed, length, part in [(-1, 5, "seed -1"), (2**32, 5, "seed 4294967296"), (0, 0, "max_new_tokens 0")]:
+        with pytest.raises(UserError, match=part):
+            check_run(seed, length)
