@@ -1,6 +1,8 @@
 """The files of a Hub repository: which there are, which are wanted, and bringing those to the disk."""
 
 import contextvars
+import errno
+import io
 import re
 import shutil
 import threading
@@ -127,6 +129,8 @@ def _download(
     try:
         _wait(_in_thread(lambda: _snapshot(listing, names, token, progress, stop)), stop)
     except (httpx2.HTTPError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise no_room(listing.root, sum(listing.sizes[name] for name in names), str(listing.repo)) from error
         raise hub.explain(error, str(listing.repo)) from error
     if any(not (listing.folder / name).is_file() for name in names):
         raise UserError("models.hub_lost", value=str(listing.repo), endpoint=hub.endpoint())
@@ -179,10 +183,7 @@ def _meter(listing: Listing, names: list[str], progress: Report | None, stop: th
 
     class Meter(tqdm):
         def __init__(self, *positional: Any, **named: Any) -> None:
-            super().__init__(*positional, **named, gui=False, mininterval=0.2)
-
-        def display(self, *_: Any, **__: Any) -> None:
-            """Draw nothing."""
+            super().__init__(*positional, **{**named, "file": io.StringIO()})
 
         def update(self, n: float | None = 1) -> bool | None:
             if stop is not None and stop.is_set():
@@ -232,9 +233,14 @@ def _storage(root: Path, repo: Hub) -> Path:
 def room(folder: Path, needed: int, value: str) -> None:
     """Raise UserError where the disk under `folder` cannot take `needed` bytes more."""
     folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if free < needed + _MARGIN:
-        raise UserError("models.no_room", value=value, needed=megabytes(needed), free=megabytes(free), folder=folder)
+    if shutil.disk_usage(folder).free < needed + _MARGIN:
+        raise no_room(folder, needed, value)
+
+
+def no_room(folder: Path, needed: int, value: str) -> UserError:
+    """The sentence for a full disk."""
+    free = megabytes(shutil.disk_usage(folder).free)
+    return UserError("models.no_room", value=value, needed=megabytes(needed), free=free, folder=folder)
 
 
 def megabytes(count: int) -> str:
