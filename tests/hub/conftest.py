@@ -1,7 +1,13 @@
 """The fixture `hub`: a stand-in of the Hub that this process and its children talk to."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
+from core.workspace import Owner
+from finetune.run import Run
+from tests.hub.finished_run import BASE_ID
 from tests.hub.standin import TOKEN, USER, HubStandIn
 
 
@@ -45,3 +51,36 @@ class _ShortWaits:
         import time
 
         time.sleep(seconds / 100)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, tiny_model):
+    """A workspace with a finished adapter run and a finished full run on the tiny model, to be copied."""
+    from tests.hub.finished_run import make_finished_run
+
+    home = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNESCOPE_HOME", str(home))
+        patch.setenv("TUNESCOPE_CACHE", str(home / "cache"))
+        runs = {"lora": make_finished_run(Owner("local"), tiny_model)}
+        runs["full"] = make_finished_run(Owner("local"), tiny_model, full=True)
+    return runs
+
+
+@pytest.fixture
+def publisher(hub, workspace, monkeypatch):
+    """The one person of the machine, with a token that the stand-in knows."""
+    monkeypatch.setenv("TUNESCOPE_CACHE", str(workspace / "cache"))
+    return Owner("local", TOKEN)
+
+
+@pytest.fixture
+def finished(publisher, hub, trained, tiny_model):
+    """A finished adapter run in the publisher's workspace; its base lies on the stand-in."""
+    hub.add_repo(BASE_ID, tiny_model)
+    return copy_run(trained["lora"], publisher)
+
+
+def copy_run(run: Run, owner: Owner) -> Run:
+    """The same run in another workspace."""
+    return Run(Path(shutil.copytree(run.folder, owner.runs / run.id)))

@@ -286,6 +286,11 @@ def commits(call: Call, kind: str, repo_id: str, revision: str) -> None:
     )
 
 
+def front(call: Call) -> None:
+    """The front page: somebody looks whether the Hub is there."""
+    call.send(200, b"the Hub stand-in\n", {"Content-Type": "text/plain"})
+
+
 def harnesses(call: Call) -> None:
     """The client asks once a day who drives it; nothing of ours."""
     call.json({"id": secrets.token_hex(2), "harnesses": []})
@@ -294,6 +299,8 @@ def harnesses(call: Call) -> None:
 _REVISION = r"/(?P<revision>[^/]+)"
 _RESOLVE = _LFS_REPO + r"/resolve" + _REVISION + r"/(?P<path>.+)"
 ROUTES: list[tuple[str, str, str, Callable[..., None]]] = [
+    ("HEAD", r"/?", "front", front),
+    ("GET", r"/?", "front", front),
     ("GET", r"/api/whoami-v2", "whoami", whoami),
     ("POST", r"/api/repos/create", "create", create),
     ("DELETE", r"/api/repos/delete", "delete", delete),

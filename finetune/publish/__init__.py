@@ -1,0 +1,24 @@
+"""From a finished run to a repository on the Hub, and the proof that what lies there is what was trained.
+
+plan = prepare(run, "ada/tea-adapter", owner)        # files and card, nothing is sent
+pushed = push(plan, owner, confirmed=False, progress=print)
+proof = prove(run, pushed.repo_id, pushed.commit, owner, print)
+"""
+
+from finetune.publish.files import PlannedFile
+from finetune.publish.plan import Plan, prepare
+from finetune.publish.proof import FileProof, Proof, prove, read_proof
+from finetune.publish.push import PushResult, push, read_push
+
+__all__ = [
+    "FileProof",
+    "Plan",
+    "PlannedFile",
+    "Proof",
+    "PushResult",
+    "prepare",
+    "prove",
+    "push",
+    "read_proof",
+    "read_push",
+]

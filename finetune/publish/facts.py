@@ -1,0 +1,215 @@
+"""What is known of a run that others should know too: its base, its data, its curves, what it ran on."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core import settings
+from core.errors import UserError
+from core.files import read_json
+from core.references import Folder, Hub, StandIn, parse
+from core.workspace import Owner, dataset_folder
+from finetune.config import RunConfig
+from finetune.run import Run
+
+CURVE_ROWS = 12
+_DECODING = (
+    "do_sample",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "num_beams",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "length_penalty",
+    "max_new_tokens",
+    "max_length",
+)
+_LICENCES = {"HuggingFaceTB/SmolLM2-": "apache-2.0"}
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model a run was trained on.
+
+    `hub_id` is where others find it (None for a folder of this machine), `name` what people call it. With `stand_in`
+    the weights were the stand-in's, and `hub_id` names the model it stands for.
+    """
+
+    reference: str
+    hub_id: str | None
+    name: str
+    revision: str | None
+    fingerprint: str | None
+    stand_in: bool
+
+
+@dataclass(frozen=True)
+class Licence:
+    """A licence as the Hub's cards name it; `name` and `link` go with "other". `key` None: not known."""
+
+    key: str | None = None
+    name: str | None = None
+    link: str | None = None
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Counts of one dataset, never its rows. `findings` are (what was found, severity, how many rows)."""
+
+    name: str
+    hub_id: str | None
+    fingerprint: str
+    kind: str
+    format: str
+    rows_in: int
+    rows_kept: int
+    findings: list[tuple[str, str, int]]
+
+
+@dataclass(frozen=True)
+class CurveRow:
+    step: int
+    loss: float | None
+    eval_loss: float | None
+    learning_rate: float | None
+
+
+def base_of(run: Run, owner: Owner) -> Base:
+    """The base that the run recorded when it started."""
+    recorded = run.environment()
+    text = str(recorded.get("base") or run.config().model)
+    reference, fingerprint = parse(text, owner), recorded.get("fingerprint")
+    if isinstance(reference, StandIn):
+        return Base(text, settings.DEFAULT_MODEL, settings.STANDIN, None, fingerprint, True)
+    if isinstance(reference, Hub):
+        revision = reference.revision or _revision(recorded.get("revision"))
+        return Base(text, reference.repo_id, reference.repo_id, revision, fingerprint, False)
+    if isinstance(reference, Folder):
+        return Base(text, None, reference.path.name, None, fingerprint, False)
+    raise UserError("core.not_a_base", value=text[:80])
+
+
+def _revision(value: object) -> str | None:
+    return value if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{7,64}", value) else None
+
+
+def known_licence(base: Base, owner: Owner) -> Licence:
+    """The licence of the base as far as this machine knows it, without asking the Hub."""
+    for beginning, key in _LICENCES.items():
+        if (base.hub_id or "").startswith(beginning):
+            return Licence(key)
+    reference = parse(base.reference, owner)
+    return _card_licence(reference.path / "README.md") if isinstance(reference, Folder) else Licence()
+
+
+def _card_licence(card: Path) -> Licence:
+    import yaml
+
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    if not text.startswith("---"):
+        return Licence()
+    try:
+        head = yaml.safe_load(text.split("---")[1])
+    except yaml.YAMLError:
+        return Licence()
+    return licence_from(head if isinstance(head, dict) else {})
+
+
+def licence_from(head: dict[str, Any]) -> Licence:
+    """The licence in the head of a card."""
+    key = head.get("license")
+    if not isinstance(key, str) or not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,60}", key):
+        return Licence()
+    named = [
+        head.get(field) if isinstance(head.get(field), str) else None for field in ("license_name", "license_link")
+    ]
+    return Licence(key, *named)
+
+
+def data_of(config: RunConfig, owner: Owner) -> list[DataFacts]:
+    """What the import found in each dataset; a dataset that is gone is passed over."""
+    ids = [source.dataset for stage in config.stages for source in stage.data if source.dataset]
+    return [facts for facts in (_dataset(dataset_id, owner) for dataset_id in ids) if facts]
+
+
+def _dataset(dataset_id: str, owner: Owner) -> DataFacts | None:
+    from finetune.data.store import open_dataset
+
+    try:
+        dataset = open_dataset(dataset_folder(owner, dataset_id))
+    except UserError:
+        return None
+    report = dataset.report
+    return DataFacts(
+        name=Path(dataset.name).name,
+        hub_id=_hub_id(dataset.source),
+        fingerprint=dataset.id,
+        kind=report.kind,
+        format=report.format,
+        rows_in=report.rows_in,
+        rows_kept=report.rows_kept,
+        findings=[(finding.title, finding.severity, len(finding.rows)) for finding in report.findings],
+    )
+
+
+def _hub_id(source: dict[str, object]) -> str | None:
+    repo_id = source.get("hub")
+    return repo_id if isinstance(repo_id, str) else None
+
+
+def curve_of(run: Run) -> list[CurveRow]:
+    """Losses at up to twelve steps, evenly spread, validation steps first."""
+    progress = run.progress()
+    steps = sorted(progress.evals) or sorted(progress.train)
+    if len(steps) < CURVE_ROWS:
+        steps = sorted(set(steps) | set(_spread(sorted(progress.train), CURVE_ROWS - len(steps))))
+    return [
+        CurveRow(
+            step,
+            progress.train.get(step, {}).get("loss"),
+            progress.evals.get(step, {}).get("eval_loss"),
+            progress.train.get(step, {}).get("learning_rate"),
+        )
+        for step in _spread(steps, CURVE_ROWS)
+    ]
+
+
+def _spread(steps: list[int], most: int) -> list[int]:
+    """Up to `most` of the steps, evenly, with the first and the last."""
+    if len(steps) <= most:
+        return steps
+    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)] if most > 1 else steps[-1:]
+
+
+def settings_of(config: RunConfig) -> list[tuple[str, str]]:
+    """The knobs that shaped the result, as (path, value); no data, no prompts, nothing that names a machine."""
+    chosen = config.model_dump(mode="json", exclude_none=True, exclude={"model", "stages", "watch", "compute"})
+    optim = config.optim_of(config.stages[0]).model_dump(mode="json", exclude_none=True)
+    objective = {"objective": ", ".join(stage.objective for stage in config.stages)}
+    return _flat({**objective, **chosen, "optim": optim})
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        rows += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", str(value))]
+    return rows
+
+
+def decoding_of(model: Path) -> list[tuple[str, str]]:
+    """What `generation_config.json` says of decoding."""
+    path = model / "generation_config.json"
+    values = read_json(path) if path.is_file() else {}
+    return [(name, str(values[name])) for name in _DECODING if values.get(name) is not None]
+
+
+def environment_of(run: Run) -> list[tuple[str, str]]:
+    """What the run ran on: device, precision, versions."""
+    recorded = run.environment()
+    versions = recorded.get("versions")
+    rows = [(name, str(recorded[name])) for name in ("device", "dtype") if recorded.get(name)]
+    return rows + [(str(name), str(version)) for name, version in sorted((versions or {}).items())]

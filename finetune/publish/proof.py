@@ -1,0 +1,231 @@
+"""After a push: fetch it back as a stranger to this machine would, and compare it with what was trained.
+
+A fresh process with an empty cache downloads the repository, hashes the files, and computes the logits of a fixed
+prompt with the downloaded and with the local weights. The token goes to it through its standard input.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.files import read_json, write_json
+from core.references import Folder, Hub, StandIn, parse
+from core.words import current, say
+from core.workspace import Owner
+from finetune.publish import remote
+from finetune.publish.facts import base_of
+from finetune.publish.push import PushResult, read_push
+from finetune.run import Run
+from inference import hub
+from inference.sources import Progress, Report
+
+RECORD = "proof.json"
+PROMPT = "The quick brown fox jumps over the lazy dog. Two plus two makes"
+TOLERANCE = 1e-4
+MARK = "@proof "
+_ROOT = Path(__file__).parents[2]
+_LEFT_OUT = (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_TOKEN_PATH",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_XET_CACHE",
+)
+
+
+@dataclass(frozen=True)
+class FileProof:
+    """SHA-256 of a file as it was sent and as it came back (None where it did not)."""
+
+    path: str
+    sent: str
+    received: str | None
+
+    @property
+    def same(self) -> bool:
+        return self.sent == self.received
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Whether what lies on the Hub is what was trained. `logits_max_difference` is None where files already differ."""
+
+    ok: bool
+    repo_id: str
+    revision: str
+    files: list[FileProof]
+    logits_max_difference: float | None
+    tolerance: float
+    prompt: str
+    same_tokens: bool | None
+    seconds: float
+    checked: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """The result in the reader's language."""
+        if self.ok:
+            difference = f"{self.logits_max_difference:.3g}"
+            return say("publish.proved", repo=self.repo_id, count=len(self.files), difference=difference)
+        wrong = [file.path for file in self.files if not file.same]
+        if wrong:
+            return say("publish.files_differ", repo=self.repo_id, files=", ".join(wrong))
+        if not self.same_tokens:
+            return say("publish.tokens_differ", repo=self.repo_id)
+        difference, limit = f"{self.logits_max_difference:.3g}", f"{self.tolerance:.0e}"
+        return say("publish.logits_differ", repo=self.repo_id, difference=difference, limit=limit)
+
+
+def read_proof(run: Run) -> Proof | None:
+    """The last proof of the run, if there was one."""
+    path = run.folder / RECORD
+    if not path.is_file():
+        return None
+    value = read_json(path)
+    return Proof(**{**value, "files": [FileProof(**file) for file in value["files"]]})
+
+
+def prove(
+    run: Run,
+    repo_id: str,
+    revision: str,
+    owner: Owner,
+    progress: Report | None = None,
+    stop: threading.Event | None = None,
+) -> Proof:
+    """Download `repo_id` at a commit into an empty cache, in a fresh process, and compare; kept as `<run>/proof.json`.
+
+    Files are compared with what the last push sent. Raises UserError where it could not be found out (no such push,
+    the network, no room); a difference is a Proof that is not `ok`.
+    """
+    sent = read_push(run)
+    if sent is None or sent.repo_id != repo_id:
+        raise UserError("publish.not_pushed", run=run.id, repo=repo_id)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=run.folder, prefix=".proof-") as folder:
+        order = {
+            "repo_id": repo_id,
+            "revision": revision,
+            "endpoint": hub.endpoint(),
+            "token": remote.token_of(owner),
+            "files": sorted(sent.files),
+            "base": _base_folder(run, owner, progress, stop),
+            "local": str(run.model),
+            "folder": folder,
+            "prompt": PROMPT,
+            "language": current(),
+        }
+        answer = _ask(order, progress, stop)
+    proof = _compare(sent, revision, answer, time.monotonic() - started)
+    write_json(run.folder / RECORD, proof.to_json())
+    return proof
+
+
+def _base_folder(run: Run, owner: Owner, progress: Report | None, stop: threading.Event | None) -> str | None:
+    """Where the base of an adapter lies; None for a full model, which needs none."""
+    if not (run.model / "adapter_config.json").is_file():
+        return None
+    from inference.models import fetch
+
+    base = base_of(run, owner)
+    reference = parse(base.reference, owner)
+    assert isinstance(reference, Hub | StandIn | Folder), "base_of takes nothing else"
+    fetched = fetch(reference, remote.token_of(owner), owner=owner, progress=progress, stop=stop)
+    if base.fingerprint not in (None, fetched.fingerprint):
+        raise UserError("publish.other_base", base=base.name)
+    return str(fetched.folder)
+
+
+def _compare(sent: PushResult, revision: str, answer: dict[str, Any], seconds: float) -> Proof:
+    received = answer["files"]
+    files = [FileProof(path, sha256, received.get(path)) for path, sha256 in sent.files.items()]
+    difference, same_tokens = answer["logits_max_difference"], answer["same_tokens"]
+    close = difference is not None and difference <= TOLERANCE
+    return Proof(
+        ok=all(file.same for file in files) and close and bool(same_tokens),
+        repo_id=sent.repo_id,
+        revision=revision,
+        files=files,
+        logits_max_difference=difference,
+        tolerance=TOLERANCE,
+        prompt=PROMPT,
+        same_tokens=same_tokens,
+        seconds=round(seconds, 1),
+        checked=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
+
+
+def _ask(order: dict[str, Any], progress: Report | None, stop: threading.Event | None) -> dict[str, Any]:
+    """Run the child on an order; pass its progress on, return its answer."""
+    environment = {name: value for name, value in os.environ.items() if name not in _LEFT_OUT}
+    environment |= {"HF_HOME": f"{order['folder']}/home", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+    with tempfile.TemporaryFile("w+", dir=order["folder"]) as complaints:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "finetune.publish.prover"],
+            cwd=_ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+        )
+        ended = threading.Event()
+        watcher = threading.Thread(target=_end_when_stopped, args=(child, stop, ended), daemon=True)
+        watcher.start()
+        try:
+            answer = _listen(child, order, progress)
+        finally:
+            ended.set()
+            child.kill()
+            child.wait()
+            watcher.join()
+        if stop is not None and stop.is_set():
+            raise UserError("publish.stopped")
+        complaints.seek(0)
+        return _checked(answer, order, complaints.read())
+
+
+def _end_when_stopped(child: subprocess.Popen, stop: threading.Event | None, ended: threading.Event) -> None:
+    while stop is not None and not ended.wait(0.2):
+        if stop.is_set():
+            child.kill()
+            return
+
+
+def _listen(child: subprocess.Popen, order: dict[str, Any], progress: Report | None) -> dict[str, Any]:
+    """Give the order and read until the child has answered or is gone."""
+    assert child.stdin is not None and child.stdout is not None
+    try:
+        child.stdin.write(json.dumps(order))
+        child.stdin.close()
+    except BrokenPipeError:
+        return {}
+    answer: dict[str, Any] = {}
+    for line in child.stdout:
+        if not line.startswith(MARK):
+            continue
+        answer = json.loads(line.removeprefix(MARK))
+        if "progress" in answer and progress is not None:
+            progress(Progress(answer["progress"]))
+    return answer
+
+
+def _checked(answer: dict[str, Any], order: dict[str, Any], complaints: str) -> dict[str, Any]:
+    """The child's result. Raises the UserError it met, or one that says it ended without a word."""
+    if "code" in answer:
+        raise UserError(answer["code"], **answer["facts"])
+    if "files" not in answer:
+        lines = complaints.replace(order["token"], "***").strip().splitlines()
+        raise UserError("publish.proof_broke", repo=order["repo_id"], reason=(lines or ["-"])[-1][:200])
+    return answer
