@@ -32,6 +32,7 @@ _SMALL = re.compile(
 )
 _MARGIN = 64 * 2**20
 _TICK_SECONDS = 0.1
+DOWNLOAD = "model download"
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _download(
 
     try:
         _wait(_in_thread(lambda: _snapshot(listing, names, token, progress, stop)), stop)
-    except (httpx2.HTTPError, OSError, ValueError) as error:
+    except (httpx2.HTTPError, OSError, ValueError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise no_room(listing.root, sum(listing.sizes[name] for name in names), str(listing.repo)) from error
         raise hub.explain(error, str(listing.repo)) from error
@@ -162,7 +163,7 @@ def _in_thread(work: Callable[[], None]) -> "Future[None]":
         except BaseException as error:
             done.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    threading.Thread(target=run, name=DOWNLOAD, daemon=True).start()
     return done
 
 

@@ -10,6 +10,7 @@ from core.errors import UserError
 from core.references import Hub
 from core.workspace import Owner
 from inference import hub as reach
+from inference.files import DOWNLOAD
 from inference.models import fetch, load, locate
 from tests.hub.standin import TOKEN, USER
 
@@ -183,12 +184,15 @@ def test_a_download_that_hangs_can_be_stopped(hub, model, owner):
     threading.Thread(target=lambda: fault.reached.wait() and stop.set(), daemon=True).start()
     refused("models.stopped", locate, MODEL, owner, stop=stop)
     release.set()
+    for thread in threading.enumerate():
+        if thread.name == DOWNLOAD:
+            thread.join()
 
 
-@pytest.mark.parametrize("fault", [{"status": 500}, {"cut": True}], ids=["error", "cut"])
-def test_a_download_that_breaks_is_told_and_the_next_try_completes_it(hub, model, owner, fault):
+@pytest.mark.parametrize(("fault", "code"), [({"status": 500}, "models.hub_error"), ({"cut": True}, "models.hub_lost")])
+def test_a_download_that_breaks_is_told_and_the_next_try_completes_it(hub, model, owner, fault, code):
     hub.fail("file", at=4, times=100, **fault)
-    assert hub.url in refused("models.hub_lost", locate, MODEL, owner)
+    assert hub.url in refused(code, locate, MODEL, owner)
     hub.heal()
     assert locate(MODEL, owner).base.name == MODEL
 
