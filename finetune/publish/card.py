@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +131,8 @@ def _link(base: Base) -> str:
 
 def _shown(base: Base) -> Base:
     """The base with its fixed words marked as such, so that they stand unchanged between backticks."""
+    fixed = ["fingerprint", "revision", *(["name"] if base.stand_in else [])]
     marked = {
-        name: Trusted(value)
-        for name, value in vars(base).items()
-        if isinstance(value, str) and re.fullmatch(r"[\w./-]+", value)
+        name: Trusted(getattr(base, name)) for name in fixed if re.fullmatch(r"[\w.-]+", getattr(base, name) or "")
     }
-    return Base(**{**vars(base), **marked})
+    return replace(base, **marked)

@@ -164,9 +164,9 @@ def _hub_id(source: dict[str, object]) -> str | None:
 def curve_of(run: Run) -> list[CurveRow]:
     """Losses at up to twelve steps, evenly spread, validation steps first."""
     progress = run.progress()
-    steps = sorted(progress.evals) or sorted(progress.train)
-    if len(steps) < CURVE_ROWS:
-        steps = sorted(set(steps) | set(_spread(sorted(progress.train), CURVE_ROWS - len(steps))))
+    steps = _spread(sorted(progress.evals), CURVE_ROWS)
+    others = sorted(set(progress.train) - set(steps))
+    steps = sorted({*steps, *_spread(others, CURVE_ROWS - len(steps))})
     return [
         CurveRow(
             step,
@@ -174,7 +174,7 @@ def curve_of(run: Run) -> list[CurveRow]:
             progress.evals.get(step, {}).get("eval_loss"),
             progress.train.get(step, {}).get("learning_rate"),
         )
-        for step in _spread(steps, CURVE_ROWS)
+        for step in steps
     ]
 
 
@@ -182,7 +182,9 @@ def _spread(steps: list[int], most: int) -> list[int]:
     """Up to `most` of the steps, evenly, with the first and the last."""
     if len(steps) <= most:
         return steps
-    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)] if most > 1 else steps[-1:]
+    if most < 2:
+        return steps[-most:] if most else []
+    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
 
 
 def settings_of(config: RunConfig) -> list[tuple[str, str]]:
