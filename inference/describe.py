@@ -30,6 +30,9 @@ def read_config(folder: Path, value: str) -> Any:
     import transformers
 
     facts = _json(folder, value)
+    kernel = _foreign_kernel(facts)
+    if kernel:
+        raise UserError("models.kernel", value=value, kernel=kernel)
     model_type = str(facts.get("model_type") or "?")
     if model_type not in transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES:
         if "auto_map" in facts:
@@ -68,6 +71,22 @@ def context_length(config: Any) -> int:
         if isinstance(value, int) and value > 0:
             return value
     return _SHORTEST_CONTEXT
+
+
+def _foreign_kernel(facts: object) -> str | None:
+    """Code of a Hub repository that a config asks for as its attention or experts: transformers would fetch and run it
+    where the package `kernels` is installed.
+    """
+    if isinstance(facts, list):
+        return next(filter(None, map(_foreign_kernel, facts)), None)
+    if not isinstance(facts, dict):
+        return None
+    for key, value in facts.items():
+        named = [value] if isinstance(value, str) else list(value.values()) if isinstance(value, dict) else []
+        foreign = [name for name in named if isinstance(name, str) and "/" in name]
+        if "implementation" in str(key) and foreign:
+            return foreign[0]
+    return next(filter(None, map(_foreign_kernel, facts.values())), None)
 
 
 def _json(folder: Path, value: str) -> dict:

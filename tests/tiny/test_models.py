@@ -201,6 +201,20 @@ def test_code_that_came_with_a_model_never_runs(copied, owner, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"attn_implementation": "stranger/kernel"},
+        {"_attn_implementation": {"": "sdpa", "text_config": "stranger/kernel@main"}},
+        {"text_config": {"experts_implementation": "stranger/kernel"}},
+    ],
+)
+def test_attention_code_from_another_repository_is_refused(copied, owner, asked):
+    facts = json.loads((copied / "config.json").read_text())
+    write_json(copied / "config.json", {**facts, **asked})
+    assert "stranger/kernel" in refused("models.kernel", locate, str(copied), owner)
+
+
 def test_damaged_and_missing_weights_are_told(copied, owner):
     from safetensors.torch import load_file, save_file
 
