@@ -71,6 +71,7 @@ def render(subject: Subject, owner: Owner) -> str:
             "snippet": Trusted(snippet(subject)),
             "decoding": facts.decoding_of(subject.run.model),
             "datasets": datasets,
+            "max_rows": config.limits.max_rows,
             "settings": facts.settings_of(config),
             "curve": facts.curve_of(subject.run),
             "environment": facts.environment_of(subject.run),
@@ -132,7 +133,7 @@ def _link(base: Base) -> str:
 def _shown(base: Base) -> Base:
     """The base with its fixed words marked as such, so that they stand unchanged between backticks."""
     fixed = ["fingerprint", "revision", *(["name"] if base.stand_in else [])]
-    marked = {
+    marked: dict[str, Any] = {
         name: Trusted(getattr(base, name)) for name in fixed if re.fullmatch(r"[\w.-]+", getattr(base, name) or "")
     }
     return replace(base, **marked)
