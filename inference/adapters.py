@@ -35,17 +35,27 @@ _KINDS = (
 
 def read_adapter(folder: Path, name: str, revision: str | None = None) -> AdapterFiles:
     """Look through an adapter's folder. Raises UserError where it is none, or its weights are a pickle."""
-    if not (folder / "adapter_config.json").is_file():
-        raise UserError("models.not_an_adapter", value=name)
+    adapter = read_adapter_config(folder, name, revision)
     if not (folder / files.ADAPTER_WEIGHTS).is_file():
         files.refuse_pickles([path.name for path in sorted(folder.iterdir())], name)
+    return adapter
+
+
+def read_adapter_config(folder: Path, name: str, revision: str | None = None) -> AdapterFiles:
+    """What an adapter says about itself; its weights need not be here. Raises UserError.
+
+    Kinds whose configuration leads to other files or modules (X-LoRA, Megatron) are refused.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError("models.not_an_adapter", value=name)
     try:
         config = read_json(folder / "adapter_config.json")
         base = str(config.get("base_model_name_or_path") or "")
     except (ValueError, AttributeError) as error:
         raise UserError("models.bad_config", value=name, file="adapter_config.json", error=error) from error
-    if str(config.get("peft_type", "")).upper() not in _KINDS:
-        raise UserError("models.adapter_kind", value=name, kind=config.get("peft_type"), known=", ".join(_KINDS))
+    kind = "MEGATRON" if config.get("megatron_config") else str(config.get("peft_type", "")).upper()
+    if kind not in _KINDS:
+        raise UserError("models.adapter_kind", value=name, kind=kind or "?", known=", ".join(_KINDS))
     return AdapterFiles(folder, base, config, name, revision)
 
 
@@ -56,7 +66,7 @@ def bring_adapter(
     name = str(listing.repo)
     if "adapter_config.json" not in listing.sizes:
         raise UserError("models.not_an_adapter", value=name)
-    if files.ADAPTER_WEIGHTS not in listing.sizes:
+    if files.ADAPTER_WEIGHTS not in listing.sizes and listing.online:
         files.refuse_pickles(sorted(listing.sizes), name)
     wanted = [*files.small(listing), files.ADAPTER_WEIGHTS]
     folder = files.bring(listing, wanted, token, progress, stop)

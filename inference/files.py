@@ -113,7 +113,9 @@ def bring(
 ) -> Path:
     """Download the named files, where they are not here yet, and return the snapshot's folder. Raises UserError."""
     missing = [name for name in names if not (listing.folder / name).is_file()]
-    if missing and listing.online:
+    if missing and not listing.online:
+        raise unreachable(listing.repo)
+    if missing:
         room(listing.root, sum(listing.sizes[name] for name in missing), str(listing.repo))
         _download(listing, missing, token, progress, stop)
     if listing.online:
@@ -247,6 +249,18 @@ def no_room(folder: Path, needed: int, value: str) -> UserError:
 def megabytes(count: int) -> str:
     """A number of bytes for people: "538 MB"."""
     return f"{count / 1e6:,.0f} MB"
+
+
+def unreachable(repo: Hub) -> UserError:
+    """The sentence for a repository that is not here while the Hub cannot be asked: what was tried."""
+    tried = "models.tried_offline" if settings.hub_offline() else "models.tried"
+    return UserError(
+        "models.unreachable",
+        value=str(repo),
+        endpoint=hub.endpoint(),
+        standin=settings.STANDIN,
+        tried=say(tried, cache=shared_cache(), seconds=int(hub.PROBE_SECONDS)),
+    )
 
 
 def shared_cache() -> Path:

@@ -5,14 +5,14 @@ loaded = Shelf().get(source, "float32")
 """
 
 import threading
+from pathlib import Path
 
 from core import settings
 from core.errors import UserError
 from core.references import Base, Folder, Hub, Run, StandIn, parse, resolve
-from core.words import say
 from core.workspace import Owner
-from inference import files, hub, standin
-from inference.adapters import base_of, bring_adapter, check_adapter_base, read_adapter
+from inference import files, standin
+from inference.adapters import base_of, bring_adapter, check_adapter_base, read_adapter, read_adapter_config
 from inference.describe import check_config, describe
 from inference.loading import Loaded, load, load_tokenizer, mixes
 from inference.shelf import Shelf
@@ -32,6 +32,7 @@ __all__ = [
     "load",
     "load_tokenizer",
     "locate",
+    "locate_tokenizer",
     "mixes",
 ]
 
@@ -68,18 +69,7 @@ def _whole(listing: files.Listing) -> bool:
 def _without_hub(base: Hub, progress: Report | None, stop: threading.Event | None) -> Fetched:
     if base.repo_id == settings.DEFAULT_MODEL and base.revision is None:
         return _fetch_stand_in(str(base), progress, stop)
-    raise _unreachable(base)
-
-
-def _unreachable(repo: Hub) -> UserError:
-    tried = "models.tried_offline" if settings.hub_offline() else "models.tried"
-    return UserError(
-        "models.unreachable",
-        value=str(repo),
-        endpoint=hub.endpoint(),
-        standin=settings.STANDIN,
-        tried=say(tried, cache=files.shared_cache(), seconds=int(hub.PROBE_SECONDS)),
-    )
+    raise files.unreachable(base)
 
 
 def _fetch_stand_in(asked: str, progress: Report | None, stop: threading.Event | None) -> Fetched:
@@ -105,7 +95,7 @@ def _fetch_listing(
     value, names = str(listing.repo), sorted(listing.sizes)
     if "config.json" not in names:
         if "adapter_config.json" in names:
-            adapter = read_adapter(files.bring(listing, files.small(listing), token, None, stop), value)
+            adapter = read_adapter_config(files.bring(listing, files.small(listing), token, None, stop), value)
             raise UserError("models.is_adapter", value=value, base=adapter.base_name)
         raise UserError("models.no_config", value=value)
     folder = files.bring(listing, files.small(listing), token, progress, stop)
@@ -130,7 +120,7 @@ def fetch_adapter(
         return read_adapter(adapter.path, str(adapter))
     listing = files.look(adapter, token, owner)
     if listing is None:
-        raise _unreachable(adapter)
+        raise files.unreachable(adapter)
     return bring_adapter(listing, token, progress, stop)
 
 
@@ -183,3 +173,29 @@ def _with_adapter(
         raise UserError("models.not_an_adapter", value=text)
     title = reference.id if isinstance(reference, Run) else ""
     return Source(base, fetch_adapter(adapter, owner.token, owner=owner), title)
+
+
+def locate_tokenizer(
+    reference: str, owner: Owner, *, progress: Report | None = None, stop: threading.Event | None = None
+) -> Path:
+    """The folder of a model's tokenizer (for `load_tokenizer`), its weights not downloaded. Raises UserError.
+
+    An adapter's own comes before its base's.
+    """
+    resolved = resolve(parse(reference, owner), owner)
+    if isinstance(resolved.adapter, Folder) and (resolved.adapter.path / "tokenizer_config.json").is_file():
+        return resolved.adapter.path
+    return _tokenizer_folder(resolved.base, owner, progress, stop)
+
+
+def _tokenizer_folder(base: Base, owner: Owner, progress: Report | None, stop: threading.Event | None) -> Path:
+    if isinstance(base, Folder):
+        return base.path
+    listing = files.look(base, owner.token, owner) if isinstance(base, Hub) else None
+    if listing is None:
+        return fetch(base, owner.token, owner=owner, progress=progress, stop=stop).folder
+    folder = files.bring(listing, files.small(listing), owner.token, progress, stop)
+    if "adapter_config.json" in listing.sizes and "tokenizer_config.json" not in listing.sizes:
+        adapter = read_adapter_config(folder, listing.repo.repo_id)
+        return _tokenizer_folder(base_of(adapter), owner, progress, stop)
+    return folder

@@ -11,7 +11,7 @@ from core.references import Hub
 from core.workspace import Owner
 from inference import hub as reach
 from inference.files import DOWNLOAD
-from inference.models import fetch, load, locate
+from inference.models import fetch, load, load_tokenizer, locate, locate_tokenizer
 from tests.hub.standin import TOKEN, USER
 
 MODEL = f"{USER}/tiny"
@@ -160,7 +160,27 @@ def test_an_adapter_on_the_hub_brings_its_base(hub, model, adapter_files, owner)
     assert (source.name, source.base.name) == ("tester/adapter", MODEL)
     assert load(source).adapter == "tester/adapter"
     assert locate(MODEL, owner, adapter="tester/adapter").adapter == source.adapter
-    refused("models.is_adapter", fetch, Hub("tester/adapter"), False)
+
+
+def test_an_adapter_is_not_taken_for_a_base(hub, adapter_files):
+    hub.add_repo("tester/adapter", adapter_files)
+    assert MODEL in refused("models.is_adapter", fetch, Hub("tester/adapter"), False)
+
+
+def test_a_tokenizer_comes_without_the_weights(hub, model, adapter_files, owner):
+    hub.add_repo("tester/adapter", adapter_files)
+    folder = locate_tokenizer("tester/adapter", owner)
+    assert folder == locate_tokenizer(MODEL, owner) and load_tokenizer(folder).chat_template
+    assert not [request for request in hub.requests if "safetensors" in request.path]
+
+
+def test_an_adapter_whose_weights_never_came_is_unreachable_without_the_hub(
+    hub, model, adapter_files, owner, monkeypatch
+):
+    hub.add_repo("tester/adapter", adapter_files)
+    locate_tokenizer("tester/adapter", owner)
+    go_offline(hub, monkeypatch)
+    refused("models.unreachable", locate, "tester/adapter", owner)
 
 
 def test_an_adapter_made_on_other_weights_is_refused_by_its_record(hub, model, adapter_files, owner):

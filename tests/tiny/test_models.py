@@ -244,6 +244,10 @@ def test_an_adapter_that_peft_cannot_load_is_told(adapter, tmp_path, owner):
     refused("models.bad_adapter", load, locate(str(spoilt), owner))
     write_json(spoilt / "adapter_config.json", {**facts, "peft_type": "XLORA", "adapters": {"0": "/etc"}})
     assert "XLORA" in refused("models.adapter_kind", locate, str(spoilt), owner)
+    write_json(spoilt / "adapter_config.json", {**facts, "megatron_config": {}, "megatron_core": "this"})
+    load(locate(str(spoilt), owner))
+    write_json(spoilt / "adapter_config.json", {**facts, "megatron_config": {"a": 1}, "megatron_core": "this"})
+    assert "MEGATRON" in refused("models.adapter_kind", locate, str(spoilt), owner)
 
 
 def test_a_tokenizer_without_chat_template_is_fine_and_none_at_all_is_told(copied):
