@@ -74,9 +74,15 @@ def bring_adapter(
 
 
 def base_of(adapter: AdapterFiles) -> Hub | StandIn:
-    """The base that an adapter from the Hub names: a stranger's text, so never a folder or run of this machine."""
+    """The base that an adapter from the Hub names: a stranger's text, so never a folder or run of this machine.
+
+    One that was trained on the stand-in says so in its `tunescope.json`; its `adapter_config.json` names the original.
+    """
+    if settings.STANDIN in (_record(adapter.folder, "stand_in"), _record(adapter.folder, "base")):
+        return StandIn()
+    revision = adapter.config.get("revision")
     try:
-        base = parse(adapter.base_name, Owner(_NOBODY))
+        base = parse(adapter.base_name + (f"@{revision}" if revision else ""), Owner(_NOBODY))
     except UserError:
         base = None
     if not isinstance(base, Hub | StandIn):
@@ -112,16 +118,16 @@ def _wrong(adapter: AdapterFiles, base: Fetched, reason: str) -> UserError:
 
 def recorded_fingerprint(adapter_folder: Path) -> str | None:
     """The fingerprint of the base that an adapter was trained on, where it was written down."""
-    for path, key in (("tunescope.json", "base_fingerprint"), ("../env.json", "fingerprint")):
-        record = adapter_folder / path
-        if record.is_file():
-            try:
-                value = read_json(record).get(key)
-            except (ValueError, AttributeError):
-                continue
-            if isinstance(value, str) and value:
-                return value
-    return None
+    return _record(adapter_folder, "base_fingerprint") or _record(adapter_folder, "fingerprint", "../env.json")
+
+
+def _record(adapter_folder: Path, key: str, name: str = "tunescope.json") -> str | None:
+    """A text from the record beside an adapter; None without one, or where it is not readable."""
+    try:
+        value = read_json(adapter_folder / name).get(key)
+    except (OSError, ValueError, AttributeError):
+        return None
+    return value if isinstance(value, str) and value else None
 
 
 def _misfit(adapter_folder: Path, base_folder: Path) -> str | None:

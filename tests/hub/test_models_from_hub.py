@@ -1,13 +1,14 @@
 """Models and adapters from the Hub: at one commit, only what is needed, with the caller's rights."""
 
 import json
+import shutil
 import threading
 
 import pytest
 
 from core import settings
 from core.errors import UserError
-from core.references import Hub
+from core.references import Hub, StandIn
 from core.workspace import Owner
 from inference import hub as reach
 from inference.files import DOWNLOAD
@@ -188,6 +189,21 @@ def test_an_adapter_made_on_other_weights_is_refused_by_its_record(hub, model, a
     hub.add_repo("tester/adapter", {**adapter_files, "tunescope.json": record})
     sentence = refused("models.wrong_base", locate, "tester/adapter", owner)
     assert "ffffffffffff" in sentence and MODEL in sentence
+
+
+def test_an_adapter_made_on_the_stand_in_finds_it_by_its_record(hub, adapter_files, tiny_model, owner):
+    shutil.copytree(tiny_model, settings.cache() / settings.STANDIN)
+    base = fetch(StandIn(), False)
+    record = {"stand_in": settings.STANDIN, "base_fingerprint": base.fingerprint}
+    hub.add_repo("tester/adapter", {**adapter_files, "tunescope.json": json.dumps(record).encode()})
+    assert locate("tester/adapter", owner).base == base
+
+
+def test_an_adapter_says_which_revision_of_its_base_it_needs(hub, model, adapter_files, owner):
+    first = model.commits[1].sha
+    facts = {**json.loads(adapter_files["adapter_config.json"]), "revision": first}
+    hub.add_repo("tester/adapter", {**adapter_files, "adapter_config.json": json.dumps(facts).encode()})
+    assert locate("tester/adapter", owner).base.revision == first
 
 
 @pytest.mark.parametrize("named", ["folder", "/etc", "../x", "r20260101-000000-abcd", "", None])
