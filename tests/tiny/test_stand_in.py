@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy
@@ -14,7 +15,7 @@ import pytest
 from core import settings
 from core.errors import UserError
 from inference import standin
-from tests.tiny.stand_in_wheel import MEMBER, dequantised, make_wheel, serving
+from tests.tiny.stand_in_wheel import dequantised, make_wheel, serving
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,27 +38,38 @@ def source(wheel):
     return wheel[1]
 
 
-@pytest.fixture
-def index(wheel, monkeypatch):
+@contextmanager
+def package_index(wheel):
     """pip asks a loopback index, and nothing else."""
     folder, source = wheel
-    with serving(folder / source.file) as index:
-        monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-        monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
-        monkeypatch.setenv("PIP_INDEX_URL", index.address)
+    with serving(folder / source.file) as index, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIP_CONFIG_FILE", "/dev/null")
+        patch.delenv("PIP_FIND_LINKS", raising=False)
+        patch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+        patch.setenv("PIP_INDEX_URL", index.address)
+        yield index
+
+
+@pytest.fixture
+def index(wheel):
+    with package_index(wheel) as index:
         yield index
 
 
 @pytest.fixture(scope="module")
-def converted(wheel, tmp_path_factory):
-    """The wheel's model, converted by a real child."""
-    folder, source = wheel
-    target = tmp_path_factory.mktemp("converted") / "model"
-    command = [sys.executable, "-m", "inference.standin", str(folder / source.file), MEMBER, str(target)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
-        assert child.wait() == 0
-    return target
+def made(wheel, tmp_path_factory):
+    """The stand-in, made once for all who only look: its cache, what was reported, how often it was downloaded."""
+    cache, seen = tmp_path_factory.mktemp("made"), []
+    with package_index(wheel) as index, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNESCOPE_CACHE", str(cache))
+        folders = [standin.make(wheel[1], progress=seen.append) for _ in range(2)]
+    assert folders == [cache / wheel[1].name] * 2
+    return cache, seen, index.downloads
+
+
+@pytest.fixture
+def converted(made, source):
+    return made[0] / source.name
 
 
 def left_over(cache):
@@ -102,15 +114,11 @@ def test_digits_are_split_off_one_by_one_as_smollm_was_trained(converted):
     assert [piece for piece, _ in pieces] == ["a", "ĠĠ", "1", "2"]
 
 
-def test_it_is_downloaded_and_converted_once_and_progress_shows_both(cache, index, source):
-    seen = []
-    folder = standin.make(source, progress=seen.append)
-    assert folder == cache / source.name and (folder / "model.safetensors").is_file()
-    assert left_over(cache) == [source.name]
+def test_it_is_downloaded_and_converted_once_and_progress_shows_both(made, source):
+    cache, seen, downloads = made
+    assert left_over(cache) == [source.name] and downloads == 1
     assert seen[-1].done == seen[-1].total == 4 and seen[-1].unit == "steps"
     assert max(step.done for step in seen if step.unit == "bytes") == source.size
-    assert standin.make(source) == folder
-    assert index.downloads == 1
 
 
 def test_stopping_a_download_in_the_middle_ends_pip_and_leaves_nothing(cache, index, source):
