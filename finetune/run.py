@@ -66,6 +66,11 @@ class Run:
         return self.folder / "model"
 
     @property
+    def datasets(self) -> Path:
+        """The datasets that lie beside the run, under the same owner."""
+        return self.folder.parent.parent / "datasets"
+
+    @property
     def log(self) -> EventLog:
         """The event file's writer, for whoever holds the lock."""
         return EventLog(self.folder / "events.jsonl")

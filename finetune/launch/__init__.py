@@ -1,14 +1,20 @@
 """Where a run runs. A launcher checks, starts, resumes, stops and says whether a run is alive."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from core.workspace import Owner
 from finetune.config import RunConfig
 from finetune.run import Run
 
+if TYPE_CHECKING:
+    from finetune.data.findings import Finding
+
 
 class Launcher(Protocol):
     """What every place to run offers."""
+
+    def check(self, config: RunConfig, owner: Owner) -> list["Finding"]:
+        """What the data holds that is left out or cut; nothing starts."""
 
     def start(self, config: RunConfig, owner: Owner) -> str:
         """Begin a new run and return its id; the run goes on without the caller."""

@@ -1,0 +1,27 @@
+"""Why a run failed, in one sentence with the remedy; anything unknown is named as a bug, its details in the log."""
+
+import errno
+import shutil
+from pathlib import Path
+
+from core.errors import UserError
+from finetune.config import RunConfig
+
+NO_ROOM = 64 * 1024 * 1024
+_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+
+
+def explain(error: BaseException, config: RunConfig, step: int, device: str, folder: Path) -> UserError:
+    """The sentence for what ended a run at `step`."""
+    if isinstance(error, UserError):
+        return error
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(words in text for words in _MEMORY):
+        optim = config.optim_of(config.stages[0])
+        return UserError(
+            "run.memory", step=step, device=device, batch=optim.batch_size, length=config.limits.max_length
+        )
+    free = shutil.disk_usage(folder).free
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in text or free < NO_ROOM:
+        return UserError("run.disk", free=free // 2**20, folder=folder)
+    return UserError("run.bug", kind=type(error).__name__, message=" ".join(str(error).split())[:200])

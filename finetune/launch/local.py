@@ -1,0 +1,223 @@
+"""Runs on this machine: a detached process each, in its own session, that outlives whoever started it."""
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from core import settings, words
+from core.errors import UserError
+from core.files import read_json, write_json
+from core.references import Base, parse
+from core.workspace import Owner
+from finetune.config import RunConfig
+from finetune.launch.queue import device_of, draw_ticket, visible_devices
+from finetune.prepare import OnProgress, base_of, import_data, look
+from finetune.run import Run, reserve
+
+if TYPE_CHECKING:
+    from finetune.data.findings import Finding
+    from inference.sources import Fetched
+
+PROJECT = Path(__file__).parents[2]
+_SECRETS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
+
+
+class LocalLauncher:
+    """Starts, resumes and stops runs as processes of this machine."""
+
+    def check(
+        self,
+        config: RunConfig,
+        owner: Owner,
+        *,
+        progress: OnProgress | None = None,
+        stop: threading.Event | None = None,
+    ) -> list["Finding"]:
+        """What the data holds that is left out or cut. Raises UserError where the run could not start."""
+        return look(config, owner, progress, stop).findings
+
+    def start(
+        self,
+        config: RunConfig,
+        owner: Owner,
+        *,
+        progress: OnProgress | None = None,
+        stop: threading.Event | None = None,
+    ) -> str:
+        """Import the data, fetch the base, then start a detached run. Returns its id at once; it waits for its device.
+
+        Raises UserError before there is any run. `stop` ends the fetching.
+        """
+        launch = self._begin(config, owner, progress, stop)
+        launch.spawn()
+        return launch.run.id
+
+    def train(self, config: RunConfig, owner: Owner, *, progress: OnProgress | None = None) -> NoReturn:
+        """As `start`, but this very process becomes the run: Ctrl-C stops it and its exit code is the run's."""
+        self._begin(config, owner, progress, None).become()
+
+    def resume(
+        self,
+        run: Run,
+        owner: Owner,
+        *,
+        progress: OnProgress | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Go on from the last whole checkpoint, detached. Raises UserError where the run is at work or done."""
+        lock = _take(run)
+        try:
+            status = run.progress().ending
+            if status == "done":
+                raise UserError("run.is_done", value=run.id)
+            base = _same_base(run, owner, progress, stop)
+        except BaseException:
+            os.close(lock)
+            raise
+        _Launch(run, base, lock).spawn()
+
+    def stop(self, run: Run) -> None:
+        """Ask the run to save a checkpoint and end; returns at once. Raises UserError where nothing is at work."""
+        handle = _handle(run)
+        if not run.alive() or not handle:
+            raise UserError("run.not_alive", value=run.id, status=run.status().status)
+        if handle["host"] != socket.gethostname():
+            raise UserError("run.other_machine", value=run.id, host=handle["host"])
+        os.kill(handle["pid"], signal.SIGTERM)
+
+    def alive(self, run: Run) -> bool:
+        """Whether the run is queued or running."""
+        return run.alive()
+
+    def _begin(
+        self, config: RunConfig, owner: Owner, progress: OnProgress | None, stop: threading.Event | None
+    ) -> "_Launch":
+        config = import_data(config, owner)
+        base = base_of(config, owner, progress, stop)
+        run = reserve(owner)
+        lock = _take(run)
+        run.save(config)
+        write_json(run.folder / "env.json", _recorded(base))
+        return _Launch(run, base, lock)
+
+
+class _Launch:
+    """A run whose lock is held here and about to be handed on to its process."""
+
+    def __init__(self, run: Run, base: "Fetched", lock: int) -> None:
+        self.run = run
+        self.base = base
+        self.lock = lock
+        (run.folder / "handle.json").unlink(missing_ok=True)
+        self.device = device_of(run.config().compute.device)
+        self.ticket = draw_ticket(self.device, run.id)
+        run.log.write("queued", device=self.device)
+
+    def spawn(self) -> None:
+        """Start the process in a session of its own, its output in the log, and let go of our copies of the locks.
+
+        The stop signals wait, blocked, until the process has its handlers: one sent at once is not lost.
+        """
+        signals = {signal.SIGTERM, signal.SIGINT}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        try:
+            with open(self.run.log_path, "ab") as log:
+                process = subprocess.Popen(
+                    self._command(),
+                    cwd=PROJECT,
+                    env=self._environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=(self.lock, self.ticket),
+                )
+            self._write_handle(process.pid)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(self.lock)
+            os.close(self.ticket)
+        threading.Thread(target=process.wait, daemon=True).start()
+
+    def become(self) -> NoReturn:
+        """Turn this process into the run's."""
+        self._write_handle(os.getpid())
+        for descriptor in (self.lock, self.ticket):
+            os.set_inheritable(descriptor, True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        sys.stdout.flush()
+        os.chdir(PROJECT)
+        command = self._command("--foreground")
+        os.execve(command[0], command, self._environment())
+
+    def _write_handle(self, pid: int) -> None:
+        write_json(self.run.folder / "handle.json", {"host": socket.gethostname(), "pid": pid})
+
+    def _command(self, *more: str) -> list[str]:
+        descriptors = ["--lock", str(self.lock), "--ticket", str(self.ticket), "--device", self.device]
+        place = [str(self.run.folder), "--base", str(self.base.folder)]
+        return [sys.executable, "-m", "finetune.worker", *place, *descriptors, "--locale", words.current(), *more]
+
+    def _environment(self) -> dict[str, str]:
+        """The caller's environment without anything secret; the process neither has a token nor asks the Hub."""
+        kept = {name: value for name, value in os.environ.items() if not any(word in name for word in _SECRETS)}
+        return kept | {
+            "TUNESCOPE_HOME": str(settings.home()),
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "CUDA_VISIBLE_DEVICES": visible_devices(self.device),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+
+def _take(run: Run) -> int:
+    """Take the run's lock and return its open descriptor. Raises UserError where somebody holds it."""
+    descriptor = os.open(run.lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError("run.alive", value=run.id) from None
+    return descriptor
+
+
+def _handle(run: Run) -> dict | None:
+    path = run.folder / "handle.json"
+    return read_json(path) if path.is_file() else None
+
+
+def _recorded(base: "Fetched") -> dict[str, object]:
+    """What env.json says of the base before the process adds versions, device and dtype."""
+    return {
+        "base": base.reference,
+        "asked": base.asked,
+        "revision": base.revision,
+        "fingerprint": base.fingerprint,
+        "stand_in": base.stand_in,
+    }
+
+
+def _same_base(run: Run, owner: Owner, progress: OnProgress | None, stop: threading.Event | None) -> "Fetched":
+    """Fetch the base that the run began with. Raises UserError where it has other weights by now."""
+    from inference.models import fetch
+
+    recorded = run.environment()
+    reference = parse(str(recorded["base"]), owner)
+    assert isinstance(reference, Base), "a run records a base"
+    base = fetch(reference, owner.token, owner=owner, progress=progress, stop=stop)
+    if base.fingerprint != recorded["fingerprint"]:
+        raise UserError(
+            "run.base_changed",
+            value=run.id,
+            base=base.name,
+            now=base.fingerprint[:12],
+            then=str(recorded["fingerprint"])[:12],
+        )
+    return base

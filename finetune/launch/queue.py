@@ -1,0 +1,106 @@
+"""The queue of a device: numbered ticket files, each locked by its run. No server, no polling, nothing to clean up.
+
+The living ticket with the smallest number has the device. A ticket lives as long as its lock is held, so a killed
+run steps out of the queue by itself.
+"""
+
+import fcntl
+import glob
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from core import settings
+
+_TICKET = re.compile(r"(\d{8})-(.+)")
+
+
+def device_of(wanted: str) -> str:
+    """The name of the device that a run will want ("cpu", "mps", "cuda-0"), found without torch."""
+    if wanted == "auto":
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+        wanted = "cuda" if glob.glob("/dev/nvidia[0-9]*") and not hidden else "cpu"
+    return "cuda-0" if wanted == "cuda" else wanted.replace(":", "-")
+
+
+def visible_devices(device: str) -> str:
+    """The value of CUDA_VISIBLE_DEVICES under which only this device is seen."""
+    if not device.startswith("cuda-"):
+        return ""
+    number = int(device.removeprefix("cuda-"))
+    seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return seen[number] if number < len(seen) else str(number)
+
+
+def draw_ticket(device: str, run_id: str) -> int:
+    """Stand at the end of a device's queue. Returns a descriptor: while it (or a copy) is open, the place is kept."""
+    folder = _folder(device)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "counter", "a+b") as counter:
+        fcntl.flock(counter, fcntl.LOCK_EX)
+        tickets = _tickets(folder)
+        number = int(tickets[-1].name[:8]) + 1 if tickets else 1
+        descriptor = os.open(folder / f"{number:08d}-{run_id}", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _sweep(tickets)
+    return descriptor
+
+
+def wait_for_turn(device: str, run_id: str, waiting: Callable[[], None]) -> None:
+    """Sleep until every ticket before this run's is gone; `waiting` is called once if that is not at once.
+
+    A signal handler that raises ends the wait.
+    """
+    if not is_my_turn(device, run_id):
+        waiting()
+    folder = _folder(device)
+    for ticket in _tickets(folder):
+        if ticket.name.endswith(f"-{run_id}"):
+            return
+        _outlive(ticket)
+
+
+def is_my_turn(device: str, run_id: str) -> bool:
+    """Whether no living ticket stands before this run's."""
+    for ticket in _tickets(_folder(device)):
+        if ticket.name.endswith(f"-{run_id}"):
+            return True
+        if _living(ticket):
+            return False
+    return True
+
+
+def _folder(device: str) -> Path:
+    return settings.home() / ".queue" / device
+
+
+def _tickets(folder: Path) -> list[Path]:
+    """All tickets, living or not, in order."""
+    return sorted(path for path in folder.iterdir() if _TICKET.fullmatch(path.name))
+
+
+def _outlive(ticket: Path) -> None:
+    try:
+        with open(ticket, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return
+
+
+def _living(ticket: Path) -> bool:
+    try:
+        with open(ticket, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+
+
+def _sweep(tickets: list[Path]) -> None:
+    """Throw away tickets whose runs are gone."""
+    for ticket in tickets:
+        if not _living(ticket):
+            ticket.unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""AdamW on float32 masters: the model computes in bfloat16, what is learned is kept and updated in float32.
+
+Without them an update smaller than a weight's last bit is rounded away (Micikevicius et al. 2018).
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class MasterAdamW(torch.optim.AdamW):
+    """AdamW (Loshchilov & Hutter 2019) whose parameters are float32 copies of the model's; a float32 weight is its own.
+
+    `groups` are (parameters, weight decay). Call `collect` after each backward, `step` once a batch.
+    """
+
+    def __init__(self, groups: Iterable[tuple[list[nn.Parameter], float]], learning_rate: float) -> None:
+        self.pairs: list[tuple[nn.Parameter, Tensor]] = []
+        super().__init__(
+            [{"params": [self._master(p) for p in part], "weight_decay": decay} for part, decay in groups if part],
+            lr=learning_rate,
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            fused=True,
+        )
+
+    def _master(self, parameter: nn.Parameter) -> Tensor:
+        exact = parameter.dtype == torch.float32
+        master = parameter if exact else parameter.detach().float().requires_grad_(True)
+        self.pairs.append((parameter, master))
+        return master
+
+    @property
+    def masters(self) -> list[Tensor]:
+        return [master for _, master in self.pairs]
+
+    def collect(self) -> None:
+        """Add the gradients of the model's weights to those of the masters, in float32, and let go of them."""
+        for parameter, master in self.pairs:
+            if parameter is master or parameter.grad is None:
+                continue
+            gradient = parameter.grad.float()
+            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Move the masters, then round them into the model."""
+        result = super().step(closure)
+        self._round()
+        for master in self.masters:
+            master.grad = None
+        return result
+
+    def _round(self) -> None:
+        for parameter, master in self.pairs:
+            if parameter is not master:
+                parameter.data.copy_(master.data)
+
+    @torch.no_grad()
+    def take_over(self) -> None:
+        """Make the masters equal to the model's weights."""
+        for parameter, master in self.pairs:
+            master.data.copy_(parameter.data)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "masters": [master.detach() for master in self.masters]}
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the state of the optimizer and the masters, and round the masters into the model."""
+        masters = state_dict["masters"]
+        super().load_state_dict({key: value for key, value in state_dict.items() if key != "masters"})
+        for mine, theirs in zip(self.masters, masters, strict=True):
+            mine.data.copy_(theirs)
+        self._round()
+
+    @contextmanager
+    def exact(self, dtype: torch.dtype = torch.float32) -> Iterator[None]:
+        """Put the masters into the model, in `dtype`, while the block runs (to save what was learned unrounded)."""
+        rounded = [parameter.data for parameter, _ in self.pairs]
+        for parameter, master in self.pairs:
+            parameter.data = master.data.to(dtype)
+        try:
+            yield
+        finally:
+            for (parameter, _), data in zip(self.pairs, rounded, strict=True):
+                parameter.data = data
+
+
+def groups_by_decay(
+    model: nn.Module, decaying: Iterable[str], weight_decay: float
+) -> list[tuple[list[nn.Parameter], float]]:
+    """The trainable weights, those that decay first."""
+    names = set(decaying)
+    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return [
+        ([parameter for name, parameter in trainable if name in names], weight_decay),
+        ([parameter for name, parameter in trainable if name not in names], 0.0),
+    ]

@@ -1,0 +1,217 @@
+"""What `python -m finetune` offers. Results go to stdout, all else to stderr; nothing heavy is imported early."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core import words
+from core.errors import UserError
+from core.words import say
+from core.workspace import local_owner
+
+if TYPE_CHECKING:
+    from finetune.config import RunConfig
+    from finetune.data.report import Report
+    from inference.sources import Progress
+
+USABLE, WITH_FINDINGS, NOT_USABLE = 0, 1, 2
+YAML = (".yaml", ".yml")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. 2 and one sentence on stderr where a person can put something right."""
+    words.speak(words.nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m finetune", description=say("run.help.program"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    check = _command(commands, "check", _check)
+    check.add_argument("file", type=Path, help=say("run.help.file"))
+    _json_flag(check)
+    _set_flag(check)
+    for name, run in (("train", _train), ("start", _start)):
+        command = _command(commands, name, run)
+        command.add_argument("file", type=Path, metavar="CONFIG", help=say("run.help.config"))
+        _set_flag(command)
+    _json_flag(_command(commands, "list", _list))
+    for name, run in (("status", _status), ("stop", _stop), ("resume", _resume), ("publish", _publish)):
+        _command(commands, name, run).add_argument("which", metavar="RUN", help=say("run.help.run"))
+    _json_flag(commands.choices["status"])
+    publish = commands.choices["publish"]
+    publish.add_argument("repo", metavar="REPO", help=say("run.help.repo"))
+    publish.add_argument("--public", action="store_true", help=say("run.help.public"))
+    publish.add_argument("--yes", action="store_true", help=say("run.help.yes"))
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=say(f"run.help.{name}"), description=say(f"run.help.{name}"))
+    command.set_defaults(run=run)
+    return command
+
+
+def _json_flag(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help=say("run.help.json"))
+
+
+def _set_flag(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--set", action="append", default=[], metavar="optim.epochs=2", help=say("run.help.set"))
+
+
+def _config(arguments: argparse.Namespace) -> "RunConfig":
+    from finetune.config import load_yaml
+
+    path: Path = arguments.file
+    if not path.is_file():
+        raise UserError("run.shell.no_input", value=path)
+    return load_yaml(path.read_bytes(), path.absolute().parent, tuple(arguments.set))
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    if arguments.file.suffix.lower() in YAML:
+        return _check_config(arguments)
+    if not arguments.file.is_file():
+        raise UserError("run.shell.no_input", value=arguments.file)
+    from finetune.data.importing import check_file
+
+    report = check_file(arguments.file)
+    _show_report(report, arguments)
+    if not report.rows_kept:
+        return NOT_USABLE
+    return WITH_FINDINGS if report.findings else USABLE
+
+
+def _show_report(report: "Report", arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        _print_json(report.to_json())
+        return
+    facts = {"kind": report.kind, "format": report.format, "rows_in": report.rows_in, "rows_kept": report.rows_kept}
+    print(say("run.shell.usable", name=arguments.file.name, **facts))
+    _show_findings(report.findings)
+
+
+def _check_config(arguments: argparse.Namespace) -> int:
+    from finetune.prepare import look
+
+    checked = look(_config(arguments), local_owner(), _show_progress)
+    if arguments.json:
+        _print_json(checked.to_json())
+    else:
+        facts = {"model": checked.model, "method": checked.config.method, "rows": checked.rows, "steps": checked.steps}
+        print(say("run.shell.config_fine", **facts))
+        _show_findings(checked.findings)
+    return WITH_FINDINGS if checked.findings else USABLE
+
+
+def _show_findings(findings: list[Any]) -> None:
+    from finetune.data.findings import shortened
+
+    for finding in findings:
+        facts = {"severity": finding.severity, "title": finding.title, "remedy": finding.remedy}
+        print("  " + say("run.shell.finding", rows=shortened(finding.rows), **facts))
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from finetune.launch.local import LocalLauncher
+
+    LocalLauncher().train(_config(arguments), local_owner(), progress=_show_progress)
+
+
+def _start(arguments: argparse.Namespace) -> int:
+    from finetune.launch.local import LocalLauncher
+
+    print(LocalLauncher().start(_config(arguments), local_owner(), progress=_show_progress))
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from finetune.run import list_runs
+
+    found = [run.status() for run in list_runs(local_owner())]
+    if arguments.json:
+        _print_json([status.to_json() for status in found])
+        return 0
+    for status in found:
+        print(status.id, _line(status))
+    if not found:
+        print(say("run.none"), file=sys.stderr)
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from finetune.run import find
+
+    status = find(arguments.which, local_owner()).status()
+    if arguments.json:
+        _print_json(status.to_json())
+    else:
+        print(status.id, _line(status))
+        print(status.error or status.folder)
+    return 0
+
+
+def _line(status: Any) -> str:
+    """A run's state in one line: word, steps, loss."""
+    word = say(f"run.status.{status.status}")
+    if status.loss is None:
+        return word
+    return f"{word}  {status.step}/{status.steps}  " + say("run.shell.loss", loss=status.loss)
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    from finetune.launch.local import LocalLauncher
+    from finetune.run import find
+
+    run = find(arguments.which, local_owner())
+    LocalLauncher().stop(run)
+    run.wait()
+    print(run.id, _line(run.status()))
+    return 0
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from finetune.launch.local import LocalLauncher
+    from finetune.run import find
+
+    owner = local_owner()
+    run = find(arguments.which, owner)
+    LocalLauncher().resume(run, owner, progress=_show_progress)
+    print(run.id)
+    return 0
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from finetune.publish.shell import publish_command
+
+    return publish_command(arguments.which, arguments.repo, arguments.public, arguments.yes, local_owner())
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+_shown = {"text": ""}
+
+
+def _show_progress(progress: "Progress") -> None:
+    """Say on stderr what takes long; on a terminal with how far it is."""
+    share = f" {100 * progress.done // progress.total}%" if progress.total else ""
+    if sys.stderr.isatty():
+        end = "\n" if progress.total and progress.done >= progress.total else ""
+        print(f"\r{progress.text}{share}\033[K", end=end, file=sys.stderr, flush=True)
+    elif progress.text != _shown["text"]:
+        _shown["text"] = progress.text
+        print(progress.text, file=sys.stderr, flush=True)

@@ -1,0 +1,244 @@
+"""One attempt of a run, from its folder to `model/`: load, tokenise, train (or go on), save."""
+
+import importlib.metadata
+import platform
+import random
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, set_seed
+from transformers.utils import logging as transformers_logging
+
+from core.errors import UserError
+from core.files import write_json
+from core.rows import Row
+from core.words import say
+from finetune.config import RunConfig
+from finetune.data.store import open_dataset
+from finetune.data.tokenise import Encoded, encode_all, ensure_template
+from finetune.journal import Journal
+from finetune.methods import METHODS
+from finetune.prepare import held_out
+from finetune.result import load_weights, save_result
+from finetune.run import Run
+from finetune.sampling import Prompt, row_prompt, typed_prompt
+from finetune.trainer import RunTrainer, memory_gb, whole_checkpoints
+
+TOKENISED_AT_A_TIME = 2000
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers")
+
+
+def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool]) -> bool:
+    """Bring a run to its end, from the last checkpoint where there is one. Returns whether it was stopped instead."""
+    began = time.monotonic()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    config = run.config()
+    _sweep(run)
+    device, dtype = choose_device(config), choose_dtype(config)
+    journal.write("progress", phase="loading", done=0, total=0)
+    tokenizer = _tokenizer(base)
+    model, stored = _model(run, config, base, device, dtype)
+    _record(run, device, dtype)
+    if stop():
+        return _stopped(journal, 0)
+    rows, prompts = _data(run, config, tokenizer, journal, stop)
+    if stop():
+        return _stopped(journal, 0)
+    trainer = RunTrainer(
+        model, tokenizer, config, config.stages[0], rows, prompts, journal, stop, getattr(torch, stored)
+    )
+    if _fit(run, trainer, journal, str(device), str(dtype).removeprefix("torch.")):
+        return _stopped(journal, trainer.state.global_step)
+    journal.write("progress", phase="saving", done=0, total=0)
+    save_result(run, model, trainer.masters, tokenizer, trainer.stored)
+    journal.write(
+        "done",
+        step=trainer.steps,
+        steps=trainer.steps,
+        seconds=round(time.monotonic() - began, 1),
+        train_seconds=round(trainer.clock.seconds, 1),
+        tokens=trainer.clock.all_tokens,
+        tokens_per_s=trainer.clock.rate,
+        memory_gb=memory_gb(),
+    )
+    return False
+
+
+def choose_device(config: RunConfig) -> torch.device:
+    """The device to compute on. Raises UserError where the machine lacks the one asked for."""
+    have = [name for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.mps.is_available())) if there]
+    wanted = config.compute.device
+    if wanted == "auto":
+        return torch.device((have or ["cpu"])[0])
+    kind = wanted.partition(":")[0]
+    if kind not in [*have, "cpu"]:
+        raise UserError("run.no_device", value=wanted, have=", ".join([*have, "cpu"]))
+    return torch.device(kind)
+
+
+def choose_dtype(config: RunConfig) -> torch.dtype:
+    """What the forward computes in: bfloat16 where the device is good at it, unless the config says otherwise."""
+    if config.compute.dtype != "auto":
+        return getattr(torch, config.compute.dtype)
+    kind = choose_device(config).type
+    good = {"cuda": _gpu_has_bfloat16, "cpu": cpu_has_bfloat16}.get(kind, lambda: False)
+    return torch.bfloat16 if good() else torch.float32
+
+
+def _processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself (AVX-512 BF16, AMX, Arm BF16)."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _gpu_has_bfloat16() -> bool:
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _tokenizer(base: Path) -> Any:
+    from inference.models import load_tokenizer
+
+    tokenizer = load_tokenizer(base)
+    ensure_template(tokenizer)
+    return tokenizer
+
+
+def _model(run: Run, config: RunConfig, base: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, str]:
+    """The model to train, and the name of the dtype that the base's files hold."""
+    stored = AutoConfig.from_pretrained(base, local_files_only=True).dtype or torch.float32
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True, local_files_only=True)
+    model.to(device)
+    set_seed(config.seed)
+    model = METHODS[config.method].apply(model, config)
+    if METHODS[config.method].adapter:
+        _name_base(model.peft_config["default"], str(run.environment()["base"]))
+    return model, str(stored).removeprefix("torch.")
+
+
+def _name_base(adapter: Any, base: str) -> None:
+    """Let an adapter's config name its base as others find it: a repository and revision, never a path of here."""
+    if base.startswith("/"):
+        adapter.base_model_name_or_path, adapter.revision = Path(base).name, None
+        return
+    name, _, revision = base.partition("@")
+    adapter.base_model_name_or_path, adapter.revision = name, revision or None
+
+
+def _record(run: Run, device: torch.device, dtype: torch.dtype) -> None:
+    """Complete env.json with what the run really runs on."""
+    name = torch.cuda.get_device_name() if device.type == "cuda" else _processor()
+    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
+    write_json(
+        run.folder / "env.json",
+        {
+            **run.environment(),
+            "device": device.type,
+            "device_name": name,
+            "dtype": str(dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version(), **versions},
+        },
+    )
+
+
+def _data(
+    run: Run, config: RunConfig, tokenizer: Any, journal: Journal, stop: Callable[[], bool]
+) -> tuple[tuple[list[Encoded], list[Encoded]], list[Prompt]]:
+    """The rows to train on and to measure, as tokens, and the prompts of the samples."""
+    rows = read_rows(run, config)
+    training, held = split(rows, config)
+    if not training:
+        raise UserError("run.no_rows", rows=len(rows), held=len(held))
+    encoded: list[list[Encoded]] = [[], []]
+    for part, kept in zip((training, held), encoded, strict=True):
+        for start in range(0, len(part), TOKENISED_AT_A_TIME):
+            journal.write("progress", phase="tokenising", rows=len(rows), done=start, total=len(part))
+            if stop():
+                return ([], []), []
+            some = encode_all(part[start : start + TOKENISED_AT_A_TIME], tokenizer, config.limits.max_length)
+            kept += [row for row in some if row.learns]
+    if not encoded[0]:
+        raise UserError("run.no_labels", rows=len(training), length=config.limits.max_length)
+    shown = (held or training)[0]
+    prompts = [typed_prompt(text, tokenizer) for text in config.watch.samples] or [row_prompt(shown, tokenizer)]
+    return (encoded[0], encoded[1]), prompts
+
+
+def read_rows(run: Run, config: RunConfig) -> list[Row]:
+    """The first `max_rows` rows of the run's datasets, which lie beside it. Raises UserError where one is missing."""
+    rows: list[Row] = []
+    for source in config.stages[0].data:
+        folder = run.datasets / str(source.dataset)
+        if not folder.is_dir():
+            raise UserError("run.data_missing", value=source.dataset)
+        left = config.limits.max_rows - len(rows) if config.limits.max_rows else None
+        rows += open_dataset(folder).rows(left)
+    return rows
+
+
+def split(rows: list[Row], config: RunConfig) -> tuple[list[Row], list[Row]]:
+    """Rows to train on and rows held out, both in file order; the seed decides which."""
+    held = set(random.Random(config.seed).sample(range(len(rows)), held_out(len(rows), config)))
+    return [row for place, row in enumerate(rows) if place not in held], [rows[place] for place in sorted(held)]
+
+
+def _fit(run: Run, trainer: RunTrainer, journal: Journal, device: str, dtype: str) -> bool:
+    """Train from the last whole checkpoint to the end. Returns whether it was stopped before."""
+    checkpoints = whole_checkpoints(run.checkpoints)
+    step = int(checkpoints[-1].name.rpartition("-")[2]) if checkpoints else 0
+    parameters = list(trainer.network.parameters())
+    recorded = run.environment()
+    if recorded.get("stand_in"):
+        journal.say(say("run.stand_in", asked=recorded["asked"], base=recorded["base"]))
+    journal.write(
+        "started",
+        step=step,
+        steps=trainer.steps,
+        base=recorded["base"],
+        asked=recorded["asked"],
+        stand_in=recorded["stand_in"],
+        device=device,
+        dtype=dtype,
+        rows=len(trainer.train_rows),
+        validation_rows=len(trainer.validation),
+        trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        total=sum(parameter.numel() for parameter in parameters),
+        gathers=trainer.answer_loss.gathers,
+    )
+    if step >= trainer.steps:
+        trainer.create_optimizer()
+        load_weights(trainer.network, checkpoints[-1])
+        trainer.masters.take_over()
+        return False
+    trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+    return trainer.state.global_step < trainer.steps
+
+
+def _stopped(journal: Journal, step: int) -> bool:
+    journal.write("stopped", step=step)
+    return True
+
+
+def _sweep(run: Run) -> None:
+    """Throw away what a killed attempt left half written."""
+    for left in [*run.folder.glob(".*.part"), *run.checkpoints.glob(".part")]:
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
