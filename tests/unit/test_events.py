@@ -1,0 +1,58 @@
+"""The event file: written by one, read from a cursor by many, folded into what a run is doing."""
+
+from finetune.events import EventLog, fold, read_events
+
+
+def test_events_are_read_from_where_one_left_off(tmp_path):
+    path = tmp_path / "events.jsonl"
+    log = EventLog(path)
+    assert read_events(path) == ([], 0)
+    log.write("queued", device="cpu")
+    first, cursor = read_events(path)
+    log.write("progress", phase="loading")
+    second, end = read_events(path, cursor)
+    assert [event["type"] for event in first + second] == ["queued", "progress"]
+    assert end == path.stat().st_size
+    assert read_events(path, end) == ([], end)
+
+
+def test_a_last_line_without_newline_waits_for_its_end(tmp_path):
+    path = tmp_path / "events.jsonl"
+    EventLog(path).write("queued")
+    whole = path.stat().st_size
+    with open(path, "ab") as file:
+        file.write(b'{"type": "tr')
+    assert read_events(path) == (read_events(path)[0], whole)
+    with open(path, "ab") as file:
+        file.write(b'ain", "step": 1}\n')
+    assert read_events(path, whole)[0] == [{"type": "train", "step": 1}]
+
+
+def test_the_half_line_of_a_killed_writer_spoils_nothing(tmp_path):
+    path = tmp_path / "events.jsonl"
+    EventLog(path).write("queued")
+    with open(path, "ab") as file:
+        file.write(b'{"type": "train", "st')
+    EventLog(path).write("failed", error="x")
+    assert [event["type"] for event in read_events(path)[0]] == ["queued", "failed"]
+
+
+def _train(step, loss):
+    return {"type": "train", "step": step, "loss": loss, "tokens_per_s": 10.0}
+
+
+def test_for_a_step_written_twice_the_later_one_counts():
+    started = {"type": "started", "step": 0, "steps": 4}
+    again = {"type": "started", "step": 1, "steps": 4}
+    progress = fold([{"type": "queued"}, started, _train(1, 3.0), _train(2, 9.0), _train(3, 9.5)])
+    assert (progress.step, progress.loss) == (3, 9.5)
+    progress = fold([{"type": "queued"}, again, _train(2, 2.0)], progress)
+    assert {step: event["loss"] for step, event in progress.train.items()} == {1: 3.0, 2: 2.0}
+    assert (progress.step, progress.attempt, progress.loss) == (2, 2, 2.0)
+
+
+def test_the_last_attempt_decides_how_a_run_ended():
+    stopped = fold([{"type": "queued"}, {"type": "stopped", "step": 0}])
+    assert stopped.ending == "stopped"
+    resumed = fold([{"type": "queued"}], stopped)
+    assert (resumed.ending, resumed.begun) == (None, False)

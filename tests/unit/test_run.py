@@ -1,0 +1,90 @@
+"""The run folder: its status follows from the lock and the events, and it is found by id or folder."""
+
+import fcntl
+import os
+
+import pytest
+
+from core.errors import UserError
+from core.workspace import Owner
+from finetune.config import load_yaml
+from finetune.run import Run, create, find, list_runs
+
+CONFIG = load_yaml("stages: [{data: [{dataset: abababababab}]}]")
+
+
+@pytest.fixture
+def run(owner):
+    return create(CONFIG, owner)
+
+
+@pytest.fixture
+def hold():
+    """Take a run's lock as its process would; returns what lets it go."""
+    held = []
+
+    def take(run):
+        held.append(os.open(run.lock_path, os.O_RDWR | os.O_CREAT))
+        fcntl.flock(held[-1], fcntl.LOCK_EX)
+        return lambda: os.close(held.pop())
+
+    yield take
+    for descriptor in held:
+        os.close(descriptor)
+
+
+def test_the_status_is_computed_from_the_lock_and_the_events(run, hold):
+    let_go = hold(run)
+    run.log.write("queued", device="cpu")
+    assert run.status().status == "queued"
+    run.log.write("started", step=0, steps=5)
+    run.log.write("train", step=2, steps=5, loss=1.5, tokens_per_s=20.0)
+    run.log.write("eval", step=2, eval_loss=1.75)
+    status = run.status()
+    assert (status.status, status.step, status.steps, status.loss, status.eval_loss) == ("running", 2, 5, 1.5, 1.75)
+    let_go()
+    run.log_path.write_text("loading\nKilled by the kernel\n")
+    status = run.status()
+    assert status.status == "failed"
+    assert "Killed by the kernel" in status.error and "Resume" in status.error
+    run.log.write("stopped", step=2)
+    assert (run.status().status, run.status().error) == ("stopped", None)
+    run.log.write("queued", device="cpu")
+    run.log.write("failed", step=2, error="The disk is full.")
+    assert run.status().error == "The disk is full."
+
+
+def test_looking_at_a_run_does_not_make_it_alive(run, hold):
+    assert not run.alive()
+    hold(run)
+    assert run.alive() and run.alive()
+
+
+def test_the_json_of_a_status_has_its_promised_keys(run):
+    keys = ["id", "status", "step", "steps", "loss", "eval_loss", "tokens_per_s", "error", "folder"]
+    assert list(run.status().to_json()) == keys
+
+
+def test_a_run_is_found_by_its_id_and_by_its_folder(run, owner, monkeypatch):
+    monkeypatch.chdir(run.folder.parent)
+    for text in (run.id, str(run.folder), f"./{run.id}", f" {run.id}\n"):
+        assert find(text, owner).folder == run.folder
+    assert [found.id for found in list_runs(owner)] == [run.id]
+
+
+def test_a_run_of_another_owner_is_not_found(run):
+    stranger = Owner("someone-else")
+    for text in (run.id, str(run.folder), f"../local/runs/{run.id}"):
+        with pytest.raises(UserError):
+            find(text, stranger)
+    assert list_runs(stranger) == []
+
+
+def test_the_log_tail_is_short_and_survives_bad_bytes(run):
+    run.log_path.write_bytes(b"x" * 100_000 + b"\nprogress 1%\rprogress 2%\n\xff\xfe end\n")
+    assert run.log_tail(2).splitlines()[0] == "progress 2%"
+    assert "end" in run.log_tail(1)
+
+
+def test_a_run_keeps_the_config_it_was_told(run):
+    assert Run(run.folder).config() == CONFIG
