@@ -25,11 +25,15 @@ LIKELIEST = 5
 
 @dataclass(frozen=True)
 class Panel:
-    """What runs in one batch: a loaded model, the prompt's ids, and columns with their place in the comparison."""
+    """What runs in one batch: a loaded model, the prompt's ids, and columns with their place in the comparison.
+
+    Columns that say `model="base"`, and those whose place is in `plain`, run without the adapter.
+    """
 
     loaded: Loaded
     prompt_ids: list[int]
     columns: list[tuple[int, ColumnSpec]]
+    plain: frozenset[int] = frozenset()
 
 
 def end_ids(model: Any) -> frozenset[int]:
@@ -59,13 +63,14 @@ class Batch:
         self._noise = Noise(seed, self._device)
         ends = end_ids(self._model)
         self.columns = {i: make_column(spec, ends, max_new_tokens, self._noise) for i, spec in panel.columns}
-        self._adapters = {index: self._adapter_of(spec) for index, spec in panel.columns}
+        self._adapters = {index: self._adapter_of(index, spec) for index, spec in panel.columns}
         self._cache: Any = None
         self._rows = 0
         self.forwards = 0
 
-    def _adapter_of(self, spec: ColumnSpec) -> str:
-        return BASE if self._loaded.adapter is None or spec.model == "base" else ADAPTER
+    def _adapter_of(self, index: int, spec: ColumnSpec) -> str:
+        plain = self._loaded.adapter is None or spec.model == "base" or index in self.panel.plain
+        return BASE if plain else ADAPTER
 
     @property
     def working(self) -> dict[int, Column]:

@@ -13,6 +13,9 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from inference.loading import free_memory
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +23,7 @@ ROWS = 16
 SMALLEST = 1 << 15
 _DTYPES = (torch.float32, torch.bfloat16)
 _twins: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
+_packed = WeakIdKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -35,7 +39,8 @@ class PrepackedLinear(nn.Linear):
 def prepacked(model: nn.Module) -> nn.Module:
     """A twin of `model` with prepacked linear layers that shares its parameters; `model` itself where that cannot be.
 
-    The twin is made once a model and goes with it. The model's weights must not change afterwards.
+    The twin is made once a model and goes with it; models that share a weight share its packed copy. The weights
+    must not change afterwards.
     """
     with _lock:
         twin = _twins.get(model)
@@ -50,8 +55,8 @@ def _possible(model: nn.Module) -> bool:
     weights = [layer.weight for layer in model.modules() if _worth_it(layer)]
     if not weights or any(w.device.type != "cpu" or w.dtype not in _DTYPES for w in weights):
         return False
-    needed = sum(weight.numel() * weight.element_size() for weight in weights)
-    return supported(weights[0].dtype) and needed < 0.5 * free_memory()
+    needed = sum(weight.numel() * weight.element_size() for weight in weights if weight not in _packed)
+    return supported(weights[0].dtype) and needed < 0.5 * free_memory("cpu")
 
 
 def _worth_it(layer: nn.Module) -> TypeGuard[nn.Linear]:
@@ -63,7 +68,9 @@ def _make_twin(model: nn.Module) -> nn.Module:
     twin = copy.deepcopy(model, shared)
     for layer in twin.modules():
         if _worth_it(layer):
-            packed = pack(layer.weight)
+            if layer.weight not in _packed:
+                _packed[layer.weight] = pack(layer.weight)
+            packed = _packed[layer.weight]
             layer.__class__ = PrepackedLinear
             layer.register_buffer("packed", packed, persistent=False)
     return twin.eval()
@@ -96,10 +103,3 @@ def _agrees(dtype: torch.dtype) -> bool:
     exact = rows.double() @ weight.double().T
     tolerance = 1e-4 if dtype == torch.float32 else 0.5
     return bool((ours.double() - exact).abs().max() < tolerance)
-
-
-def free_memory() -> int:
-    """Bytes of main memory that can still be used."""
-    import psutil
-
-    return int(psutil.virtual_memory().available)

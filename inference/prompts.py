@@ -22,8 +22,7 @@ def prompt_ids(tokenizer: "PreTrainedTokenizerBase", prompt: str | Messages, raw
     conversation that no template can write, and one that does not end with a question.
     """
     if isinstance(prompt, str):
-        if not prompt.strip():
-            raise UserError("decode.prompt_empty")
+        check_text(prompt)
         plain = raw or not tokenizer.chat_template
         ids = tokenizer(prompt)["input_ids"] if plain else _chat_ids(tokenizer, [{"role": "user", "content": prompt}])
     else:
@@ -59,6 +58,12 @@ def read_messages(path: Path) -> list[dict[str, str]]:
         raise UserError("decode.messages_json", value=str(path)[:200], reason=str(error)[:120]) from None
     check_messages(messages)
     return messages
+
+
+def check_text(prompt: str) -> None:
+    """Raises UserError for a prompt without anything in it."""
+    if not prompt.strip():
+        raise UserError("decode.prompt_empty")
 
 
 def check_messages(messages: object) -> None:

@@ -26,19 +26,24 @@ def load_tiny(folder, *, end_ids=None, dtype="float32", adapter=None):
 
 def run(loaded, prompt, columns, *, seed=0, max_new_tokens=30, **options):
     """The result of one comparison on one loaded model."""
-    specs = parse_columns(columns)
     ids = loaded.tokenizer(prompt)["input_ids"]
-    panel = Panel(loaded, ids, list(enumerate(specs)))
-    events = list(compare([panel], seed=seed, max_new_tokens=max_new_tokens, **options))
-    return events[-1].result
+    return run_ids(loaded, ids, parse_columns(columns), seed=seed, max_new_tokens=max_new_tokens, **options)
+
+
+def run_ids(loaded, ids, specs, **options):
+    return list(compare([Panel(loaded, ids, list(enumerate(specs)))], **options))[-1].result
 
 
 def differences(loaded, prompt, columns, *, seed=0, max_new_tokens=30, peer=None):
     """Run a comparison, and every column alone through `generate`; returns (result, what differs without a tie)."""
-    result = run(loaded, prompt, columns, seed=seed, max_new_tokens=max_new_tokens)
     ids = loaded.tokenizer(prompt)["input_ids"]
+    return differences_of_ids(loaded, ids, parse_columns(columns), seed=seed, max_new_tokens=max_new_tokens, peer=peer)
+
+
+def differences_of_ids(loaded, ids, specs, *, seed, max_new_tokens, peer=None):
+    result = run_ids(loaded, ids, specs, seed=seed, max_new_tokens=max_new_tokens)
     wrong = []
-    for spec, column in zip(parse_columns(columns), result.columns, strict=True):
+    for spec, column in zip(specs, result.columns, strict=True):
         alone = generate_alone(
             peer or loaded,
             ids,
@@ -50,12 +55,12 @@ def differences(loaded, prompt, columns, *, seed=0, max_new_tokens=30, peer=None
         )
         expected = new_tokens(alone.sequences[0], ids)
         if column.token_ids != expected and not _tie(alone, spec, seed, column.token_ids, expected):
-            wrong.append((spec.name, seed, prompt, column.token_ids, expected))
+            wrong.append((spec.name, seed, column.token_ids, expected))
     return result, wrong
 
 
 def _tie(alone, spec, seed, ours, theirs):
-    """Whether two columns part at a numerical tie, judged by the scores of the peer."""
+    """Whether two columns part at a numerical tie, judged by the scores of the peer; beams get no such mercy."""
     fork = next((at for at, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
     if fork is None or spec.kind == "beam":
         return False

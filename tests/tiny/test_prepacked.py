@@ -70,6 +70,6 @@ def test_without_the_operators_the_model_is_used_as_it_is(monkeypatch):
 def test_a_lack_of_memory_or_another_dtype_leaves_the_model_as_it_is(monkeypatch):
     half = Small(torch.float16)
     assert prepacked.prepacked(half) is half
-    monkeypatch.setattr(prepacked, "free_memory", lambda: 1000)
+    monkeypatch.setattr(prepacked, "free_memory", lambda device: 1000)
     model = Small()
     assert prepacked.prepacked(model) is model

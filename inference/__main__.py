@@ -1,0 +1,8 @@
+"""The shell of inference: `python -m inference compare --help`."""
+
+import sys
+
+from inference.shell import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""One entry for the page and the shell: from what a person typed to a running comparison."""
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+from core.errors import UserError
+from core.workspace import Owner
+from inference.prompts import Messages, check_context, check_messages, check_text
+from inference.results import Event, Loading
+from inference.sources import Progress, Report, Source
+from inference.strategies import ColumnSpec, check_run, parse_columns
+
+if TYPE_CHECKING:
+    from inference.batch import Panel
+    from inference.loading import Loaded
+    from inference.shelf import Shelf
+
+T = TypeVar("T")
+_MEMORY_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """What a comparison is made of. Either `prompt` or `messages`; `adapter` goes on `model`; `dtype` None is what
+    suits the device (float32 on a CPU). `columns` are lines such as "nucleus top_p=0.9 model=base"."""
+
+    model: str
+    columns: list[str]
+    prompt: str | None = None
+    messages: Messages | None = None
+    adapter: str | None = None
+    seed: int = 0
+    max_new_tokens: int = 100
+    dtype: str | None = None
+    raw: bool = False
+
+
+def run_comparison(
+    request: CompareRequest, owner: Owner, shelf: "Shelf", stop: threading.Event | None = None
+) -> Iterator[Event]:
+    """Check, fetch, load and run; tells everything as events, of which `Done` is the last.
+
+    Raises UserError for what a person can put right, before anything is loaded where that is possible.
+    """
+    specs = check_request(request)
+    started = time.perf_counter()
+    groups = yield from _told(lambda report: _locate(request, specs, owner, report, stop))
+    panels = yield from _told(lambda report: _load(request, groups, shelf))
+    from inference.engine import compare
+
+    load_s = time.perf_counter() - started
+    yield from compare(panels, seed=request.seed, max_new_tokens=request.max_new_tokens, stop=stop, load_s=load_s)
+
+
+def check_request(request: CompareRequest) -> list[ColumnSpec]:
+    """The columns of a request; raises UserError for all that is wrong with it at first sight."""
+    specs = parse_columns(request.columns)
+    check_run(request.seed, request.max_new_tokens)
+    if (request.prompt is None) == (request.messages is None):
+        raise UserError("decode.prompt_or_messages")
+    if request.prompt is not None:
+        check_text(request.prompt)
+    elif request.raw:
+        raise UserError("decode.raw_messages")
+    else:
+        check_messages(request.messages)
+    return specs
+
+
+def _told(work: Callable[[Report], T]) -> Generator[Loading, None, T]:
+    """Do long work in a thread, give its progress as events and return its result."""
+    news: SimpleQueue[Progress | None] = SimpleQueue()
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(context.run, work, news.put)
+        future.add_done_callback(lambda _: news.put(None))
+        while (progress := news.get()) is not None:
+            yield Loading(progress.text, progress.done, progress.total, progress.unit)
+        return future.result()
+
+
+@dataclass
+class _Group:
+    """Columns that can run in one batch; `plain` are those that run without the source's adapter."""
+
+    source: Source
+    columns: list[tuple[int, ColumnSpec]] = field(default_factory=list)
+    plain: set[int] = field(default_factory=set)
+
+    def add(self, index: int, spec: ColumnSpec, plain: bool) -> None:
+        self.columns.append((index, spec))
+        if plain:
+            self.plain.add(index)
+
+
+def _locate(
+    request: CompareRequest, specs: list[ColumnSpec], owner: Owner, report: Report, stop: threading.Event | None
+) -> list[_Group]:
+    """Find the model of every column. The first group is that of the comparison's own model, if a column runs on it."""
+    from inference.models import locate
+
+    own = locate(request.model, owner, adapter=request.adapter, progress=report, stop=stop)
+    found: dict[str, Source] = {"base": Source(own.base)}
+    if own.adapter is not None:
+        found["tuned"] = own
+    placed = [_with_model(spec, own) for spec in specs]
+    for spec in placed:
+        if spec.model not in found:
+            found[spec.model] = _column_source(spec, owner, report, stop)
+    return _grouped([(spec, found[spec.model]) for spec in placed], own)
+
+
+def _with_model(spec: ColumnSpec, own: Source) -> ColumnSpec:
+    if spec.model == "tuned" and own.adapter is None:
+        raise UserError("decode.tuned_without_adapter", value=spec.name)
+    model = spec.model or ("tuned" if own.adapter is not None else "base")
+    return ColumnSpec(spec.name, spec.strategy, spec.knobs, model)
+
+
+def _column_source(spec: ColumnSpec, owner: Owner, report: Report, stop: threading.Event | None) -> Source:
+    from inference.models import locate
+
+    try:
+        return locate(spec.model, owner, progress=report, stop=stop)
+    except UserError as error:
+        if error.code == "models.stopped":
+            raise
+        raise UserError("decode.column_model", column=spec.name, reason=str(error)) from error
+
+
+def _grouped(placed: list[tuple[ColumnSpec, Source]], own: Source) -> list[_Group]:
+    """Columns of one source share a batch; those of its bare base join them where one batch can hold both exactly."""
+    groups: dict[tuple[object, ...], _Group] = {}
+    used = [source for _, source in placed]
+    mixed = [source for source in (*reversed(used), *(s for s in used if s is own)) if mixable(source)]
+    hosts = {_key(Source(source.base)): source for source in mixed}
+    for index, (spec, source) in enumerate(placed):
+        host = hosts.get(_key(source), source)
+        group = groups.setdefault(_key(host), _Group(host))
+        group.add(index, spec, plain=host.adapter is not None and source.adapter is None)
+    return list(groups.values())
+
+
+def _key(source: Source) -> tuple[object, ...]:
+    return source.base.folder, source.adapter.folder if source.adapter else None
+
+
+def mixable(source: Source) -> bool:
+    """Whether rows with and without the adapter can share a batch exactly: plain LoRA that changes nothing else."""
+    from inference.adapters import is_lora, keeps_base
+
+    if source.adapter is None:
+        return False
+    config = source.adapter.config
+    others = ("modules_to_save", "trainable_token_indices", "layer_replication", "alora_invocation_tokens", "lora_bias")
+    touched = any(config.get(name) for name in others) or config.get("bias", "none") != "none"
+    return is_lora(config) and keeps_base(config) and not touched
+
+
+def _load(request: CompareRequest, groups: list[_Group], shelf: "Shelf") -> list["Panel"]:
+    """Load each group's model and check that prompt and rows fit."""
+    from inference.batch import Panel
+    from inference.engine import prompt_ids
+
+    panels = []
+    for group in groups:
+        loaded = shelf.get(group.source, request.dtype)
+        asked = request.messages if request.prompt is None else request.prompt
+        assert asked is not None
+        ids = prompt_ids(loaded.tokenizer, asked, request.raw)
+        check_context(len(ids), request.max_new_tokens, loaded.context_length)
+        panels.append(Panel(loaded, ids, group.columns, frozenset(group.plain)))
+    _check_memory(panels, request.max_new_tokens)
+    return panels
+
+
+def _check_memory(panels: list["Panel"], max_new_tokens: int) -> None:
+    """Raises UserError where the caches of all rows would not fit in the memory that is free."""
+    from inference.loading import free_memory
+
+    rows = [sum(spec.rows for _, spec in panel.columns) for panel in panels]
+    lengths = [len(panel.prompt_ids) + max_new_tokens for panel in panels]
+    needed = sum(row_bytes(p.loaded, length) * count for p, length, count in zip(panels, lengths, rows, strict=True))
+    free = free_memory(panels[0].loaded.device)
+    if needed > _MEMORY_SHARE * free:
+        facts = {
+            "needed": f"{needed / 1e9:.1f}",
+            "free": f"{free / 1e9:.1f}",
+            "rows": sum(rows),
+            "tokens": max(lengths),
+        }
+        raise UserError("decode.memory", **facts)
+
+
+def row_bytes(loaded: "Loaded", tokens: int) -> int:
+    """Bytes of one row's keys and values for so many tokens, and of its scores while it chooses."""
+    from inference.batch import plain_model
+
+    config = plain_model(loaded.model).config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = 4 if loaded.dtype == "float32" else 2
+    return 2 * config.num_hidden_layers * heads * head * size * tokens + 16 * config.vocab_size

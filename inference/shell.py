@@ -1,0 +1,204 @@
+"""What `python -m inference` offers. The result goes to stdout, all else to stderr; nothing heavy is imported early."""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from core import settings, words
+from core.errors import UserError
+from core.words import say
+from inference.results import Board, Done, Event, Finished, Loading, Started, Step
+from inference.strategies import STRATEGIES
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns 0, 2 for bad input (one sentence on stderr) or 3 where single columns failed."""
+    words.speak(words.nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
+    try:
+        return _compare(_parser().parse_args(argv))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError("decode.shell", reason=message[:1].upper() + message[1:] + ".")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m inference", description="Compare decoding strategies side by side.")
+    command = parser.add_subparsers(required=True, metavar="compare").add_parser(
+        "compare",
+        help="run 1 to 12 columns on one prompt, all in one batch",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_strategies(),
+    )
+    add = command.add_argument
+    add("--model", default=settings.DEFAULT_MODEL, metavar="REF", help="base model, run or adapter (%(default)s)")
+    add("--adapter", metavar="REF", help="an adapter or run to put on the model")
+    asked = command.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--prompt", metavar="TEXT", help="one user message")
+    asked.add_argument("--messages", metavar="FILE", type=Path, help="a JSON list of {role, content}")
+    add("--columns", nargs="+", required=True, metavar="COLUMN", help='such as "nucleus top_p=0.9 model=base"')
+    add("--seed", type=int, default=0, help="serves all columns (%(default)s)")
+    add("--max-new-tokens", type=int, default=100, metavar="N", help="for each column (%(default)s)")
+    add("--dtype", choices=DTYPES, help="float32 on a CPU if not given")
+    add("--raw", action="store_true", help="plain text: no chat template around the prompt")
+    add("--json", action="store_true", help="print one JSON when all is done")
+    return parser
+
+
+def _strategies() -> str:
+    lines = ["strategies and their settings:"]
+    for strategy in STRATEGIES.values():
+        knobs = " ".join(f"{knob.name}={str(knob.default).lower()}" for knob in strategy.knobs)
+        lines.append(f"  {strategy.key:8} {knobs:60} {say(strategy.help_key)}")
+    return "\n".join([*lines, "every column also takes model=base, model=tuned or model=REF"])
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from core.workspace import local_owner
+    from inference.prompts import read_messages
+    from inference.service import CompareRequest, check_request, run_comparison
+
+    request = CompareRequest(
+        model=options.model,
+        columns=options.columns,
+        prompt=options.prompt,
+        messages=read_messages(options.messages) if options.messages else None,
+        adapter=options.adapter,
+        seed=options.seed,
+        max_new_tokens=options.max_new_tokens,
+        dtype=options.dtype,
+        raw=options.raw,
+    )
+    check_request(request)
+    with _own_stdout() as out, _stopping() as stop:
+        from inference.shelf import Shelf
+
+        show = _Printer(out, quiet=options.json)
+        for event in run_comparison(request, local_owner(), Shelf(), stop):
+            show.take(event)
+        result = show.board.result
+        assert result is not None
+        if options.json:
+            print(json.dumps(result.to_json(), ensure_ascii=False), file=out, flush=True)
+    for column in result.columns:
+        if column.error:
+            print(f"{column.name}: {column.error}", file=sys.stderr)
+    return 3 if any(column.finish == "error" for column in result.columns) else 0
+
+
+@contextlib.contextmanager
+def _own_stdout() -> Iterator[TextIO]:
+    """The real stdout for the result alone: whatever libraries print, from C too, goes to stderr or nowhere."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with open(kept, "w", encoding="utf-8", closefd=False) as out:
+            yield out
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """Ctrl-C asks for a stop; a second one ends the process the usual way."""
+    stop = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Printer:
+    """Shows a comparison as it runs: the columns one under the other, each streaming from the moment it is its turn."""
+
+    def __init__(self, out: TextIO, quiet: bool) -> None:
+        self.board = Board()
+        self._out = out
+        self._quiet = quiet
+        self._column = 0
+        self._given = 0
+        self._said = ""
+
+    def take(self, event: Event) -> None:
+        self.board.take(event)
+        if self._quiet:
+            return
+        match event:
+            case Loading():
+                self._say_loading(event.text)
+            case Started():
+                self._open()
+            case Step() if event.column == self._column:
+                self._write(event.text_firm)
+                self._given += len(event.text_firm)
+            case Finished() if event.column == self._column:
+                self._close()
+            case Done():
+                self._write(_summary(event))
+
+    def _say_loading(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            print(text, file=sys.stderr, flush=True)
+
+    def _open(self) -> None:
+        column = self.board.columns[self._column]
+        self._write(f"--- {column.name} ({column.model})\n{column.firm}")
+        self._given = len(column.firm)
+
+    def _close(self) -> None:
+        """End the column in turn and go on with the next ones, as far as they are."""
+        while self._column < len(self.board.columns):
+            column = self.board.columns[self._column]
+            if column.result is None:
+                return
+            self._write(
+                column.result.text[self._given :] + "\n" + _figures(column.result.metrics, column.result.finish)
+            )
+            self._column += 1
+            if self._column < len(self.board.columns):
+                self._open()
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
+
+
+def _figures(metrics: dict[str, float | int | None], finish: str) -> str:
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if value is not None)
+    return f"[{say(f'decode.finish.{finish}')}; {shown}]\n\n"
+
+
+def _summary(event: Done) -> str:
+    result = event.result
+    facts = f"{result.prompt_tokens} prompt tokens, {result.forwards} forwards, {result.wall_s:.2f} s"
+    return f"{result.model}, {result.dtype}: {facts}\n"

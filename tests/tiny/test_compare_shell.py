@@ -1,0 +1,135 @@
+"""The shell's compare: one JSON on stdout, sentences on stderr, exit codes, Ctrl-C."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from inference.shell import main
+from tests.rules.source import ROOT
+
+FIELDS = ["model", "dtype", "prompt_tokens", "forwards", "wall_s", "load_s", "columns"]
+METRICS = ["tokens", "perplexity", "distinct_2", "repetition", "first_token_s", "tokens_per_s"]
+
+
+def _child(*arguments):
+    command = [sys.executable, "-m", "inference", "compare", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_json_prints_one_object_and_nothing_else(tiny_model):
+    columns = ["beam num_beams=3", "greedy", "nucleus  top_p=0.9 model=base"]
+    done = _child("--model", tiny_model, "--prompt", "tea?", "--columns", *columns, "--max-new-tokens", 9, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    result = json.loads(done.stdout)
+    assert list(result) == FIELDS
+    assert [column["name"] for column in result["columns"]] == columns
+    assert list(result["columns"][0]) == ["name", "model", "token_ids", "text", "finish", "metrics"]
+    assert list(result["columns"][0]["metrics"]) == METRICS
+    assert result["forwards"] <= max(len(column["token_ids"]) for column in result["columns"]) <= 9
+
+
+def test_text_streams_one_column_under_the_other(tiny_model, capfd):
+    arguments = ["--model", str(tiny_model), "--prompt", "tea?", "--columns", "greedy", "beam", "--max-new-tokens", "9"]
+    assert main(["compare", *arguments]) == 0
+    out = capfd.readouterr().out
+    assert main(["compare", *arguments, "--json"]) == 0
+    for column in json.loads(capfd.readouterr().out)["columns"]:
+        assert f"--- {column['name']} (base)\n{column['text']}\n[" in out
+
+
+def test_help_is_instant_and_names_every_strategy():
+    program = (
+        "import sys; from inference.shell import main\ntry: main(['compare', '--help'])\nexcept SystemExit: pass\n"
+    )
+    program += "print([name for name in ('torch', 'transformers', 'huggingface_hub') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert all(key in done.stdout for key in ("greedy", "num_beams=4", "typical_p=0.9", "model=REF"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--columns", "nucleos"], ['no strategy "nucleos"', "nucleus"]),
+        (["--columns", "top_k top_k=0"], ["top_k", "0", "1 to 1000"]),
+        (["--columns", *["greedy"] * 13], ["1 to 12 columns, not 13"]),
+        (["--max-new-tokens", "0"], ["max_new_tokens 0", "1 to 8192"]),
+        (["--max-new-tokens", "many"], ["max-new-tokens", "many"]),
+        (["--seed", "-3"], ["seed -3"]),
+        (["--dtype", "int8"], ["int8", "float32"]),
+        (["--messages", "/no/such.json"], ["not allowed with"]),
+        (["--colour", "red"], ["--colour"]),
+        (["--model", "../secret"], ['"../secret"']),
+        (["--prompt", ""], ["prompt is empty"]),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_2(tiny_model, capfd, arguments, parts):
+    given = ["--model", str(tiny_model), "--prompt", "tea?", "--columns", "greedy"]
+    assert main(["compare", *given, *arguments]) == 2
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert len(shown.err.splitlines()) == 1
+    assert [part for part in parts if part not in shown.err] == [], shown.err
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (None, "cannot be read"),
+        ("[{", "not valid JSON"),
+        ("{}", "not a list"),
+        ('[{"role": "bot", "content": "x"}]', 'role "bot"'),
+        ('[{"role": "user", "content": 3}]', "message 1 is not a text"),
+        ("\ud800".encode("utf-8", "surrogatepass"), "not valid JSON"),
+    ],
+)
+def test_a_wrong_messages_file_gets_a_sentence(tiny_model, tmp_path, capfd, content, part):
+    path = tmp_path / "messages.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    arguments = ["--model", str(tiny_model), "--messages", str(path), "--columns", "greedy"]
+    assert main(["compare", *arguments]) == 2
+    assert part in capfd.readouterr().err
+
+
+def test_messages_are_answered(tiny_model, tmp_path, capfd):
+    path = tmp_path / "messages.json"
+    turns = [("system", "Be brief."), ("user", "tea?"), ("assistant", "Yes."), ("user", "how?")]
+    path.write_text(json.dumps([{"role": role, "content": content} for role, content in turns]))
+    arguments = ["--model", str(tiny_model), "--messages", str(path), "--columns", "greedy", "--max-new-tokens", "3"]
+    assert main(["compare", *arguments, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["prompt_tokens"] > 25
+
+
+def test_failed_columns_are_told_with_exit_3(tiny_model, tmp_path, capfd):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"].fill_(float("inf"))
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    arguments = ["--model", str(broken), "--prompt", "tea?", "--columns", "greedy", "beam", "--json"]
+    assert main(["compare", *arguments]) == 3
+    shown = capfd.readouterr()
+    assert [column["finish"] for column in json.loads(shown.out)["columns"]] == ["error", "error"]
+    assert "no longer numbers" in shown.err
+
+
+def test_ctrl_c_stops_and_prints_what_there_is(tmp_path):
+    from tests.tiny_model import make_tiny_model
+
+    slow = make_tiny_model(tmp_path / "slow", context=8192, layers=8)
+    command = [sys.executable, "-u", "-m", "inference", "compare", "--model", str(slow), "--prompt", "tea?"]
+    command += ["--columns", *["typical"] * 12, "--max-new-tokens", "8000"]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout.readline().startswith("--- typical")
+    child.send_signal(signal.SIGINT)
+    out, _ = child.communicate()
+    assert child.returncode == 0
+    assert out.count("[stopped;") == 12
