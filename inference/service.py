@@ -182,6 +182,7 @@ def _load(request: CompareRequest, groups: list[_Group], shelf: "Shelf") -> list
 
 def _check_memory(panels: list["Panel"], max_new_tokens: int) -> None:
     """Raises UserError where the caches of all rows would not fit in the memory that is free."""
+    from inference.files import megabytes
     from inference.loading import free_memory
 
     rows = [sum(spec.rows for _, spec in panel.columns) for panel in panels]
@@ -189,12 +190,7 @@ def _check_memory(panels: list["Panel"], max_new_tokens: int) -> None:
     needed = sum(row_bytes(p.loaded, length) * count for p, length, count in zip(panels, lengths, rows, strict=True))
     free = free_memory(panels[0].loaded.device)
     if needed > _MEMORY_SHARE * free:
-        facts = {
-            "needed": f"{needed / 1e9:.1f}",
-            "free": f"{free / 1e9:.1f}",
-            "rows": sum(rows),
-            "tokens": max(lengths),
-        }
+        facts = {"needed": megabytes(needed), "free": megabytes(free), "rows": sum(rows), "tokens": max(lengths)}
         raise UserError("decode.memory", **facts)
 
 
