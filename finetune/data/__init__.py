@@ -1,0 +1,1 @@
+"""Files become datasets here: read, recognise, check, convert, store, tokenise."""

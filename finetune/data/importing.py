@@ -1,0 +1,98 @@
+"""From a file or a Hub dataset to a stored dataset: one pass that reads, converts, checks and writes."""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.workspace import Owner
+from finetune.data.findings import shortened
+from finetune.data.intake import Intake
+from finetune.data.limits import LIMITS, Limits
+from finetune.data.mapping import Mapping
+from finetune.data.reading import OnProgress
+from finetune.data.report import Report
+from finetune.data.store import Dataset, add, write_rows
+from finetune.data.streams import look, short_name
+
+_SCRATCH = ".import-"
+_STALE_SECONDS = 24 * 3600
+
+
+def check_file(path: Path, mapping: Mapping | None = None, limits: Limits = LIMITS) -> Report:
+    """Read, recognise and check a file without storing anything.
+
+    Raises UserError for a file that cannot be read at all or whose columns fit no format.
+    """
+    intake = Intake([look(path, limits)], mapping, limits)
+    for _ in intake:
+        pass
+    return intake.report()
+
+
+def import_file(
+    path: Path,
+    owner: Owner,
+    mapping: Mapping | None = None,
+    source_name: str | None = None,
+    progress: OnProgress | None = None,
+    limits: Limits = LIMITS,
+) -> Dataset:
+    """Convert a file into a dataset of the owner. The same content gives the same dataset, stored once.
+
+    `progress` is called with bytes done and bytes in all; an exception raised in it stops the import. Raises
+    UserError for a file that cannot be read or of which no row is left. Nothing stays behind in either case.
+    """
+    file = look(path, limits, source_name)
+    return _store(Intake([file], mapping, limits, progress), owner, file.name, {"type": "file", "name": file.name})
+
+
+def import_hub(
+    repo_id: str,
+    config: str | None,
+    split: str | None,
+    revision: str | None,
+    owner: Owner,
+    token: str | bool,
+    mapping: Mapping | None = None,
+    progress: OnProgress | None = None,
+    limits: Limits = LIMITS,
+) -> Dataset:
+    """Import one split of a dataset repository on the Hub, pinned to the commit found.
+
+    `progress` is called with bytes done and in all, while downloading and again while reading. Raises UserError
+    where the Hub cannot be reached, the name is wrong, access is denied, or several configs or splits exist and
+    none was chosen (the sentence lists them).
+    """
+    from finetune.data.hub import download, find_split
+
+    found = find_split(repo_id, config, split, revision, owner, token)
+    with tempfile.TemporaryDirectory(prefix="tunescope-hub-") as folder:
+        paths = download(found, Path(folder), token, progress, limits)
+        files = [look(path, limits) for path in paths]
+        return _store(Intake(files, mapping, limits, progress), owner, short_name(found.title), found.source())
+
+
+def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> Dataset:
+    owner.datasets.mkdir(parents=True, exist_ok=True)
+    _sweep(owner.datasets)
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=owner.datasets) as scratch:
+        rows = Path(scratch) / "rows"
+        identity = write_rows(rows, intake.mapping.kind, intake)
+        report = intake.report()
+        if not report.usable:
+            raise UserError("data.nothing_left", name=name, rows=report.rows_in, findings=_summary(report))
+        return add(owner, rows, identity, report, name, source)
+
+
+def _sweep(datasets: Path) -> None:
+    """Remove what imports left that were killed more than a day ago."""
+    for folder in datasets.glob(f"{_SCRATCH}*"):
+        if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _summary(report: Report) -> str:
+    return " ".join(f"{found.title} ({shortened(found.rows)})." for found in report.findings)

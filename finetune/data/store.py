@@ -1,0 +1,180 @@
+"""Datasets on disk: immutable folders named by what is in them, `<owner>/datasets/<sha256>/`.
+
+A folder holds `rows.parquet` (nested columns, and `row`, the number in the source file, which is no part of the
+identity) and `report.json`. The name is the SHA-256 of `{"kind":...,"rows":[...]}` as canonical JSON.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import UserError
+from core.files import new_folder, read_json, write_json
+from core.rows import KINDS, Row
+from core.workspace import Owner
+from finetune.data.findings import Finding
+from finetune.data.intake import Kept
+from finetune.data.mapping import Mapping
+from finetune.data.report import Report
+
+if TYPE_CHECKING:
+    import pyarrow
+
+ROWS, REPORT = "rows.parquet", "report.json"
+_EXAMPLE = Path(__file__).with_name("example.jsonl")
+_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One stored dataset. `id` is the SHA-256 of its kind and rows; `report` what was found on import (this import,
+    right after one); `source` where it came from; `known` whether an import found it there already."""
+
+    id: str
+    folder: Path
+    kind: str
+    name: str
+    report: Report
+    source: dict[str, Any]
+    created: str
+    known: bool = False
+
+    def rows(self, limit: int | None = None) -> list[Row]:
+        """The first `limit` rows (all by default), in file order."""
+        return [row for row, _ in self._numbered(limit)]
+
+    def numbers(self, limit: int | None = None) -> list[int]:
+        """The number each row had in its file (1-based), for the same rows as `rows`."""
+        return self.table().column("row").slice(0, limit).to_pylist()
+
+    def table(self) -> "pyarrow.Table":
+        """All rows as stored, with nested columns, and their number in the file (`row`)."""
+        from pyarrow import parquet
+
+        return parquet.read_table(self.folder / ROWS)
+
+    def _numbered(self, limit: int | None) -> Iterator[tuple[Row, int]]:
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(self.folder / ROWS) as table:
+            stored = (row for batch in table.iter_batches(batch_size=_BATCH) for row in batch.to_pylist())
+            for row in islice(stored, limit):
+                number = row.pop("row")
+                yield _loaded(self.kind, row), number
+
+
+def write_rows(path: Path, kind: str, rows: Iterable[Kept]) -> str:
+    """Write rows into a parquet file as they come and return the id of the dataset they make."""
+    from pyarrow import Table, parquet
+
+    digest = hashlib.sha256(f'{{"kind":"{kind}","rows":['.encode())
+    schema = _schema(kind)
+    stream = iter(rows)
+    first = True
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        while batch := list(islice(stream, _BATCH)):
+            digest.update((b"" if first else b",") + b",".join(kept.canonical for kept in batch))
+            first = False
+            stored = [_stored(kept) for kept in batch]
+            writer.write_table(Table.from_pylist(stored, schema=schema))
+    digest.update(b"]}")
+    return digest.hexdigest()
+
+
+def _schema(kind: str) -> "pyarrow.Schema":
+    import pyarrow as pa
+
+    text = pa.string()
+    turns = pa.list_(pa.struct([("role", text), ("content", text)]))
+    columns: dict[str, list[tuple[str, pa.DataType]]] = {
+        "chat": [("messages", turns), ("tools", text)],
+        "text": [("text", text)],
+        "pair": [("source", text), ("target", text)],
+        "preference": [("prompt", turns), ("chosen", turns), ("rejected", turns)],
+    }
+    return pa.schema([*columns[kind], ("row", pa.int64())], metadata={"kind": kind})
+
+
+def _stored(kept: Kept) -> dict[str, Any]:
+    """A row as its parquet columns; tools, which have no fixed shape, as JSON."""
+    row = kept.row.model_dump()
+    if row.get("tools"):
+        row["tools"] = json.dumps(row["tools"], ensure_ascii=False)
+    return {**row, "row": kept.number}
+
+
+def _loaded(kind: str, row: dict[str, Any]) -> Row:
+    if row.get("tools"):
+        row["tools"] = json.loads(row["tools"])
+    return KINDS[kind](**row)
+
+
+def add(owner: Owner, rows: Path, identity: str, report: Report, name: str, source: dict[str, Any]) -> Dataset:
+    """Move a written parquet file into the dataset folder of its id; where that is there already, it stays."""
+    folder = owner.datasets / identity
+    known = (folder / REPORT).is_file()
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    if not known:
+        with new_folder(folder) as part:
+            os.replace(rows, part / ROWS)
+            write_json(
+                part / REPORT, {"id": identity, "name": name, "created": created, "source": source} | _facts(report)
+            )
+    stored = open_dataset(folder)
+    return Dataset(identity, folder, report.kind, stored.name, report, stored.source, stored.created, known)
+
+
+def _facts(report: Report) -> dict[str, Any]:
+    """A report without its sentences, which are made anew in the reader's language."""
+    return {
+        "kind": report.kind,
+        "format": report.format,
+        "file_format": report.file_format,
+        "mapping": report.mapping.model_dump(exclude_none=True) if report.mapping else None,
+        "columns": report.columns,
+        "evidence": report.evidence,
+        "rows_in": report.rows_in,
+        "rows_kept": report.rows_kept,
+        "findings": [
+            {"rule": found.rule, "severity": found.severity, "rows": found.rows, "facts": found.facts}
+            for found in report.findings
+        ],
+        "statistics": report.statistics,
+    }
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """The dataset in a folder. Raises UserError where it holds none."""
+    if not (folder / REPORT).is_file() or not (folder / ROWS).is_file():
+        raise UserError("data.no_dataset", name=folder.name[:80])
+    facts = read_json(folder / REPORT)
+    report = Report(
+        kind=facts["kind"],
+        format=facts["format"],
+        rows_in=facts["rows_in"],
+        rows_kept=facts["rows_kept"],
+        findings=[Finding(**found) for found in facts["findings"]],
+        file_format=facts["file_format"],
+        mapping=Mapping(**facts["mapping"]) if facts["mapping"] else None,
+        evidence=facts["evidence"],
+        columns=facts["columns"],
+        statistics=facts["statistics"],
+    )
+    return Dataset(facts["id"], folder, facts["kind"], facts["name"], report, facts["source"], facts["created"])
+
+
+def list_datasets(owner: Owner) -> list[Dataset]:
+    """The owner's datasets, newest first."""
+    folders = [path.parent for path in owner.datasets.glob(f"*/{REPORT}") if not path.parent.name.startswith(".")]
+    return sorted(map(open_dataset, folders), key=lambda dataset: (dataset.created, dataset.id), reverse=True)
+
+
+def example_file() -> Path:
+    """The example that the project ships: 60 conversations, two thirds English, one third Chinese."""
+    return _EXAMPLE
