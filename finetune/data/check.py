@@ -1,0 +1,50 @@
+"""What can be said about a dataset only under a model's tokenizer: too long, refused by its template."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from core.rows import Row
+from finetune.data.findings import RULES, Finding
+from finetune.data.intake import texts_of
+from finetune.data.store import Dataset
+from finetune.data.template import special_pattern
+from finetune.data.tokenise import Encoded, encode_all
+
+
+def data_findings(dataset: Dataset, tokenizer: Any, max_length: int, limit: int | None = None) -> list[Finding]:
+    """Findings of the first `limit` rows (all by default), by their number in the file.
+
+    Errors, left out of training: `template` (refused by the chat template), `nothing_learned` (no answer is left
+    after the cut). Warnings: `too_long` (cut), `control_tokens` (the text holds special tokens of the model).
+    Raises UserError for kinds that are not trained this way.
+    """
+    rows, numbers = dataset.rows(limit), dataset.numbers(limit)
+    return model_findings(rows, encode_all(rows, tokenizer, max_length), numbers, tokenizer, max_length)
+
+
+def model_findings(
+    rows: Sequence[Row], encoded: Sequence[Encoded], numbers: Sequence[int], tokenizer: Any, max_length: int
+) -> list[Finding]:
+    """`data_findings` for rows that are encoded already."""
+    special = special_pattern(tokenizer)
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for row, each, number in zip(rows, encoded, numbers, strict=True):
+        for rule in _rules(each):
+            found[rule].append(number)
+        if any(special.search(text) for text in texts_of(row)):
+            found["control_tokens"].append(number)
+    facts = {
+        "max_length": max_length,
+        "longest": max((each.total for each in encoded), default=0),
+        "reason": next((each.problem for each in encoded if each.problem), ""),
+    }
+    return [Finding(rule, RULES[rule], found[rule], facts) for rule in RULES if found[rule]]
+
+
+def _rules(encoded: Encoded) -> list[str]:
+    if encoded.problem:
+        return ["template"]
+    if not encoded.learns:
+        return ["nothing_learned"]
+    return ["too_long"] if encoded.truncated else []
