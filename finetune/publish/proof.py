@@ -6,6 +6,7 @@ prompt with the downloaded and with the local weights. The token goes to it thro
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,8 @@ RECORD = "proof.json"
 PROMPT = "The quick brown fox jumps over the lazy dog. Two plus two makes"
 TOLERANCE = 1e-4
 MARK = "@proof "
+_SCRATCH = ".proof-"
+_STALE_SECONDS = 24 * 3600
 _ROOT = Path(__file__).parents[2]
 _LEFT_OUT = (
     "HF_TOKEN",
@@ -113,13 +116,15 @@ def prove(
     if sent is None or sent.repo_id != repo_id:
         raise UserError("publish.not_pushed", run=run.id, repo=repo_id)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=run.folder, prefix=".proof-") as folder:
+    _sweep(run)
+    with tempfile.TemporaryDirectory(dir=run.folder, prefix=_SCRATCH) as folder:
         order = {
             "repo_id": repo_id,
             "revision": revision,
             "endpoint": hub.endpoint(),
             "token": remote.token_of(owner),
             "files": sorted(sent.files),
+            "size": sent.size,
             "base": _base_folder(run, owner, progress, stop),
             "local": str(run.model),
             "folder": folder,
@@ -127,9 +132,16 @@ def prove(
             "language": current(),
         }
         answer = _ask(order, progress, stop)
-    proof = _compare(sent, revision, answer, time.monotonic() - started)
+    proof = compare(sent, revision, answer, time.monotonic() - started)
     write_json(run.folder / RECORD, proof.to_json())
     return proof
+
+
+def _sweep(run: Run) -> None:
+    """Remove what proofs left that were killed more than a day ago."""
+    for folder in run.folder.glob(f"{_SCRATCH}*"):
+        if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _base_folder(run: Run, owner: Owner, progress: Report | None, stop: threading.Event | None) -> str | None:
@@ -147,7 +159,8 @@ def _base_folder(run: Run, owner: Owner, progress: Report | None, stop: threadin
     return str(fetched.folder)
 
 
-def _compare(sent: PushResult, revision: str, answer: dict[str, Any], seconds: float) -> Proof:
+def compare(sent: PushResult, revision: str, answer: dict[str, Any], seconds: float) -> Proof:
+    """Judge what the fresh process found: every file as it was sent, the same tokens, the same logits."""
     received = answer["files"]
     files = [FileProof(path, sha256, received.get(path)) for path, sha256 in sent.files.items()]
     difference, same_tokens = answer["logits_max_difference"], answer["same_tokens"]
@@ -217,7 +230,7 @@ def _listen(child: subprocess.Popen, order: dict[str, Any], progress: Report | N
             continue
         answer = json.loads(line.removeprefix(MARK))
         if "progress" in answer and progress is not None:
-            progress(Progress(answer["progress"]))
+            progress(Progress(answer["progress"], answer["done"], answer["total"]))
     return answer
 
 

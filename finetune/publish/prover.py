@@ -1,11 +1,15 @@
 """The fresh process of a proof: reads its order from standard input, downloads, hashes, computes logits, answers.
 
-Answers are lines on standard output behind a mark: {"progress"}, then {"files", "logits_max_difference",
-"same_tokens"}, or {"code", "facts"} of a sentence.
+Answers are lines on standard output behind a mark: {"progress", "done", "total"} in bytes, then {"files",
+"logits_max_difference", "same_tokens"}, or {"code", "facts"} of a sentence.
 """
 
 import json
+import stat
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +43,43 @@ def _say(value: dict[str, Any]) -> None:
 
 def _answer(order: dict[str, Any]) -> dict[str, Any]:
     repo_id = order["repo_id"]
-    _say({"progress": say("publish.fetching_back", repo=repo_id)})
-    folder = _download(order)
+    with _measured(Path(order["folder"]), order["size"], say("publish.fetching_back", repo=repo_id)):
+        folder = _download(order)
     received = {path: sha256_of(folder / path) for path in order["files"] if (folder / path).is_file()}
     if len(received) < len(order["files"]):
         return {"files": received, "logits_max_difference": None, "same_tokens": None}
-    _say({"progress": say("publish.computing", repo=repo_id)})
+    _say({"progress": say("publish.computing", repo=repo_id), "done": 0, "total": 0})
     return {"files": received, **_compared(folder, Path(order["local"]), order["base"], order["prompt"])}
+
+
+@contextmanager
+def _measured(folder: Path, total: int, text: str) -> Iterator[None]:
+    """Tell, twice a second, how many bytes have arrived in a folder while the block runs."""
+    ended = threading.Event()
+
+    def measure() -> None:
+        while True:
+            done = sum(size for path in folder.rglob("*") if (size := _size(path)))
+            _say({"progress": text, "done": min(done, total), "total": total})
+            if ended.wait(0.5):
+                return
+
+    thread = threading.Thread(target=measure, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _size(path: Path) -> int:
+    """The size of a plain file; 0 for what is none, or is gone again."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def _download(order: dict[str, Any]) -> Path:

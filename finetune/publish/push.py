@@ -29,13 +29,15 @@ _TELL_EVERY = 1 << 20
 
 @dataclass(frozen=True)
 class PushResult:
-    """Where the run lies now: `url` to look at, the commit, and the SHA-256 of each file sent, by path."""
+    """Where the run lies now: `url` to look at, the commit, the SHA-256 of each file sent, by path, and the size of
+    all in bytes."""
 
     repo_id: str
     url: str
     commit: str
     private: bool
     files: dict[str, str]
+    size: int
 
 
 def read_push(run: Run) -> PushResult | None:
@@ -75,6 +77,7 @@ def push(
         commit,
         bool(found.private),
         {file.path: file.sha256 for file in plan.files},
+        plan.size,
     )
     write_json(plan.run.folder / RECORD, asdict(result))
     return result

@@ -13,6 +13,7 @@ from inference.sources import Progress
 
 _BAD_INPUT = 2
 _FAILED = 1
+_NOT_THE_INPUT = ("publish.unreachable", "publish.offline", "publish.hub_broken", "publish.slow_down")
 
 
 def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner: Owner) -> int:
@@ -23,7 +24,7 @@ def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner:
     try:
         plan = prepare(find(run_text, owner), repo_id, owner, private=not public)
     except UserError as error:
-        return _complain(error, _BAD_INPUT)
+        return _complain(error, _FAILED if error.code in _NOT_THE_INPUT else _BAD_INPUT)
     _quiet()
     _preview(plan)
     if plan.target == "foreign" and not yes:

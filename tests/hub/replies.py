@@ -123,7 +123,7 @@ class Replies(BaseHTTPRequestHandler):
 
         with call.hub.lock:
             call.hub.requests.append(Request(kind, call.method, self.path, call.header("Authorization")))
-            due = [fault for fault in call.hub.faults if fault.kind in (kind, "any") and fault.due()]
+            due = [fault for fault in call.hub.faults if fault.due(kind, call.path)]
         call.fault = due[0] if due else None
 
     def _apply_fault(self, call: Call) -> None:

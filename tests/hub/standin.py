@@ -29,9 +29,14 @@ class Request:
 
 @dataclass
 class Fault:
-    """What goes wrong at calls `at` to `at + times - 1` of a kind, counted from the moment it was switched on."""
+    """What goes wrong at calls `at` to `at + times - 1` of a kind, counted from the moment it was switched on.
+
+    Only calls whose path contains `path` count. `hold` keeps the call waiting until the test sets it; `reached` tells
+    that one is.
+    """
 
     kind: str
+    path: str = ""
     at: int = 1
     times: int = 1
     status: int | None = None
@@ -43,7 +48,9 @@ class Fault:
     reached: threading.Event = field(default_factory=threading.Event)
     seen: int = 0
 
-    def due(self) -> bool:
+    def due(self, kind: str, path: str) -> bool:
+        if self.kind not in (kind, "any") or self.path not in path:
+            return False
         self.seen += 1
         return self.at <= self.seen < self.at + self.times
 

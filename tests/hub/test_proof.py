@@ -8,22 +8,24 @@ import sys
 import threading
 
 import psutil
+import pytest
 
-from finetune.publish import prepare, prove, push, read_proof
+from finetune.publish import PushResult, prepare, prove, push, read_proof
+from finetune.publish.proof import compare
 from finetune.publish.shell import publish_command
 from tests.hub.conftest import copy_run
 from tests.hub.standin import TOKEN
-from tests.hub.test_publish import REPO, WITHOUT_TOKEN, publish, refused
+from tests.hub.test_publish import REPO, WITHOUT_TOKEN, publish, refused, wait_for
 
 
 def test_a_push_is_proved_in_a_fresh_process_that_keeps_the_token_to_itself(hub, finished, publisher):
     pushed = publish(finished, publisher)
     hub.requests.clear()
-    fault = hub.fail("tree", hold=threading.Event(), at=2)
+    fault = hub.fail("tree", path=REPO, hold=threading.Event())
     outcome = []
     thread = threading.Thread(target=lambda: outcome.append(prove(finished, REPO, pushed.commit, publisher)))
     thread.start()
-    fault.reached.wait()
+    wait_for(fault, thread)
     [child] = psutil.Process().children()
     told = " ".join([*child.cmdline(), *child.environ().values()])
     fault.hold.set()
@@ -38,32 +40,41 @@ def test_a_push_is_proved_in_a_fresh_process_that_keeps_the_token_to_itself(hub,
     assert not list(finished.folder.glob(".proof-*"))
 
 
-def test_a_file_that_comes_back_changed_is_named(hub, finished, publisher):
-    pushed = publish(finished, publisher)
-    path = hub.blobs.path(pushed.files["adapter_model.safetensors"])
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 64
-    path.write_bytes(content)
-    proof = prove(finished, REPO, pushed.commit, publisher)
-    assert not proof.ok and [file.path for file in proof.files if not file.same] == ["adapter_model.safetensors"]
-    assert "adapter_model.safetensors" in proof.sentence()
-
-
-def test_weights_that_answer_otherwise_are_noticed(hub, finished, publisher):
+def test_a_file_that_comes_back_changed_and_weights_that_answer_otherwise_are_noticed(hub, finished, publisher):
     import torch
     from safetensors.torch import load_file, save_file
 
     pushed = publish(finished, publisher)
+    card = hub.blobs.path(pushed.files["README.md"])
+    card.write_bytes(card.read_bytes()[:-1] + b"?")
     path = finished.model / "adapter_model.safetensors"
     save_file({name: weight + torch.ones_like(weight) for name, weight in load_file(path).items()}, path)
     proof = prove(finished, REPO, pushed.commit, publisher)
-    assert not proof.ok and proof.logits_max_difference > proof.tolerance
-    assert all(file.same for file in proof.files) and "logits" in proof.sentence()
+    assert not proof.ok and [file.path for file in proof.files if not file.same] == ["README.md"]
+    assert proof.logits_max_difference > proof.tolerance and "README.md" in proof.sentence()
+
+
+@pytest.mark.parametrize(
+    ("received", "difference", "same_tokens", "word"),
+    [
+        ("aa", 0.0, True, "Proved"),
+        ("ab", 0.0, True, "x.json"),
+        (None, None, None, "x.json"),
+        ("aa", 0.01, True, "logits"),
+        ("aa", None, False, "tokens"),
+    ],
+)
+def test_one_difference_is_enough_and_is_named(received, difference, same_tokens, word):
+    sent = PushResult(REPO, "http://hub", "c0", True, {"x.json": "aa"}, 2)
+    files = {"x.json": received} if received else {}
+    answer = {"files": files, "logits_max_difference": difference, "same_tokens": same_tokens}
+    proof = compare(sent, "c0", answer, 1.0)
+    assert proof.ok == (word == "Proved") and word in proof.sentence()
 
 
 def test_a_connection_lost_on_the_way_back_is_a_sentence(hub, finished, publisher):
     pushed = publish(finished, publisher)
-    hub.fail("tree", status=403, at=2, message="not today")
+    hub.fail("tree", path=REPO, status=403, message="not today")
     assert "not today" in refused("publish.no_right", prove, finished, REPO, pushed.commit, publisher)
     assert read_proof(finished) is None
 
@@ -112,12 +123,14 @@ def test_the_shell_prints_the_link_alone_and_proves_a_full_model(hub, publisher,
     assert "model.safetensors" in printed.err and "Proved" in printed.err and TOKEN not in printed.err
 
 
-def test_the_shell_says_by_its_exit_code_what_went_wrong(hub, finished, publisher, capsys):
+def test_the_shell_says_by_its_exit_code_what_went_wrong(hub, finished, publisher, capsys, monkeypatch):
     assert publish_command(finished.id, "no-namespace", False, False, publisher) == 2
     assert publish_command("r20200101-000000-0000", REPO, False, False, publisher) == 2
     hub.add_repo("tester/other", {"a.json": b"1"}, private=True)
     assert publish_command(finished.id, "tester/other", False, False, publisher) == 2
     hub.fail("commit", cut=True)
+    assert publish_command(finished.id, REPO, False, False, publisher) == 1
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert publish_command(finished.id, REPO, False, False, publisher) == 1
     printed = capsys.readouterr()
     assert printed.out == "" and "--yes" in printed.err

@@ -21,6 +21,12 @@ def refused(code, call, *arguments, **named):
     return str(error.value)
 
 
+def wait_for(fault, thread):
+    """Come back when a call is held by a fault; fail where the thread that should make it has ended."""
+    while not fault.reached.wait(0.1):
+        assert thread.is_alive(), "the call was never made"
+
+
 def publish(run, owner, repo=REPO, **named):
     return push(prepare(run, repo, owner, **named), owner)
 
@@ -149,7 +155,7 @@ def test_a_change_by_somebody_else_in_the_middle_is_noticed(hub, finished, publi
     plan = prepare(finished, REPO, publisher)
     thread = threading.Thread(target=lambda: outcome.append(refused("publish.changed", push, plan, publisher)))
     thread.start()
-    fault.reached.wait()
+    wait_for(fault, thread)
     repo.add_commit(dict(repo.head.files), "somebody else")
     fault.hold.set()
     thread.join()
