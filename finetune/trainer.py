@@ -122,11 +122,12 @@ class RunTrainer(Trainer):
     def _clip_grad_norm(self, model: Any) -> Tensor:
         """Shorten the masters' gradients. Raises UserError where they are no numbers any more."""
         norm = torch.nn.utils.clip_grad_norm_(self.masters.masters, self.args.max_grad_norm)
-        if not torch.isfinite(norm):
-            raise UserError(
-                "run.nan", value=norm.item(), step=self.state.global_step + 1, rate=self.optim.learning_rate
-            )
+        self._demand_number(norm.item(), self.state.global_step + 1)
         return norm
+
+    def _demand_number(self, value: float, step: int) -> None:
+        if not math.isfinite(value):
+            raise UserError("run.nan", value=value, step=step, rate=self.optim.learning_rate)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure the validation rows (loss per token) and write the samples, as events."""
@@ -148,6 +149,7 @@ class RunTrainer(Trainer):
             labels = batch["labels"].to(self.args.device)
             total += self.answer_loss(self.network, batch["input_ids"].to(self.args.device), labels).item()
             count += int((labels[:, 1:] != -100).sum())
+        self._demand_number(total, self.state.global_step)
         self.journal.write("eval", step=self.state.global_step, eval_loss=total / count)
 
     def _sample(self, prompt: Prompt) -> None:
