@@ -6,6 +6,7 @@ from typing import Any, Literal, TextIO
 
 from core.errors import UserError
 from finetune.data.limits import MIB, Limits
+from finetune.data.streams import short_name
 
 Layout = Literal["array", "lines", "document"]
 TURN_KEYS = ({"role", "content"}, {"from", "value"})
@@ -189,7 +190,7 @@ def _rows_of(value: dict[str, Any], name: str) -> list[Any]:
     if len(tables) == 1:
         return value[tables[0]]
     if len(tables) > 1:
-        raise UserError("data.several_tables", name=name, keys=", ".join(tables)[:200])
+        raise UserError("data.several_tables", name=name, keys=short_name(", ".join(tables), 200))
     columns = _columns(value)
     if columns is not None:
         return columns

@@ -45,9 +45,17 @@ def raw_rows(file: DataFile, limits: Limits = LIMITS, progress: OnProgress | Non
             raise UserError("data.too_many_rows", name=file.name, most=limits.rows)
         if progress and count % _TOLD_EVERY == 0:
             progress(min(position(), file.size), file.size)
-        yield row if isinstance(row, dict) and row else None
+        yield row if isinstance(row, dict) and row and _is_utf8("".join(row)) else None
     if progress:
         progress(file.size, file.size)
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text has no lone surrogates, which stand for bytes outside the file's encoding."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 _Rows = Iterator[tuple[Any, Callable[[], int]]]

@@ -171,10 +171,20 @@ def test_a_line_longer_than_a_row_may_be_is_unreadable_and_the_rest_is_kept(tmp_
 
 
 def test_unreadable_rows_are_named_by_their_number_and_the_others_kept(tmp_path):
-    lines = [b'{"text": "one"}', b'{"text": ', b"", b"[1]", b'{"text": "caf\xe9"}', b'{"text": "five"}', b"null", b"{}"]
+    lines = [
+        b'{"text": "one", "caf\xe9": 1}',
+        b'{"text": "one"}',
+        b'{"text": ',
+        b"",
+        b"[1]",
+        b'{"text": "caf\xe9"}',
+        b'{"text": "five"}',
+        b"null",
+        b"{}",
+    ]
     report = check_file(write(tmp_path, "rows.jsonl", b"\n".join(lines)))
-    assert (report.rows_in, report.rows_kept) == (7, 2)
-    assert [(found.rule, found.rows) for found in report.findings] == [("unreadable", [2, 3, 4, 6, 7])]
+    assert (report.rows_in, report.rows_kept) == (8, 2)
+    assert [(found.rule, found.rows) for found in report.findings] == [("unreadable", [1, 3, 4, 5, 7, 8])]
 
 
 def test_table_rows_with_the_wrong_number_of_cells_are_unreadable(tmp_path):
