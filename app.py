@@ -1,0 +1,22 @@
+"""Tunescope's page: `python app.py` opens it on http://127.0.0.1:7860. Importing this does nothing."""
+
+import sys
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve the page until it is interrupted. Returns 2, with a sentence on stderr, for an address it cannot have."""
+    from core.errors import UserError
+    from ui.address import choose
+
+    try:
+        address = choose(arguments)
+        from ui.server import serve
+
+        return serve(address)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

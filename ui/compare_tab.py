@@ -1,0 +1,263 @@
+"""The Compare tab: one prompt, up to twelve columns side by side, all written at the same time."""
+
+import itertools
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import gradio as gr
+
+from core import settings
+from core.errors import UserError
+from core.words import say
+from inference.results import Board
+from inference.service import CompareRequest, check_request, run_comparison
+from ui import board, live, work
+from ui.caller import Caller, handler
+from ui.controls import button, dropdown, textbox
+from ui.language import words
+from ui.views import render, view
+from ui.wiring import QUIET, Page
+
+UPDATES_PER_SECOND = 10
+EXAMPLES = ("tea", "story", "sky")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
+_runs = itertools.count(1)
+
+
+@dataclass
+class Asked:
+    """The components that say what to compare, and those that answer."""
+
+    prompt: gr.Textbox
+    start: gr.Button
+    stop: gr.Button
+    examples: list[gr.Button]
+    settings: list
+    status: gr.HTML
+    board: gr.HTML
+    feed: gr.HTML
+
+    def inputs(self) -> list:
+        return [self.prompt, self.board, *self.settings]
+
+
+def draw(page: Page) -> None:
+    """Draw the tab and wire it."""
+    with gr.Tab(words("page.compare"), id="compare") as tab:
+        asked = _draw()
+    outputs = [asked.feed, asked.status, asked.start, asked.stop]
+    go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once", **MODEL_QUEUE}
+    for starter in (asked.start.click, asked.prompt.submit):
+        starter(compare_run, asked.inputs(), outputs, api_name="compare_run", **go)
+    for name, example in zip(EXAMPLES, asked.examples, strict=True):
+        key = f"page.example_{name}"
+        filled = example.click(_example(key), None, asked.prompt, api_name=f"compare_{name}", **QUIET)
+        filled.then(compare_run, asked.inputs(), outputs, api_name=f"compare_run_{name}", **go)
+    asked.stop.click(compare_stop, None, None, api_name="compare_stop", **QUIET)
+    model = asked.settings[0]
+    page.on_open(refresh, model, [model, asked.feed])
+    tab.select(refresh, model, [model, asked.feed], **QUIET)
+
+
+def expose() -> None:
+    """Offer `/compare` to programs."""
+    gr.api(compare, api_name="compare", api_description=compare.__doc__, **MODEL_QUEUE)
+
+
+def _draw() -> Asked:
+    with gr.Row(elem_classes="ts-ask"):
+        prompt = textbox("page.prompt", hint="page.prompt_hint", lines=2, max_lines=10, scale=6, elem_id="prompt")
+        with gr.Column(scale=1, min_width=150):
+            start = button("page.compare_start", variant="primary", elem_id="compare-start")
+            stop = button("page.stop", variant="stop", interactive=False, elem_id="compare-stop")
+    with gr.Row(elem_classes="ts-chips"):
+        examples = [button(f"page.example_{name}", size="sm", scale=0, min_width=120) for name in EXAMPLES]
+    basic = _draw_basic()
+    status = view(elem_id="compare-status")
+    cards, feed = board.draw()
+    return Asked(prompt, start, stop, examples, [*basic, *_draw_conversation()], status, cards, feed)
+
+
+def _draw_basic() -> list:
+    with gr.Row(elem_classes="ts-basic"):
+        model = dropdown(
+            "page.model", [settings.DEFAULT_MODEL], settings.DEFAULT_MODEL,
+            allow_custom_value=True, scale=4, min_width=280, elem_id="compare-model",
+        )  # fmt: skip
+        seed = gr.Number(7, label=words("page.seed"), precision=0, min_width=90, elem_id="compare-seed")
+        length = gr.Number(
+            100, label=words("page.max_new_tokens"), precision=0, min_width=110, elem_id="compare-length"
+        )
+        dtype = dropdown("page.dtype", list(DTYPES), "auto", min_width=110)
+    return [model, seed, length, dtype]
+
+
+def _draw_conversation() -> list:
+    with gr.Accordion(words("page.conversation"), open=False):
+        system = textbox("page.system", lines=1)
+        turns = textbox("page.turns", hint="page.turns_hint", lines=3)
+        raw = gr.Checkbox(False, label=words("page.raw"))
+    return [system, turns, raw]
+
+
+@cache
+def shelf() -> Any:
+    """The models kept loaded, for everybody."""
+    from inference.models import Shelf
+
+    return Shelf()
+
+
+def _example(key: str) -> Any:
+    @handler(open_to_anyone=True)
+    def example(caller: Caller) -> str:
+        """Put an example prompt into the field."""
+        return say(key)
+
+    return example
+
+
+@handler(quiet=True)
+def refresh(caller: Caller, chosen: str | None) -> tuple:
+    """The owner's finished runs, as models to compare."""
+    runs = live.choices(caller, finished=True)
+    models = [("", say("page.model_above")), ("base", say("page.its_base")), *((run, title) for title, run in runs)]
+    above = [settings.DEFAULT_MODEL, *((title, run) for title, run in runs)]
+    return gr.update(choices=above, value=chosen), {"models": models}
+
+
+@handler(open_to_anyone=True)
+def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> Iterator[tuple]:
+    """Run a comparison and show it as it is written, at most ten times a second."""
+    request = _request(prompt, board.lines_of(cards), *settings_of)
+    check_request(request)
+    run, state, lock = next(_runs), Board(), threading.Lock()
+    job = work.begin(caller, "compare")
+    busy = [gr.update(interactive=False), gr.update(interactive=True)]
+    idle = busy[::-1]
+    try:
+        job.start(lambda job: _fold(request, caller, state, lock, job))
+        while not job.wait(1 / UPDATES_PER_SECOND):
+            with lock:
+                yield board.update(run, state.columns), _status(state), *busy
+        if job.error is not None:
+            yield gr.skip(), "", *idle
+            raise job.error
+        yield board.update(run, state.columns, final=True), _summary(state), *idle
+    finally:
+        work.end(caller, "compare", job)
+
+
+def _fold(request: CompareRequest, caller: Caller, state: Board, lock: Any, job: work.Job) -> None:
+    for event in run_comparison(request, caller.owner, shelf(), job.stop):
+        with lock:
+            state.take(event)
+
+
+def _status(state: Board) -> str:
+    if state.loading is not None or state.started is None:
+        return render("progress", progress=state.loading)
+    return render(
+        "note", kind="", title=_stands_in(state.started.model), text=say("page.writing", model=state.started.model)
+    )
+
+
+def _stands_in(model: str) -> str:
+    """Says so where the stand-in writes in the place of the model asked for."""
+    return say("page.stand_in", default=settings.DEFAULT_MODEL) if model.startswith(settings.STANDIN) else ""
+
+
+def _summary(state: Board) -> str:
+    result = state.result
+    if result is None:
+        return ""
+    facts = {"model": result.model, "dtype": result.dtype, "prompt": result.prompt_tokens, "forwards": result.forwards}
+    text = say("page.compared", seconds=f"{result.wall_s:.1f}", load=f"{result.load_s:.1f}", **facts)
+    return render("note", kind="", title=_stands_in(result.model), text=text)
+
+
+@handler(open_to_anyone=True)
+def compare_stop(caller: Caller) -> None:
+    """Stop the comparison of this browser tab within one step."""
+    work.stop(caller, "compare")
+
+
+def _request(
+    prompt: str, lines: list[str], model: str, seed: Any, length: Any, dtype: str, system: str, turns: str, raw: bool
+) -> CompareRequest:
+    before = _messages(system or "", turns or "")
+    asked: dict[str, Any] = {"prompt": prompt}
+    if before:
+        asked = {"messages": [*before, {"role": "user", "content": prompt}]}
+    return CompareRequest(
+        model=(model or "").strip(),
+        columns=lines,
+        seed=_whole(seed, "page.seed"),
+        max_new_tokens=_whole(length, "page.max_new_tokens"),
+        dtype=None if dtype == "auto" else dtype,
+        raw=bool(raw),
+        **asked,
+    )
+
+
+def _whole(value: Any, name: str) -> int:
+    if not isinstance(value, int | float) or value != int(value):
+        raise UserError("page.whole_number", field=say(name), value=str(value)[:40])
+    return int(value)
+
+
+def _messages(system: str, turns: str) -> list[dict[str, str]]:
+    """The conversation before the prompt: lines that begin with `User:` or `Assistant:`, others continue the turn."""
+    messages = [{"role": "system", "content": system.strip()}] if system.strip() else []
+    for line in turns.splitlines():
+        name, colon, text = line.partition(":")
+        role = name.strip().lower()
+        if colon and role in ("user", "assistant"):
+            messages.append({"role": role, "content": text.strip()})
+        elif line.strip() and messages and messages[-1]["role"] != "system":
+            messages[-1]["content"] += "\n" + line
+        elif line.strip():
+            raise UserError("page.turn_form", value=line[:80])
+    return messages
+
+
+@handler(open_to_anyone=True)
+def compare(
+    caller: Caller,
+    prompt: str,
+    columns: list[str],
+    model: str = settings.DEFAULT_MODEL,
+    adapter: str = "",
+    seed: int = 0,
+    max_new_tokens: int = 100,
+    dtype: str = "auto",
+    raw: bool = False,
+) -> dict:
+    """Write one prompt's continuation under several decoding strategies at once.
+
+    Parameters:
+        prompt: one user message (under the model's chat template) or, with raw, plain text to go on with
+        columns: 1 to 12 lines such as "greedy", "beam num_beams=4" or "nucleus top_p=0.9 temperature=0.8 model=base"
+        model: a Hub repository (name/model or name/model@revision) or the id of one of your runs
+        adapter: a Hub repository with a LoRA adapter for that model, or empty
+        seed: one seed for all columns
+        max_new_tokens: how many tokens each column writes at most
+        dtype: auto, float32, bfloat16 or float16
+        raw: leave out the chat template
+    Returns:
+        {"model", "dtype", "prompt_tokens", "forwards", "wall_s", "load_s", "columns": [{"name", "model", "token_ids",
+        "text", "finish", "metrics"}]}, columns in the order given
+    """
+    request = CompareRequest(
+        model, list(columns), prompt, adapter=adapter or None, seed=seed, max_new_tokens=max_new_tokens,
+        dtype=None if dtype == "auto" else dtype, raw=raw,
+    )  # fmt: skip
+    state = Board()
+    for event in run_comparison(request, caller.owner, shelf()):
+        state.take(event)
+    assert state.result is not None, "a comparison ends with its result"
+    return state.result.to_json()

@@ -1,0 +1,31 @@
+"""Stock Gradio components with labels in the reader's language, so that the tabs read as what they are about."""
+
+from typing import Any
+
+import gradio as gr
+
+from ui.language import words
+
+
+def button(key: str, **more: Any) -> gr.Button:
+    """A button whose words are the key's. (A button's value is made a string at once, hence the second step.)"""
+    made = gr.Button(**more)
+    made.value = words(key)
+    return made
+
+
+def upload_button(key: str, **more: Any) -> gr.UploadButton:
+    """A button that uploads a file."""
+    made = gr.UploadButton(**more)
+    made.label = words(key)
+    return made
+
+
+def dropdown(key: str, choices: list | None = None, value: Any = None, **more: Any) -> gr.Dropdown:
+    """A dropdown; `value` None chooses nothing rather than the first."""
+    return gr.Dropdown(choices or [], value=value, label=words(key), **more)
+
+
+def textbox(key: str, *, hint: str | None = None, **more: Any) -> gr.Textbox:
+    """A text field; `hint` is the key of its placeholder."""
+    return gr.Textbox(label=words(key), placeholder=words(hint) if hint else None, **more)

@@ -1,0 +1,58 @@
+"""Serving the page: launch settings, the reader's language, and loading what is heavy once the page is up."""
+
+import logging
+import threading
+from pathlib import Path
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from core.errors import UserError
+from core.words import say
+from ui import page, warm
+from ui.address import USER, Address
+from ui.language import ReadersLanguage
+from ui.look import THEME
+
+STATIC = Path(__file__).parent / "static"
+LARGEST_UPLOAD = "512mb"
+
+
+def serve(address: Address) -> int:
+    """Serve until interrupted; prints exactly one line, with the address. Returns the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    demo = page.build()
+    try:
+        launch(demo, address)
+    except OSError as error:
+        raise UserError("page.port_taken", host=address.host, port=address.port, reason=str(error)) from None
+    print(say("page.open", url=address.url), flush=True)
+    threading.Thread(target=warm.warm_up, name="warm-up", daemon=True).start()
+    demo.block_thread()
+    return 0
+
+
+def launch(demo: gr.Blocks, address: Address) -> None:
+    """Start the server in the background, with nothing recorded, counted, shared or said."""
+    demo.queue(max_size=64, default_concurrency_limit=4, api_open=False)
+    demo.launch(
+        server_name=address.host,
+        server_port=address.port,
+        auth=(USER, address.password) if address.password else None,
+        auth_message=say("page.password") if address.password else None,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        show_error=True,
+        run_history=False,
+        enable_monitoring=False,
+        max_file_size=LARGEST_UPLOAD,
+        footer_links=[],
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        theme=THEME,
+        css_paths=STATIC / "page.css",
+        favicon_path=STATIC / "icon.svg",
+        app_kwargs={"middleware": [Middleware(ReadersLanguage)]},
+    )

@@ -1,0 +1,152 @@
+"""The Fine-tune tab: data and settings on top, one button to start, the run below, live."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from core.words import say
+from finetune.config import knobs, load_yaml, to_yaml
+from finetune.launch.local import LocalLauncher
+from finetune.prepare import import_data, look
+from ui import data_tab, form, live, work
+from ui.caller import Caller, handler
+from ui.controls import button, dropdown, upload_button
+from ui.language import words
+from ui.views import findings_table, render, view
+from ui.wiring import QUIET, SHOWN, Page
+
+
+@dataclass
+class Setup:
+    """What stands above the run: data, settings, buttons, and what they answer."""
+
+    datasets: gr.Dropdown
+    form: form.Form
+    start: gr.Button
+    check: gr.Button
+    stop: gr.Button
+    answer: gr.HTML
+    show: gr.Button
+    yaml: gr.Code
+    command: gr.Code
+    upload: gr.UploadButton
+
+
+def draw(page: Page) -> None:
+    """Draw the tab and wire it."""
+    with gr.Tab(words("page.train"), id="train") as tab:
+        setup = _draw_setup()
+        runs = live.draw(page)
+    page.datasets.append(setup.datasets)
+    _wire_buttons(setup, runs)
+    _wire_form(page, setup)
+    tab.select(refresh, setup.datasets, setup.datasets, **QUIET)
+
+
+def _draw_setup() -> Setup:
+    known = knobs()
+    with gr.Row(elem_classes="ts-start"):
+        datasets = dropdown("page.train_on", multiselect=True, scale=4, min_width=280, elem_id="train-on")
+        start = button("page.start", variant="primary", scale=1, min_width=140, elem_id="start")
+        check = button("page.check", scale=1, min_width=110, elem_id="check")
+        stop = button("page.stop", variant="stop", visible=False, scale=1, min_width=110)
+    fields = form.draw_basic(known)
+    answer = view(elem_id="train-answer")
+    with gr.Accordion(words("page.more_settings"), open=False, elem_id="more-settings"):
+        fields |= form.draw_advanced(known)
+    with gr.Accordion(words("page.as_yaml"), open=False, elem_id="as-yaml"):
+        with gr.Row():
+            show = button("page.show_yaml", size="sm", elem_id="show-yaml")
+            upload = upload_button("page.upload_yaml", size="sm", file_types=[".yaml", ".yml"], elem_id="upload-yaml")
+        yaml = gr.Code(language="yaml", label=words("page.yaml"), interactive=False, visible=False, max_lines=24)
+        command = gr.Code(language="shell", label=words("page.command"), interactive=False, visible=False)
+    ordered = {knob.path: fields[knob.path] for knob in known}
+    return Setup(datasets, form.Form(known, ordered), start, check, stop, answer, show, yaml, command, upload)
+
+
+def _wire_buttons(setup: Setup, runs: live.Live) -> None:
+    inputs = [setup.datasets, *setup.form.inputs]
+    once = {**SHOWN, "trigger_mode": "once"}
+    setup.start.click(start, inputs, [setup.answer, setup.stop, runs.picker], **once).success(*runs.wiring, **SHOWN)
+    setup.check.click(check, inputs, [setup.answer, setup.stop], **once)
+    setup.stop.click(stop, None, None, **QUIET)
+
+
+def _wire_form(page: Page, setup: Setup) -> None:
+    inputs = [setup.datasets, *setup.form.inputs]
+    hidden = [setup.form.fields[knob.path] for knob in setup.form.conditional()]
+    for path in {knob.shown_when[0] for knob in setup.form.conditional()}:
+        setup.form.fields[path].change(choose_method, setup.form.fields[path], hidden, **SHOWN)
+    setup.show.click(show_yaml, inputs, [setup.yaml, setup.command], **SHOWN)
+    setup.upload.upload(fill_from_yaml, setup.upload, [setup.answer, *inputs], **SHOWN)
+    page.on_open(refresh, setup.datasets, setup.datasets)
+
+
+@handler(quiet=True)
+def refresh(caller: Caller, chosen: list[str] | None) -> Any:
+    """The owner's datasets; the newest is chosen where none is."""
+    found = data_tab.choices(caller)
+    known = [value for _, value in found]
+    kept = [value for value in chosen or [] if value in known]
+    return gr.update(choices=found, value=kept or known[:1])
+
+
+@handler()
+def choose_method(caller: Caller, method: str) -> list:
+    """Only the settings of the method chosen."""
+    return form.visibility({"method": method})
+
+
+@handler()
+def start(caller: Caller, datasets: list[str], *values: Any) -> Iterator[tuple]:
+    """Start a detached run; what takes time before it is shown and can be stopped."""
+    config = form.read(datasets, values)
+
+    def begin(job: work.Job) -> str:
+        return LocalLauncher().start(config, caller.owner, progress=job.report, stop=job.stop)
+
+    run = yield from _follow(caller, begin, 3)
+    text = render("note", kind="ts-good", title="", text=say("page.started", run=run))
+    yield text, gr.update(visible=False), gr.update(choices=live.choices(caller), value=run)
+
+
+@handler()
+def check(caller: Caller, datasets: list[str], *values: Any) -> Iterator[tuple]:
+    """Check data, model and settings together; nothing starts."""
+    config = form.read(datasets, values)
+    checked = yield from _follow(caller, lambda job: look(config, caller.owner, job.report, job.stop), 2)
+    fine = say("page.checked", model=checked.model, rows=checked.rows, steps=checked.steps)
+    note = render("note", kind="ts-good", title="", text=fine)
+    yield note + findings_table(checked.findings, say("page.no_findings_model")), gr.update(visible=False)
+
+
+def _follow(caller: Caller, begin: Any, outputs: int) -> Iterator[tuple]:
+    rest = [gr.skip()] * (outputs - 2)
+    busy = lambda text: (text, gr.update(visible=True), *rest)  # noqa: E731
+    idle = lambda: ("", gr.update(visible=False), *rest)  # noqa: E731
+    return (yield from work.run(caller, "train", begin, busy, idle))
+
+
+@handler()
+def stop(caller: Caller) -> None:
+    """End what is fetched or checked before a start."""
+    work.stop(caller, "train")
+
+
+@handler()
+def show_yaml(caller: Caller, datasets: list[str], *values: Any) -> tuple:
+    """The form as YAML, and the command that does the same in a shell."""
+    text = to_yaml(form.read(datasets, values))
+    return gr.update(value=text, visible=True), gr.update(value=say("page.command_text"), visible=True)
+
+
+@handler()
+def fill_from_yaml(caller: Caller, path: str | None) -> list:
+    """Fill the form from an uploaded config; data that it names by file or repository is imported."""
+    config = import_data(load_yaml(Path(path or "").read_bytes()), caller.owner)
+    datasets = [source.dataset for source in config.stages[0].data]
+    note = render("note", kind="ts-good", title="", text=say("page.yaml_read"))
+    return [note, gr.update(choices=data_tab.choices(caller), value=datasets), *form.fill(config)]

@@ -1,0 +1,31 @@
+"""How the parts of the page are wired: every listener is private, and timers neither queue nor flicker."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+QUIET = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+SHOWN = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+
+
+@dataclass
+class Page:
+    """The page under construction, and what the tabs share: the dropdowns that list datasets and runs."""
+
+    demo: gr.Blocks
+    timer: gr.Timer
+    tabs: gr.Tabs | None = None
+    datasets: list[gr.Dropdown] = field(default_factory=list)
+    runs: list[gr.Dropdown] = field(default_factory=list)
+
+    def every_two_seconds(self, fn: Callable, inputs: Any, outputs: Any) -> None:
+        """Poll with the page's one timer, beside the queue."""
+        self.timer.tick(fn, inputs, outputs, **QUIET)
+
+    def on_open(self, fn: Callable, inputs: Any, outputs: Any, then: tuple | None = None) -> None:
+        """Run when the page is opened, beside the queue."""
+        event = self.demo.load(fn, inputs, outputs, **QUIET)
+        if then:
+            event.success(*then, **QUIET)
