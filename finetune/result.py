@@ -50,11 +50,16 @@ def save_result(run: Run, model: Any, masters: MasterAdamW, tokenizer: Any, stor
             folder / "tunescope.json",
             {
                 "run": run.id,
-                "base": recorded["base"],
+                "base": public_name(recorded["base"]),
                 "base_fingerprint": recorded["fingerprint"],
-                "asked": recorded["asked"],
+                "asked": public_name(recorded["asked"]),
             },
         )
+
+
+def public_name(base: str) -> str:
+    """A base as others may read it: of a folder of this machine only its name."""
+    return Path(base).name if base.startswith(("/", ".", "~")) else base
 
 
 def _is_adapter(model: Any) -> bool:

@@ -24,7 +24,7 @@ from finetune.data.tokenise import Encoded, encode_all, ensure_template
 from finetune.journal import Journal
 from finetune.methods import METHODS
 from finetune.prepare import held_out
-from finetune.result import load_weights, save_result
+from finetune.result import load_weights, public_name, save_result
 from finetune.run import Run
 from finetune.sampling import Prompt, row_prompt, typed_prompt
 from finetune.trainer import RunTrainer, memory_gb, whole_checkpoints
@@ -136,10 +136,7 @@ def _model(run: Run, config: RunConfig, base: Path, device: torch.device, dtype:
 
 def _name_base(adapter: Any, base: str) -> None:
     """Let an adapter's config name its base as others find it: a repository and revision, never a path of here."""
-    if base.startswith("/"):
-        adapter.base_model_name_or_path, adapter.revision = Path(base).name, None
-        return
-    name, _, revision = base.partition("@")
+    name, _, revision = public_name(base).partition("@")
     adapter.base_model_name_or_path, adapter.revision = name, revision or None
 
 
