@@ -164,13 +164,15 @@ def mixable(source: Source) -> bool:
 
 
 def _load(request: CompareRequest, groups: list[_Group], shelf: "Shelf") -> list["Panel"]:
-    """Load each group's model and check that prompt and rows fit."""
+    """Load each group's model, as it will run, and check that prompt and rows fit."""
     from inference.batch import Panel
     from inference.engine import prompt_ids
+    from inference.prepacked import prepacked
 
     panels = []
     for group in groups:
         loaded = shelf.get(group.source, request.dtype)
+        prepacked(loaded.model)
         asked = request.messages if request.prompt is None else request.prompt
         assert asked is not None
         ids = prompt_ids(loaded.tokenizer, asked, request.raw)
