@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_LARGEST_JSON = 64_000_000
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -26,8 +29,33 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """The object in a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The object in a JSON file.
+
+    Raises OSError, and ValueError for a file that holds something else, is nested too deep or larger than 64 MB:
+    some files come from strangers.
+    """
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_JSON + 1)
+    if len(content) > _LARGEST_JSON:
+        raise ValueError(f"larger than {_LARGEST_JSON:,} bytes")
+    try:
+        value = json.loads(content.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of the plain files in a folder while somebody writes into it: a file may be gone before it is measured."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                status = os.lstat(os.path.join(parent, name))
+                total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
 
 
 @contextmanager

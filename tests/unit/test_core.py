@@ -1,12 +1,14 @@
 """Errors, words and files of the core."""
 
+import json
+import os
 import pickle
 
 import pytest
 
 from core import words
 from core.errors import UserError
-from core.files import new_folder, write_file
+from core.files import folder_size, new_folder, read_json, write_file
 from core.workspace import Owner, dataset_folder, local_owner
 
 
@@ -54,6 +56,26 @@ def test_the_first_of_two_equal_folders_stays(tmp_path):
         (tmp_path / "a" / "x").write_text("theirs")
     assert (tmp_path / "a" / "x").read_text() == "theirs"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000 + "]" * 100_000, '{"a": "' + "x" * 100 + '"}'])
+def test_json_that_cannot_be_used_is_one_kind_of_error(tmp_path, monkeypatch, content):
+    monkeypatch.setattr("core.files._LARGEST_JSON", 50 if content.startswith('{"a') else 1_000_000)
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ValueError, match=r"."):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text(json.dumps({"a": "é"}))
+    assert read_json(tmp_path / "a.json") == {"a": "é"}
+
+
+def test_the_size_of_a_folder_counts_plain_files_at_any_depth(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x").write_bytes(b"123")
+    (tmp_path / "y").write_bytes(b"4567")
+    (tmp_path / "link").symlink_to(tmp_path / "y")
+    (tmp_path / "gone").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "pipe")
+    assert folder_size(tmp_path) == 7 and folder_size(tmp_path / "nothing") == 0
 
 
 def test_an_owners_token_is_never_shown():
