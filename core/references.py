@@ -4,7 +4,6 @@ It is never handed to `from_pretrained`, `load_dataset` or `open` as typed: thos
 string happens to be one.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,14 @@ import yaml
 
 from core import settings
 from core.errors import UserError
+from core.files import read_json
 from core.workspace import DATASET_ID, RUN_ID, Owner, dataset_folder, run_folder
 
-_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
-_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+_REPO = re.compile(
+    r"(?!.*(?:--|\.\.|\.git$))[A-Za-z0-9](?:[\w.-]{0,94}\w)?/\w(?:[\w.-]{0,94}\w)?",
+    re.ASCII,
+)
+_REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ def parse(text: str, owner: Owner) -> Reference:
     """Read what a person typed: a Hub repository (`name/model` or `name/model@revision`), a run's or dataset's id,
     the stand-in's name or, for a local owner, a folder (a path that starts with `/`, `./` or `~`).
 
-    Raises UserError for anything else; touches the disk only to look at a local owner's folder.
+    A repository's name follows the Hub's own rules (huggingface_hub, `validate_repo_id`). Raises UserError for anything
+    else; touches the disk only to look at a local owner's folder.
     """
     text = text.strip()
     if text == settings.STANDIN:
@@ -93,7 +97,7 @@ def parse(text: str, owner: Owner) -> Reference:
         return Run(text)
     if DATASET_ID.fullmatch(text):
         return Data(text)
-    if text.startswith(("/", ".", "~")) or "\\" in text or ".." in text:
+    if text.startswith(("/", ".", "~")):
         return _folder(text, owner)
     repo_id, _, revision = text.partition("@")
     if not _REPO.fullmatch(repo_id) or (revision and not _REVISION.fullmatch(revision)):
@@ -104,10 +108,14 @@ def parse(text: str, owner: Owner) -> Reference:
 def _folder(text: str, owner: Owner) -> Folder:
     if not owner.local or ".." in Path(text).parts or "\\" in text:
         raise UserError("core.reference", value=text[:80])
-    path = Path(text).expanduser().resolve()
-    if path.is_relative_to(settings.home()) and not path.is_relative_to(owner.folder):
+    try:
+        path = Path(text).expanduser().resolve()
+        known = any((path / name).is_file() for name in ("config.json", "adapter_config.json", "config.yaml"))
+    except (OSError, ValueError, RuntimeError):
+        raise UserError("core.not_a_model_folder", value=text[:80]) from None
+    if path.is_relative_to(settings.home().resolve()) and not path.is_relative_to(owner.folder.resolve()):
         raise UserError("core.reference", value=text[:80])
-    if not any((path / name).is_file() for name in ("config.json", "adapter_config.json", "config.yaml")):
+    if not known:
         raise UserError("core.not_a_model_folder", value=text[:80])
     return Folder(path)
 
@@ -115,19 +123,36 @@ def _folder(text: str, owner: Owner) -> Folder:
 def resolve(reference: Reference, owner: Owner) -> Resolved:
     """Find the base and the adapter behind a reference to a model.
 
-    A run stands for its result (`model/`), an adapter for itself on the base that its `adapter_config.json` names.
+    A run stands for its result (`model/`), an adapter for itself on the base that it names.
     A Hub repository is taken for a base here: whether it is an adapter shows when its files are looked at.
-    Raises UserError for a dataset, and for a run that has no result yet.
+    Raises UserError for a dataset, for a run that has no result yet, and for files that cannot be read.
     """
     if isinstance(reference, Data):
         raise UserError("core.not_a_model", value=str(reference))
     if isinstance(reference, Run):
         return _result(run_folder(owner, reference.id), owner)
-    if isinstance(reference, Folder) and (reference.path / "config.yaml").is_file():
-        return _result(reference.path, owner)
     if isinstance(reference, Folder) and (reference.path / "adapter_config.json").is_file():
-        return Resolved(_named_base(reference.path, owner), reference)
+        return Resolved(named_base(reference.path, owner), reference)
+    if isinstance(reference, Folder) and not (reference.path / "config.json").is_file():
+        return _result(reference.path, owner)
     return Resolved(reference)
+
+
+def named_base(adapter: Path, owner: Owner, name: str = "") -> Base:
+    """The base that an adapter names, as far as `owner` may open it. Raises UserError.
+
+    One that was trained on the stand-in says so in its `tunescope.json`; its `adapter_config.json` names the original.
+    """
+    record = _object(adapter / "tunescope.json") if (adapter / "tunescope.json").is_file() else {}
+    if settings.STANDIN in (record.get("stand_in"), record.get("base")):
+        return StandIn()
+    config = _object(adapter / "adapter_config.json")
+    text, revision = str(config.get("base_model_name_or_path") or ""), config.get("revision")
+    try:
+        base = _base(text, owner)
+        return _base(f"{base.repo_id}@{revision}", owner) if isinstance(base, Hub) and revision else base
+    except UserError:
+        raise UserError("core.adapter_base", value=name or str(adapter), base=text[:80]) from None
 
 
 def _result(run: Path, owner: Owner) -> Resolved:
@@ -142,17 +167,22 @@ def _result(run: Path, owner: Owner) -> Resolved:
 def _recorded_base(run: Path, owner: Owner) -> Base:
     """What the run was really trained on: the stand-in may have taken the place of the model asked for."""
     env = run / "env.json"
-    if env.is_file():
-        recorded = json.loads(env.read_text(encoding="utf-8")).get("base")
-        if recorded:
-            return _base(recorded, owner)
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    return _base(str(config["model"]), owner)
+    recorded = _object(env).get("base") if env.is_file() else None
+    return _base(str(recorded or _model_asked_for(run / "config.yaml")), owner)
 
 
-def _named_base(adapter: Path, owner: Owner) -> Base:
-    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    return _base(str(config.get("base_model_name_or_path") or ""), owner)
+def _model_asked_for(path: Path) -> str:
+    try:
+        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError("core.damaged", file=path.name, folder=path.parent) from error
+
+
+def _object(path: Path) -> dict:
+    try:
+        return read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError("core.damaged", file=path.name, folder=path.parent) from error
 
 
 def _base(text: str, owner: Owner) -> Base:
