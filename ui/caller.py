@@ -68,11 +68,12 @@ _END = object()
 
 def _dressed(wrapped: Callable, fn: Callable, open_to_anyone: bool) -> Callable:
     """Give the wrapper the signature that Gradio reads: what it injects first, then the function's own values."""
-    own = list(inspect.signature(fn).parameters.values())[1:]
+    signature = inspect.signature(fn)
+    own = list(signature.parameters.values())[1:]
     injected = {"request": gr.Request, "profile": gr.OAuthProfile | None, "token": gr.OAuthToken | None}
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     first = [inspect.Parameter(name, kind, annotation=hint) for name, hint in injected.items()]
-    wrapped.__signature__ = inspect.Signature([*first, *own])
+    wrapped.__signature__ = signature.replace(parameters=[*first, *own])
     hints = {name: hint for name, hint in fn.__annotations__.items() if name != "caller"}
     wrapped.__annotations__ = {**injected, **hints}
     wrapped.__name__, wrapped.__qualname__, wrapped.__doc__ = fn.__name__, fn.__qualname__, fn.__doc__

@@ -47,8 +47,7 @@ class Asked:
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    with gr.Tab(words("page.compare"), id="compare") as tab:
-        asked = _draw()
+    asked = _draw()
     outputs = [asked.feed, asked.status, asked.start, asked.stop]
     go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once", **MODEL_QUEUE}
     for starter in (asked.start.click, asked.prompt.submit):
@@ -60,7 +59,7 @@ def draw(page: Page) -> None:
     asked.stop.click(compare_stop, None, None, api_name="compare_stop", **QUIET)
     model = asked.settings[0]
     page.on_open(refresh, model, [model, asked.feed])
-    tab.select(refresh, model, [model, asked.feed], **QUIET)
+    page.tab.select(refresh, model, [model, asked.feed], **QUIET)
 
 
 def expose() -> None:
@@ -70,7 +69,9 @@ def expose() -> None:
 
 def _draw() -> Asked:
     with gr.Row(elem_classes="ts-ask"):
-        prompt = textbox("page.prompt", hint="page.prompt_hint", lines=2, max_lines=10, scale=6, elem_id="prompt")
+        prompt = textbox(
+            "page.prompt", hint="page.prompt_hint", lines=2, max_lines=10, scale=6, min_width=280, elem_id="prompt"
+        )
         with gr.Column(scale=1, min_width=150):
             start = button("page.compare_start", variant="primary", elem_id="compare-start")
             stop = button("page.stop", variant="stop", interactive=False, elem_id="compare-stop")

@@ -37,17 +37,16 @@ class Source:
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    with gr.Tab(words("page.data"), id="data"):
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=320):
-                source = _draw_source()
-            with gr.Column(scale=3, min_width=360):
-                picker = dropdown("page.your_datasets", elem_id="datasets")
-                summary = view(elem_id="dataset")
-                summary.value = Spoken(nothing_yet)
-        findings = view(elem_id="findings")
-        mapping = mapping_form.draw()
-        seen = preview.draw(picker)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=320):
+            source = _draw_source()
+        with gr.Column(scale=3, min_width=360):
+            picker = dropdown("page.your_datasets", elem_id="datasets")
+            summary = view(elem_id="dataset")
+            summary.value = Spoken(nothing_yet)
+    findings = view(elem_id="findings")
+    mapping = mapping_form.draw()
+    seen = preview.draw(picker)
     page.datasets.append(picker)
     _wire(page, source, picker, mapping, [summary, findings], seen)
 
@@ -83,7 +82,7 @@ def _wire(page: Page, source: Source, picker: gr.Dropdown, mapping: Any, facts: 
         event.success(show, picker, facts, **SHOWN).then(*seen.wiring, **SHOWN)
     source.stop.click(stop_import, None, None, **QUIET)
     picker.input(show, picker, facts, **SHOWN).then(*seen.wiring, **SHOWN)
-    page.on_open(refresh, picker, picker, then=(show, picker, facts))
+    page.on_open(refresh, picker, picker, then=(show, picker, facts), at_last=seen.wiring)
 
 
 @handler()

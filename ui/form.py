@@ -53,7 +53,7 @@ def _field(knob: Knob, help: bool) -> Any:
     }
     match knob.type:
         case "integer" | "number" if knob.optional:
-            return gr.Textbox(_written(knob.default), placeholder=words("page.chosen_for_you"), **common)
+            return gr.Textbox(_written(knob.default), max_lines=1, placeholder=words("page.chosen_for_you"), **common)
         case "integer" | "number":
             return gr.Number(knob.default, **common)
         case "boolean":
@@ -63,7 +63,7 @@ def _field(knob: Knob, help: bool) -> Any:
         case "texts":
             return gr.Textbox("\n".join(knob.default or ()), lines=2, **common)
         case _:
-            return gr.Textbox(knob.default, **common)
+            return gr.Textbox(knob.default, max_lines=1, **common)
 
 
 def _written(value: Any) -> str:

@@ -49,7 +49,7 @@ def draw(page: Page) -> Live:
     with gr.Accordion(words("page.log"), open=False, visible=False) as log_box:
         log = gr.Textbox(show_label=False, lines=12, max_lines=12, interactive=False, elem_id="log", buttons=["copy"])
     seen = gr.State("")
-    outputs = [seen, state, stop, resume, plots, *curves, samples, log_box, log]
+    outputs = [seen, picker, state, stop, resume, plots, *curves, samples, log_box, log]
     _wire(page, picker, stop, resume, answer, seen, outputs)
     page.runs.append(picker)
     return Live(picker, (show, picker, outputs))
@@ -125,19 +125,21 @@ def show(caller: Caller, chosen: str | None) -> list:
 def _view(caller: Caller, chosen: str | None, seen: str | None) -> list:
     if not chosen:
         shown = [nothing_yet(), *[gr.update(visible=False)] * 3, *[None] * 3, "", gr.update(visible=False), ""]
-        return ["", *shown] if seen != "" else [gr.skip()] * 11
+        return ["", gr.skip(), *shown] if seen != "" else [gr.skip()] * 12
     run = find(chosen, caller.owner)
     state = state_of(run)
-    now = f"{run.id} {follow(run).cursor} {state} {caller.language}"
+    now = f"{run.id} {state} {follow(run).cursor}"
     if now == seen:
-        return [gr.skip()] * 11
+        return [gr.skip()] * 12
     progress = follow(run).progress
     html = render("run", run=run, state=state, about=_about(run), progress=progress, error=_error(run, state))
     going = state in ("queued", "running")
     buttons = [gr.update(visible=going), gr.update(visible=state in ("stopped", "failed"))]
     samples = render("samples", samples=progress.samples)
     plots = [gr.update(visible=bool(progress.train)), *_curves(progress)]
-    return [now, html, *buttons, *plots, samples, gr.update(visible=True), run.log_tail(LOG_LINES)]
+    changed = not (seen or "").startswith(f"{run.id} {state} ")
+    listed = gr.update(choices=choices(caller), value=chosen) if changed else gr.skip()
+    return [now, listed, html, *buttons, *plots, samples, gr.update(visible=True), run.log_tail(LOG_LINES)]
 
 
 def _error(run: Run, state: str) -> str | None:

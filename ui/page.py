@@ -3,20 +3,42 @@
 import gradio as gr
 
 from core import settings
+from core.words import say
 from ui import compare_tab, data_tab, header, publish_tab, train_tab
-from ui.wiring import Page
+from ui.caller import Caller, handler
+from ui.language import Spoken, words
+from ui.views import render, view
+from ui.wiring import QUIET, Page
 
-TABS = (data_tab, train_tab, compare_tab, publish_tab)
+TABS = {"data": data_tab, "train": train_tab, "compare": compare_tab, "publish": publish_tab}
+FOR_ANYONE = "compare"
 
 
 def build() -> gr.Blocks:
     """The page, ready to be launched."""
+    space = settings.on_space()
     with gr.Blocks(title="Tunescope", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
-        timer = gr.Timer(2, active=not settings.on_space())
-        page = Page(demo, timer)
+        page = Page(demo, gr.Timer(2, active=not space))
         header.draw(page)
-        with gr.Tabs(selected="compare" if settings.on_space() else "data") as page.tabs:
-            for tab in TABS:
-                tab.draw(page)
+        notes = []
+        with gr.Tabs(selected=FOR_ANYONE if space else "data", overflow_behavior="wrap"):
+            for name, tab in TABS.items():
+                with gr.Tab(words(f"page.{name}"), id=name) as page.tab:
+                    notes += [_sign_in_note()] if space and name != FOR_ANYONE else []
+                    tab.draw(page)
         compare_tab.expose()
+        if space:
+            demo.load(wake, None, [page.timer, *notes], **QUIET)
     return demo
+
+
+def _sign_in_note() -> gr.HTML:
+    note = view()
+    note.value = Spoken(lambda: render("note", kind="ts-warn", title="", text=say("page.sign_in_first")))
+    return note
+
+
+@handler(quiet=True)
+def wake(caller: Caller) -> list:
+    """Somebody is signed in: their runs are looked at, and nobody asks them to sign in."""
+    return [gr.Timer(active=True), *[gr.update(visible=False)] * (len(TABS) - 1)]

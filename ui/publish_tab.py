@@ -48,8 +48,7 @@ class Panel:
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    with gr.Tab(words("page.publish"), id="publish") as tab:
-        panel = _draw()
+    panel = _draw()
     once = {**SHOWN, "trigger_mode": "once"}
     working = [panel.progress, panel.stop]
     panel.look.click(look, panel.target(), [*working, *panel.plan()], **once)
@@ -58,7 +57,7 @@ def draw(page: Page) -> None:
     panel.prove.click(prove_again, panel.run, [*working, panel.outcome], **once)
     panel.stop.click(stop, None, None, **QUIET)
     panel.run.change(show, panel.run, [panel.outcome, panel.prove, *panel.plan()], **SHOWN)
-    tab.select(refresh, panel.run, panel.run, **QUIET)
+    page.tab.select(refresh, panel.run, panel.run, **QUIET)
     page.on_open(refresh, panel.run, panel.run, then=(show, panel.run, [panel.outcome, panel.prove, *panel.plan()]))
 
 
@@ -70,11 +69,11 @@ def _draw() -> Panel:
             [(words("publishing.private"), "private"), (words("publishing.public"), "public")],
             value="private",
             label=words("publishing.visibility"),
-            scale=2,
-            min_width=240,
+            scale=3,
+            min_width=320,
             elem_id="publish-visibility",
         )
-        look_first = button("publishing.preview", variant="primary", scale=1, min_width=170, elem_id="publish-look")
+        look_first = button("publishing.preview", variant="primary", scale=1, min_width=200, elem_id="publish-look")
     progress = view(elem_id="publish-progress")
     stop_it = button("page.stop", visible=False, variant="stop", size="sm", elem_id="publish-stop")
     outcome = view(elem_id="published")
@@ -92,9 +91,17 @@ def _draw() -> Panel:
 @handler(quiet=True)
 def refresh(caller: Caller, chosen: str | None) -> Any:
     """The owner's finished runs, the newest chosen where none is."""
-    done = [(f"{run.id} · {run.config().model}", run.id) for run in list_runs(caller.owner) if _done(run)]
+    done = [(_title(run), run.id) for run in list_runs(caller.owner) if _done(run)]
     known = [value for _, value in done]
     return gr.update(choices=done, value=chosen if chosen in known else next(iter(known), None))
+
+
+def _title(run: Run) -> str:
+    """A run's id and model; the id alone where another version of the app wrote its config."""
+    try:
+        return f"{run.id} · {run.config().model}"
+    except UserError:
+        return run.id
 
 
 def _done(run: Run) -> bool:

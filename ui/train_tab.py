@@ -37,13 +37,12 @@ class Setup:
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    with gr.Tab(words("page.train"), id="train") as tab:
-        setup = _draw_setup()
-        runs = live.draw(page)
+    setup = _draw_setup()
+    runs = live.draw(page)
     page.datasets.append(setup.datasets)
     _wire_buttons(setup, runs)
     _wire_form(page, setup)
-    tab.select(refresh, setup.datasets, setup.datasets, **QUIET)
+    page.tab.select(refresh, setup.datasets, setup.datasets, **QUIET)
 
 
 def _draw_setup() -> Setup:

@@ -12,11 +12,12 @@ SHOWN = {"show_progress": "hidden", "api_visibility": "private", "concurrency_li
 
 @dataclass
 class Page:
-    """The page under construction, and what the tabs share: the dropdowns that list datasets and runs."""
+    """The page under construction, the tab that is being drawn, and what
+    the tabs share: the dropdowns that list datasets and runs."""
 
     demo: gr.Blocks
     timer: gr.Timer
-    tabs: gr.Tabs | None = None
+    tab: gr.Tab | None = None
     datasets: list[gr.Dropdown] = field(default_factory=list)
     runs: list[gr.Dropdown] = field(default_factory=list)
 
@@ -24,8 +25,10 @@ class Page:
         """Poll with the page's one timer, beside the queue."""
         self.timer.tick(fn, inputs, outputs, **QUIET)
 
-    def on_open(self, fn: Callable, inputs: Any, outputs: Any, then: tuple | None = None) -> None:
-        """Run when the page is opened, beside the queue."""
+    def on_open(self, fn: Callable, inputs: Any, outputs: Any, then: tuple = (), at_last: tuple = ()) -> None:
+        """Run when the page is opened, beside the queue; then one more and, through the queue, a last one."""
         event = self.demo.load(fn, inputs, outputs, **QUIET)
         if then:
-            event.success(*then, **QUIET)
+            event = event.success(*then, **QUIET)
+        if at_last:
+            event.success(*at_last, **SHOWN)

@@ -1,0 +1,81 @@
+"""What programs may ask the page, and what they get."""
+
+import httpx
+import pytest
+from gradio_client import Client
+
+from tests.app_process import call, running_app
+
+
+@pytest.fixture(scope="module")
+def client(app):
+    return Client(app.url, verbose=False, analytics_enabled=False)
+
+
+def test_compare_is_the_one_endpoint_that_is_listed(client):
+    listed = client.view_api(return_format="dict")
+    assert list(listed["named_endpoints"]) == ["/compare"] and listed["unnamed_endpoints"] == {}
+    parameters = {part["parameter_name"]: part for part in listed["named_endpoints"]["/compare"]["parameters"]}
+    assert list(parameters) == [
+        "prompt", "columns", "model", "adapter", "seed", "max_new_tokens", "dtype", "raw",
+    ]  # fmt: skip
+    assert parameters["columns"]["python_type"]["type"] == "list[str]"
+    assert parameters["max_new_tokens"]["parameter_default"] == 100
+
+
+def test_compare_answers_a_program(client, tiny_model):
+    asked = ["greedy", "beam num_beams=2", "nucleus top_p=0.9 temperature=0.8"]
+    result = client.predict(
+        "the quick brown", asked, model=str(tiny_model), max_new_tokens=6, seed=3, api_name="/compare"
+    )
+    assert [column["name"] for column in result["columns"]] == asked
+    assert all(1 <= len(column["token_ids"]) <= 6 for column in result["columns"])
+    assert result["forwards"] <= 6
+
+
+@pytest.mark.parametrize(
+    ("columns", "model", "said"),
+    [(["greedy top=1"], "", "greedy"), ([], "", "1 to 12"), (["greedy"], "/etc", "/etc"), (["greedy"], "../x", "../x")],
+)
+def test_what_is_wrong_comes_back_as_a_sentence(client, tiny_model, columns, model, said):
+    with pytest.raises(Exception, match=said):
+        client.predict("hello", columns, model=model or str(tiny_model), api_name="/compare")
+
+
+def test_sentences_hold_no_markup(app):
+    entry = next(entry for entry in app.config()["dependencies"] if entry["api_name"] == "compare")
+    message = call(app, entry, ["hi", ["greedy"], "<img src=x onerror=alert(1)>", "", 0, 5, "auto", False])
+    assert "<img" not in message["output"]["error"] and "&lt;img" in message["output"]["error"]
+
+
+def test_nothing_is_recorded_counted_or_shared(app):
+    config = app.config()
+    assert config["run_history"] is False and config["analytics_enabled"] is False
+    assert httpx.get(f"{app.url}/monitoring/summary").status_code in (403, 404)
+    assert httpx.get(f"{app.url}/gradio_api/runs").status_code == 404
+
+
+def test_every_entry_goes_through_the_one_handler():
+    from ui import page
+
+    fns = [entry.fn for entry in page.build().fns.values() if entry.fn is not None]
+    assert len(fns) > 20
+    assert [fn for fn in fns if not getattr(fn, "tunescope_handler", False)] == []
+    open_to_anyone = {fn.__name__ for fn in fns if fn.open_to_anyone}
+    assert open_to_anyone == {"compare", "compare_run", "compare_stop", "machine_line", "example"}
+
+
+def test_with_a_password_nobody_gets_in_without(tmp_path):
+    with running_app(tmp_path, {"TUNESCOPE_PASSWORD": "rhubarb"}) as locked:
+        config = httpx.get(f"{locked.url}/config")
+        assert config.status_code == 401
+        wrong = {"username": "tunescope", "password": "custard"}
+        assert httpx.post(f"{locked.url}/login", data=wrong).status_code == 400
+        right = httpx.post(f"{locked.url}/login", data={"username": "tunescope", "password": "rhubarb"})
+        assert httpx.get(f"{locked.url}/config", cookies=right.cookies).status_code == 200
+
+
+def test_exactly_one_line_is_printed_and_it_holds_the_address(app):
+    lines = [line for line in app.log.read_text().splitlines() if "http" in line]
+    assert len(lines) == 1 and lines[0].endswith(app.url)
+    assert app.log.read_text().splitlines()[0] == lines[0]

@@ -1,0 +1,72 @@
+"""Facts as pieces of the page: figures people can read, and no markup that came in as text."""
+
+import pytest
+
+from core.rows import ChatRow, Message, PairRow, PreferenceRow, TextRow
+from core.words import say
+from ui import board, preview
+from ui.runs import thinned
+from ui.views import duration, number, render, size
+
+MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}${8*8}`"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "–"), (3, "3"), (1234567, "1\u202f234\u202f567"), (0.00002, "2.0e-05"), (2.34567, "2.346"), (0.0, "0.000")],
+)
+def test_numbers_are_readable(value, shown):
+    assert number(value) == shown
+
+
+def test_sizes_and_times_are_readable():
+    assert (size(512), size(93_000_000), size(2.5e9)) == ("512 B", "93.0 MB", "2.50 GB")
+    assert (duration(7.6), duration(200), duration(7500), duration(None)) == ("8 s", "3 min 20 s", "2 h 05 min", "–")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ChatRow(messages=[Message(role="user", content=MARKUP), Message(role="assistant", content=MARKUP)]),
+        TextRow(text=MARKUP),
+        PairRow(source=MARKUP, target=MARKUP),
+        PreferenceRow(
+            prompt=[Message(role="user", content=MARKUP)],
+            chosen=[Message(role="assistant", content=MARKUP)],
+            rejected=[Message(role="assistant", content=MARKUP)],
+        ),
+    ],
+)
+def test_rows_of_every_kind_are_shown_as_text(row):
+    shown = render("bubbles", rows=[{"number": 1, "turns": list(preview.turns(row))}])
+    assert "<img" not in shown and "<script" not in shown
+    assert "&lt;img src=x" in shown and "{{7*7}}${8*8}" in shown
+
+
+def test_notes_and_progress_are_shown_as_text():
+    assert "<img" not in render("note", kind="ts-bad", title=MARKUP, text=MARKUP)
+
+
+def test_long_curves_are_thinned_and_keep_their_ends():
+    points = thinned(list(range(123_456)))
+    assert len(points) == 1000 and points[0] == 0 and points[-1] == 123_455
+    assert thinned([1, 2, 3]) == [1, 2, 3]
+
+
+def test_the_presets_are_columns_that_can_run():
+    from inference.strategies import parse_columns
+
+    for key, lines in board.PRESETS.items():
+        assert len(parse_columns(lines)) == len(lines)
+        assert board.lines_of({"columns": board.columns_of(lines)}) == lines
+        assert say(f"page.preset_{key}")
+
+
+@pytest.mark.parametrize(
+    "value", [None, [], {"columns": "greedy"}, {"columns": [1]}, {"columns": [{"strategy": "sample x=1"}]}, {}]
+)
+def test_what_is_no_board_is_refused_in_words(value):
+    from core.errors import UserError
+
+    with pytest.raises(UserError):
+        board.lines_of(value)
