@@ -51,7 +51,9 @@ class Dataset:
 
     def numbers(self, limit: int | None = None) -> list[int]:
         """The number each row had in its file (1-based), for the same rows as `rows`."""
-        return self.table().column("row").slice(0, limit).to_pylist()
+        from pyarrow import parquet
+
+        return parquet.read_table(self.folder / ROWS, columns=["row"]).column("row").slice(0, limit).to_pylist()
 
     def table(self) -> "pyarrow.Table":
         """All rows as stored, with nested columns, and their number in the file (`row`)."""
