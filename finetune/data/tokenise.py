@@ -4,7 +4,8 @@ Each row is rendered as text once and tokenised whole, so the ids are those of `
 carry loss follows from the characters they stand for.
 """
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,12 +46,19 @@ class Piece:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """All tokens of a row before the cut: ids, the characters each stands for, whether it carries loss."""
+    """All tokens of a row before the cut: ids, the characters each stands for, the ranges of tokens that carry loss."""
 
     text: str
     ids: list[int]
     places: list[Span]
-    loss: list[bool]
+    learned: list[Span]
+
+    def loss(self) -> list[bool]:
+        """Whether each token carries loss."""
+        loss = [False] * len(self.ids)
+        for first, last in self.learned:
+            loss[first:last] = [True] * (last - first)
+        return loss
 
 
 def encode(row: Row, tokenizer: Any, max_length: int) -> Encoded:
@@ -87,7 +95,7 @@ def pieces(row: Row, tokenizer: Any, max_length: int) -> list[Piece]:
     special = set(tokenizer.all_special_ids)
     found: list[Piece] = []
     done = 0
-    for position, (token, (start, end), loss) in enumerate(zip(tokens.ids, tokens.places, tokens.loss, strict=True)):
+    for position, (token, (start, end), loss) in enumerate(zip(tokens.ids, tokens.places, tokens.loss(), strict=True)):
         cut = position >= max_length
         if start == end and token in special:
             found.append(Piece(tokenizer.convert_ids_to_tokens(token), loss, cut))
@@ -142,43 +150,49 @@ def _tokens(rendered: Sequence[Rendered], tokenizer: Any) -> list[_Tokens]:
         verbose=False,
     )
     rows = zip(rendered, encoding["input_ids"], encoding["offset_mapping"], strict=True)
-    return [_with_loss(each, ids, list(_places(offsets)), tokenizer.eos_token_id) for each, ids, offsets in rows]
+    return [_with_loss(each, ids, _places(offsets), tokenizer.eos_token_id) for each, ids, offsets in rows]
 
 
-def _places(offsets: Sequence[Span]) -> Iterator[Span]:
-    """Offsets that leave no character out: some tokenizers report a token without the white space it begins with."""
-    done = 0
+def _places(offsets: Sequence[Span]) -> list[Span]:
+    """Offsets in rising order that leave no character out: some tokenizers report a token without the white space it
+    begins with."""
+    places: list[Span] = []
+    done = begun = 0
     for start, end in offsets:
-        yield min(start, done), max(end, min(start, done))
-        done = max(done, end)
+        if start > done:
+            start = done
+        if start < begun:
+            start = begun
+        places.append((start, end if end > start else start))
+        begun = start
+        if end > done:
+            done = end
+    return places
 
 
 def _with_loss(rendered: Rendered, ids: list[int], places: list[Span], end_token: int | None) -> _Tokens:
-    loss = [False] * len(ids)
-    spans = iter(rendered.spans)
-    span = next(spans, None)
-    for position, place in enumerate(places):
-        while span and place[0] >= span[1]:
-            span = next(spans, None)
-        loss[position] = span is not None and _learned(rendered.text, place, span)
-    if rendered.ends and end_token is not None:
-        if ids and ids[-1] == end_token:
-            ids, places, loss = ids[:-1], places[:-1], loss[:-1]
+    learned = [_learned(rendered.text, places, span) for span in rendered.spans]
+    if not rendered.ends or end_token is None:
+        return _Tokens(rendered.text, ids, places, learned)
+    if not ids or ids[-1] != end_token:
         end = len(rendered.text)
-        ids, places, loss = [*ids, end_token], [*places, (end, end)], [*loss, True]
-    return _Tokens(rendered.text, ids, places, loss)
+        ids, places = [*ids, end_token], [*places, (end, end)]
+    return _Tokens(rendered.text, ids, places, [*learned, (len(ids) - 1, len(ids))])
 
 
-def _learned(text: str, place: Span, span: Span) -> bool:
-    """Whether a token belongs to what is learned; one that lies across the beginning does where only white space of
-    it stands before."""
-    start, end = place
-    if start >= span[0]:
-        return True
-    return end > span[0] and not text[start : span[0]].strip() and bool(text[span[0] : end].strip())
+def _learned(text: str, places: list[Span], span: Span) -> Span:
+    """The tokens that stand for a span of characters: those that begin in it, and one that lies across its beginning
+    where only white space of that one stands before."""
+    first = bisect_left(places, (span[0],))
+    last = bisect_left(places, (span[1],), first)
+    start, end = places[first - 1] if first else (0, 0)
+    across = end > span[0] and not text[start : span[0]].strip() and text[span[0] : end].strip()
+    return (first - 1 if across else first), last
 
 
 def _cut(tokens: _Tokens, max_length: int) -> Encoded:
-    labels = [token if loss else IGNORED for token, loss in zip(tokens.ids, tokens.loss, strict=True)]
+    labels = [IGNORED] * len(tokens.ids)
+    for first, last in tokens.learned:
+        labels[first:last] = tokens.ids[first:last]
     total = len(tokens.ids)
     return Encoded(tokens.ids[:max_length], labels[:max_length], total, total > max_length)
