@@ -1,21 +1,37 @@
 """The shelf keeps a few loaded models, so that the next question need not wait for them."""
 
+import gc
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from inference import loading
 from inference.adapters import keeps_base
 from inference.loading import Loaded
 from inference.sources import Source
 
-Key = tuple[Path, Path | None, str, str]
+_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+
+
+class Key(NamedTuple):
+    """What tells loaded models apart. A folder's content may change: `fingerprint` is that of the base's weights,
+    `adapter_state` (size in bytes, time in nanoseconds) of each file of the adapter.
+    """
+
+    base: Path
+    fingerprint: str
+    adapter: Path | None
+    adapter_state: tuple[tuple[int, int], ...]
+    dtype: str
+    device: str
 
 
 class Shelf:
-    """Up to `places` loaded models within `memory` bytes; the one unused for longest makes room. Thread-safe.
+    """Up to `places` loaded models within `memory` bytes and what is free on their device. Thread-safe.
+
+    The one unused for longest makes room.
 
     A base and the tuned models on it share one copy of the base's weights where the adapter leaves them as they are.
     Models are told apart by their folders: what somebody's token opened lies in a folder of their own. What is taken
@@ -35,7 +51,7 @@ class Shelf:
         """
         device = loading.choose_device(device)
         dtype = loading.choose_dtype(dtype, device)
-        key = (source.base.folder, source.adapter.folder if source.adapter else None, dtype, device)
+        key = _key(source, dtype, device)
         with self._lock:
             waiting = self._models.get(key)
             if waiting is not None:
@@ -57,32 +73,38 @@ class Shelf:
 
     def _fill(self, key: Key, place: "Future[Loaded]", source: Source) -> Loaded:
         try:
-            loaded = self._load(source, dtype=key[2], device=key[3])
+            loaded = self._load(source, key.dtype, key.device)
         except BaseException as error:
             with self._lock:
                 self._models.pop(key, None)
             place.set_exception(error)
             raise
         place.set_result(loaded)
-        self._make_room(keep=key)
+        self._make_room(0, key.device, keep=key)
         return loaded
 
     def _load(self, source: Source, dtype: str, device: str) -> Loaded:
         if source.adapter is None or not keeps_base(source.adapter.config):
-            self._make_room(coming=loading.needed_memory(source.base, dtype))
+            self._make_room(loading.needed_memory(source.base, dtype), device)
             return loading.load(source, dtype, device)
         base = self.get(Source(source.base), dtype, device)
         model = loading.put_adapter(loading.twin(base.model), source.adapter)
         return loading.finish(model, source, dtype, device)
 
-    def _make_room(self, coming: int = 0, keep: Key | None = None) -> None:
+    def _make_room(self, coming: int, device: str, keep: Key | None = None) -> None:
         """Take models off, the one unused for longest first, until the rest and `coming` bytes fit."""
         with self._lock:
-            while self._too_full(coming):
-                done = [key for key, place in self._models.items() if place.done() and key != keep]
-                if not done:
-                    return
-                del self._models[done[0]]
+            while goes := self._in_the_way(coming, device, keep):
+                del self._models[goes[0]]
+                _give_back_memory()
+
+    def _in_the_way(self, coming: int, device: str, keep: Key | None) -> list[Key]:
+        """Models that could go, in order, while some have to."""
+        done = [key for key, place in self._models.items() if place.done() and key != keep]
+        if self._too_full(coming):
+            return done
+        there = [key for key in done if key.device == device]
+        return there if there and coming > loading.free_memory(device) else []
 
     def _too_full(self, coming: int) -> bool:
         held = [place.result().model for place in self._models.values() if place.done() and not place.exception()]
@@ -94,6 +116,28 @@ class Shelf:
 
             self.memory = psutil.virtual_memory().total // 2
         return self.memory
+
+
+def _key(source: Source, dtype: str, device: str) -> Key:
+    adapter = source.adapter.folder if source.adapter else None
+    state = tuple(_state(adapter / name) for name in _ADAPTER_FILES) if adapter else ()
+    return Key(source.base.folder, source.base.fingerprint, adapter, state, dtype, device)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _give_back_memory() -> None:
+    """Let the memory of a model that nobody holds any more count as free."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _bytes(models: list[Any]) -> int:

@@ -3,23 +3,21 @@
 import dataclasses
 import json
 import shutil
-import threading
 
 import pytest
 import torch
 
 from core import settings
-from core.errors import UserError
 from core.files import write_json
 from core.references import Folder
 from core.workspace import Owner
 from inference.adapters import keeps_base
 from inference.files import room
 from inference.loading import twin
-from inference.models import Shelf, check_adapter_base, fetch, load, load_tokenizer, locate, mixes
+from inference.models import check_adapter_base, fetch, load, load_tokenizer, locate, mixes
+from tests.refusals import refused
+from tests.tiny.adapters import logits, make_adapter
 from tests.tiny_model import make_tiny_model
-
-IDS = torch.tensor([[20, 31, 42, 53, 64]])
 
 
 @pytest.fixture(autouse=True)
@@ -39,40 +37,9 @@ def other_model(tmp_path_factory):
     return make_tiny_model(tmp_path_factory.mktemp("other-model"), seed=1)
 
 
-def make_adapter(base, folder, **settings):
-    """A LoRA adapter whose effect shows, saved as PEFT does."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(3)
-    settings = {
-        "r": 4,
-        "target_modules": "all-linear",
-        "init_lora_weights": False,
-        "task_type": "CAUSAL_LM",
-        **settings,
-    }
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(**settings))
-    model.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def adapter(tiny_model, tmp_path_factory):
     return make_adapter(tiny_model, tmp_path_factory.mktemp("adapter"))
-
-
-def logits(model, **named):
-    with torch.no_grad():
-        return model(IDS.expand(len(named.get("adapter_names", "x")), -1), **named).logits
-
-
-def refused(code, work, *arguments, **named):
-    """The sentence with which something is refused."""
-    with pytest.raises(UserError) as caught:
-        work(*arguments, **named)
-    assert caught.value.code == code, str(caught.value)
-    return str(caught.value)
 
 
 def test_a_folder_is_described_by_its_config_and_weights(tiny_model, owner):
@@ -288,62 +255,6 @@ def test_a_twin_shares_weights_but_not_modules(tiny_model, owner):
     assert {id(p) for p in model.parameters()} == {id(p) for p in second.parameters()}
     assert torch.equal(logits(model), logits(second))
     assert not {id(m) for m in model.modules()} & {id(m) for m in second.modules()}
-
-
-def test_base_and_tuned_share_one_copy_on_the_shelf_and_leave_each_other_alone(adapter, tiny_model, owner):
-    shelf = Shelf()
-    base = shelf.get(locate(str(tiny_model), owner))
-    before = logits(base.model)
-    tuned = shelf.get(locate(str(adapter), owner))
-    assert {id(p) for p in base.model.parameters()} < {id(p) for p in tuned.model.parameters()}
-    assert torch.equal(logits(base.model), before) and not torch.equal(logits(tuned.model), before)
-    assert torch.equal(logits(tuned.model), logits(load(locate(str(adapter), owner)).model))
-
-
-def test_an_adapter_that_changes_its_base_gets_a_copy_of_its_own(tiny_model, tmp_path, owner):
-    shelf = Shelf()
-    base = shelf.get(locate(str(tiny_model), owner))
-    before = logits(base.model)
-    shelf.get(locate(str(make_adapter(tiny_model, tmp_path / "pissa", init_lora_weights="pissa")), owner))
-    assert torch.equal(logits(base.model), before)
-
-
-def test_everybody_who_asks_at_once_gets_the_same_model(tiny_model, owner):
-    shelf, source, got = Shelf(), locate(str(tiny_model), owner), []
-    threads = [threading.Thread(target=lambda: got.append(shelf.get(source))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(got) == 8 and len({id(loaded) for loaded in got}) == 1
-
-
-def test_the_model_unused_for_longest_leaves_a_full_shelf(tiny_model, other_model, owner):
-    shelf = Shelf(places=2)
-    first, second = locate(str(tiny_model), owner), locate(str(other_model), owner)
-    kept = shelf.get(first)
-    dropped = shelf.get(second)
-    assert shelf.get(first) is kept
-    shelf.get(first, "bfloat16")
-    assert len(shelf) == 2 and shelf.get(first) is kept and shelf.get(second) is not dropped
-
-
-def test_the_shelf_stays_within_its_memory(tiny_model, other_model, owner):
-    size = sum(p.numel() * 4 for p in load(locate(str(tiny_model), owner)).model.parameters())
-    shelf = Shelf(memory=int(size * 1.5))
-    shelf.get(locate(str(tiny_model), owner))
-    shelf.get(locate(str(other_model), owner))
-    assert len(shelf) == 1
-
-
-def test_a_model_that_failed_to_load_can_be_asked_for_again(copied, owner):
-    shelf, source = Shelf(), locate(str(copied), owner)
-    (copied / "tokenizer.json").rename(copied / "away")
-    (copied / "tokenizer_config.json").rename(copied / "away too")
-    refused("models.no_tokenizer", shelf.get, source)
-    (copied / "away").rename(copied / "tokenizer.json")
-    (copied / "away too").rename(copied / "tokenizer_config.json")
-    assert shelf.get(source).model is not None
 
 
 def test_a_full_disk_is_told_before_a_download(tmp_path):

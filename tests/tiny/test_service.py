@@ -11,7 +11,7 @@ from inference.results import Started
 from inference.service import CompareRequest, mixable, row_bytes, run_comparison
 from inference.shelf import Shelf
 from inference.strategies import parse_column
-from tests.tiny.test_models import make_adapter
+from tests.tiny.adapters import make_adapter
 
 MIXED = ["greedy", "greedy model=base", "beam", "beam model=base", "sample", "nucleus model=base temperature=0.8"]
 
