@@ -7,10 +7,11 @@ from typing import Any
 from core import settings
 from core.errors import UserError
 from core.files import read_json
-from core.references import Hub, StandIn, parse
+from core.references import Base, named_base
 from core.words import say
 from core.workspace import Owner
 from inference import files, fingerprint
+from inference.failures import in_words
 from inference.sources import AdapterFiles, Fetched, Report
 
 _NOBODY = "nobody"
@@ -73,21 +74,9 @@ def bring_adapter(
     return read_adapter(folder, listing.repo.repo_id, listing.commit)
 
 
-def base_of(adapter: AdapterFiles) -> Hub | StandIn:
-    """The base that an adapter from the Hub names: a stranger's text, so never a folder or run of this machine.
-
-    One that was trained on the stand-in says so in its `tunescope.json`; its `adapter_config.json` names the original.
-    """
-    if settings.STANDIN in (_record(adapter.folder, "stand_in"), _record(adapter.folder, "base")):
-        return StandIn()
-    revision = adapter.config.get("revision")
-    try:
-        base = parse(adapter.base_name + (f"@{revision}" if revision else ""), Owner(_NOBODY))
-    except UserError:
-        base = None
-    if not isinstance(base, Hub | StandIn):
-        raise UserError("models.adapter_base", value=adapter.name, base=adapter.base_name[:80])
-    return base
+def base_of(adapter: AdapterFiles) -> Base:
+    """The base that an adapter from the Hub names: a stranger's text, so never a folder or run of this machine."""
+    return named_base(adapter.folder, Owner(_NOBODY), adapter.name)
 
 
 def check_adapter_base(adapter_folder: Path, base: Fetched, name: str = "") -> None:
@@ -105,7 +94,9 @@ def check_adapter_base(adapter_folder: Path, base: Fetched, name: str = "") -> N
         return
     if base.stand_in != (Path(adapter.base_name).name == settings.STANDIN):
         raise _wrong(adapter, base, say("models.stand_in_differs"))
-    misfit = _misfit(adapter_folder, base.folder)
+    with in_words("models.cannot_load", value=base.name):
+        modules = _module_shapes(base.folder)
+    misfit = _misfit(adapter_folder, modules)
     if misfit:
         raise _wrong(adapter, base, say("models.other_shape", module=misfit))
 
@@ -130,24 +121,29 @@ def _record(adapter_folder: Path, key: str, name: str = "tunescope.json") -> str
     return value if isinstance(value, str) and value else None
 
 
-def _misfit(adapter_folder: Path, base_folder: Path) -> str | None:
+def _misfit(adapter_folder: Path, modules: dict[str, tuple[int, int] | None]) -> str | None:
     """The first LoRA module that the base lacks or has in another shape (out, in)."""
-    modules = _module_shapes(base_folder)
     for tensor in fingerprint.tensors(adapter_folder / files.ADAPTER_WEIGHTS):
         module, mark, _ = tensor.name.removeprefix("base_model.model.").partition(".lora_")
         if not mark:
             continue
-        side = tensor.name.rsplit(".lora_", 1)[1][0]
+        side = tensor.name.rsplit(".lora_", 1)[1][:1]
+        module = module.replace(".base_layer", "")
         if module not in modules:
             return module
-        out_features, in_features = modules[module]
-        if (side == "A" and tensor.shape[-1] != in_features) or (side == "B" and tensor.shape[0] != out_features):
+        shape = modules[module]
+        if shape is None:
+            continue
+        if (side == "A" and tensor.shape[-1:] != shape[1:]) or (side == "B" and tensor.shape[:1] != shape[:1]):
             return f"{module} {list(tensor.shape)}"
     return None
 
 
-def _module_shapes(folder: Path) -> dict[str, tuple[int, int]]:
-    """(out, in) of each layer with a matrix; the model is laid out without memory for its weights."""
+def _module_shapes(folder: Path) -> dict[str, tuple[int, int] | None]:
+    """(out, in) of each layer with a matrix, None for other modules (experts hold theirs as bare parameters).
+
+    The model is laid out without memory for its weights.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
@@ -155,9 +151,10 @@ def _module_shapes(folder: Path) -> dict[str, tuple[int, int]]:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    shapes = {}
+    shapes: dict[str, tuple[int, int] | None] = {}
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
+        shapes[name] = None
         if weight is not None and weight.ndim == 2:
             rows, columns = weight.shape
             shapes[name] = (columns, rows) if isinstance(module, Conv1D) else (rows, columns)

@@ -6,6 +6,7 @@ from typing import Any
 from core import settings
 from core.errors import UserError
 from core.files import read_json
+from inference.failures import in_words
 from inference.fingerprint import fingerprint
 from inference.sources import Fetched
 
@@ -14,6 +15,9 @@ _SHORTEST_CONTEXT = 2048
 
 def describe(folder: Path, *, asked: str, name: str, revision: str | None = None, stand_in: bool = False) -> Fetched:
     """The facts of a model whose files are all here. Raises UserError where they are damaged."""
+    config = read_config(folder, asked)
+    with in_words("models.bad_config", value=asked, file="config.json"):
+        length = context_length(config)
     return Fetched(
         folder=folder,
         asked=asked,
@@ -21,7 +25,7 @@ def describe(folder: Path, *, asked: str, name: str, revision: str | None = None
         revision=revision,
         stand_in=stand_in,
         fingerprint=fingerprint(folder),
-        context_length=context_length(read_config(folder, asked)),
+        context_length=length,
     )
 
 
@@ -29,28 +33,27 @@ def read_config(folder: Path, value: str) -> Any:
     """The model's configuration as transformers reads it. Raises UserError for a type it does not know."""
     import transformers
 
-    facts = _json(folder, value)
-    kernel = _foreign_kernel(facts)
-    if kernel:
-        raise UserError("models.kernel", value=value, kernel=kernel)
+    facts = _facts(folder, value)
     model_type = str(facts.get("model_type") or "?")
     if model_type not in transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES:
         if "auto_map" in facts:
             raise UserError("models.remote_code", value=value, model_type=model_type)
         raise UserError("models.unknown_type", value=value, model_type=model_type, version=transformers.__version__)
-    try:
+    with in_words("models.bad_config", value=value, file="config.json"):
         return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise UserError("models.bad_config", value=value, file="config.json", error=_line(error)) from error
 
 
 def check_config(folder: Path, value: str) -> None:
-    """Raise UserError unless the folder's config.json is that of a causal language model transformers has code for."""
+    """Raise UserError unless the folder's config.json is that of a causal language model transformers has code for.
+
+    One that leads to other files is refused: attention code of a repository, weights by a name of its own choosing.
+    """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     config = read_config(folder, value)
     known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
-    written = (getattr(config, "architectures", None) or [""])[0]
+    named = getattr(config, "architectures", None)
+    written = str(named[0]) if isinstance(named, list) and named else ""
     fits = known is not None and not getattr(config, "is_encoder_decoder", False)
     if fits and written and not written.endswith("ForConditionalGeneration"):
         fits = written == known or (isinstance(known, tuple) and written in known)
@@ -89,16 +92,14 @@ def _foreign_kernel(facts: object) -> str | None:
     return next(filter(None, map(_foreign_kernel, facts.values())), None)
 
 
-def _json(folder: Path, value: str) -> dict:
-    try:
+def _facts(folder: Path, value: str) -> dict:
+    """What config.json says. Raises UserError where it cannot be read, or leads elsewhere."""
+    with in_words("models.bad_config", value=value, file="config.json"):
         facts = read_json(folder / "config.json")
-        if not isinstance(facts, dict):
-            raise ValueError("not an object")
-        return facts
-    except ValueError as error:
-        raise UserError("models.bad_config", value=value, file="config.json", error=_line(error)) from error
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error, short enough for a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        kernel = _foreign_kernel(facts)
+    if kernel:
+        raise UserError("models.kernel", value=value, kernel=kernel)
+    elsewhere = facts.get("transformers_weights")
+    if elsewhere is not None:
+        raise UserError("models.weights_elsewhere", value=value, file=str(elsewhere)[:80])
+    return facts

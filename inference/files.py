@@ -14,16 +14,15 @@ from typing import Any
 
 from core import settings
 from core.errors import UserError
-from core.files import read_json, write_file
+from core.files import write_file
 from core.references import Hub
 from core.words import say
 from core.workspace import Owner
-from inference import hub
+from inference import fingerprint, hub
 from inference.sources import Progress, Report
 
-WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-PICKLES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle)")
+PICKLES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle|joblib|npy|npz)")
 _NOT_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|rng_state.*)\.(bin|pt|pth)")
 _SMALL = re.compile(
     r"(config|generation_config|adapter_config|tunescope|tokenizer|tokenizer_config|special_tokens_map|added_tokens"
@@ -63,11 +62,18 @@ def small(listing: Listing) -> list[str]:
     return [name for name in listing.sizes if _SMALL.fullmatch(name)]
 
 
-def weight_names(names: list[str]) -> list[str]:
-    """The weight files among `names`: one `model.safetensors`, or its shards."""
-    return (
-        ["model.safetensors"] if "model.safetensors" in names else [name for name in names if WEIGHTS.fullmatch(name)]
-    )
+def weight_names(names: list[str], folder: Path) -> list[str]:
+    """The weight files among `names`: one `model.safetensors`, or the shards that the index in `folder` names.
+
+    Raises UserError where the index names something else, or what is not there.
+    """
+    if "model.safetensors" in names:
+        return ["model.safetensors"]
+    shards = [path.name for path in fingerprint.shards(folder)]
+    for name in shards:
+        if name not in names:
+            raise UserError("models.damaged", file=name, folder=folder)
+    return shards
 
 
 def refuse_pickles(names: list[str], value: str) -> None:
@@ -272,7 +278,7 @@ def shared_cache() -> Path:
 
 def complete(folder: Path) -> bool:
     """Whether all weights of a model folder are there: an interrupted download leaves some out."""
-    index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():
         return True
-    return index.is_file() and all((folder / name).is_file() for name in read_json(index)["weight_map"].values())
+    shards = fingerprint.shards(folder)
+    return bool(shards) and all(path.is_file() for path in shards)

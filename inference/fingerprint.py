@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import mmap
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from core import settings
 from core.errors import UserError
 from core.files import read_json, write_json
 
+WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+INDEX = "model.safetensors.index.json"
 _KEPT = 500
 
 
@@ -41,7 +44,7 @@ def tensors(path: Path) -> list[Tensor]:
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         found = [_tensor(name, entry, path, 8 + length) for name, entry in header.items()]
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise UserError("models.damaged", file=path.name, folder=path.parent) from error
     if any(tensor.end > size for tensor in found):
         raise UserError("models.damaged", file=path.name, folder=path.parent)
@@ -50,12 +53,40 @@ def tensors(path: Path) -> list[Tensor]:
 
 def _tensor(name: str, entry: dict, path: Path, offset: int) -> Tensor:
     start, end = entry["data_offsets"]
+    if not isinstance(entry["dtype"], str) or not all(isinstance(size, int) for size in entry["shape"]):
+        raise ValueError("not a tensor")
     return Tensor(name, entry["dtype"], tuple(entry["shape"]), path, offset + start, offset + end)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files a model's weights are in: `model.safetensors`, or its shards."""
-    return sorted(folder.glob("model.safetensors")) or sorted(folder.glob("model-*-of-*.safetensors"))
+    """The files a model's weights are in, the very ones that transformers opens: `model.safetensors`, or its shards.
+
+    Raises UserError where one is not there, or the index names something else (see `shards`).
+    """
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    named = shards(folder)
+    missing = [path.name for path in named if not path.is_file()] if named else [INDEX]
+    if missing:
+        raise UserError("models.damaged", file=missing[0], folder=folder)
+    return named
+
+
+def shards(folder: Path) -> list[Path]:
+    """The files that a model's index names; none without an index. They need not be there.
+
+    Transformers joins the names to the folder, so that `/...` and `../...` would lead to any file of this machine:
+    raises UserError for what is not the name of a shard.
+    """
+    if not (folder / INDEX).is_file():
+        return []
+    try:
+        names = set(read_json(folder / INDEX)["weight_map"].values())
+        if not names or not all(WEIGHTS.fullmatch(name) for name in names):
+            raise ValueError("not a shard's name")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError("models.damaged", file=INDEX, folder=folder) from error
+    return [folder / name for name in sorted(names)]
 
 
 def weights(folder: Path) -> list[Tensor]:
@@ -76,11 +107,19 @@ def fingerprint(folder: Path) -> str:
     """
     stamp = _stamp(weight_files(folder))
     memory = settings.cache() / "fingerprints.json"
-    known = read_json(memory) if memory.is_file() else {}
+    known = _remembered(memory)
     if stamp not in known:
         known[stamp] = _digest(weights(folder))
         write_json(memory, dict(list(known.items())[-_KEPT:]))
     return known[stamp]
+
+
+def _remembered(memory: Path) -> dict[str, str]:
+    """Fingerprints found earlier; none where they cannot be read, for they can be found again."""
+    try:
+        return read_json(memory)
+    except (OSError, ValueError):
+        return {}
 
 
 def _stamp(paths: list[Path]) -> str:

@@ -81,7 +81,9 @@ def explain(error: Exception, repo: str) -> UserError:
         return UserError("models.no_repository", value=repo, endpoint=endpoint())
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
-        if status in (401, 403):
+        if status == 401:
+            return UserError("models.wrong_token", value=repo, endpoint=endpoint())
+        if status == 403:
             return UserError("models.no_repository", value=repo, endpoint=endpoint())
         return UserError("models.hub_error", value=repo, endpoint=endpoint(), status=status)
     return UserError("models.hub_lost", value=repo, endpoint=endpoint())

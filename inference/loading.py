@@ -9,6 +9,7 @@ from typing import Any
 from core.errors import UserError
 from inference import fingerprint
 from inference.adapters import is_lora, keeps_base
+from inference.failures import in_words
 from inference.files import megabytes
 from inference.sources import AdapterFiles, Fetched, Source
 
@@ -79,19 +80,18 @@ def load_base(base: Fetched, dtype: str, device: str) -> Any:
     logging.disable_progress_bar()
     check_memory(base, dtype, device)
     open_model: Any = AutoModelForCausalLM.from_pretrained
-    try:
-        model, facts = open_model(
-            base.folder,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except SafetensorError as error:
-        raise UserError("models.damaged", file="model.safetensors", folder=base.folder) from error
-    except (RuntimeError, ValueError, ImportError) as error:
-        raise UserError("models.cannot_load", value=base.name, error=_line(error)) from error
+    with in_words("models.cannot_load", value=base.name):
+        try:
+            model, facts = open_model(
+                base.folder,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except SafetensorError as error:
+            raise UserError("models.damaged", file="model.safetensors", folder=base.folder) from error
     missing = sorted(facts["missing_keys"])
     if missing:
         raise UserError("models.missing_weights", value=base.name, names=", ".join(missing[:3]))
@@ -102,12 +102,10 @@ def put_adapter(model: Any, adapter: AdapterFiles) -> Any:
     """The model with the adapter in place: `model` itself is changed. Raises UserError where that does not work."""
     from peft import PeftModel
 
-    try:
+    with in_words("models.bad_adapter", value=adapter.name):
         return PeftModel.from_pretrained(
             model, str(adapter.folder), low_cpu_mem_usage=keeps_base(adapter.config), torch_device=str(model.device)
         ).eval()
-    except (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError, ImportError, OSError) as error:
-        raise UserError("models.bad_adapter", value=adapter.name, error=_line(error)) from error
 
 
 def twin(model: Any) -> Any:
@@ -120,10 +118,8 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model folder, with its chat template where it has one. Raises UserError."""
     from transformers import AutoTokenizer
 
-    try:
+    with in_words("models.no_tokenizer", value=str(folder)):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, OSError, TypeError, KeyError, ImportError) as error:
-        raise UserError("models.no_tokenizer", value=str(folder), error=_line(error)) from error
 
 
 def mixes(loaded: Loaded) -> bool:
@@ -184,8 +180,3 @@ def free_memory(device: str) -> int:
     if device.startswith("cuda"):
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error, short enough for a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -79,10 +79,12 @@ def _fetch_stand_in(asked: str, progress: Report | None, stop: threading.Event |
 
 def _fetch_folder(base: Folder) -> Fetched:
     names = sorted(path.name for path in base.path.iterdir())
+    if "adapter_config.json" in names:
+        raise _is_adapter(read_adapter_config(base.path, str(base)))
     if "config.json" not in names:
         raise UserError("models.no_config", value=str(base))
     check_config(base.path, str(base))
-    if not files.weight_names(names):
+    if not files.weight_names(names, base.path):
         files.refuse_pickles(names, str(base))
     stand_in = (base.path / standin.MARK).is_file()
     return describe(base.path, asked=str(base), name=str(base), stand_in=stand_in)
@@ -91,20 +93,30 @@ def _fetch_folder(base: Folder) -> Fetched:
 def _fetch_listing(
     listing: files.Listing, token: str | bool, progress: Report | None, stop: threading.Event | None
 ) -> Fetched:
-    """Small files first: what cannot be used is refused before its weights are downloaded."""
+    """Small files first: what cannot be used is refused before its weights are downloaded.
+
+    A base with an adapter in it is refused too: transformers would put the adapter on it unasked.
+    """
     value, names = str(listing.repo), sorted(listing.sizes)
+    if "adapter_config.json" in names:
+        raise _is_adapter(read_adapter_config(files.bring(listing, files.small(listing), token, None, stop), value))
     if "config.json" not in names:
-        if "adapter_config.json" in names:
-            adapter = read_adapter_config(files.bring(listing, files.small(listing), token, None, stop), value)
-            raise UserError("models.is_adapter", value=value, base=adapter.base_name)
         raise UserError("models.no_config", value=value)
     folder = files.bring(listing, files.small(listing), token, progress, stop)
     check_config(folder, value)
-    weights = files.weight_names(names)
+    weights = files.weight_names(names, folder)
     if not weights:
         files.refuse_pickles(names, value)
     files.bring(listing, weights, token, progress, stop)
     return describe(folder, asked=value, name=listing.repo.repo_id, revision=listing.commit)
+
+
+def _holds_adapter(folder: Folder) -> bool:
+    return (folder.path / "adapter_config.json").is_file()
+
+
+def _is_adapter(adapter: AdapterFiles) -> UserError:
+    return UserError("models.is_adapter", value=adapter.name, base=adapter.base_name)
 
 
 def fetch_adapter(
@@ -166,7 +178,7 @@ def _with_adapter(
     base: Fetched, text: str, owner: Owner, progress: Report | None, stop: threading.Event | None
 ) -> Source:
     reference = parse(text, owner)
-    if isinstance(reference, Hub):
+    if isinstance(reference, Hub) or (isinstance(reference, Folder) and _holds_adapter(reference)):
         return Source(base, fetch_adapter(reference, owner.token, owner=owner, progress=progress, stop=stop))
     adapter = resolve(reference, owner).adapter
     if adapter is None:
@@ -185,17 +197,22 @@ def locate_tokenizer(
     resolved = resolve(parse(reference, owner), owner)
     if isinstance(resolved.adapter, Folder) and (resolved.adapter.path / "tokenizer_config.json").is_file():
         return resolved.adapter.path
-    return _tokenizer_folder(resolved.base, owner, progress, stop)
+    return _tokenizer_folder(resolved.base, owner, progress, stop, may_be_adapter=resolved.adapter is None)
 
 
-def _tokenizer_folder(base: Base, owner: Owner, progress: Report | None, stop: threading.Event | None) -> Path:
+def _tokenizer_folder(
+    base: Base, owner: Owner, progress: Report | None, stop: threading.Event | None, *, may_be_adapter: bool
+) -> Path:
+    """Where the tokenizer lies. An adapter's base is looked at in its turn; that it is none itself ends the way."""
     if isinstance(base, Folder):
         return base.path
     listing = files.look(base, owner.token, owner) if isinstance(base, Hub) else None
     if listing is None:
         return fetch(base, owner.token, owner=owner, progress=progress, stop=stop).folder
     folder = files.bring(listing, files.small(listing), owner.token, progress, stop)
-    if "adapter_config.json" in listing.sizes and "tokenizer_config.json" not in listing.sizes:
-        adapter = read_adapter_config(folder, listing.repo.repo_id)
-        return _tokenizer_folder(base_of(adapter), owner, progress, stop)
-    return folder
+    if "adapter_config.json" not in listing.sizes or (may_be_adapter and "tokenizer_config.json" in listing.sizes):
+        return folder
+    adapter = read_adapter_config(folder, str(listing.repo))
+    if not may_be_adapter:
+        raise _is_adapter(adapter)
+    return _tokenizer_folder(base_of(adapter), owner, progress, stop, may_be_adapter=False)

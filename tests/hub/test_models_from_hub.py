@@ -7,13 +7,13 @@ import threading
 import pytest
 
 from core import settings
-from core.errors import UserError
 from core.references import Hub, StandIn
 from core.workspace import Owner
 from inference import hub as reach
 from inference.files import DOWNLOAD
 from inference.models import fetch, load, load_tokenizer, locate, locate_tokenizer
 from tests.hub.standin import TOKEN, USER
+from tests.refusals import refused
 
 MODEL = f"{USER}/tiny"
 ADAPTER = {"peft_type": "LORA", "r": 4, "base_model_name_or_path": MODEL, "target_modules": ["q_proj"]}
@@ -39,19 +39,12 @@ def model(hub, tiny_model):
 @pytest.fixture(scope="module")
 def adapter_files(tiny_model, tmp_path_factory):
     """The files of a LoRA adapter that names the repository as its base."""
-    from tests.tiny.test_models import make_adapter
+    from tests.tiny.adapters import make_adapter
 
     folder = make_adapter(tiny_model, tmp_path_factory.mktemp("adapter"))
     facts = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({**facts, "base_model_name_or_path": MODEL}))
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def refused(code, work, *arguments, **named):
-    with pytest.raises(UserError) as caught:
-        work(*arguments, **named)
-    assert caught.value.code == code, str(caught.value)
-    return str(caught.value)
 
 
 def go_offline(hub, monkeypatch):
@@ -168,6 +161,52 @@ def test_an_adapter_is_not_taken_for_a_base(hub, adapter_files):
     assert MODEL in refused("models.is_adapter", fetch, Hub("tester/adapter"), False)
 
 
+def test_a_base_with_an_adapter_in_it_is_no_base_and_still_an_adapter(hub, model, tiny_model, adapter_files, owner):
+    hub.add_repo("tester/both", {**{path.name: path.read_bytes() for path in tiny_model.iterdir()}, **adapter_files})
+    assert MODEL in refused("models.is_adapter", fetch, Hub("tester/both"), False)
+    source = locate("tester/both", owner)
+    assert (source.base.name, source.adapter.name) == (MODEL, "tester/both")
+    assert locate(MODEL, owner, adapter="tester/both").adapter == source.adapter
+
+
+def test_an_adapter_that_names_itself_or_another_adapter_as_its_base_is_followed_one_step(
+    hub, model, adapter_files, owner
+):
+    hub.add_repo("tester/adapter", adapter_files)
+    for name, base in (("tester/itself", "tester/itself"), ("tester/second", "tester/adapter")):
+        config = json.dumps({**ADAPTER, "base_model_name_or_path": base}).encode()
+        hub.add_repo(name, {**adapter_files, "adapter_config.json": config})
+        assert f'"{base}' in refused("models.is_adapter", locate, name, owner)
+        assert f'"{base}' in refused("models.is_adapter", locate_tokenizer, name, owner)
+    assert len(hub.requests) < 40
+
+
+def test_a_token_that_is_wrong_is_told_and_not_taken_for_a_missing_model(hub, model):
+    sentence = refused("models.wrong_token", locate, MODEL, Owner("local", "hf_" + "z" * 34))
+    assert MODEL in sentence and "hf auth login" in sentence
+
+
+def test_an_index_that_leads_elsewhere_is_refused_before_weights_are_fetched(hub, tiny_model, owner):
+    files = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
+    files["model-00001-of-00001.safetensors"] = files.pop("model.safetensors")
+    for target, file in (("../x.safetensors", "index.json"), ("model-00002-of-00002.safetensors", "00002")):
+        index = json.dumps({"weight_map": {"a": target}}).encode()
+        hub.add_repo("tester/thief", {**files, "model.safetensors.index.json": index})
+        assert file in refused("models.damaged", locate, "tester/thief", owner)
+    assert not [request for request in hub.requests if "00001" in request.path]
+
+
+def test_a_model_in_shards_comes_whole(hub, tiny_model, owner, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    shutil.copytree(tiny_model, tmp_path / "shards", ignore=shutil.ignore_patterns("model.safetensors"))
+    AutoModelForCausalLM.from_pretrained(tiny_model).save_pretrained(tmp_path / "shards", max_shard_size="100KB")
+    hub.add_repo("tester/shards", tmp_path / "shards")
+    base = locate("tester/shards", owner).base
+    assert len(list(base.folder.glob("model-*-of-*.safetensors"))) > 1
+    assert load(locate("tester/shards", owner)).fingerprint == base.fingerprint
+
+
 def test_a_tokenizer_comes_without_the_weights(hub, model, adapter_files, owner):
     hub.add_repo("tester/adapter", adapter_files)
     folder = locate_tokenizer("tester/adapter", owner)
@@ -211,7 +250,7 @@ def test_a_base_named_by_a_stranger_is_never_a_folder_here(hub, adapter_files, t
     named = str(tiny_model) if named == "folder" else named
     config = json.dumps({**ADAPTER, "base_model_name_or_path": named}).encode()
     hub.add_repo("tester/adapter", {**adapter_files, "adapter_config.json": config})
-    refused("models.adapter_base", locate, "tester/adapter", owner)
+    refused("core.adapter_base", locate, "tester/adapter", owner)
 
 
 def test_a_download_that_hangs_can_be_stopped(hub, model, owner):

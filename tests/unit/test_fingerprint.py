@@ -22,10 +22,18 @@ def weights():
 
 def folder_with(path, *files):
     path.mkdir()
+    index = {}
     for number, content in enumerate(files, 1):
         name = "model" if len(files) == 1 else f"model-{number:05}-of-{len(files):05}"
         save_file(content, path / f"{name}.safetensors")
+        index |= dict.fromkeys(content, f"{name}.safetensors")
+    if len(files) > 1:
+        write_index(path, index)
     return path
+
+
+def write_index(folder, weight_map):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
 def test_shards_do_not_matter(tmp_path):
@@ -61,6 +69,42 @@ def test_it_is_remembered_until_the_file_changes(tmp_path, cache):
     assert fingerprint.fingerprint(folder) == "remembered"
     save_file({**weights(), "d": numpy.zeros(3)}, folder / "model.safetensors")
     assert fingerprint.fingerprint(folder) not in (first, "remembered")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        *("/elsewhere/model.safetensors", "../whole/model.safetensors", "sub/model.safetensors"),
+        *("adapter_model.safetensors", "model-00003-of-00002.safetensors", "model-00001-of-00002.safetensors\n"),
+        *(5, ["a"], None),
+    ],
+)
+def test_an_index_names_shards_that_are_there_and_nothing_else(tmp_path, named):
+    folder_with(tmp_path / "whole", weights())
+    shards = folder_with(tmp_path / "shards", {"a": weights()["a"]}, {"b": weights()["b"]})
+    (shards / "adapter_model.safetensors").write_bytes(b"")
+    write_index(shards, {"a": "model-00001-of-00002.safetensors", "b": named})
+    with pytest.raises(UserError) as caught:
+        fingerprint.fingerprint(shards)
+    assert caught.value.code == "models.damaged"
+
+
+@pytest.mark.parametrize("index", [None, "{", "[]", "{}", '{"weight_map": {}}', '{"weight_map": 1}'])
+def test_shards_without_an_index_are_no_model(tmp_path, index):
+    shards = folder_with(tmp_path / "shards", {"a": weights()["a"]}, {"b": weights()["b"]})
+    path = shards / "model.safetensors.index.json"
+    path.unlink() if index is None else path.write_text(index)
+    with pytest.raises(UserError, match="index"):
+        fingerprint.fingerprint(shards)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe"])
+def test_a_memory_that_cannot_be_read_is_begun_anew(tmp_path, cache, content):
+    folder = folder_with(tmp_path / "model", weights())
+    first = fingerprint.fingerprint(folder)
+    (cache / "fingerprints.json").write_bytes(content)
+    assert fingerprint.fingerprint(folder) == first
+    assert json.loads((cache / "fingerprints.json").read_text())
 
 
 @pytest.mark.parametrize("keep", [4, 60, 400], ids=["in the length", "in the header", "in the data"])
