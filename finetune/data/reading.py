@@ -149,7 +149,7 @@ def _parquet_rows(source: BinaryIO, file: DataFile, limits: Limits) -> _Rows:
                 raise UserError("data.expands", name=file.name, most=limits.expanded_bytes // MIB)
             for row in _batch_rows(batch):
                 yield row, partial(min, seen, file.size)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError("data.not_parquet", name=file.name) from error
 
 

@@ -91,6 +91,10 @@ BAD = {
     "unmarked.txt": ("hello there".encode("utf-16-le"), "data.binary"),
     "twice.csv.gz": (gzip.compress(gzip.compress(b"text")), "data.other_content"),
     "fake.parquet": (b"instruction,output\n1,2\n", "data.not_parquet"),
+    "odd_names.parquet": (
+        parquet_bytes([{"text column": "a"}]).replace(b"text column", b"text colum\xc4"),
+        "data.not_parquet",
+    ),
     "cut.parquet": (parquet_bytes()[:-20], "data.not_parquet"),
     "cut.json": (JSON[:-30], "data.json_ends"),
     "comma.json": (b'[{"text": "a"},]', "data.json_broken"),
