@@ -12,6 +12,7 @@ from core.references import Data, parse, resolve
 from core.references import dataset as dataset_of
 from core.workspace import Owner, dataset_folder
 from finetune.config import DataSource, RunConfig, Stage
+from finetune.device import choose_device
 from finetune.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ OnProgress = Callable[["Progress"], None]
 
 
 def base_of(config: RunConfig, owner: Owner, progress: OnProgress | None, stop: threading.Event | None) -> "Fetched":
-    """Fetch the base with the owner's token. Raises UserError, also where it is an adapter or reads too few tokens."""
+    """Fetch the base with the owner's token. Raises UserError, also where it is an adapter, reads too few tokens
+    or the machine lacks the device."""
     from inference.models import fetch
 
     resolved = resolve(parse(config.model, owner), owner)
@@ -31,6 +33,7 @@ def base_of(config: RunConfig, owner: Owner, progress: OnProgress | None, stop: 
         raise UserError("run.base_is_adapter", value=config.model)
     fetched = fetch(resolved.base, owner.token, owner=owner, progress=progress, stop=stop)
     check_context(config, fetched.name, fetched.context_length)
+    choose_device(config)
     return fetched
 
 

@@ -11,7 +11,7 @@ from core.files import read_json, write_file
 from core.references import Folder, parse
 from core.references import Run as RunReference
 from core.words import say
-from core.workspace import Owner, new_run_id, run_folder
+from core.workspace import RUN_ID, Owner, new_run_id, run_folder
 from finetune.config import RunConfig, load_yaml, to_yaml
 from finetune.events import Event, EventLog, Progress, fold, read_events
 
@@ -170,7 +170,9 @@ def reserve(owner: Owner) -> Run:
 def find(text: str, owner: Owner) -> Run:
     """The run that a person named by its id or, on their own machine, by its folder. Raises UserError."""
     text = text.strip()
-    local_path = owner.local and ("/" in text or text.startswith("."))
+    if "/" not in text and not RUN_ID.fullmatch(text) and text != ".":
+        raise UserError("core.run_id", value=text[:80])
+    local_path = owner.local and not RUN_ID.fullmatch(text)
     reference = parse(str(Path(text).expanduser().absolute()) if local_path else text, owner)
     if isinstance(reference, RunReference):
         return Run(run_folder(owner, reference.id))

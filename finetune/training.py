@@ -21,6 +21,7 @@ from core.words import say
 from finetune.config import RunConfig
 from finetune.data.store import open_dataset
 from finetune.data.tokenise import Encoded, encode_all, ensure_template
+from finetune.device import choose_device, choose_dtype, device_name
 from finetune.journal import Journal
 from finetune.methods import METHODS
 from finetune.prepare import held_out
@@ -41,16 +42,17 @@ def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool]) -> b
     warnings.filterwarnings("ignore", category=FutureWarning)
     config = run.config()
     _sweep(run)
-    device, dtype = choose_device(config), choose_dtype(config)
+    device = choose_device(config)
+    dtype = choose_dtype(config, device)
     journal.write("progress", phase="loading", done=0, total=0)
     tokenizer = _tokenizer(base)
     model, stored = _model(run, config, base, device, dtype)
     _record(run, device, dtype)
     if stop():
-        return _stopped(journal, 0)
+        return _stopped(journal, run.progress().step)
     rows, prompts = _data(run, config, tokenizer, journal, stop)
     if stop():
-        return _stopped(journal, 0)
+        return _stopped(journal, run.progress().step)
     trainer = RunTrainer(
         model, tokenizer, config, config.stages[0], rows, prompts, journal, stop, getattr(torch, stored)
     )
@@ -69,49 +71,6 @@ def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool]) -> b
         memory_gb=memory_gb(),
     )
     return False
-
-
-def choose_device(config: RunConfig) -> torch.device:
-    """The device to compute on. Raises UserError where the machine lacks the one asked for."""
-    have = [name for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.mps.is_available())) if there]
-    wanted = config.compute.device
-    if wanted == "auto":
-        return torch.device((have or ["cpu"])[0])
-    kind = wanted.partition(":")[0]
-    if kind not in [*have, "cpu"]:
-        raise UserError("run.no_device", value=wanted, have=", ".join([*have, "cpu"]))
-    return torch.device(kind)
-
-
-def choose_dtype(config: RunConfig) -> torch.dtype:
-    """What the forward computes in: bfloat16 where the device is good at it, unless the config says otherwise."""
-    if config.compute.dtype != "auto":
-        return getattr(torch, config.compute.dtype)
-    kind = choose_device(config).type
-    good = {"cuda": _gpu_has_bfloat16, "cpu": cpu_has_bfloat16}.get(kind, lambda: False)
-    return torch.bfloat16 if good() else torch.float32
-
-
-def _processor() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself (AVX-512 BF16, AMX, Arm BF16)."""
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return False
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
-
-
-def _gpu_has_bfloat16() -> bool:
-    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _tokenizer(base: Path) -> Any:
@@ -142,14 +101,13 @@ def _name_base(adapter: Any, base: str) -> None:
 
 def _record(run: Run, device: torch.device, dtype: torch.dtype) -> None:
     """Complete env.json with what the run really runs on."""
-    name = torch.cuda.get_device_name() if device.type == "cuda" else _processor()
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
     write_json(
         run.folder / "env.json",
         {
             **run.environment(),
             "device": device.type,
-            "device_name": name,
+            "device_name": device_name(device),
             "dtype": str(dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version(), **versions},

@@ -71,16 +71,15 @@ class LocalLauncher:
         stop: threading.Event | None = None,
     ) -> None:
         """Go on from the last whole checkpoint, detached. Raises UserError where the run is at work or done."""
-        lock = _take(run)
+        lock = take(run)
         try:
-            status = run.progress().ending
-            if status == "done":
+            if run.progress().ending == "done":
                 raise UserError("run.is_done", value=run.id)
-            base = _same_base(run, owner, progress, stop)
+            launch = _Launch(run, _same_base(run, owner, progress, stop), lock)
         except BaseException:
             os.close(lock)
             raise
-        _Launch(run, base, lock).spawn()
+        launch.spawn()
 
     def stop(self, run: Run) -> None:
         """Ask the run to save a checkpoint and end; returns at once. Raises UserError where nothing is at work."""
@@ -101,10 +100,14 @@ class LocalLauncher:
         config = import_data(config, owner)
         base = base_of(config, owner, progress, stop)
         run = reserve(owner)
-        lock = _take(run)
-        run.save(config)
-        write_json(run.folder / "env.json", _recorded(base))
-        return _Launch(run, base, lock)
+        lock = take(run)
+        try:
+            write_json(run.folder / "env.json", _recorded(base))
+            run.save(config)
+            return _Launch(run, base, lock)
+        except BaseException:
+            os.close(lock)
+            raise
 
 
 class _Launch:
@@ -177,15 +180,20 @@ class _Launch:
         }
 
 
-def _take(run: Run) -> int:
-    """Take the run's lock and return its open descriptor. Raises UserError where somebody holds it."""
+def take(run: Run) -> int:
+    """Take the run's lock and return its open descriptor. Raises UserError where somebody else has it.
+
+    Who only looks whether a run is alive shares the lock for a moment; that is waited out.
+    """
     descriptor = os.open(run.lock_path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UserError("run.alive", value=run.id) from None
-    return descriptor
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if run.alive():
+                os.close(descriptor)
+                raise UserError("run.alive", value=run.id) from None
 
 
 def _handle(run: Run) -> dict | None:

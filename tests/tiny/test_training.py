@@ -13,6 +13,7 @@ from core.errors import UserError
 from finetune.config import load_yaml
 from finetune.failures import explain
 from finetune.journal import Journal
+from finetune.run import Run
 from finetune.training import train
 from tests.tiny.training import make_run, write_data
 
@@ -81,6 +82,16 @@ def test_a_checkpoint_that_was_being_written_is_left_aside(owner, tiny_model, da
     assert run.progress().started["step"] == 3
     assert run.status().status == "done" and not half.exists()
     assert len(list(run.checkpoints.iterdir())) == 2
+
+
+def test_copied_with_its_data_a_run_goes_on_elsewhere(owner, tiny_model, data, tmp_path):
+    run = make_run(owner, tiny_model, data)
+    _go(run, tiny_model, _stop_at(run, 3))
+    shutil.move(owner.folder, tmp_path / "elsewhere" / "someone")
+    moved = Run(tmp_path / "elsewhere" / "someone" / "runs" / run.id)
+    moved.log.write("queued", device="cpu")
+    assert _go(moved, tiny_model) is False
+    assert moved.progress().started["step"] == 3 and moved.status().status == "done"
 
 
 def test_a_run_killed_while_it_saved_its_result_saves_it_again(owner, tiny_model, data):

@@ -2,12 +2,14 @@
 
 import fcntl
 import os
+import threading
 
 import pytest
 
 from core.errors import UserError
 from core.workspace import Owner
 from finetune.config import load_yaml
+from finetune.launch.local import take
 from finetune.run import Run, create, find, list_runs
 
 CONFIG = load_yaml("stages: [{data: [{dataset: abababababab}]}]")
@@ -58,6 +60,26 @@ def test_looking_at_a_run_does_not_make_it_alive(run, hold):
     assert not run.alive()
     hold(run)
     assert run.alive() and run.alive()
+
+
+def test_a_lock_is_taken_however_many_look_at_it_and_only_once(run):
+    looking = threading.Event()
+
+    def look():
+        while not looking.is_set():
+            run.alive()
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(200):
+        held = take(run)
+        with pytest.raises(UserError, match="still at work"):
+            take(run)
+        os.close(held)
+    looking.set()
+    for thread in threads:
+        thread.join()
 
 
 def test_the_json_of_a_status_has_its_promised_keys(run):

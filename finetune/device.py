@@ -1,0 +1,65 @@
+"""Which device a run computes on and in which precision. Torch is imported when it is asked, not before."""
+
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import UserError
+from finetune.config import RunConfig
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(config: RunConfig) -> "torch.device":
+    """The device to compute on. Raises UserError where the machine lacks the one asked for."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.mps.is_available(), "cpu": True}
+    have = [name for name, found in there.items() if found]
+    wanted = config.compute.device
+    kind = have[0] if wanted == "auto" else wanted.partition(":")[0]
+    if kind not in have:
+        raise UserError("run.no_device", value=wanted, have=", ".join(have))
+    return torch.device(kind)
+
+
+def choose_dtype(config: RunConfig, device: "torch.device") -> "torch.dtype":
+    """What the forward computes in: bfloat16 where the device is good at it, unless the config says otherwise."""
+    import torch
+
+    if config.compute.dtype != "auto":
+        return getattr(torch, config.compute.dtype)
+    good = device.type == "cpu" and cpu_has_bfloat16()
+    if device.type == "cuda":
+        good = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if good else torch.float32
+
+
+def device_name(device: "torch.device") -> str:
+    """What the device is called by its maker."""
+    import torch
+
+    return torch.cuda.get_device_name() if device.type == "cuda" else _processor()
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself (AVX-512 BF16, AMX, Arm BF16)."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _gpu_has_bfloat16() -> bool:
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
