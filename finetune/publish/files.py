@@ -12,6 +12,7 @@ from typing import Any
 from core import settings
 from core.errors import UserError
 from core.workspace import Owner
+from inference.files import PICKLES
 
 WEIGHTS = re.compile(r"(adapter_model|model)(-\d+-of-\d+)?\.safetensors")
 _CONFIGURATION = re.compile(
@@ -21,11 +22,9 @@ _CONFIGURATION = re.compile(
 )
 _VOCABULARY = re.compile(r"(tokenizer|vocab)\.json|(vocab|merges)\.txt|(tokenizer|spiece|sentencepiece\.bpe)\.model")
 _WRITTEN_ANEW = ("README.md", "tunescope.json")
-_PICKLES = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle|joblib|npy|npz)")
 _TOKEN = re.compile(rb"\bhf_(?:oauth_)?[A-Za-z0-9]{20,}")
 _ABSOLUTE = re.compile(r"(/[^/\s{}<>|]+){2,}/?|[A-Za-z]:[\\/][^\s]+|\\\\[^\s]+")
 _LARGEST_HEADER = 100_000_000
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def collect(model: Path, base: str, revision: str | None, owner: Owner) -> list[
 
 
 def _planned(path: Path, name: str, base: str, revision: str | None) -> PlannedFile:
-    if _PICKLES.fullmatch(name):
+    if PICKLES.fullmatch(name):
         raise UserError("publish.pickle", file=name)
     if path.is_symlink() or not path.is_file() or not _listed(name):
         raise UserError("publish.foreign_file", file=name)
@@ -127,17 +126,19 @@ def _strings(value: Any) -> list[str]:
 
 def machine_path(texts: list[str]) -> str | None:
     """The first text that is, or contains, a path of this machine."""
-    roots = [str(settings.home()), str(settings.cache()), tempfile.gettempdir() + "/", str(Path.home()) + "/"]
-    for text in texts:
-        if _ABSOLUTE.fullmatch(text) or any(root in text for root in roots):
-            return text
-    return None
+    roots = _roots()
+    return next((text for text in texts if _ABSOLUTE.fullmatch(text) or roots.search(text)), None)
+
+
+def _roots() -> re.Pattern[str]:
+    """The folders that this program and its person use, as whole paths: `/data` stands not in `org/data-model`."""
+    known = [settings.home(), settings.cache(), Path(tempfile.gettempdir()), Path.home()]
+    names = {str(form) for path in known for form in (path, path.resolve()) if form != Path("/")}
+    listed = "|".join(re.escape(name) for name in sorted(names))
+    return re.compile(rf"((?<![\w./-])|(?<=file://))({listed})(/|\W|$)")
 
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, as 64 hex digits."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
