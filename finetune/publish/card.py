@@ -15,6 +15,7 @@ from finetune.run import Run
 
 _LONGEST_VALUE = 160
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", ":": "&#58;"}
+_WWW = re.compile(r"(www)\.", re.IGNORECASE)
 _MARKUP = re.compile(r"([\\`*_\[\](){}#!|~$^=+])")
 
 
@@ -46,14 +47,18 @@ class Subject:
 
 
 def harmless(value: object) -> str:
-    """A value as one line of Markdown that shows itself and does nothing: no markup, HTML, mentions or links."""
+    """A value as one line of Markdown that shows itself and does nothing: no markup, HTML, mentions or links.
+
+    Nor the links that GitHub's Markdown makes of bare text (https://github.github.com/gfm/#autolinks-extension-).
+    """
     if isinstance(value, Trusted):
         return value
     line = "".join(" " if character.isspace() else character for character in str(value))
     line = "".join(character for character in line if unicodedata.category(character)[0] != "C")
     line = line if len(line) <= _LONGEST_VALUE else line[: _LONGEST_VALUE - 1] + "…"
     line = "".join(_ENTITIES.get(character, character) for character in line)
-    return _MARKUP.sub(r"\\\1", line).replace("&\\#", "&#")
+    line = _MARKUP.sub(r"\\\1", line).replace("&\\#", "&#")
+    return _WWW.sub(r"\1&#46;", line)
 
 
 def render(subject: Subject, owner: Owner) -> str:

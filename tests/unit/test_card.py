@@ -25,7 +25,7 @@ NASTY = [
     "a | b\n| c |\n\n# title",
     "---\nlicense: mit\n---",
     "{{ 7 * 7 }} {% raw %}",
-    "@someone https://evil.example www.evil.example",
+    "@someone https://evil.example www.evil.example WWW.evil.example (www.evil.example)",
     "&lt;b&gt; &#60;",
     "back\\slash \\` end`",
     "\u202egnp.exe\u2066",
@@ -72,6 +72,11 @@ def test_what_people_typed_is_shown_as_it_stands_and_does_nothing(value):
         character for character in " ".join(value.split(" ")) if character.isprintable() or character == "\n"
     )
     assert _text(inside) == shown.replace("\n", " ")
+
+
+@pytest.mark.parametrize("value", NASTY)
+def test_nothing_is_left_that_becomes_a_link_by_itself(value):
+    assert not re.search(r"www\.|(https?|ftp|mailto|xmpp):|@", harmless(value), re.IGNORECASE)
 
 
 def _text(html):
