@@ -114,8 +114,12 @@ def _warnings(subject: Subject, found: Found, private: bool, files: list[Planned
     if found.private and not private:
         warnings.append(say("publish.warn_stays_private", repo=subject.repo_id))
     if found.target == "foreign":
-        replaced = sorted(set(found.files) & {file.path for file in files})
-        warnings.append(
-            say("publish.warn_foreign", repo=subject.repo_id, count=len(found.files), files=", ".join(replaced))
-        )
+        warnings.append(_what_lies_there(subject.repo_id, found, files))
     return warnings
+
+
+def _what_lies_there(repo_id: str, found: Found, files: list[PlannedFile]) -> str:
+    replaced = sorted(set(found.files) & {file.path for file in files})
+    if not replaced:
+        return say("publish.warn_foreign_kept", repo=repo_id, count=len(found.files))
+    return say("publish.warn_foreign", repo=repo_id, count=len(found.files), files=", ".join(replaced))

@@ -34,6 +34,7 @@ TOLERANCE = 1e-4
 MARK = "@proof "
 _SCRATCH = ".proof-"
 _STALE_SECONDS = 24 * 3600
+_MARGIN = 64 * 2**20
 _ROOT = Path(__file__).parents[2]
 _LEFT_OUT = (
     "HF_TOKEN",
@@ -117,13 +118,15 @@ def prove(
         raise UserError("publish.not_pushed", run=run.id, repo=repo_id)
     started = time.monotonic()
     _sweep(run)
+    if shutil.disk_usage(run.folder).free < sent.size + _MARGIN:
+        raise remote.no_room(repo_id)
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=_SCRATCH) as folder:
         order = {
             "repo_id": repo_id,
             "revision": revision,
             "endpoint": hub.endpoint(),
             "token": remote.token_of(owner),
-            "files": sorted(sent.files),
+            "files": sent.files,
             "size": sent.size,
             "base": _base_folder(run, owner, progress, stop),
             "local": str(run.model),

@@ -1,11 +1,11 @@
 """The fresh process of a proof: reads its order from standard input, downloads, hashes, computes logits, answers.
 
 Answers are lines on standard output behind a mark: {"progress", "done", "total"} in bytes, then {"files",
-"logits_max_difference", "same_tokens"}, or {"code", "facts"} of a sentence.
+"logits_max_difference", "same_tokens"}, or {"code", "facts"} of a sentence. What differs from what was sent is never
+loaded.
 """
 
 import json
-import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+from core.files import folder_size
 from core.words import say, speak
 from core.workspace import Owner
 from finetune.publish import remote
@@ -46,7 +47,7 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
     with _measured(Path(order["folder"]), order["size"], say("publish.fetching_back", repo=repo_id)):
         folder = _download(order)
     received = {path: sha256_of(folder / path) for path in order["files"] if (folder / path).is_file()}
-    if len(received) < len(order["files"]):
+    if received != order["files"]:
         return {"files": received, "logits_max_difference": None, "same_tokens": None}
     _say({"progress": say("publish.computing", repo=repo_id), "done": 0, "total": 0})
     return {"files": received, **_compared(folder, Path(order["local"]), order["base"], order["prompt"])}
@@ -59,8 +60,7 @@ def _measured(folder: Path, total: int, text: str) -> Iterator[None]:
 
     def measure() -> None:
         while True:
-            done = sum(size for path in folder.rglob("*") if (size := _size(path)))
-            _say({"progress": text, "done": min(done, total), "total": total})
+            _say({"progress": text, "done": min(folder_size(folder), total), "total": total})
             if ended.wait(0.5):
                 return
 
@@ -71,15 +71,6 @@ def _measured(folder: Path, total: int, text: str) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _size(path: Path) -> int:
-    """The size of a plain file; 0 for what is none, or is gone again."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return 0
-    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def _download(order: dict[str, Any]) -> Path:
@@ -94,7 +85,7 @@ def _download(order: dict[str, Any]) -> Path:
             endpoint=order["endpoint"],
             token=order["token"],
             cache_dir=Path(order["folder"]) / "cache",
-            allow_patterns=order["files"],
+            allow_patterns=sorted(order["files"]),
         )
     return Path(folder)
 

@@ -30,14 +30,14 @@ _TELL_EVERY = 1 << 20
 @dataclass(frozen=True)
 class PushResult:
     """Where the run lies now: `url` to look at, the commit, the SHA-256 of each file sent, by path, and the size of
-    all in bytes."""
+    all in bytes (0 where it was not written down)."""
 
     repo_id: str
     url: str
     commit: str
     private: bool
     files: dict[str, str]
-    size: int
+    size: int = 0
 
 
 def read_push(run: Run) -> PushResult | None:

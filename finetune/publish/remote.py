@@ -1,5 +1,6 @@
 """What the Hub says: who the caller is, what lies in a repository already, and its refusals in words."""
 
+import errno
 import hashlib
 import json
 import tempfile
@@ -56,13 +57,9 @@ def token_of(owner: Owner) -> str:
 
 def repository(text: str, owner: Owner) -> str:
     """The repository that a person named, as `namespace/name`. Raises UserError for anything else."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
     try:
         reference = parse(text, owner)
-        validate_repo_id(text.strip())
-    except (UserError, HFValidationError):
+    except UserError:
         raise UserError("publish.repo_name", value=text[:120]) from None
     if not isinstance(reference, Hub) or reference.revision:
         raise UserError("publish.repo_name", value=text[:120])
@@ -134,7 +131,10 @@ def _manifest(repo_id: str, commit: str, owner: Owner) -> dict[str, Any]:
 
 @contextmanager
 def in_words(repo_id: str, owner: Owner, *, lost: str = "publish.unreachable") -> Iterator[None]:
-    """Turn what the client raises inside the block into a sentence; `lost` is the one for a lost connection."""
+    """Turn what the client raises inside the block into a sentence; `lost` is the one for a lost connection.
+
+    A full disk is told from the network: both are OSErrors.
+    """
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -145,6 +145,8 @@ def in_words(repo_id: str, owner: Owner, *, lost: str = "publish.unreachable") -
         for cause in chain:
             if isinstance(cause, UserError):
                 raise cause from None
+            if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise no_room(repo_id) from error
             if type(cause) is ValueError and "README.md" in str(cause):
                 raise UserError("publish.card_refused", reason=_reason(str(cause), owner)) from error
             if isinstance(cause, HfHubHTTPError):
@@ -156,6 +158,11 @@ def in_words(repo_id: str, owner: Owner, *, lost: str = "publish.unreachable") -
                 reason = _reason(str(cause) or type(cause).__name__, owner)
                 raise UserError(lost, repo=repo_id, endpoint=hub.endpoint(), reason=reason) from error
         raise
+
+
+def no_room(repo_id: str) -> UserError:
+    """The sentence for a full disk."""
+    return UserError("publish.no_room", repo=repo_id, folder=settings.home())
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,5 +1,6 @@
 """What was pushed is fetched back by a fresh process and compared; the model card's example really runs."""
 
+import errno
 import json
 import os
 import re
@@ -10,12 +11,13 @@ import threading
 import psutil
 import pytest
 
-from finetune.publish import PushResult, prepare, prove, push, read_proof
+from finetune.publish import PushResult, prepare, prove, push, read_proof, remote
 from finetune.publish.proof import compare
 from finetune.publish.shell import publish_command
 from tests.hub.conftest import copy_run
 from tests.hub.standin import TOKEN
-from tests.hub.test_publish import REPO, WITHOUT_TOKEN, publish, refused, wait_for
+from tests.hub.test_publish import REPO, WITHOUT_TOKEN, publish, wait_for
+from tests.refusals import refused
 
 
 def test_a_push_is_proved_in_a_fresh_process_that_keeps_the_token_to_itself(hub, finished, publisher):
@@ -40,18 +42,41 @@ def test_a_push_is_proved_in_a_fresh_process_that_keeps_the_token_to_itself(hub,
     assert not list(finished.folder.glob(".proof-*"))
 
 
-def test_a_file_that_comes_back_changed_and_weights_that_answer_otherwise_are_noticed(hub, finished, publisher):
+def test_a_file_that_comes_back_changed_is_noticed_and_not_loaded(hub, finished, publisher):
+    pushed = publish(finished, publisher)
+    path = hub.blobs.path(pushed.files["adapter_model.safetensors"])
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    proof = prove(finished, REPO, pushed.commit, publisher)
+    assert not proof.ok and [file.path for file in proof.files if not file.same] == ["adapter_model.safetensors"]
+    assert proof.logits_max_difference is None and "adapter_model.safetensors" in proof.sentence()
+
+
+def test_weights_that_answer_otherwise_than_those_here_are_noticed(hub, finished, publisher):
     import torch
     from safetensors.torch import load_file, save_file
 
     pushed = publish(finished, publisher)
-    card = hub.blobs.path(pushed.files["README.md"])
-    card.write_bytes(card.read_bytes()[:-1] + b"?")
     path = finished.model / "adapter_model.safetensors"
     save_file({name: weight + torch.ones_like(weight) for name, weight in load_file(path).items()}, path)
     proof = prove(finished, REPO, pushed.commit, publisher)
-    assert not proof.ok and [file.path for file in proof.files if not file.same] == ["README.md"]
-    assert proof.logits_max_difference > proof.tolerance and "README.md" in proof.sentence()
+    assert not proof.ok and all(file.same for file in proof.files)
+    assert proof.logits_max_difference > proof.tolerance and "logits" in proof.sentence()
+
+
+def test_a_full_disk_is_told_from_a_lost_connection(hub, finished, publisher):
+    pushed = publish(finished, publisher)
+
+    def fill():
+        with remote.in_words(REPO, publisher, lost="publish.lost_back"):
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError as error:
+                raise RuntimeError("download failed") from error
+
+    assert "TUNESCOPE_HOME" in refused("publish.no_room", fill)
+    record = finished.folder / "published.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "size": 10**18}))
+    assert REPO in refused("publish.no_room", prove, finished, REPO, pushed.commit, publisher)
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,12 @@ import threading
 
 import pytest
 
-from core.errors import UserError
 from finetune.publish import prepare, push, read_push
 from tests.hub.standin import TOKEN
+from tests.refusals import refused
 
 REPO = "tester/tea-adapter"
 WITHOUT_TOKEN = {"front", "harnesses", "lfs_put"}
-
-
-def refused(code, call, *arguments, **named):
-    """The sentence of the UserError with this code that a call ends in."""
-    with pytest.raises(UserError) as error:
-        call(*arguments, **named)
-    assert error.value.code == code, str(error.value)
-    return str(error.value)
 
 
 def wait_for(fault, thread):
@@ -126,6 +118,27 @@ def test_what_lies_there_already_needs_an_explicit_yes_and_is_kept(hub, finished
     assert len(repo.commits) == 2
     push(plan, publisher, confirmed=True)
     assert set(files) < set(repo.head.files) and len(repo.commits) == 3
+
+
+def test_what_lies_there_and_stays_is_told_from_what_would_be_written_over(hub, finished, publisher):
+    repo = hub.add_repo(REPO, {"weights.bin": b"1"}, private=True)
+    assert any(
+        "None of them would be written over" in warning for warning in prepare(finished, REPO, publisher).warnings
+    )
+    entry = hub.blobs.entry("tokenizer.json", b"{}")
+    repo.add_commit({**repo.head.files, "tokenizer.json": entry}, "more")
+    assert any("written over: tokenizer.json" in warning for warning in prepare(finished, REPO, publisher).warnings)
+
+
+def test_a_base_may_be_called_as_the_folder_of_the_workspace(hub, finished, publisher, monkeypatch):
+    monkeypatch.setenv("TUNESCOPE_CACHE", "/tea")
+    assert prepare(finished, REPO, publisher).target == "new"
+
+
+def test_a_record_without_a_size_is_read(finished):
+    told = {"repo_id": REPO, "url": "http://hub", "commit": "c0", "private": True, "files": {}}
+    (finished.folder / "published.json").write_text(json.dumps(told))
+    assert read_push(finished).size == 0
 
 
 def test_what_came_to_lie_there_after_the_preview_needs_an_explicit_yes(hub, finished, publisher):

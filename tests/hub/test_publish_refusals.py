@@ -9,7 +9,8 @@ from core.words import speaking
 from core.workspace import Owner
 from finetune.publish import prepare, push
 from tests.hub.standin import TOKEN
-from tests.hub.test_publish import REPO, publish, refused
+from tests.hub.test_publish import REPO, publish
+from tests.refusals import refused
 
 NAMES = ["", "tea", "a/b/c", "../x", "/etc", "tester/a b", "tester/a--b", "tester/" + "x" * 97, "tester/x.git"]
 NAMES += ["tester/tea@main", "<b>x</b>/y", "r20261123-181502-3fa9", "deadbeef0123", "tester/\n"]
