@@ -22,7 +22,12 @@ def upload_button(key: str, **more: Any) -> gr.UploadButton:
 
 
 def dropdown(key: str, choices: list | None = None, value: Any = None, **more: Any) -> gr.Dropdown:
-    """A dropdown; `value` None chooses nothing rather than the first."""
+    """A dropdown; `value` None chooses nothing rather than the first.
+
+    One that is filled later leaves it to the handler whether a value will do: Gradio's own check goes by what it sent
+    to this very session, so a tab that was open while the program was restarted would get an error for an answer.
+    """
+    more.setdefault("allow_custom_value", not choices)
     return gr.Dropdown(choices or [], value=value, label=words(key), **more)
 
 

@@ -12,10 +12,10 @@ from core import rows, settings
 from core.words import say
 from ui import work
 from ui.caller import Caller, handler
-from ui.controls import textbox
+from ui.controls import button, textbox
 from ui.language import words
 from ui.views import findings_table, render, view
-from ui.wiring import SHOWN
+from ui.wiring import QUIET, SHOWN
 
 SHOWN_ROWS = 6
 CHECKED_ROWS = 5_000
@@ -39,8 +39,10 @@ def draw(picker: gr.Dropdown) -> Seen:
         )
         model = textbox("page.preview_model", value=settings.DEFAULT_MODEL, visible=False, elem_id="preview-model")
         length = gr.Number(1024, label=words("page.preview_length"), precision=0, minimum=16, visible=False)
+    stop = button("page.stop", visible=False, variant="stop", size="sm")
     shown = view(elem_id="preview")
-    wiring = (show, [picker, how, model, length], shown)
+    wiring = (show, [picker, how, model, length], [shown, stop])
+    stop.click(stop_preview, None, None, **QUIET)
     how.input(choose, how, [model, length], **SHOWN).then(*wiring, **SHOWN)
     for field in (model, length):
         field.submit(*wiring, **SHOWN)
@@ -54,20 +56,28 @@ def choose(caller: Caller, how: str) -> list:
 
 
 @handler()
-def show(caller: Caller, chosen: str | None, how: str, model: str, length: float | None) -> Iterator[str]:
+def show(caller: Caller, chosen: str | None, how: str, model: str, length: float | None) -> Iterator[tuple]:
     """The first rows, as bubbles or as tokens."""
     from ui.data_tab import owned
 
+    hidden = gr.update(visible=False)
     if not chosen:
-        yield ""
+        yield "", hidden
         return
     dataset = owned(caller, chosen)
     if how == "chat":
-        yield render("bubbles", rows=list(_bubbles(dataset)))
+        yield render("bubbles", rows=list(_bubbles(dataset))), hidden
         return
-    yield from work.run(
-        caller, "preview", lambda job: _tokens(caller, dataset, model, int(length or 1024), job), str, str
-    )
+    most = int(length or 1024)
+    tokens = lambda job: _tokens(caller, dataset, model, most, job)  # noqa: E731
+    busy = lambda text: (text, gr.update(visible=True))  # noqa: E731
+    yield (yield from work.run(caller, "preview", tokens, busy, lambda: ("", hidden))), hidden
+
+
+@handler()
+def stop_preview(caller: Caller) -> None:
+    """End what is fetched for the preview."""
+    work.stop(caller, "preview")
 
 
 def _bubbles(dataset: Any) -> Iterator[dict]:

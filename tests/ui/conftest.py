@@ -59,6 +59,7 @@ def tab(chromium, app):
     page.goto(app.url)
     page.wait_for_selector(".ts-name")
     yield page
+    picture(page, "last")
     context.close()
     assert broken == []
 

@@ -147,7 +147,7 @@ function figures(card, list) {
   const state = JSON.stringify(list);
   if (card.figures.dataset.state === state) return;
   card.figures.dataset.state = state;
-  card.figures.replaceChildren(...list.map(([label, value]) => {
+  card.figures.replaceChildren(...list.map(([value, label]) => {
     const pair = make("span"); pair.append(make("b", "", value), make("i", "", label)); return pair;
   }));
 }

@@ -1,0 +1,97 @@
+"""The whole loop in a real browser, on a tiny model: data in, fine-tune, compare, publish."""
+
+import json
+
+import pytest
+
+from tests.ui.conftest import picture
+
+pytestmark = pytest.mark.browser
+MARKUP = "<img src=x onerror=alert(1)>{{7*7}}${8*8}"
+
+
+@pytest.fixture(scope="module")
+def rows_file(tmp_path_factory):
+    """Ten conversations, one of them with markup, and one row without an answer, in a file with markup in its name."""
+    rows = [{"instruction": f"Question {number}?", "output": f"Answer {number}."} for number in range(10)]
+    rows[0]["instruction"] = MARKUP
+    rows.append({"instruction": "unanswered", "output": ""})
+    path = tmp_path_factory.mktemp("rows") / "<b>rows & more.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def open_tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def upload(page, path):
+    page.locator("#upload input[type=file]").set_input_files(path)
+    page.locator("#dataset .ts-figures").wait_for()
+
+
+def test_the_loop(tab, rows_file, tiny_model, hub_process):
+    upload(tab, rows_file)
+    assert tab.locator("#dataset .ts-figures b").all_text_contents()[:3] == ["10", "1", "chat"]
+    assert "11" in tab.locator("#findings").text_content()
+    see_what_is_learned(tab, tiny_model)
+    run = fine_tune(tab, tiny_model)
+    compare(tab, run)
+    publish(tab, run, hub_process)
+
+
+def see_what_is_learned(tab, tiny_model):
+    tab.get_by_label("As tokens").click()
+    tab.locator("#preview-model input, #preview-model textarea").first.fill(str(tiny_model))
+    tab.locator("#preview-model input, #preview-model textarea").first.press("Enter")
+    tab.locator("#preview .ts-piece.ts-loss").nth(1).wait_for()
+    learned = tab.locator("#preview .ts-row").nth(1).locator(".ts-loss").all_text_contents()
+    assert "".join(learned).startswith("Answer 1.")
+    picture(tab, "data")
+
+
+def fine_tune(tab, tiny_model):
+    open_tab(tab, "Fine-tune")
+    tab.locator("#knob-model input").fill(str(tiny_model))
+    tab.locator("#knob-limits-max_length input").fill("128")
+    tab.locator("#knob-optim-epochs input").fill("2")
+    tab.locator("#start").click()
+    tab.locator("#run-state .ts-is-done").wait_for()
+    tab.locator("#plots").get_by_text("validation").wait_for()
+    tab.locator("#samples .ts-assistant").first.wait_for()
+    picture(tab, "fine-tune")
+    return tab.locator("#run-state code").text_content()
+
+
+def compare(tab, run):
+    open_tab(tab, "Compare")
+    cards = tab.locator(".ts-col")
+    while cards.count() > 2:
+        cards.last.locator(".ts-close").click()
+    cards.nth(0).locator(".ts-model").select_option(run)
+    cards.nth(1).locator(".ts-model").select_option("?")
+    cards.nth(1).locator(".ts-other").fill(run)
+    tab.locator("#compare-model input").fill(run)
+    tab.locator("#compare-model input").press("Enter")
+    cards.nth(1).locator(".ts-model").select_option("base")
+    tab.locator("#compare-length input").fill("8")
+    tab.locator("#prompt textarea").fill(MARKUP)
+    tab.locator("#compare-start").click()
+    tab.locator(".ts-col footer span").nth(13).wait_for()
+    tab.get_by_role("button", name="Token view").click()
+    tab.locator(".ts-token").first.hover()
+    assert tab.locator(".ts-tiprow").count() == 5
+    picture(tab, "compare")
+
+
+def publish(tab, run, hub_process):
+    open_tab(tab, "Publish")
+    tab.locator("#publish-repo input, #publish-repo textarea").first.fill(f"{hub_process.user}/from-the-page")
+    tab.locator("#publish-look").click()
+    tab.locator("#publish-plan").get_by_text("adapter_model.safetensors").wait_for()
+    tab.locator("#publish-push").click()
+    tab.locator("#published a").first.wait_for()
+    tab.locator("#published").get_by_text("adapter_model.safetensors").or_(
+        tab.locator("#published .ts-good")
+    ).first.wait_for()
+    picture(tab, "publish")

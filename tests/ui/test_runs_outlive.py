@@ -1,0 +1,80 @@
+"""A run does not depend on the page: it outlives a killed one, and the next page finds, stops and resumes it."""
+
+import re
+import signal
+import time
+
+import gradio as gr
+import pytest
+
+from core.workspace import Owner
+from finetune.config import knobs
+from tests.app_process import call, running_app
+from ui import live
+from ui.caller import Caller
+
+MANY_EPOCHS = 2000
+
+
+def entry(app, name):
+    return next(one for one in app.config()["dependencies"] if one["api_name"] == name)
+
+
+def ask(app, name, data):
+    message = call(app, entry(app, name), data)
+    assert message["success"], message["output"]
+    return message["output"]["data"]
+
+
+def form_values(**changed):
+    values = {knob.path: None if knob.optional else knob.default for knob in knobs()}
+    values |= {"watch.samples": "", **{path.replace("__", "."): value for path, value in changed.items()}}
+    return [values[knob.path] for knob in knobs()]
+
+
+def wait_for(app, run, shown):
+    while shown not in (html := ask(app, "tick", [run, ""])[2]):
+        assert "ts-is-failed" not in html, html
+        time.sleep(0.3)
+    return html
+
+
+@pytest.fixture
+def environment():
+    return {"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
+
+
+def test_a_killed_page_leaves_the_run_alone_and_the_next_finds_it(tmp_path, environment, tiny_model):
+    with running_app(tmp_path, environment) as first:
+        imported = ask(first, "bring_example", [])
+        dataset = imported[2]["value"]
+        values = form_values(model=str(tiny_model), limits__max_length=64, optim__epochs=MANY_EPOCHS)
+        started = ask(first, "start", [[dataset], *values])
+        run = started[2]["value"]
+        wait_for(first, run, "ts-is-running")
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait()
+    with running_app(tmp_path, environment) as second:
+        assert run in ask(second, "runs_line", [])[0]
+        before = step_of(wait_for(second, run, " / "))
+        while step_of(ask(second, "tick", [run, ""])[2]) <= before:
+            time.sleep(0.3)
+        ask(second, "stop_run", [run])
+        stopped = step_of(wait_for(second, run, "ts-is-stopped"))
+        ask(second, "resume_run", [run])
+        wait_for(second, run, "ts-is-running")
+        while step_of(ask(second, "tick", [run, ""])[2]) <= stopped:
+            time.sleep(0.3)
+        ask(second, "stop_run", [run])
+        wait_for(second, run, "ts-is-stopped")
+
+
+def step_of(html):
+    return int(re.search(r"<b>(\d+)<small> /", html).group(1))
+
+
+def test_what_did_not_change_is_not_sent_again(workspace):
+    caller = Caller(Owner("local"), "en", "tab")
+    first = live._view(caller, None, None)
+    assert first[0] == "" and "ts-empty" in first[2]
+    assert all(value == gr.skip() for value in live._view(caller, None, first[0]))
