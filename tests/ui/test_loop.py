@@ -47,6 +47,8 @@ def see_what_is_learned(tab, tiny_model):
     tab.locator("#preview .ts-piece.ts-loss").nth(1).wait_for()
     learned = tab.locator("#preview .ts-row").nth(1).locator(".ts-loss").all_text_contents()
     assert "".join(learned).startswith("Answer 1.")
+    assert MARKUP in tab.locator("#preview .ts-row").first.text_content()
+    assert tab.locator("img[src='x']").count() == 0
     picture(tab, "data")
 
 
@@ -81,6 +83,7 @@ def compare(tab, run):
     tab.get_by_role("button", name="Token view").click()
     tab.locator(".ts-token").first.hover()
     assert tab.locator(".ts-tiprow").count() == 5
+    assert tab.locator("img[src='x']").count() == 0
     picture(tab, "compare")
 
 
