@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from core import settings
 from core.errors import UserError
 from finetune.methods import METHODS
+from finetune.plain_yaml import apply_change, nest, read_mapping
 from finetune.problems import (
     BLOCK_NOT_CHOSEN,
     DEVICE,
@@ -28,7 +29,8 @@ from finetune.problems import (
     typed_problem,
 )
 
-LARGEST_YAML = 64 * 1024
+__all__ = ["DataSource", "Knob", "RunConfig", "Stage", "knobs", "load_yaml", "nest", "to_yaml", "validate"]
+
 BASIC: JsonDict = {"tier": "basic"}
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,2})?")
 
@@ -188,9 +190,9 @@ def load_yaml(text: str | bytes, folder: Path | None = None, changes: tuple[str,
 
     `changes` are `optim.epochs=2`, applied before validation. Raises UserError.
     """
-    raw = _parse(text)
+    raw = read_mapping(text)
     for change in changes:
-        _apply(raw, change)
+        apply_change(raw, change)
     config = validate(raw)
     return config.model_copy(update={"stages": [_placed(stage, folder) for stage in config.stages]})
 
@@ -201,48 +203,6 @@ def to_yaml(config: RunConfig) -> str:
     stages = [stage.model_dump(mode="json", exclude_none=True, exclude_unset=True) for stage in config.stages]
     raw = {"model": raw.pop("model"), "stages": [{"objective": "sft", **stage} for stage in stages], **raw}
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
-
-
-def nest(values: dict[str, Any]) -> dict[str, Any]:
-    """`{"optim.epochs": 2}` as `{"optim": {"epochs": 2}}`, for the form."""
-    raw: dict[str, Any] = {}
-    for path, value in values.items():
-        _put(raw, path.split("."), value)
-    return raw
-
-
-def _parse(text: str | bytes) -> dict[str, Any]:
-    data = text.encode() if isinstance(text, str) else text
-    if len(data) > LARGEST_YAML:
-        raise UserError("config.too_large", size=len(data) // 1024, limit=LARGEST_YAML // 1024)
-    try:
-        text = data.decode("utf-8-sig")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise UserError("config.alias")
-        raw = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise UserError("config.not_yaml", line=mark.line + 1 if mark else 1) from None
-    if not isinstance(raw, dict):
-        raise UserError("config.not_mapping")
-    return raw
-
-
-def _apply(raw: dict[str, Any], change: str) -> None:
-    path, equals, value = change.partition("=")
-    if not equals or not path.strip():
-        raise UserError("config.change", value=change[:80])
-    try:
-        _put(raw, path.strip().split("."), yaml.safe_load(value))
-    except yaml.YAMLError:
-        raise UserError("config.change", value=change[:80]) from None
-
-
-def _put(raw: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
-        inner = raw.get(key)
-        raw[key] = raw = inner if isinstance(inner, dict) else {}
-    raw[keys[-1]] = value
 
 
 def _placed(stage: Stage, folder: Path | None) -> Stage:

@@ -23,7 +23,10 @@ YAML = (".yaml", ".yml")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. 2 and one sentence on stderr where a person can put something right."""
+    """Run one command. 2 and one sentence on stderr where a person can put something right.
+
+    A reader that has seen enough (`| head -1`) is no error.
+    """
     words.speak(words.nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
     arguments = _parser().parse_args(argv)
     try:
@@ -33,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -200,7 +206,8 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 
 def _print_json(value: object) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.flush()
 
 
 _shown = {"text": ""}

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from core.files import write_json
-from finetune.config import RunConfig, nest, validate
+from finetune.config import RunConfig, validate
+from finetune.plain_yaml import nest
 from finetune.prepare import import_data
 from finetune.run import Run, create
 

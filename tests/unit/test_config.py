@@ -6,7 +6,8 @@ import pytest
 
 from core.errors import UserError
 from core.words import speaking
-from finetune.config import knobs, load_yaml, nest, to_yaml, validate
+from finetune.config import knobs, load_yaml, to_yaml, validate
+from finetune.plain_yaml import nest
 
 FULL = """
 model: HuggingFaceTB/SmolLM2-135M-Instruct
@@ -32,6 +33,9 @@ def test_a_setting_can_be_changed_before_it_is_checked():
     assert (config.optim.epochs, config.lora.targets, config.watch.samples) == (2, "attention", ["hello"])
     with pytest.raises(UserError, match=r"optim\.epochs=2"):
         load_yaml(FULL, Path("/data"), ("optim.epochs",))
+    for value in ("seed=[", "seed=" + "[" * 30000, "=1"):
+        with pytest.raises(UserError, match="--set"):
+            load_yaml(FULL, Path("/data"), (value,))
 
 
 def test_the_learning_rate_follows_the_method_unless_it_is_named():
@@ -65,7 +69,9 @@ def test_the_learning_rate_follows_the_method_unless_it_is_named():
         (DATA + "compute: {recompute: maybe}", ["compute.recompute", "maybe", "true or false"]),
         ("stages: [{data: [{path: a}]}, {data: [{path: b}]}]", ["stages", "2", "one is possible"]),
         ("a: [", ["YAML", "line 1"]),
-        ("[" * 20000, ["YAML"]),
+        ("a: 1\nb: " + "[" * 60000, ["YAML", "line 2"]),
+        ("- " * 30000, ["YAML"]),
+        ("seed: 2024-99-99", ["YAML"]),
         ("- 1", ["list of settings"]),
         ("a: &x [1]\nb: *x", ["references"]),
         ("a: " + "x" * 70000, ["68 KB", "64 KB"]),

@@ -1,0 +1,73 @@
+"""Plain values out of a person's YAML: bounded in size and depth, no references, no objects."""
+
+from typing import Any
+
+import yaml
+
+from core.errors import UserError
+
+LARGEST_YAML = 64 * 1024
+DEEPEST = 16
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+
+
+def read_mapping(text: str | bytes) -> dict[str, Any]:
+    """The settings in at most 64 KB of YAML. Raises UserError."""
+    data = text.encode() if isinstance(text, str) else text
+    if len(data) > LARGEST_YAML:
+        raise UserError("config.too_large", size=len(data) // 1024, limit=LARGEST_YAML // 1024)
+    try:
+        raw = _plain(data.decode("utf-8-sig"))
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise UserError("config.not_yaml", line=mark.line + 1 if mark else 1) from None
+    if not isinstance(raw, dict):
+        raise UserError("config.not_mapping")
+    return raw
+
+
+def apply_change(raw: dict[str, Any], change: str) -> None:
+    """Put `optim.epochs=2` into nested settings. Raises UserError where it is no change."""
+    path, equals, value = change.partition("=")
+    if not equals or not path.strip():
+        raise UserError("config.change", value=change[:80])
+    try:
+        _put(raw, path.strip().split("."), _plain(value))
+    except (yaml.YAMLError, ValueError):
+        raise UserError("config.change", value=change[:80]) from None
+
+
+def nest(values: dict[str, Any]) -> dict[str, Any]:
+    """`{"optim.epochs": 2}` as `{"optim": {"epochs": 2}}`, for the form."""
+    raw: dict[str, Any] = {}
+    for path, value in values.items():
+        _put(raw, path.split("."), value)
+    return raw
+
+
+def _plain(text: str) -> Any:
+    """Plain values out of YAML; what would take long to read (references that multiply, endless nesting) is refused.
+
+    Raises yaml.YAMLError, ValueError for a value that is none (2024-99-99), UserError for references.
+    """
+    depth = 0
+    for token in yaml.scan(text):
+        if isinstance(token, yaml.AliasToken):
+            raise UserError("config.alias")
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > DEEPEST:
+            raise yaml.MarkedYAMLError(problem_mark=token.start_mark)
+    return yaml.safe_load(text)
+
+
+def _put(raw: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = raw.get(key)
+        raw[key] = raw = inner if isinstance(inner, dict) else {}
+    raw[keys[-1]] = value
