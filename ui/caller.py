@@ -19,6 +19,11 @@ from core.words import say, speak
 from core.workspace import Owner, local_owner
 from ui import language
 
+
+class Superseded(Exception):
+    """The same browser tab has begun something newer: what came of the older work is not shown any more."""
+
+
 ANONYMOUS = Owner("anonymous", False)
 log = logging.getLogger("tunescope")
 
@@ -54,6 +59,8 @@ def handler(*, open_to_anyone: bool = False, quiet: bool = False) -> Callable[[C
             try:
                 while (item := _run(context, quiet, next, items, _END)) is not _END:
                     yield item
+            except Superseded:
+                return
             finally:
                 context.run(items.close)
 
@@ -99,6 +106,8 @@ def _run(context: Context, quiet: bool, fn: Callable, *values: Any) -> Any:
     """Run the function in the context; every error comes out as words."""
     try:
         return context.run(fn, *values)
+    except Superseded:
+        raise
     except Exception as error:
         raise context.run(_in_words, error, quiet) from error
 

@@ -58,8 +58,8 @@ def draw(page: Page) -> None:
         filled.then(compare_run, asked.inputs(), outputs, api_name=f"compare_run_{name}", **go)
     asked.stop.click(compare_stop, None, None, api_name="compare_stop", **QUIET)
     model = asked.settings[0]
-    page.on_open(refresh, model, [model, asked.feed])
-    page.tab.select(refresh, model, [model, asked.feed], **QUIET)
+    page.on_open(refresh, None, [model, asked.feed])
+    page.tab.select(refresh, None, [model, asked.feed], **QUIET)
 
 
 def expose() -> None:
@@ -123,12 +123,12 @@ def _example(key: str) -> Any:
 
 
 @handler(quiet=True)
-def refresh(caller: Caller, chosen: str | None) -> tuple:
+def refresh(caller: Caller) -> tuple:
     """The owner's finished runs, as models to compare."""
     runs = live.choices(caller, finished=True)
     models = [("", say("page.model_above")), ("base", say("page.its_base")), *((run, title) for title, run in runs)]
     above = [settings.DEFAULT_MODEL, *((title, run) for title, run in runs)]
-    return gr.update(choices=above, value=chosen), {"models": models}
+    return gr.update(choices=above), {"models": models}
 
 
 @handler(open_to_anyone=True)

@@ -31,6 +31,13 @@ def dropdown(key: str, choices: list | None = None, value: Any = None, **more: A
     return gr.Dropdown(choices or [], value=value, label=words(key), **more)
 
 
+def refreshed(choices: list[tuple[str, str]], chosen: str | None) -> Any:
+    """New choices for a dropdown. The first is chosen only where what was is none of them: to send the value back would
+    undo what was typed or chosen meanwhile."""
+    known = [value for _, value in choices]
+    return gr.update(choices=choices) if chosen in known else gr.update(choices=choices, value=next(iter(known), None))
+
+
 def textbox(key: str, *, hint: str | None = None, **more: Any) -> gr.Textbox:
     """A text field; `hint` is the key of its placeholder."""
     return gr.Textbox(label=words(key), placeholder=words(hint) if hint else None, **more)

@@ -15,7 +15,7 @@ from finetune.data.recognise import recognise
 from finetune.data.store import Dataset, example_file, list_datasets, open_dataset
 from ui import mapping_form, preview, work
 from ui.caller import Caller, handler
-from ui.controls import button, dropdown, textbox
+from ui.controls import button, dropdown, refreshed, textbox
 from ui.language import Spoken, words
 from ui.views import findings_table, render, view
 from ui.wiring import QUIET, SHOWN, Page
@@ -156,9 +156,7 @@ def stop_import(caller: Caller) -> None:
 @handler(quiet=True)
 def refresh(caller: Caller, chosen: str | None) -> Any:
     """The owner's datasets, the newest chosen where none is."""
-    found = choices(caller)
-    known = {value for _, value in found}
-    return gr.update(choices=found, value=chosen if chosen in known else next(iter([v for _, v in found]), None))
+    return refreshed(choices(caller), chosen)
 
 
 def choices(caller: Caller) -> list[tuple[str, str]]:

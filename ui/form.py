@@ -8,7 +8,8 @@ from typing import Any
 import gradio as gr
 
 from core.errors import UserError
-from finetune.config import Knob, RunConfig, knobs, nest, validate
+from finetune.config import Knob, RunConfig, knobs, validate
+from finetune.plain_yaml import nest
 from ui.language import words
 
 WIDTHS = {"text": 300, "texts": 300}
@@ -49,7 +50,7 @@ def _field(knob: Knob, help: bool) -> Any:
         "info": words(knob.help) if help else None,
         "elem_id": f"knob-{knob.path.replace('.', '-')}",
         "visible": _shown(knob, {known.path: known.default for known in knobs()}),
-        "min_width": WIDTHS.get(knob.type, 130),
+        "min_width": 230 if help else WIDTHS.get(knob.type, 130),
     }
     match knob.type:
         case "integer" | "number" if knob.optional:

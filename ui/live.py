@@ -7,12 +7,13 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
+from core.errors import UserError
 from core.words import say
 from finetune.launch.local import LocalLauncher
 from finetune.run import Run, find, list_runs
 from ui import work
 from ui.caller import Caller, handler
-from ui.controls import button, dropdown
+from ui.controls import button, dropdown, refreshed
 from ui.language import Spoken, words
 from ui.runs import follow, thinned
 from ui.views import render, view
@@ -80,9 +81,7 @@ def _wire(page: Page, picker: Any, stop: Any, resume: Any, answer: Any, seen: An
 @handler(quiet=True)
 def refresh(caller: Caller, chosen: str | None) -> Any:
     """The owner's runs, the newest chosen where none is."""
-    found = choices(caller)
-    known = [value for _, value in found]
-    return gr.update(choices=found, value=chosen if chosen in known else next(iter(known), None))
+    return refreshed(choices(caller), chosen)
 
 
 def choices(caller: Caller, *, finished: bool = False) -> list[tuple[str, str]]:
@@ -97,7 +96,11 @@ def choices(caller: Caller, *, finished: bool = False) -> list[tuple[str, str]]:
 
 
 def _about(run: Run) -> str:
-    config = run.config()
+    """A run's model and method; nothing where another version of the program wrote its config."""
+    try:
+        config = run.config()
+    except UserError:
+        return "–"
     return f"{config.model.rstrip('/').rsplit('/', 1)[-1]} · {config.method}"
 
 

@@ -15,7 +15,7 @@ from finetune.publish.push import push, read_push
 from finetune.run import Run, find, list_runs
 from ui import work
 from ui.caller import Caller, handler
-from ui.controls import button, dropdown, textbox
+from ui.controls import button, dropdown, refreshed, textbox
 from ui.language import Spoken, words
 from ui.views import render, view
 from ui.wiring import QUIET, SHOWN, Page
@@ -92,8 +92,7 @@ def _draw() -> Panel:
 def refresh(caller: Caller, chosen: str | None) -> Any:
     """The owner's finished runs, the newest chosen where none is."""
     done = [(_title(run), run.id) for run in list_runs(caller.owner) if _done(run)]
-    known = [value for _, value in done]
-    return gr.update(choices=done, value=chosen if chosen in known else next(iter(known), None))
+    return refreshed(done, chosen)
 
 
 def _title(run: Run) -> str:

@@ -89,8 +89,9 @@ def refresh(caller: Caller, chosen: list[str] | None) -> Any:
     """The owner's datasets; the newest is chosen where none is."""
     found = data_tab.choices(caller)
     known = [value for _, value in found]
-    kept = [value for value in chosen or [] if value in known]
-    return gr.update(choices=found, value=kept or known[:1])
+    if chosen and set(chosen) <= set(known):
+        return gr.update(choices=found)
+    return gr.update(choices=found, value=[value for value in chosen or [] if value in known] or known[:1])
 
 
 @handler()

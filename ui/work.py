@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import UserError
-from ui.caller import Caller
+from ui.caller import Caller, Superseded
 from ui.views import render
 
 EVERY = 0.25
@@ -67,10 +67,15 @@ def begin(caller: Caller, what: str) -> Job:
     return job
 
 
+def newest(caller: Caller, what: str, job: Job) -> bool:
+    """Whether the browser tab has begun nothing newer under that name."""
+    return _jobs.get((caller.owner.key, caller.session, what)) is job
+
+
 def end(caller: Caller, what: str, job: Job) -> None:
     """Forget a job and see that it ends."""
     job.stop.set()
-    if _jobs.get((caller.owner.key, caller.session, what)) is job:
+    if newest(caller, what, job):
         del _jobs[caller.owner.key, caller.session, what]
 
 
@@ -89,6 +94,8 @@ def run(
             if job.progress is not shown:
                 shown = job.progress
                 yield busy(render("progress", progress=shown))
+        if not newest(caller, what, job):
+            raise Superseded
         if job.error is not None:
             yield idle()
             raise job.error

@@ -1,0 +1,31 @@
+"""A config goes into the form and out of it, from the page alone."""
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.browser
+
+
+def test_an_uploaded_yaml_fills_the_form_and_is_shown_again(tab, tmp_path, tiny_model):
+    data = tmp_path / "tea.jsonl"
+    data.write_text('{"prompt": "How?", "completion": "So."}\n{"prompt": "When?", "completion": "Now."}\n')
+    config = tmp_path / "config.yaml"
+    told = {"model": str(tiny_model), "optim": {"epochs": 5, "learning_rate": 0.001}, "lora": {"rank": 3}, "seed": 4}
+    config.write_text(yaml.safe_dump(told | {"stages": [{"objective": "sft", "data": [{"path": str(data)}]}]}))
+    tab.get_by_role("tab", name="Fine-tune", exact=True).click()
+    tab.get_by_text("YAML and shell").click()
+    tab.locator("#as-yaml input[type=file]").set_input_files(config)
+    tab.locator("#train-answer .ts-good").wait_for()
+    assert tab.locator("#knob-lora-rank input").input_value() == "3"
+    assert tab.locator("#knob-optim-learning_rate input").input_value() == "0.001"
+    tab.locator("#show-yaml").click()
+    tab.get_by_text("python -m finetune start config.yaml").wait_for()
+    assert "rank: 3" in tab.locator("#as-yaml").inner_text()
+
+
+def test_full_fine_tuning_hides_the_settings_of_lora(tab):
+    tab.get_by_role("tab", name="Fine-tune", exact=True).click()
+    tab.locator("#knob-lora-rank").wait_for()
+    tab.locator("#knob-method input").click()
+    tab.get_by_role("option", name="full").click()
+    tab.locator("#knob-lora-rank").wait_for(state="hidden")
