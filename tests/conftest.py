@@ -31,3 +31,12 @@ def owner(workspace):
 def tiny_model(tmp_path_factory):
     """The folder of a tiny random model (see tests/tiny_model.py). Do not write into it."""
     return make_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def hub_process():
+    """A Hub stand-in as a process of its own, with a user who may write: `.user`, `.token`, `.environment`."""
+    from tests.hub_process import running_hub
+
+    with running_hub() as hub:
+        yield hub
