@@ -27,26 +27,17 @@ class Objective:
 def next_token_loss(hidden: "Tensor", targets: "Tensor", head: Head) -> "Tensor":
     """Cross entropy of the next token, summed in float32.
 
-    The logits exist for `CHUNK` positions at a time and are computed again in backward, so that memory does not grow
-    with the vocabulary times the length.
+    The logits exist for `CHUNK` positions at a time: memory does not grow with the vocabulary times the length.
     """
-    import torch
-    from torch.utils.checkpoint import checkpoint
+    from finetune.chunks import chunked_sum
 
-    total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-    for start in range(0, len(targets), CHUNK):
-        part = slice(start, start + CHUNK)
-        if torch.is_grad_enabled():
-            total = total + checkpoint(_chunk_loss, hidden[part], targets[part], head, use_reentrant=False)
-        else:
-            total = total + _chunk_loss(hidden[part], targets[part], head)
-    return total
+    return chunked_sum(_cross_entropy, hidden, targets, head, CHUNK)
 
 
-def _chunk_loss(hidden: "Tensor", targets: "Tensor", head: Head) -> "Tensor":
+def _cross_entropy(logits: "Tensor", targets: "Tensor") -> "Tensor":
     import torch.nn.functional as functional
 
-    return functional.cross_entropy(head(hidden).float(), targets, reduction="sum")
+    return functional.cross_entropy(logits.float(), targets, reduction="sum")
 
 
 def answer_positions(values: "Tensor", labels: "Tensor") -> tuple["Tensor", "Tensor"]:

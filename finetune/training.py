@@ -18,6 +18,7 @@ from core.errors import UserError
 from core.files import write_json
 from core.rows import Row
 from core.words import say
+from finetune.attention import use_short_attention
 from finetune.config import RunConfig
 from finetune.data.store import open_dataset
 from finetune.data.tokenise import Encoded, encode_all, ensure_template
@@ -86,6 +87,7 @@ def _model(run: Run, config: RunConfig, base: Path, device: torch.device, dtype:
     stored = AutoConfig.from_pretrained(base, local_files_only=True).dtype or torch.float32
     model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True, local_files_only=True)
     model.to(device)
+    use_short_attention(model)
     set_seed(config.seed)
     model = METHODS[config.method].apply(model, config)
     if METHODS[config.method].adapter:

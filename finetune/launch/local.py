@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from inference.sources import Fetched
 
 PROJECT = Path(__file__).parents[2]
+_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}
+"""glibc gives large tensors back to the system after each step and faults them in again; so it keeps them."""
 _SECRETS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
 
 
@@ -170,14 +172,18 @@ class _Launch:
     def _environment(self) -> dict[str, str]:
         """The caller's environment without anything secret; the process neither has a token nor asks the Hub."""
         kept = {name: value for name, value in os.environ.items() if not any(word in name for word in _SECRETS)}
-        return kept | {
-            "TUNESCOPE_HOME": str(settings.home()),
-            "HF_HUB_OFFLINE": "1",
-            "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "CUDA_VISIBLE_DEVICES": visible_devices(self.device),
-            "PYTHONUNBUFFERED": "1",
-        }
+        return (
+            kept
+            | _KEEP_MEMORY
+            | {
+                "TUNESCOPE_HOME": str(settings.home()),
+                "HF_HUB_OFFLINE": "1",
+                "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+                "TOKENIZERS_PARALLELISM": "false",
+                "CUDA_VISIBLE_DEVICES": visible_devices(self.device),
+                "PYTHONUNBUFFERED": "1",
+            }
+        )
 
 
 def take(run: Run) -> int:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
+from finetune.attention import LONGEST, NAME, use_short_attention
 from finetune.batches import LengthGrouped, collate
 from finetune.data.tokenise import Encoded
 from finetune.head import AnswerLoss
@@ -75,6 +76,31 @@ def test_a_head_with_a_soft_cap_runs_as_the_model_has_it():
         attn_implementation="eager",
     )
     assert not _compare(Gemma2ForCausalLM(config), _rows([30, 12], answers_from=3)).gathers
+
+
+def test_attention_for_short_rows_is_the_models_own_in_training_and_untouched_elsewhere(tiny_model, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    fused = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    use_short_attention(model)
+    assert model.config._attn_implementation == NAME
+    for length in (7, LONGEST, LONGEST + 1):
+        ids = torch.randint(3, 300, (3, length), generator=torch.Generator().manual_seed(length))
+        for mode in (True, False):
+            ours, theirs = (each.train(mode)(input_ids=ids, labels=ids).loss for each in (model, fused))
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+        mine, own = _gradients(model.train(), model(input_ids=ids, labels=ids).loss), _gradients(fused.train(), theirs)
+        for name, gradient in mine.items():
+            torch.testing.assert_close(gradient, own[name], atol=1e-5, rtol=1e-3, msg=name)
+    model.save_pretrained(tmp_path)
+    assert NAME not in (tmp_path / "config.json").read_text()
+
+
+def test_a_batch_without_labels_weighs_nothing(tiny_model):
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    batch = collate(_rows([6, 4], answers_from=6))
+    loss = AnswerLoss(model, OBJECTIVES["sft"])(model, batch["input_ids"], batch["labels"])
+    loss.backward()
+    assert loss.item() == 0
 
 
 def test_small_updates_are_not_rounded_away_in_bfloat16():
