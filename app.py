@@ -6,7 +6,10 @@ import sys
 def main(arguments: list[str] | None = None) -> int:
     """Serve the page until it is interrupted. Returns 2, with a sentence on stderr, for an address it cannot have."""
     from core.errors import UserError
+    from core.threads import share_the_cores
     from ui.address import choose
+
+    share_the_cores()
 
     try:
         address = choose(arguments)

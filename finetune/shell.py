@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from core import words
 from core.errors import UserError
+from core.threads import share_the_cores
 from core.words import say
 from core.workspace import local_owner
 
@@ -27,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
 
     A reader that has seen enough (`| head -1`) is no error.
     """
+    share_the_cores()
     words.speak(words.nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
     arguments = _parser().parse_args(argv)
     try:
