@@ -19,8 +19,11 @@ _UNUSUAL = ("position_bias", "cache", "softcap", "s_aux")
 
 
 def use_short_attention(model: Any) -> None:
-    """Let a model on a CPU that would use the fused attention use this one while it trains on rows of 320 tokens at
-    most (beyond, what it keeps for backward grows with the square of the length). Everything else (generation, evaluation, masks, longer rows) stays with the fused one."""
+    """Let a model on a CPU that would use the fused attention use this one for training rows of 320 tokens at most.
+
+    Beyond that, what it keeps for backward grows with the square of the length. Everything else (generation,
+    evaluation, masks, longer rows) stays with the fused one.
+    """
     if model.config._attn_implementation == "sdpa" and model.device.type == "cpu":
         AttentionInterface.register(NAME, _attend)
         AttentionMaskInterface.register(NAME, sdpa_mask)
