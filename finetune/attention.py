@@ -19,10 +19,10 @@ _UNUSUAL = ("position_bias", "cache", "softcap", "s_aux")
 
 
 def use_short_attention(model: Any) -> None:
-    """Let a model on a CPU that would use the fused attention use this one for training rows of 320 tokens at most.
+    """Let a model on a CPU that would use the fused attention use this one while it trains on rows of 320 tokens.
 
-    Beyond that, what it keeps for backward grows with the square of the length. Everything else (generation,
-    evaluation, masks, longer rows) stays with the fused one.
+    What it keeps for backward grows with the square of the length, so longer rows stay with the fused one, as do
+    generation, evaluation and whatever needs a mask.
     """
     if model.config._attn_implementation == "sdpa" and model.device.type == "cpu":
         AttentionInterface.register(NAME, _attend)
