@@ -55,3 +55,10 @@ def test_the_sign_in_button_tells_a_stranger_its_own_label_alone(space):
     button = next(entry for entry in _entries(space) if entry["api_name"] == "_check_login_status")
     said = call(space, button, _nothing(button))["output"]["data"]
     assert [value if isinstance(value, str) else value.get("value") for value in said] == ["Sign in with Hugging Face"]
+
+
+def test_who_is_signed_in_gets_an_answer(space):
+    """The same entry that refuses a stranger answers a visitor whose session Gradio knows."""
+    entry = next(entry for entry in _entries(space) if entry["api_name"] == "runs_line")
+    assert predict(space, entry, _nothing(entry)).status_code != 200
+    assert predict(space, entry, _nothing(entry), SOMEBODY).status_code == 200

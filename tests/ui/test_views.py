@@ -1,9 +1,12 @@
 """Facts as pieces of the page: figures people can read, and no markup that came in as text."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from core.rows import ChatRow, Message, PairRow, PreferenceRow, TextRow
 from core.words import say
+from finetune.events import Progress
 from ui import board, preview
 from ui.runs import thinned
 from ui.views import duration, number, render, size
@@ -70,3 +73,25 @@ def test_what_is_no_board_is_refused_in_words(value):
 
     with pytest.raises(UserError):
         board.lines_of(value)
+
+
+def test_a_run_on_the_stand_in_says_so():
+    started = {
+        "device": "cpu",
+        "dtype": "float32",
+        "trainable": 1,
+        "total": 2,
+        "asked": "a/model",
+        "base": "stand-in-1",
+    }
+    for stands_in in (True, False):
+        progress = Progress(started={**started, "stand_in": stands_in})
+        shown = render("run", run=Named("r1"), state="running", about="a run", progress=progress, error=None)
+        assert (say("run.stand_in", asked="a/model", base="stand-in-1") in shown) is stands_in
+
+
+@dataclass
+class Named:
+    """All that the view asks of a run."""
+
+    id: str
