@@ -123,7 +123,7 @@ def look(caller: Caller, chosen: str | None, repo: str, visibility: str) -> Iter
     nothing = (gr.skip(),) * 5
     busy = lambda text: (text, gr.update(visible=True), *nothing)  # noqa: E731
     idle = lambda: ("", gr.update(visible=False), *_no_plan())  # noqa: E731
-    plan = yield from work.run(caller, "publish", lambda job: _plan(caller, chosen, repo, visibility, job), busy, idle)
+    plan = yield from work.run(caller, "look", lambda job: _plan(caller, chosen, repo, visibility, job), busy, idle)
     yield "", gr.update(visible=False), *_shown(plan)
 
 
@@ -149,7 +149,8 @@ def offer_proof(caller: Caller, chosen: str | None) -> Any:
 
 @handler()
 def stop(caller: Caller) -> None:
-    """End the push or the proof under way."""
+    """End what is under way: the preview, the push or the proof."""
+    work.stop(caller, "look")
     work.stop(caller, "publish")
 
 
