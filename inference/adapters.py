@@ -12,7 +12,7 @@ from core.words import say
 from core.workspace import Owner
 from inference import files, fingerprint
 from inference.failures import in_words
-from inference.sources import AdapterFiles, Fetched, Report
+from inference.sources import AdapterFiles, Fetched, Report, Source
 
 _NOBODY = "nobody"
 _PLAIN_STARTS = (True, False, "true", "false", "gaussian")
@@ -174,6 +174,20 @@ def keeps_base(config: dict[str, Any]) -> bool:
     start = config.get("init_lora_weights", True)
     plain = (start.lower() if isinstance(start, str) else start) in _PLAIN_STARTS
     return _is_lora(config) and plain and not config.get("layer_replication")
+
+
+def mixable(source: Source) -> bool:
+    """Whether one batch can hold rows with and without the adapter, exactly: plain LoRA that changes nothing else.
+
+    Then `model(..., adapter_names=["default", "__base__"])` is what each gives alone. PEFT ignores the argument for
+    every method but LoRA, silently.
+    """
+    if source.adapter is None:
+        return False
+    config = source.adapter.config
+    others = ("modules_to_save", "trainable_token_indices", "layer_replication", "alora_invocation_tokens", "lora_bias")
+    touched = any(config.get(name) for name in others) or config.get("bias", "none") != "none"
+    return is_lora(config) and keeps_base(config) and not touched
 
 
 def _is_lora(config: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.errors import UserError
 from inference import fingerprint
-from inference.adapters import is_lora, keeps_base
+from inference.adapters import keeps_base
 from inference.failures import in_words
 from inference.files import megabytes
 from inference.sources import AdapterFiles, Fetched, Source
@@ -120,16 +120,6 @@ def load_tokenizer(folder: Path) -> Any:
 
     with in_words("models.no_tokenizer", value=str(folder)):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-
-
-def mixes(loaded: Loaded) -> bool:
-    """Whether one batch can hold rows with and without the adapter, exactly.
-
-    Then `model(..., adapter_names=["default", "__base__"])` is what each gives alone. PEFT ignores the argument for
-    every method but LoRA, silently.
-    """
-    adapter = loaded.source.adapter
-    return adapter is not None and is_lora(adapter.config) and keeps_base(adapter.config)
 
 
 def choose_device(device: str | None) -> str:

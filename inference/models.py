@@ -12,9 +12,16 @@ from core.errors import UserError
 from core.references import Base, Folder, Hub, Run, StandIn, parse, resolve
 from core.workspace import Owner
 from inference import files, standin
-from inference.adapters import base_of, bring_adapter, check_adapter_base, read_adapter, read_adapter_config
+from inference.adapters import (
+    base_of,
+    bring_adapter,
+    check_adapter_base,
+    mixable,
+    read_adapter,
+    read_adapter_config,
+)
 from inference.describe import check_config, describe
-from inference.loading import Loaded, load, load_tokenizer, mixes
+from inference.loading import Loaded, load, load_tokenizer
 from inference.shelf import Shelf
 from inference.sources import AdapterFiles, Fetched, Progress, Report, Source
 
@@ -33,7 +40,7 @@ __all__ = [
     "load_tokenizer",
     "locate",
     "locate_tokenizer",
-    "mixes",
+    "mixable",
 ]
 
 

@@ -136,6 +136,8 @@ def _column_source(spec: ColumnSpec, owner: Owner, report: Report, stop: threadi
 
 def _grouped(placed: list[tuple[ColumnSpec, Source]], own: Source) -> list[_Group]:
     """Columns of one source share a batch; those of its bare base join them where one batch can hold both exactly."""
+    from inference.adapters import mixable
+
     groups: dict[tuple[object, ...], _Group] = {}
     used = [source for _, source in placed]
     mixed = [source for source in (*reversed(used), *(s for s in used if s is own)) if mixable(source)]
@@ -149,18 +151,6 @@ def _grouped(placed: list[tuple[ColumnSpec, Source]], own: Source) -> list[_Grou
 
 def _key(source: Source) -> tuple[object, ...]:
     return source.base.folder, source.adapter.folder if source.adapter else None
-
-
-def mixable(source: Source) -> bool:
-    """Whether rows with and without the adapter can share a batch exactly: plain LoRA that changes nothing else."""
-    from inference.adapters import is_lora, keeps_base
-
-    if source.adapter is None:
-        return False
-    config = source.adapter.config
-    others = ("modules_to_save", "trainable_token_indices", "layer_replication", "alora_invocation_tokens", "lora_bias")
-    touched = any(config.get(name) for name in others) or config.get("bias", "none") != "none"
-    return is_lora(config) and keeps_base(config) and not touched
 
 
 def _load(request: CompareRequest, groups: list[_Group], shelf: "Shelf") -> list["Panel"]:

@@ -14,7 +14,7 @@ from core.workspace import Owner
 from inference.adapters import keeps_base
 from inference.files import room
 from inference.loading import twin
-from inference.models import check_adapter_base, fetch, load, load_tokenizer, locate, mixes
+from inference.models import check_adapter_base, fetch, load, load_tokenizer, locate, mixable
 from tests.refusals import refused
 from tests.tiny.adapters import logits, make_adapter
 from tests.tiny_model import make_tiny_model
@@ -29,17 +29,6 @@ def cache(tmp_path, monkeypatch):
 def copied(tiny_model, tmp_path):
     """A copy of the tiny model that may be spoilt."""
     return shutil.copytree(tiny_model, tmp_path / "copied")
-
-
-@pytest.fixture(scope="module")
-def other_model(tmp_path_factory):
-    """The same architecture with other weights."""
-    return make_tiny_model(tmp_path_factory.mktemp("other-model"), seed=1)
-
-
-@pytest.fixture(scope="module")
-def adapter(tiny_model, tmp_path_factory):
-    return make_adapter(tiny_model, tmp_path_factory.mktemp("adapter"))
 
 
 def test_a_folder_is_described_by_its_config_and_weights(tiny_model, owner):
@@ -76,9 +65,9 @@ def test_an_adapter_folder_brings_its_base(adapter, tiny_model, owner):
     assert locate(str(tiny_model), owner, adapter=str(adapter)).adapter.folder == adapter
 
 
-def test_a_batch_mixes_base_and_adapter_exactly_where_mixes_says_so(adapter, tiny_model, owner):
+def test_a_batch_mixes_base_and_adapter_exactly_where_mixable_says_so(adapter, tiny_model, owner):
     tuned, base = load(locate(str(adapter), owner)), load(locate(str(tiny_model), owner))
-    assert mixes(tuned) and not mixes(base)
+    assert mixable(tuned.source) and not mixable(base.source)
     both = logits(tuned.model, adapter_names=["__base__", "default"])
     torch.testing.assert_close(both[:1], logits(base.model), atol=1e-5, rtol=0)
     torch.testing.assert_close(both[1:], logits(tuned.model), atol=1e-5, rtol=0)
@@ -95,7 +84,7 @@ def test_a_batch_mixes_base_and_adapter_exactly_where_mixes_says_so(adapter, tin
 )
 def test_kinds_of_lora_that_do_not_mix_are_known(tiny_model, tmp_path, owner, settings, mixed, shared):
     loaded = load(locate(str(make_adapter(tiny_model, tmp_path / "adapter", **settings)), owner))
-    assert mixes(loaded) is mixed and keeps_base(loaded.source.adapter.config) is shared
+    assert mixable(loaded.source) is mixed and keeps_base(loaded.source.adapter.config) is shared
 
 
 def test_an_adapter_is_refused_by_the_fingerprint_of_its_base(adapter, tiny_model, other_model, tmp_path, owner):

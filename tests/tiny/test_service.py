@@ -5,10 +5,10 @@ import torch
 
 from core.errors import UserError
 from inference.engine import prompt_ids
-from inference.models import locate
+from inference.models import locate, mixable
 from inference.replay import generate_alone, new_tokens
 from inference.results import Started
-from inference.service import CompareRequest, mixable, row_bytes, run_comparison
+from inference.service import CompareRequest, row_bytes, run_comparison
 from inference.shelf import Shelf
 from inference.strategies import parse_column
 from tests.tiny.adapters import make_adapter

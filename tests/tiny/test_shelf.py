@@ -27,17 +27,6 @@ def copied(tiny_model, tmp_path):
     return shutil.copytree(tiny_model, tmp_path / "copied")
 
 
-@pytest.fixture(scope="module")
-def other_model(tmp_path_factory):
-    """The same architecture with other weights."""
-    return make_tiny_model(tmp_path_factory.mktemp("other-model"), seed=1)
-
-
-@pytest.fixture(scope="module")
-def adapter(tiny_model, tmp_path_factory):
-    return make_adapter(tiny_model, tmp_path_factory.mktemp("adapter"))
-
-
 def test_base_and_tuned_share_one_copy_on_the_shelf_and_leave_each_other_alone(adapter, tiny_model, owner):
     shelf = Shelf()
     base = shelf.get(locate(str(tiny_model), owner))
