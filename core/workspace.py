@@ -19,12 +19,15 @@ class Owner:
     """A person whose things these are.
 
     `key` names their folder: "local" on a laptop, the OAuth `sub` on a Space. `token` is their Hub token or False
-    (never None, which would fall back to the process's own).
+    (never None, which would fall back to the process's own). `expires` is when the token ends (unix seconds) and
+    `scopes` what it may do, both None where that is not known, as with a token of one's own.
     """
 
     key: str
     token: str | bool = False
     name: str = ""
+    expires: float | None = None
+    scopes: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         assert _OWNER_KEY.fullmatch(self.key), "owner keys come from the program or the OAuth provider"

@@ -24,7 +24,7 @@ SPACE = {
     "SPACE_ID": "someone/tunescope",
     "OAUTH_CLIENT_ID": "client-id-of-the-test",
     "OAUTH_CLIENT_SECRET": SECRET,
-    "OAUTH_SCOPES": "openid profile read-repos gated-repos contribute-repos",
+    "OAUTH_SCOPES": "openid profile read-repos gated-repos contribute-repos jobs write-discussions",
 }
 
 

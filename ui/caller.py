@@ -117,7 +117,8 @@ def _owner(profile: gr.OAuthProfile | None, token: gr.OAuthToken | None, open_to
         return local_owner()
     signed_in = profile is not None and token is not None and settings.can_sign_in() and profile.get("sub")
     if signed_in:
-        return Owner(str(profile["sub"]), token.token, profile.username)
+        scopes = frozenset((token.scope or "").split()) or None
+        return Owner(str(profile["sub"]), token.token, profile.username, token.expires_at, scopes)
     if not open_to_anyone:
         raise UserError("core.sign_in")
     return ANONYMOUS
