@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from core import limits as bounds
 from core.errors import UserError
 from core.workspace import Owner
 from finetune.data.findings import shortened
@@ -78,12 +79,15 @@ def import_hub(
 def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> Dataset:
     owner.datasets.mkdir(parents=True, exist_ok=True)
     _sweep(owner.datasets)
+    bounds.check_disk(owner)
     with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=owner.datasets) as scratch:
         rows = Path(scratch) / "rows"
         identity = write_rows(rows, intake.mapping.kind, intake)
         report = intake.report()
         if not report.usable:
             raise UserError("data.nothing_left", name=name, rows=report.rows_in, findings=_summary(report))
+        if not (owner.datasets / identity).exists():
+            bounds.check_disk(owner, rows.stat().st_size)
         return add(owner, rows, identity, report, name, source)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from core import limits as bounds
 from core.errors import UserError
 from core.rows import ChatRow, PairRow, PreferenceRow, Row, TextRow
 from finetune.data.convert import Converted, canonical, convert
@@ -49,6 +50,7 @@ class Intake:
         self._seen: set[bytes] = set()
         self._lengths = array("q")
         self._turns = 0
+        self._most = bounds.bound("rows")
         self.rows_in = 0
 
     def _chosen(self, mapping: Mapping | None) -> Mapping:
@@ -63,12 +65,18 @@ class Intake:
         done, total = 0, sum(file.size for file in self._files)
         for file in self._files:
             for raw in raw_rows(file, self._limits, self._told(done, total)):
-                self.rows_in += 1
-                if self.rows_in > self._limits.rows:
-                    raise UserError("data.too_many_rows", name=file.name, most=self._limits.rows)
+                self._one_more(file.name)
                 if kept := self._take(convert(raw, self.mapping)):
                     yield kept
             done += file.size
+
+    def _one_more(self, name: str) -> None:
+        """One more row was read. Raises UserError where that is one too many, for any file or for a person here."""
+        self.rows_in += 1
+        if self.rows_in > self._limits.rows:
+            raise UserError("data.too_many_rows", name=name, most=self._limits.rows)
+        if self._most is not None and self.rows_in > self._most:
+            raise UserError("limits.rows", name=name, most=self._most, variable="TUNESCOPE_LIMIT_ROWS")
 
     def _told(self, done: int, total: int) -> OnProgress | None:
         progress = self._progress

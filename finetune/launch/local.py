@@ -17,6 +17,7 @@ from core.references import Base, parse
 from core.workspace import Owner
 from finetune.config import RunConfig
 from finetune.launch.queue import device_of, draw_ticket, visible_devices
+from finetune.launch.room import check_room, room
 from finetune.prepare import OnProgress, base_of, import_data, look
 from finetune.run import Run, reserve
 
@@ -73,7 +74,8 @@ class LocalLauncher:
         stop: threading.Event | None = None,
     ) -> None:
         """Go on from the last whole checkpoint, detached. Raises UserError where the run is at work or done."""
-        lock = take(run)
+        with room(owner):
+            lock = take(run)
         try:
             if run.progress().ending == "done":
                 raise UserError("run.is_done", value=run.id)
@@ -99,17 +101,19 @@ class LocalLauncher:
     def _begin(
         self, config: RunConfig, owner: Owner, progress: OnProgress | None, stop: threading.Event | None
     ) -> "_Launch":
+        check_room(owner)
         config = import_data(config, owner)
         base = base_of(config, owner, progress, stop)
-        run = reserve(owner)
-        lock = take(run)
-        try:
-            write_json(run.folder / "env.json", _recorded(base))
-            run.save(config)
-            return _Launch(run, base, lock)
-        except BaseException:
-            os.close(lock)
-            raise
+        with room(owner):
+            run = reserve(owner)
+            lock = take(run)
+            try:
+                write_json(run.folder / "env.json", _recorded(base))
+                run.save(config)
+                return _Launch(run, base, lock)
+            except BaseException:
+                os.close(lock)
+                raise
 
 
 class _Launch:

@@ -1,0 +1,126 @@
+"""How much one person may use here: one table, each bound with the environment variable that changes it.
+
+The page and the shell refuse by the same table, where a thing is made. On a Space everybody has bounds; at home
+most of them are off.
+"""
+
+import os
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from core import settings
+from core.errors import UserError
+from core.workspace import Owner
+
+MB = 10**6
+OFF = 0
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One bound: its default on a Space and at home (0: none), and what it counts."""
+
+    name: str
+    variable: str
+    space: int
+    home: int
+    unit: str
+
+
+TABLE = (
+    Limit("disk", "TUNESCOPE_LIMIT_DISK_MB", 5_000, OFF, "MB of datasets and runs that one person keeps"),
+    Limit("rows", "TUNESCOPE_LIMIT_ROWS", 200_000, 1_000_000, "rows of one dataset"),
+    Limit("runs", "TUNESCOPE_LIMIT_RUNS", 2, OFF, "runs of one person that are queued or running"),
+    Limit("places", "TUNESCOPE_LIMIT_PLACES", 2, 12, "comparisons of one visitor that write or wait"),
+    Limit("queue", "TUNESCOPE_LIMIT_QUEUE", 32, 32, "comparisons of all visitors that write or wait"),
+    Limit("requests", "TUNESCOPE_LIMIT_REQUESTS", 600, OFF, "requests a minute of one visitor"),
+    Limit("upload", "TUNESCOPE_LIMIT_UPLOAD_MB", 512, 1_024, "MB of one uploaded file"),
+)
+_BY_NAME = {limit.name: limit for limit in TABLE}
+
+
+def bound(name: str) -> int | None:
+    """The bound in force: the variable's, else the default; None where there is none.
+
+    Raises UserError for a variable that is no whole number.
+    """
+    limit = _BY_NAME[name]
+    text = os.environ.get(limit.variable, "").strip()
+    if not text:
+        return (limit.space if settings.on_space() else limit.home) or None
+    if not (text.isascii() and text.isdigit()):
+        raise UserError("limits.variable", name=limit.variable, value=text[:40], unit=limit.unit)
+    return int(text) or None
+
+
+def check_variables() -> None:
+    """Raises UserError for a limit that is no whole number; asked when the app starts."""
+    for limit in TABLE:
+        bound(limit.name)
+
+
+def disk_used(owner: Owner) -> int:
+    """Bytes of the owner's datasets and runs; what is half imported (a name with a dot) does not count yet."""
+    things = [path for folder in (owner.datasets, owner.runs) for path in folder.glob("[!.]*")]
+    return sum(_size(Path(place, name)) for thing in things for place, _, names in os.walk(thing) for name in names)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:  # it vanished while it was counted
+        return 0
+
+
+def check_disk(owner: Owner, coming: int = 0) -> None:
+    """Raises UserError where the owner's things and `coming` bytes more would take more disk than each person has."""
+    most = bound("disk")
+    if most is None:
+        return
+    used = disk_used(owner)
+    if used + coming > most * MB or used >= most * MB:
+        facts = {"used": _megabytes(used), "coming": _megabytes(coming)}
+        raise UserError("limits.disk", most=most, variable="TUNESCOPE_LIMIT_DISK_MB", **facts)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / MB:.1f}"
+
+
+def check_runs(at_work: list[str]) -> None:
+    """Raises UserError where the runs at work, by id, leave no room for one more."""
+    most = bound("runs")
+    if most is not None and len(at_work) >= most:
+        named = ", ".join(at_work)
+        raise UserError("limits.runs", most=most, used=len(at_work), runs=named, variable="TUNESCOPE_LIMIT_RUNS")
+
+
+class Requests:
+    """Counts the requests of each visitor over the last minute. Thread-safe; keeps the newest visitors only."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, visitors: int = 10_000) -> None:
+        self._clock, self._visitors = clock, visitors
+        self._lock = threading.Lock()
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def count(self, visitor: str) -> None:
+        """One more request. Raises UserError, and does not count it, where the minute is full."""
+        most = bound("requests")
+        if most is None:
+            return
+        now = self._clock()
+        with self._lock:
+            times = self._times.setdefault(visitor, deque())
+            self._times.move_to_end(visitor)
+            while len(self._times) > self._visitors:
+                self._times.popitem(last=False)
+            while times and times[0] <= now - 60:
+                times.popleft()
+            if len(times) >= most:
+                seconds = int(times[0] + 60 - now) + 1
+                raise UserError("limits.requests", most=most, seconds=seconds, variable="TUNESCOPE_LIMIT_REQUESTS")
+            times.append(now)
