@@ -23,6 +23,8 @@ from finetune.problems import (
     DEVICE,
     ONE_SOURCE,
     ONE_STAGE,
+    ROW_EACH,
+    SHARDED_ALONE,
     SOURCE_DETAIL,
     refusal,
     refuse_secrets,
@@ -99,6 +101,8 @@ class Compute(_Block):
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     recompute: bool = False
+    processes: int = Field(default=1, ge=1, le=64)
+    sharding: Literal["none", "fsdp"] = "none"
 
     @field_validator("device")
     @classmethod
@@ -159,6 +163,18 @@ class RunConfig(_Block):
             raise typed_problem(ONE_STAGE, count=len(stages))
         return stages
 
+    @model_validator(mode="after")
+    def _rows_for_all(self) -> "RunConfig":
+        """Each process needs a row of each batch, and sharding needs several processes."""
+        processes = self.compute.processes
+        for stage in self.stages:
+            rows = self.optim_of(stage).batch_size
+            if rows < processes:
+                raise typed_problem(ROW_EACH, field="optim.batch_size", value=str(rows), processes=processes)
+        if self.compute.sharding != "none" and processes == 1:
+            raise typed_problem(SHARDED_ALONE, field="compute.sharding", value=self.compute.sharding)
+        return self
+
     def optim_of(self, stage: Stage) -> Optim:
         """The optimiser's settings of a stage, the method's learning rate filled in."""
         named = stage.optim.model_fields_set if stage.optim else set()
@@ -215,7 +231,10 @@ def _located(source: DataSource, folder: Path | None) -> DataSource:
         return source
     if settings.on_space():
         raise UserError("config.path_on_space", value=source.path[:80])
-    path = Path(source.path).expanduser()
+    try:
+        path = Path(source.path).expanduser()
+    except RuntimeError:
+        raise UserError("run.file_missing", value=source.path[:80]) from None
     if not path.is_absolute() and folder is None:
         raise UserError("config.path_relative", value=source.path[:80])
     return source.model_copy(update={"path": str((folder or Path()) / path)})

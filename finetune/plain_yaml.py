@@ -23,7 +23,7 @@ def read_mapping(text: str | bytes) -> dict[str, Any]:
     if len(data) > LARGEST_YAML:
         raise UserError("config.too_large", size=len(data) // 1024, limit=LARGEST_YAML // 1024)
     try:
-        raw = _plain(data.decode("utf-8-sig"))
+        raw = plain(data.decode("utf-8-sig"))
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         raise UserError("config.not_yaml", line=mark.line + 1 if mark else 1) from None
@@ -38,7 +38,7 @@ def apply_change(raw: dict[str, Any], change: str) -> None:
     if not equals or not path.strip():
         raise UserError("config.change", value=change[:80])
     try:
-        _put(raw, path.strip().split("."), _plain(value))
+        _put(raw, path.strip().split("."), plain(value))
     except (yaml.YAMLError, ValueError):
         raise UserError("config.change", value=change[:80]) from None
 
@@ -51,8 +51,9 @@ def nest(values: dict[str, Any]) -> dict[str, Any]:
     return raw
 
 
-def _plain(text: str) -> Any:
-    """Plain values out of YAML; what would take long to read (references that multiply, endless nesting) is refused.
+def plain(text: str) -> Any:
+    """Plain values out of YAML; what would take long to read (references that multiply, endless nesting) is refused,
+    and tags (`!!int`), which are no plain values.
 
     Raises yaml.YAMLError, ValueError for a value that is none (2024-99-99), UserError for references.
     """
@@ -60,6 +61,8 @@ def _plain(text: str) -> Any:
     for token in yaml.scan(text):
         if isinstance(token, yaml.AliasToken):
             raise UserError("config.alias")
+        if isinstance(token, yaml.TagToken):
+            raise yaml.MarkedYAMLError(problem_mark=token.start_mark)
         depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
         if depth > DEEPEST:
             raise yaml.MarkedYAMLError(problem_mark=token.start_mark)

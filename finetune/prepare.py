@@ -1,6 +1,7 @@
 """What is settled before a run starts: its data is imported, its base fetched, both fit the settings."""
 
 import math
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from core.errors import UserError
 from core.references import Data, parse, resolve
 from core.references import dataset as dataset_of
 from core.workspace import Owner, dataset_folder
-from finetune.config import DataSource, RunConfig, Stage
+from finetune.config import DataSource, RunConfig, Stage, to_yaml
 from finetune.device import choose_device
 from finetune.objectives import OBJECTIVES
+from finetune.plain_yaml import read_mapping
 
 if TYPE_CHECKING:
     from finetune.data.findings import Finding
@@ -44,14 +46,19 @@ def check_context(config: RunConfig, name: str, context: int) -> None:
 
 
 def import_data(config: RunConfig, owner: Owner) -> RunConfig:
-    """Import every file and repository that the config names. Returns the config with datasets in their place."""
+    """Import every file and repository that the config names. Returns the config with datasets in their place.
+
+    Raises UserError also where the config could not be read back from the run's folder: it would be too large.
+    """
     ids: dict[DataSource, str] = {}
     for stage in config.stages:
         for source in stage.data:
             dataset = _dataset(source, owner)
             check_kind(dataset, stage.objective)
             ids[source] = dataset.id
-    return config.with_datasets(ids)
+    config = config.with_datasets(ids)
+    read_mapping(to_yaml(config))
+    return config
 
 
 def _dataset(source: DataSource, owner: Owner) -> "Dataset":
@@ -73,7 +80,7 @@ def local_file(source: DataSource, owner: Owner) -> Path:
     path = Path(source.path or "")
     if not owner.local:
         raise UserError("config.path_on_space", value=source.path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError("run.file_missing", value=source.path)
     return path
 

@@ -15,6 +15,8 @@ ONE_SOURCE = "config.one_source"
 ONE_STAGE = "config.one_stage"
 SOURCE_DETAIL = "config.source_detail"
 DEVICE = "config.device"
+ROW_EACH = "config.row_each"
+SHARDED_ALONE = "config.sharded_alone"
 BLOCK_NOT_CHOSEN = "config.block_not_chosen"
 _SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|ghp_[A-Za-z0-9]{20,})")
 
@@ -102,7 +104,11 @@ _KINDS = {
 
 
 def _shown(value: Any) -> str:
-    text = str(value)
+    """A value in short; an integer of more digits than Python writes out comes in hexadecimal."""
+    try:
+        text = str(value)
+    except ValueError:
+        text = hex(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -83,7 +83,7 @@ def _config(arguments: argparse.Namespace) -> "RunConfig":
     from finetune.config import load_yaml
 
     path: Path = arguments.file
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError("run.shell.no_input", value=path)
     return load_yaml(path.read_bytes(), path.absolute().parent, tuple(arguments.set))
 
@@ -91,7 +91,7 @@ def _config(arguments: argparse.Namespace) -> "RunConfig":
 def _check(arguments: argparse.Namespace) -> int:
     if arguments.file.suffix.lower() in YAML:
         return _check_config(arguments)
-    if not arguments.file.is_file():
+    if not os.path.isfile(arguments.file):
         raise UserError("run.shell.no_input", value=arguments.file)
     from finetune.data.importing import check_file
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ def look(path: Path, limits: Limits = LIMITS, name: str | None = None) -> DataFi
     """
     label = short_name((name or path.name).replace("\\", "/").rsplit("/", 1)[-1])
     named = _extension(path, label)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError("data.no_file", name=label)
     size = path.stat().st_size
     if size == 0:

@@ -7,7 +7,10 @@ import pytest
 from core.errors import UserError
 from core.words import speaking
 from finetune.config import knobs, load_yaml, to_yaml, validate
+from finetune.data.importing import import_file
+from finetune.data.store import example_file
 from finetune.plain_yaml import nest
+from finetune.prepare import import_data
 
 FULL = """
 model: HuggingFaceTB/SmolLM2-135M-Instruct
@@ -76,6 +79,10 @@ def test_the_learning_rate_follows_the_method_unless_it_is_named():
         ("a: &x [1]\nb: *x", ["references"]),
         ("a: " + "x" * 70000, ["68 KB", "64 KB"]),
         (b"\xff\xfe", ["YAML"]),
+        (DATA + '\nseed: !!int ""', ["YAML", "line"]),
+        (DATA + "\ncompute: {recompute: !!bool foo}", ["YAML", "line"]),
+        (DATA + "\nseed: 0x" + "f" * 5000, ["seed", "0xfff"]),
+        ("stages: [{data: [{path: ~nobody-of-this-name/rows.json}]}]", ["~nobody-of-this-name/rows.json"]),
         ("stages: !!python/object/apply:os.system ['true']", ["YAML"]),
     ],
 )
@@ -84,6 +91,19 @@ def test_what_cannot_be_is_refused_by_field_value_and_remedy(text, parts):
         load_yaml(text, Path("/data"))
     for part in parts:
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["a" * 300 + ".json", "nowhere\0.json"])
+def test_a_path_that_no_file_can_have_is_a_missing_file(path, owner):
+    with pytest.raises(UserError, match="There is no file"):
+        import_data(validate({"stages": [{"data": [{"path": "/data/" + path}]}]}), owner)
+
+
+def test_a_config_that_its_run_could_not_read_back_is_refused_before_there_is_a_run(owner):
+    dataset = import_file(example_file(), owner)
+    raw = {"stages": [{"data": [{"dataset": dataset.id}]}], "watch": {"samples": ["word " * 15_000]}}
+    with pytest.raises(UserError, match="64 KB"):
+        import_data(validate(raw), owner)
 
 
 def test_all_problems_are_named_at_once_and_in_the_readers_language():
