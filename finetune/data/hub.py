@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from core.workspace import Owner
 from finetune.data.limits import MIB, Limits
 from finetune.data.reading import OnProgress
 from finetune.data.streams import EXTENSIONS
+from finetune.plain_yaml import plain
 from inference.hub import endpoint, reachable, unreachable_now
 
 Splits = dict[str, list[str]]
@@ -42,7 +44,6 @@ _SPLIT_WORDS = {
 _WORD = re.compile(r"(?<![A-Za-z])(" + "|".join(_SPLIT_WORDS) + r")(?![A-Za-z])", re.IGNORECASE)
 _SHARD = re.compile(r"([\w.+-]+?)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.\w+")
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*$", re.DOTALL | re.MULTILINE)
-_GLOB = {"**/": r"(?:.*/)?", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
 
 
 @dataclass(frozen=True)
@@ -166,14 +167,24 @@ def _matching(data: Sequence[str], patterns: Iterable[Any], folder: str) -> list
     """The paths that glob patterns name, each pattern relative to the folder, each path once."""
     found: dict[str, None] = {}
     for pattern in patterns:
-        shape = _shape(f"{folder}/{pattern}" if folder else str(pattern))
-        found |= dict.fromkeys(path for path in data if shape.fullmatch(path))
+        shape = f"{folder}/{pattern}" if folder else str(pattern)
+        found |= dict.fromkeys(path for path in data if _fits(path, shape))
     return list(found)
 
 
-def _shape(pattern: str) -> re.Pattern[str]:
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern.removeprefix("./"))
-    return re.compile("".join(_GLOB.get(part, re.escape(part)) for part in parts))
+def _fits(path: str, pattern: str) -> bool:
+    """Whether a glob pattern names a path: `**` stands for any folders, `*` and `?` stay within one name.
+
+    The work is at most names of the path times names of the pattern, whatever a stranger wrote there.
+    """
+    names = path.split("/")
+    reached = {0}
+    for part in pattern.removeprefix("./").split("/"):
+        if part.startswith("**") and reached:
+            reached = set(range(min(reached), len(names) + 1))
+        if part != "**":
+            reached = {place + 1 for place in reached if place < len(names) and fnmatchcase(names[place], part)}
+    return len(names) in reached
 
 
 def _folder_configs(data: Sequence[str]) -> dict[str, Splits]:
@@ -200,10 +211,11 @@ def by_name(paths: Iterable[str]) -> Splits:
 
 
 def _front_matter(readme: str) -> dict[str, Any]:
+    """What stands in the README's front matter; empty where that is no plain YAML: a stranger may have written it."""
     found = _FRONT_MATTER.match(readme)
     try:
-        facts = yaml.safe_load(found[1]) if found else None
-    except yaml.YAMLError:
+        facts = plain(found[1]) if found else None
+    except (yaml.YAMLError, ValueError, UserError):
         return {}
     return facts if isinstance(facts, dict) else {}
 

@@ -69,7 +69,43 @@ def test_the_readme_says_which_files_make_a_config():
 
 
 @pytest.mark.parametrize(
-    "readme", ["---\nconfigs: 7\n---\n", "---\n: [\n---\n", "no front matter", "---\nconfigs: [a, {}]\n---"]
+    "readme",
+    [
+        "---\nconfigs: 7\n---\n",
+        "---\n: [\n---\n",
+        "no front matter",
+        "---\nconfigs: [a, {}]\n---",
+        "---\nmade: 2024-99-99\n---\n",
+        "---\nsize: !!int ''\n---\n",
+        "---\ntags: " + "[" * 2000 + "\n---\n",
+        "---\na: &a [x, x]\nconfigs:\n- {config_name: *a, data_files: rows.csv}\n---\n",
+    ],
 )
 def test_an_odd_readme_is_no_obstacle(readme):
     assert find_configs(["rows.csv"], readme)[0] == {"default": {"train": ["rows.csv"]}}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "named"),
+    [
+        ("**", ["a/b/x.csv", "a/y.csv", "z.csv"]),
+        ("**/x.csv", ["a/b/x.csv"]),
+        ("**/**/*.csv", ["a/b/x.csv", "a/y.csv", "z.csv"]),
+        ("**.csv", ["a/b/x.csv", "a/y.csv", "z.csv"]),
+        ("a/**", ["a/b/x.csv", "a/y.csv"]),
+        ("a/*", ["a/y.csv"]),
+        ("./?.csv", ["z.csv"]),
+        ("a/*/x.csv", ["a/b/x.csv"]),
+        ("a/**/b/*.csv", ["a/b/x.csv"]),
+    ],
+)
+def test_a_pattern_in_a_readme_names_files_as_globs_do(pattern, named):
+    readme = f"---\nconfigs:\n- config_name: default\n  data_files: '{pattern}'\n---\n"
+    assert find_configs(["a/b/x.csv", "a/y.csv", "z.csv"], readme)[0] == {"default": {"train": named}}
+
+
+@pytest.mark.parametrize("pattern", ["**/" * 40 + "z", "*a" * 40 + "z"])
+def test_a_pattern_that_would_be_tried_in_endless_ways_takes_no_time(pattern):
+    path = "a/" * 40 + "a" * 60 + ".csv"
+    readme = f"---\nconfigs:\n- data_files: '{pattern}'\n---\n"
+    assert find_configs([path], readme)[0] == {"default": {"train": [path]}}
