@@ -1,0 +1,123 @@
+"""Whose comparison runs next: visitors take turns, whatever they asked for.
+
+A visitor's new request goes before every waiting one that is the second, third, ... of somebody, and behind all
+others. So nobody waits for more than one request of any other visitor, and nobody who waits is overtaken but for
+what the very visitor has running.
+"""
+
+import threading
+from collections import Counter
+
+from core import limits
+from core.errors import UserError
+
+
+class Turn:
+    """A place in the queue, from `Turns.join` until `leave`. Use it in a `with` block around the work."""
+
+    def __init__(self, turns: "Turns", visitor: str) -> None:
+        self.visitor = visitor
+        self.ready = False
+        self._turns = turns
+        self._mine = threading.Event()
+
+    def __enter__(self) -> "Turn":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    @property
+    def mine(self) -> bool:
+        """Whether it is this one's turn."""
+        return self._mine.is_set()
+
+    def before(self) -> int:
+        """How many are at work or come earlier; 0 when it is this one's turn."""
+        return self._turns.before(self)
+
+    def take(self, stop: threading.Event) -> bool:
+        """Be ready, then wait for the turn. False where `stop` was set before it came.
+
+        Until it is called, others may go first: who fetches a model does not hold up those who have theirs.
+        """
+        self._turns.get_ready(self)
+        while not self._mine.wait(0.05):
+            if stop.is_set():
+                return False
+        return True
+
+    def leave(self) -> None:
+        """Give the place, or the turn, to the others. More than once does no harm."""
+        self._turns.leave(self)
+
+    def begin(self) -> None:
+        """Called by the queue: the turn has come."""
+        self._mine.set()
+
+
+class Turns:
+    """A fair queue in which `at_once` work at the same time. Thread-safe."""
+
+    def __init__(self, at_once: int = 1) -> None:
+        self._at_once = at_once
+        self._lock = threading.Lock()
+        self._working: list[Turn] = []
+        self._waiting: list[Turn] = []
+
+    def join(self, visitor: str) -> Turn:
+        """A place for the visitor. Raises UserError where they, or all together, have as many as there may be."""
+        turn = Turn(self, visitor)
+        with self._lock:
+            own = sum(other.visitor == visitor for other in self._everybody())
+            self._check(own)
+            self._waiting.insert(self._place(visitor, own), turn)
+        return turn
+
+    def _everybody(self) -> list[Turn]:
+        return self._working + self._waiting
+
+    def _check(self, own: int) -> None:
+        places, queue, used = limits.bound("places"), limits.bound("queue"), len(self._everybody())
+        if places is not None and own >= places:
+            raise UserError("limits.places", used=own, most=places, variable="TUNESCOPE_LIMIT_PLACES")
+        if queue is not None and used >= queue:
+            raise UserError("limits.queue", used=used, most=queue, variable="TUNESCOPE_LIMIT_QUEUE")
+
+    def _place(self, visitor: str, own: int) -> int:
+        """Behind the visitor's `own` others, before the first that comes later in its own visitor's line."""
+        seen = Counter(turn.visitor for turn in self._working)
+        for place, turn in enumerate(self._waiting):
+            if seen[visitor] == own and seen[turn.visitor] > own:
+                return place
+            seen[turn.visitor] += 1
+        return len(self._waiting)
+
+    def get_ready(self, turn: Turn) -> None:
+        """The visitor has all that the work needs."""
+        with self._lock:
+            turn.ready = True
+            self._give()
+
+    def before(self, turn: Turn) -> int:
+        """How many are at work or come earlier than this one."""
+        with self._lock:
+            return len(self._working) + self._waiting.index(turn) if turn in self._waiting else 0
+
+    def leave(self, turn: Turn) -> None:
+        """The turn is over, or its visitor waits no more."""
+        with self._lock:
+            for places in (self._working, self._waiting):
+                if turn in places:
+                    places.remove(turn)
+            self._give()
+
+    def _give(self) -> None:
+        """Let the first that are ready begin, as many as may work at once."""
+        while len(self._working) < self._at_once:
+            first = next((turn for turn in self._waiting if turn.ready), None)
+            if first is None:
+                return
+            self._waiting.remove(first)
+            self._working.append(first)
+            first.begin()
