@@ -42,10 +42,14 @@ class App:
 
 @contextmanager
 def running_app(folder: Path, environment: dict[str, str] | None = None) -> Iterator[App]:
-    """Start `app.py` with its workspace in `folder`, wait for its line with the address, end it afterwards."""
+    """Start `app.py` with its workspace in `folder`, wait for its line with the address, end it afterwards.
+
+    The system picks its port: the first free one from 7860 on would be the same for two that start at once.
+    """
     log = folder / "app.log"
     folder.mkdir(parents=True, exist_ok=True)
-    env = {**os.environ, "TUNESCOPE_HOME": str(folder / "home"), "PYTHONUNBUFFERED": "1", **(environment or {})}
+    own = {"TUNESCOPE_HOME": str(folder / "home"), "GRADIO_SERVER_PORT": "0", "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, **own, **(environment or {})}
     with log.open("w") as out:
         process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
     try:

@@ -16,8 +16,9 @@ from tests.tiny_model import make_tiny_model
 
 @pytest.fixture(autouse=True)
 def workspace(tmp_path, monkeypatch):
-    """An empty workspace for each test; returns its folder."""
+    """An empty workspace and an empty cache for each test; returns the workspace's folder."""
     monkeypatch.setenv("TUNESCOPE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TUNESCOPE_CACHE", str(tmp_path / "cache"))
     for name in ("SPACE_ID", "SYSTEM", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "TUNESCOPE_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "home"

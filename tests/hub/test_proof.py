@@ -17,6 +17,7 @@ from finetune.publish.shell import publish_command
 from tests.hub.conftest import copy_run
 from tests.hub.standin import TOKEN
 from tests.hub.test_publish import REPO, WITHOUT_TOKEN, publish, wait_for
+from tests.processes import command_of
 from tests.refusals import refused
 
 
@@ -28,13 +29,13 @@ def test_a_push_is_proved_in_a_fresh_process_that_keeps_the_token_to_itself(hub,
     thread = threading.Thread(target=lambda: outcome.append(prove(finished, REPO, pushed.commit, publisher)))
     thread.start()
     wait_for(fault, thread)
-    [child] = psutil.Process().children()
+    [child] = [one for one in psutil.Process().children() if "finetune.publish.prover" in command_of(one)]
     told = " ".join([*child.cmdline(), *child.environ().values()])
     fault.hold.set()
     thread.join()
     [proof] = outcome
-    assert TOKEN not in told and "finetune.publish.prover" in told
-    assert proof.ok and proof.logits_max_difference == 0 and len(proof.files) == len(pushed.files)
+    assert TOKEN not in told
+    assert proof.ok and proof.logits_max_difference <= proof.tolerance and len(proof.files) == len(pushed.files)
     assert proof == read_proof(finished) and TOKEN not in (finished.folder / "proof.json").read_text()
     assert {request.authorization for request in hub.requests if request.kind not in WITHOUT_TOKEN} == {
         f"Bearer {TOKEN}"

@@ -77,7 +77,7 @@ def test_a_token_that_lost_its_rights_after_the_preview_is_refused(hub, finished
 def test_each_refusal_of_the_hub_has_its_sentence_and_can_be_tried_again(hub, finished, publisher, kind, status, code):
     hub.fail(kind, status=status, message="because <b>so</b>", headers={"Retry-After": "17"})
     sentence = refused(code, publish, finished, publisher)
-    assert ("17" in sentence.replace(hub.url, "")) == (status == 429)
+    assert ("17 seconds" in sentence) == (status == 429)
     assert TOKEN not in sentence and len(sentence) < 500
     publish(finished, publisher)
 

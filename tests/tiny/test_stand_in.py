@@ -15,6 +15,7 @@ import pytest
 from core import settings
 from core.errors import UserError
 from inference import standin
+from tests.processes import command_of
 from tests.tiny.stand_in_wheel import dequantised, make_wheel, serving
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +79,7 @@ def left_over(cache):
 
 
 def children():
-    return [child for child in psutil.Process().children(recursive=True) if "inference.standin" in child.cmdline()]
+    return [child for child in psutil.Process().children(recursive=True) if "inference.standin" in command_of(child)]
 
 
 def test_the_weights_are_exactly_what_the_gguf_holds(converted, tiny_model):

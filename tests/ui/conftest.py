@@ -20,6 +20,7 @@ FLAGS = (
     "--disable-sync",
 )
 SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
+PATIENCE = 120_000
 
 
 @pytest.fixture(scope="session")
@@ -35,13 +36,14 @@ def app(tmp_path_factory, hub_process):
 @pytest.fixture(scope="session")
 def chromium():
     """A started Chromium. Where none is installed the test is skipped; with TUNESCOPE_REQUIRE_BROWSER it fails."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         if os.environ.get("TUNESCOPE_REQUIRE_BROWSER"):
             pytest.fail(INSTALL)
         pytest.skip(INSTALL)
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield browser
@@ -52,7 +54,7 @@ def chromium():
 def tab(chromium, app):
     """A browser tab with the page open, 1280 x 800, in English. Errors on the page's own account fail the test."""
     context = chromium.new_context(viewport={"width": 1280, "height": 800}, locale="en-US")
-    context.set_default_timeout(120_000)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     broken: list[str] = []
     page.on("pageerror", lambda error: broken.append(str(error)))

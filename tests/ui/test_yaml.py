@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
@@ -16,11 +17,11 @@ def test_an_uploaded_yaml_fills_the_form_and_is_shown_again(tab, tmp_path, tiny_
     tab.get_by_text("YAML and shell").click()
     tab.locator("#as-yaml input[type=file]").set_input_files(config)
     tab.locator("#train-answer .ts-good").wait_for()
-    assert tab.locator("#knob-lora-rank input").input_value() == "3"
-    assert tab.locator("#knob-optim-learning_rate input").input_value() == "0.001"
+    expect(tab.locator("#knob-lora-rank input")).to_have_value("3")
+    expect(tab.locator("#knob-optim-learning_rate input")).to_have_value("0.001")
     tab.locator("#show-yaml").click()
     tab.get_by_text("python -m finetune start config.yaml").wait_for()
-    assert "rank: 3" in tab.locator("#as-yaml").inner_text()
+    expect(tab.locator("#as-yaml")).to_contain_text("rank: 3")
 
 
 def test_full_fine_tuning_hides_the_settings_of_lora(tab):
