@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,11 @@ def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> D
 
 
 def _sweep(datasets: Path) -> None:
-    """Remove what imports left that were killed more than a day ago."""
+    """Remove what imports left that were killed more than a day ago; others come and go meanwhile."""
     for folder in datasets.glob(f"{_SCRATCH}*"):
-        if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _summary(report: Report) -> str:

@@ -1,6 +1,7 @@
 """Rows out of JSON: an array that is read as a stream, one object a line, or one object that holds them all."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Literal, TextIO
 
@@ -13,6 +14,8 @@ TURN_KEYS = ({"role", "content"}, {"from", "value"})
 _CHUNK = 1 << 20
 _LONGEST_MARK = 16
 _SPACE = " \t\r\n"
+_BLANK = _SPACE + "\ufeff"
+_SPACES = re.compile(f"[{_SPACE}]+")
 
 
 def _integer(digits: str) -> int | float:
@@ -32,11 +35,8 @@ def parse(text: str) -> Any:
 
 def layout(text: TextIO, named: str, limits: Limits) -> Layout:
     """How the JSON in `text` is laid out, whatever its name (`named`: json or jsonl) says, from its first two lines."""
-    start = text.read(1)
-    while start and start in _SPACE:
-        start = text.read(1)
-    first = (start + text.readline(limits.row_characters)).strip()
-    second = next(lines(text, limits), "")
+    first, second = _first_lines(text, limits.row_characters)
+    start = first[:1]
     complete = _is_value(first)
     if start == "[":
         return "lines" if complete and second != "" else "array"
@@ -47,9 +47,24 @@ def layout(text: TextIO, named: str, limits: Limits) -> Layout:
     return "lines" if named == "jsonl" and not _goes_on(first) else "document"
 
 
-def _is_value(line: str | None) -> bool:
+def _first_lines(text: TextIO, most: int) -> tuple[str, str]:
+    """The first two lines that are not blank, `most` characters of each."""
+    first = rest = ""
+    while len(rest) <= most and (chunk := text.read(_CHUNK)):
+        rest = (rest + chunk).lstrip(_BLANK)
+        if not first and "\n" in rest:
+            first, _, rest = rest.partition("\n")
+            rest = rest.lstrip(_BLANK)
+        if first and "\n" in rest:
+            break
+    if not first:
+        first, rest = rest, ""
+    return first[:most].strip(_BLANK), rest.partition("\n")[0][:most].strip(_BLANK)
+
+
+def _is_value(line: str) -> bool:
     try:
-        return isinstance(parse(line or ""), dict | list)
+        return isinstance(parse(line), dict | list)
     except ValueError:
         return False
 
@@ -73,7 +88,7 @@ def lines(text: TextIO, limits: Limits) -> Iterator[str | None]:
             while len(rest := text.readline(_CHUNK)) == _CHUNK and not rest.endswith("\n"):
                 pass
             yield None
-        elif line := line.strip(" \t\r\n\ufeff"):
+        elif line := line.strip(_BLANK):
             yield line
 
 
@@ -120,8 +135,8 @@ class _Window:
     def peek(self) -> str:
         """The next character that is not white space; empty at the end."""
         while True:
-            while self._position < len(self._buffer) and self._buffer[self._position] in _SPACE:
-                self._position += 1
+            while found := _SPACES.match(self._buffer, self._position):
+                self._position = found.end()
             if self._position < len(self._buffer):
                 return self._buffer[self._position]
             if self._ended:

@@ -98,7 +98,7 @@ def delimiter_of(file: DataFile, header: str) -> str:
 
 
 def _cells(text: TextIO, delimiter: str, file: DataFile, limits: Limits) -> Iterator[RawRow]:
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    reader = csv.reader(_BoundedLines(text, limits.row_characters), delimiter=delimiter, strict=True)
     names: list[str] = []
     while True:
         try:
@@ -116,6 +116,26 @@ def _cells(text: TextIO, delimiter: str, file: DataFile, limits: Limits) -> Iter
             names = _header(cells, file, limits)
         else:
             yield dict(zip(names, cells, strict=True)) if len(cells) == len(names) else None
+
+
+class _BoundedLines:
+    """The lines of a table. One longer than a row may be is never held whole: csv.Error stands in its place."""
+
+    def __init__(self, text: TextIO, most: int) -> None:
+        self._text, self._most = text, most
+
+    def __iter__(self) -> "_BoundedLines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(self._most + 1)
+        if not line:
+            raise StopIteration
+        if len(line) > self._most and not line.endswith(("\n", "\r")):
+            while len(rest := self._text.readline(MIB)) == MIB and not rest.endswith(("\n", "\r")):
+                pass
+            raise csv.Error("a line longer than a row may be")
+        return line
 
 
 def _header(cells: list[str], file: DataFile, limits: Limits) -> list[str]:

@@ -20,6 +20,7 @@ from core.rows import KINDS, Row
 from core.workspace import Owner
 from finetune.data.findings import Finding
 from finetune.data.intake import Kept
+from finetune.data.limits import MIB
 from finetune.data.mapping import Mapping
 from finetune.data.report import Report
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 ROWS, REPORT = "rows.parquet", "report.json"
 _EXAMPLE = Path(__file__).with_name("example.jsonl")
 _BATCH = 1000
+_BATCH_BYTES = 16 * MIB
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,9 @@ class Dataset:
     def _numbered(self, limit: int | None) -> Iterator[tuple[Row, int]]:
         from pyarrow import parquet
 
+        size = min(_BATCH, limit or _BATCH)
         with parquet.ParquetFile(self.folder / ROWS) as table:
-            stored = (row for batch in table.iter_batches(batch_size=_BATCH) for row in batch.to_pylist())
+            stored = (row for batch in table.iter_batches(batch_size=size) for row in batch.to_pylist())
             for row in islice(stored, limit):
                 number = row.pop("row")
                 yield _loaded(self.kind, row), number
@@ -77,16 +80,29 @@ def write_rows(path: Path, kind: str, rows: Iterable[Kept]) -> str:
 
     digest = hashlib.sha256(f'{{"kind":"{kind}","rows":['.encode())
     schema = _schema(kind)
-    stream = iter(rows)
     first = True
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        while batch := list(islice(stream, _BATCH)):
+        for batch in _batches(rows):
             digest.update((b"" if first else b",") + b",".join(kept.canonical for kept in batch))
             first = False
             stored = [_stored(kept) for kept in batch]
             writer.write_table(Table.from_pylist(stored, schema=schema))
     digest.update(b"]}")
     return digest.hexdigest()
+
+
+def _batches(rows: Iterable[Kept]) -> Iterator[list[Kept]]:
+    """Rows that are written together: few enough to hold them several times over."""
+    batch: list[Kept] = []
+    size = 0
+    for kept in rows:
+        batch.append(kept)
+        size += len(kept.canonical)
+        if len(batch) == _BATCH or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _schema(kind: str) -> "pyarrow.Schema":

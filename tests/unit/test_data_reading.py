@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import tracemalloc
 
 import pyarrow as pa
 import pytest
@@ -11,6 +12,7 @@ from pyarrow import parquet
 
 from core.errors import UserError
 from finetune.data.importing import check_file, import_file
+from finetune.data.json_rows import layout
 from finetune.data.limits import Limits
 from finetune.data.recognise import recognise
 
@@ -172,6 +174,50 @@ def test_a_line_longer_than_a_row_may_be_is_unreadable_and_the_rest_is_kept(tmp_
     report = check_file(write(tmp_path, "rows.jsonl", "\n".join(lines).encode()), limits=Limits(row_characters=1000))
     assert (report.rows_in, report.rows_kept) == (3, 2)
     assert [(found.rule, found.rows) for found in report.findings] == [("unreadable", [2])]
+
+
+def peak_of(work):
+    """The most bytes that Python held at once during some work, beyond what it held before."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("row", [b"b", b'"b'])
+def test_a_table_line_without_an_end_is_never_held_whole(row, tmp_path):
+    content = b"prompt,response\na,b\n" + row + b"b" * 50_000_000 + b"\nc,d\n"
+    path = write(tmp_path, "rows.csv.gz", gzip.compress(content, 1))
+    reports = []
+    assert peak_of(lambda: reports.append(check_file(path))) < 40_000_000
+    assert (reports[0].rows_in, reports[0].rows_kept) == (3, 2)
+    assert [(found.rule, found.rows) for found in reports[0].findings] == [("unreadable", [2])]
+
+
+class CountedReads(io.StringIO):
+    """A text that counts how often it is read from."""
+
+    reads = 0
+
+    def read(self, size=-1):
+        self.reads += 1
+        return super().read(size)
+
+    def readline(self, size=-1):
+        self.reads += 1
+        return super().readline(size)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [('[{"a": 1}]', "array"), ('{"a": 1}\n{"a": 2}', "lines"), ('{"a":\n[1]}', "document"), ("", "lines")],
+)
+def test_white_space_before_rows_is_passed_over_in_stretches(text, expected):
+    stream = CountedReads(" \n" * 2_000_000 + text)
+    assert layout(stream, "json", Limits()) == expected
+    assert stream.reads < 20
 
 
 def test_unreadable_rows_are_named_by_their_number_and_the_others_kept(tmp_path):

@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from pyarrow import parquet
 
 from core.errors import UserError
 from core.workspace import Owner, dataset_folder
@@ -79,6 +80,20 @@ def test_an_import_stopped_by_its_progress_leaves_nothing(owner, tmp_path):
         import_file(path, owner, progress=stop)
     assert 0 < told[0][0] <= told[0][1] == path.stat().st_size
     assert list(owner.datasets.iterdir()) == []
+
+
+def test_an_import_is_not_stopped_by_another_one_that_ends_meanwhile(owner, tmp_path):
+    owner.datasets.mkdir(parents=True)
+    (owner.datasets / ".import-of-another").symlink_to("gone-since-it-was-listed")
+    assert import_file(write(tmp_path / "rows.jsonl", ROWS), owner).report.rows_kept == len(ROWS)
+
+
+def test_long_rows_are_written_and_read_a_few_at_a_time(owner, tmp_path):
+    rows = [{"text": f"{number} " + "a" * 1_900_000} for number in range(30)]
+    dataset = import_file(write(tmp_path / "rows.jsonl", rows), owner)
+    assert parquet.ParquetFile(dataset.folder / "rows.parquet").metadata.num_row_groups == 4
+    assert [row.text.split()[0] for row in dataset.rows()] == [str(number) for number in range(30)]
+    assert len(dataset.rows(2)) == 2
 
 
 def test_tools_come_back_as_they_were(owner, tmp_path):
