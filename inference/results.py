@@ -68,13 +68,15 @@ class Loading:
 
 @dataclass(frozen=True)
 class Started:
-    """The prompt is encoded and the columns begin."""
+    """The prompt is encoded and the columns begin. `stand_in`: one of the models is the default model's stand-in, or
+    an adapter on it."""
 
     prompt_tokens: int
     names: list[str]
     models: list[str]
     model: str = ""
     forwards: int = 0
+    stand_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,17 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 from core.errors import UserError
 from core.workspace import Owner
 from inference.prompts import Messages, check_context, check_messages, check_text
-from inference.results import Event, Loading
+from inference.results import Event, Loading, Started
 from inference.sources import Progress, Report, Source
 from inference.strategies import ColumnSpec, check_run, parse_columns
+from inference.turns import Turn
 
 if TYPE_CHECKING:
     from inference.batch import Panel
@@ -42,20 +43,31 @@ class CompareRequest:
 
 
 def run_comparison(
-    request: CompareRequest, owner: Owner, shelf: "Shelf", stop: threading.Event | None = None
+    request: CompareRequest,
+    owner: Owner,
+    shelf: "Shelf",
+    stop: threading.Event | None = None,
+    turn: Turn | None = None,
 ) -> Iterator[Event]:
     """Check, fetch, load and run; tells everything as events, of which `Done` is the last.
 
-    Raises UserError for what a person can put right, before anything is loaded where that is possible.
+    With a `turn`, it is waited for between fetching and loading. Raises UserError for what a person can put right,
+    before anything is loaded where that is possible.
     """
     specs = check_request(request)
     started = time.perf_counter()
     groups = yield from _told(lambda report: _locate(request, specs, owner, report, stop))
+    if turn is not None and not turn.take(stop or threading.Event()):
+        raise UserError("models.stopped")
     panels = yield from _told(lambda report: _load(request, groups, shelf))
     from inference.engine import compare
 
     load_s = time.perf_counter() - started
-    yield from compare(panels, seed=request.seed, max_new_tokens=request.max_new_tokens, stop=stop, load_s=load_s)
+    events = compare(panels, seed=request.seed, max_new_tokens=request.max_new_tokens, stop=stop, load_s=load_s)
+    begun = next(events)
+    assert isinstance(begun, Started), "a comparison begins with its start"
+    yield replace(begun, stand_in=any(group.source.base.stand_in for group in groups))
+    yield from events
 
 
 def check_request(request: CompareRequest) -> list[ColumnSpec]:

@@ -12,20 +12,22 @@ import gradio as gr
 from core import settings
 from core.errors import UserError
 from core.words import say
-from inference.results import Board
+from inference.results import Board, Loading, Started
 from inference.service import CompareRequest, check_request, run_comparison
 from ui import board, live, work
-from ui.caller import Caller, handler
+from ui.caller import Caller, Superseded, handler
 from ui.controls import button, dropdown, textbox
 from ui.language import words
+from ui.turns import Line
 from ui.views import render, view
 from ui.wiring import QUIET, Page
 
 UPDATES_PER_SECOND = 10
 EXAMPLES = ("tea", "story", "sky")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
+MOST_WAITING = 24
 _runs = itertools.count(1)
+_line = Line()
 
 
 @dataclass
@@ -49,7 +51,8 @@ def draw(page: Page) -> None:
     """Draw the tab and wire it."""
     asked = _draw()
     outputs = [asked.feed, asked.status, asked.start, asked.stop]
-    go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once", **MODEL_QUEUE}
+    go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once"}
+    go |= {"concurrency_id": "compare", "concurrency_limit": MOST_WAITING}
     for starter in (asked.start.click, asked.prompt.submit):
         starter(compare_run, asked.inputs(), outputs, api_name="compare_run", **go)
     for name, example in zip(EXAMPLES, asked.examples, strict=True):
@@ -64,7 +67,7 @@ def draw(page: Page) -> None:
 
 def expose() -> None:
     """Offer `/compare` to programs."""
-    gr.api(compare, api_name="compare", api_description=compare.__doc__, **MODEL_QUEUE)
+    gr.api(compare, api_name="compare", api_description=compare.__doc__, concurrency_limit=1)
 
 
 def _draw() -> Asked:
@@ -136,15 +139,19 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
     """Run a comparison and show it as it is written, at most ten times a second."""
     request = _request(prompt, board.lines_of(cards), *settings_of)
     check_request(request)
-    run, state, lock = next(_runs), Board(), threading.Lock()
+    run, state, lock, told = next(_runs), Board(), threading.Lock(), None
     job = work.begin(caller, "compare")
     busy = [gr.update(interactive=False), gr.update(interactive=True)]
-    idle = busy[::-1]
+    idle, buttons = busy[::-1], busy
     try:
         job.start(lambda job: _fold(request, caller, state, lock, job))
-        while not job.wait(1 / UPDATES_PER_SECOND):
+        while not job.wait(1 / UPDATES_PER_SECOND) and work.newest(caller, "compare", job):
             with lock:
-                yield board.update(run, state.columns), _status(state), *busy
+                columns, status = board.update(run, state.columns), _status(state, job)
+            yield columns, gr.skip() if status == told else status, *buttons
+            told, buttons = status, [gr.skip()] * 2
+        if not work.newest(caller, "compare", job):
+            raise Superseded
         if job.error is not None:
             yield gr.skip(), "", *idle
             raise job.error
@@ -154,31 +161,33 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
 
 
 def _fold(request: CompareRequest, caller: Caller, state: Board, lock: Any, job: work.Job) -> None:
-    for event in run_comparison(request, caller.owner, shelf(), job.stop):
-        with lock:
-            state.take(event)
+    """What the job does: wait until the comparisons of others are done, then fold the events of this one."""
+    with _line.place() as place:
+        while not place.reached(1 / UPDATES_PER_SECOND):
+            job.report(Loading(say("page.waiting", count=place.before)))
+        for event in run_comparison(request, caller.owner, shelf(), job.stop):
+            with lock:
+                state.take(event)
 
 
-def _status(state: Board) -> str:
+def _status(state: Board, job: work.Job) -> str:
     if state.loading is not None or state.started is None:
-        return render("progress", progress=state.loading)
-    return render(
-        "note", kind="", title=_stands_in(state.started.model), text=say("page.writing", model=state.started.model)
-    )
+        return render("progress", progress=state.loading or job.progress)
+    return render("note", kind="", title=_stands_in(state.started), text=say("page.writing", model=state.started.model))
 
 
-def _stands_in(model: str) -> str:
-    """Says so where the stand-in writes in the place of the model asked for."""
-    return say("page.stand_in", default=settings.DEFAULT_MODEL) if model.startswith(settings.STANDIN) else ""
+def _stands_in(started: Started) -> str:
+    """Says so where the stand-in writes in the place of the model asked for, itself or under a run's adapter."""
+    return say("page.stand_in", default=settings.DEFAULT_MODEL) if started.stand_in else ""
 
 
 def _summary(state: Board) -> str:
     result = state.result
-    if result is None:
+    if result is None or state.started is None:
         return ""
     facts = {"model": result.model, "dtype": result.dtype, "prompt": result.prompt_tokens, "forwards": result.forwards}
     text = say("page.compared", seconds=f"{result.wall_s:.1f}", load=f"{result.load_s:.1f}", **facts)
-    return render("note", kind="", title=_stands_in(result.model), text=text)
+    return render("note", kind="", title=_stands_in(state.started), text=text)
 
 
 @handler(open_to_anyone=True)
@@ -258,7 +267,9 @@ def compare(
         dtype=None if dtype == "auto" else dtype, raw=raw,
     )  # fmt: skip
     state = Board()
-    for event in run_comparison(request, caller.owner, shelf()):
-        state.take(event)
+    with _line.place() as place:
+        place.reached(None)
+        for event in run_comparison(request, caller.owner, shelf()):
+            state.take(event)
     assert state.result is not None, "a comparison ends with its result"
     return state.result.to_json()

@@ -1,9 +1,13 @@
 """From a request to events: references, adapters that share a batch or do not, limits."""
 
+import shutil
+
 import pytest
 import torch
 
+from core import settings
 from core.errors import UserError
+from core.files import write_json
 from inference.engine import prompt_ids
 from inference.models import locate, mixable
 from inference.replay import generate_alone, new_tokens
@@ -141,6 +145,16 @@ def test_too_many_rows_for_the_memory_are_refused_before_they_are_spent(owner, s
     monkeypatch.setattr("inference.loading.free_memory", lambda device: 100_000)
     with pytest.raises(UserError, match=r"need about 0 MB of memory for 16 rows of 46 tokens"):
         _run(owner, shelf, tiny_model, ["beam num_beams=16"])
+
+
+def test_an_adapter_on_the_stand_in_is_known_to_be_on_it(owner, shelf, tiny_model, adapter, tmp_path):
+    shutil.copytree(tiny_model, settings.cache() / settings.STANDIN)
+    on_it = shutil.copytree(adapter, tmp_path / "on-the-stand-in")
+    fingerprint = locate(settings.STANDIN, owner).base.fingerprint
+    write_json(on_it / "tunescope.json", {"stand_in": settings.STANDIN, "base_fingerprint": fingerprint})
+    for model, stands_in in ((on_it, True), (settings.STANDIN, True), (tiny_model, False)):
+        events = _run(owner, shelf, model, ["greedy"], max_new_tokens=2)
+        assert next(event for event in events if isinstance(event, Started)).stand_in is stands_in, model
 
 
 def test_half_precision_runs_too(owner, shelf, tiny_model):

@@ -63,6 +63,27 @@ def test_cards_keep_their_height_while_they_write_and_stop_when_told(tab, cards)
     picture(tab, "stopped")
 
 
+def test_who_comes_second_is_told_so_and_goes_on_when_the_first_has_left(tab, cards, chromium, app, patient_model):
+    guest = chromium.new_context(locale="en-US")
+    first = guest.new_page()
+    first.goto(app.url)
+    ask(first, patient_model, "8000")
+    first.wait_for_function("document.querySelector('.ts-writing .ts-out')?.textContent.length > 20")
+    ask(tab, patient_model, "5")
+    tab.locator("#compare-status").get_by_text("comparisons of others before this one: 1").wait_for()
+    guest.close()
+    tab.locator("#compare-status").get_by_text("forward passes").wait_for()
+
+
+def ask(page, model, length):
+    open_tab(page, "Compare")
+    page.locator("#compare-model input").fill(str(model))
+    page.locator("#compare-model input").press("Enter")
+    page.locator("#compare-length input").fill(length)
+    page.locator("#prompt textarea").fill("how to make tea")
+    page.locator("#compare-start").click()
+
+
 def test_the_page_speaks_chinese_when_told_to(tab):
     tab.locator(".ts-language select").select_option("zh")
     tab.get_by_role("tab", name="微调", exact=True).click()
@@ -70,5 +91,5 @@ def test_the_page_speaks_chinese_when_told_to(tab):
     tab.locator("#run-state").get_by_text("运行").first.wait_for()
     picture(tab, "chinese")
     tab.set_viewport_size({"width": 390, "height": 844})
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.wait_for_function("document.documentElement.scrollWidth <= 390")
     picture(tab, "narrow")
