@@ -13,11 +13,13 @@ _LFS_SIZE = 10_000_000
 
 @dataclass
 class Account:
-    """A person: the organisations they may write to, and what each of their tokens may do ("write" or "read")."""
+    """A person: the organisations they may write to, what each of their tokens may do ("write" or "read"), and
+    whether they have a means to pay."""
 
     name: str
     organisations: tuple[str, ...] = ()
     tokens: dict[str, str] = field(default_factory=dict)
+    can_pay: bool = True
 
     def owns(self, namespace: str) -> bool:
         return namespace == self.name or namespace in self.organisations

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote
 import yaml
 
 from tests.hub.hubstore import Commit, Entry, Repo, is_lfs
+from tests.hub.jobs_routes import ROUTES as JOBS_ROUTES
 from tests.hub.replies import Call, Refused, Replies
 
 _REPO = r"/api/(?P<kind>models|datasets|spaces)/(?P<repo_id>[^/]+/[^/]+)"
@@ -40,7 +41,8 @@ def whoami(call: Call) -> None:
         raise Refused(401, "Invalid username or password.")
     organisations = [{"type": "org", "name": name, "roleInOrg": "admin"} for name in account.organisations]
     auth = {"type": "access_token", "accessToken": {"displayName": "test", "role": role}}
-    call.json({"type": "user", "id": account.name, "name": account.name, "orgs": organisations, "auth": auth})
+    who = {"type": "user", "id": account.name, "name": account.name, "orgs": organisations, "auth": auth}
+    call.json({**who, "canPay": account.can_pay, "isPro": False})
 
 
 def create(call: Call) -> None:
@@ -320,4 +322,5 @@ ROUTES: list[tuple[str, str, str, Callable[..., None]]] = [
     ("POST", r"/_lfs-verify", "lfs_verify", lfs_verify),
     ("HEAD", _RESOLVE, "head", resolve),
     ("GET", _RESOLVE, "file", resolve),
+    *JOBS_ROUTES,
 ]

@@ -11,6 +11,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 from tests.hub.hubstore import ATTRIBUTES, Account, Blobs, Repo
+from tests.hub.jobs_runner import Jobs
 from tests.hub.routes import Handler
 
 USER = "tester"
@@ -78,6 +79,8 @@ class HubStandIn:
         self.page_size: int | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="hub-stand-in-")
         self.blobs = Blobs(Path(self._folder.name))
+        self._job_folder = tempfile.TemporaryDirectory(prefix="hub-jobs-")
+        self.jobs = Jobs(self, Path(self._job_folder.name))
         self._server = _Server(("127.0.0.1", port), Handler)
         self._server.hub = self  # type: ignore[attr-defined]
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -88,9 +91,11 @@ class HubStandIn:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def close(self) -> None:
+        self.jobs.close()
         self._server.shutdown()
         self._server.server_close()
         self._folder.cleanup()
+        self._job_folder.cleanup()
 
     def add_user(
         self, name: str, *, organisations: tuple[str, ...] = (), token: str | None = None, role: str = "write"
