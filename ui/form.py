@@ -12,7 +12,7 @@ from finetune.config import Knob, RunConfig, knobs, validate
 from finetune.plain_yaml import nest
 from ui.language import words
 
-WIDTHS = {"text": 300, "texts": 300}
+WIDTHS = {"text": 280, "texts": 280}
 
 
 @dataclass

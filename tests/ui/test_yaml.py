@@ -30,3 +30,16 @@ def test_full_fine_tuning_hides_the_settings_of_lora(tab):
     tab.locator("#knob-method input").click()
     tab.get_by_role("option", name="full").click()
     tab.locator("#knob-lora-rank").wait_for(state="hidden")
+
+
+def test_every_setting_has_room_beside_the_others(tab):
+    """At 1280 pixels, a scroll bar among them: a check mark as wide as a field, and eight basic settings in one row."""
+    tab.get_by_role("tab", name="Fine-tune", exact=True).click()
+    tab.get_by_text("More settings").click()
+    tab.locator("#knob-seed").wait_for()
+    tab.wait_for_function("document.querySelector('.ts-advanced [id^=knob-]').getBoundingClientRect().width > 200")
+    tab.set_viewport_size({"width": 1265, "height": 800})
+    boxes = [field.bounding_box() for field in tab.locator(".ts-advanced [id^=knob-]:visible").all()]
+    assert min(box["width"] for box in boxes) > 200
+    basic = [field.bounding_box() for field in tab.locator(".ts-basic [id^=knob-]:visible").all()]
+    assert len(basic) == 8 and len({box["y"] for box in basic}) == 1
