@@ -51,7 +51,7 @@ def draw(page: Page) -> None:
     panel = _draw()
     once = {**SHOWN, "trigger_mode": "once"}
     working = [panel.progress, panel.stop]
-    panel.look.click(look, panel.target(), [*working, *panel.plan()], **once)
+    panel.look.click(look, panel.target(), [*working, panel.outcome, *panel.plan()], **once)
     pushed = panel.push.click(send, [*panel.target(), panel.yes, panel.seen], [*working, panel.outcome], **once)
     pushed.success(offer_proof, panel.run, panel.prove, **SHOWN)
     panel.prove.click(prove_again, panel.run, [*working, panel.outcome], **once)
@@ -74,15 +74,15 @@ def _draw() -> Panel:
             elem_id="publish-visibility",
         )
         look_first = button("publishing.preview", variant="primary", scale=1, min_width=200, elem_id="publish-look")
-    progress = view(elem_id="publish-progress")
-    stop_it = button("page.stop", visible=False, variant="stop", size="sm", elem_id="publish-stop")
-    outcome = view(elem_id="published")
-    outcome.value = Spoken(_nothing_yet)
     files = view(elem_id="publish-plan")
     with gr.Row(elem_classes="ts-start"):
         yes = gr.Checkbox(False, label=words("publishing.yes"), visible=False, elem_id="publish-yes")
         push_it = button("publishing.push", variant="primary", visible=False, elem_id="publish-push")
         again = button("publishing.prove", visible=False, elem_id="publish-prove")
+    progress = view(elem_id="publish-progress")
+    stop_it = button("page.stop", visible=False, variant="stop", size="sm", elem_id="publish-stop")
+    outcome = view(elem_id="published")
+    outcome.value = Spoken(_nothing_yet)
     card = gr.Markdown(visible=False, container=True, label=words("publishing.card"), elem_id="publish-card")
     seen = gr.State()
     return Panel(run, repo, visibility, look_first, push_it, again, stop_it, yes, progress, outcome, files, card, seen)
@@ -120,11 +120,11 @@ def show(caller: Caller, chosen: str | None) -> tuple:
 @handler()
 def look(caller: Caller, chosen: str | None, repo: str, visibility: str) -> Iterator[tuple]:
     """The preview: every file, the card, what lies at the target. Nothing is sent."""
-    nothing = (gr.skip(),) * 5
+    nothing = (gr.skip(),) * 6
     busy = lambda text: (text, gr.update(visible=True), *nothing)  # noqa: E731
-    idle = lambda: ("", gr.update(visible=False), *_no_plan())  # noqa: E731
+    idle = lambda: ("", gr.update(visible=False), gr.skip(), *_no_plan())  # noqa: E731
     plan = yield from work.run(caller, "look", lambda job: _plan(caller, chosen, repo, visibility, job), busy, idle)
-    yield "", gr.update(visible=False), *_shown(plan)
+    yield "", gr.update(visible=False), _outcome(plan.run), *_shown(plan)
 
 
 @handler()

@@ -97,7 +97,9 @@ def publish(tab, run, hub_process):
     tab.locator("#publish-repo input, #publish-repo textarea").first.fill(f"{hub_process.user}/from-the-page")
     tab.locator("#publish-look").click()
     tab.locator("#publish-plan").get_by_text("adapter_model.safetensors").wait_for()
+    assert tab.locator("#published .ts-empty").count() == 0
     tab.locator("#publish-push").click()
     tab.locator("#published a").first.wait_for()
+    assert tab.locator("#published").bounding_box()["y"] > tab.locator("#publish-push").bounding_box()["y"]
     tab.locator("#published .ts-good").wait_for()
     picture(tab, "publish")
