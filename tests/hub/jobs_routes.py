@@ -1,4 +1,4 @@
-"""The Jobs routes of the Hub stand-in: hardware, start, list, inspect, logs and metrics as server-sent events, cancel."""
+"""The Jobs routes of the Hub stand-in: hardware, start, list, inspect, cancel; logs and metrics as they come."""
 
 import json
 import time
@@ -141,7 +141,8 @@ def log_events(job: Job) -> Iterator[bytes]:
     sent = 0
     while True:
         with job.news:
-            job.news.wait_for(lambda: len(job.lines) > sent or job.ended, KEEP_ALIVE_SECONDS)
+            if len(job.lines) == sent and not job.ended:
+                job.news.wait(KEEP_ALIVE_SECONDS)
             some, ended = job.lines[sent:], job.ended
         sent += len(some)
         for seconds, line in some:

@@ -96,7 +96,9 @@ class Jobs:
         return list(self.all.values())[-1]
 
     def kill(self, job: Job) -> None:
-        """The machine under the job dies."""
+        """The machine under the job dies, as soon as it works."""
+        with job.news:
+            job.news.wait_for(lambda: job.started or job.ended)
         job.signal(signal.SIGKILL)
         job.wait()
 
@@ -143,6 +145,7 @@ class Jobs:
         with job.news:
             job.started = time.time()
             job.stage = job.stage if job.ended else "RUNNING"
+            job.news.notify_all()
         if job.ended:
             job.signal(signal.SIGKILL)
         self._watch(job)

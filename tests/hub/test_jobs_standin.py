@@ -1,4 +1,4 @@
-"""The stand-in's jobs behave as huggingface_hub expects: they run, tell, count, end in every way and are found again."""
+"""The stand-in's jobs are as huggingface_hub expects: they run, tell, end in every way and are found again."""
 
 import pytest
 from huggingface_hub import HfApi, Volume
