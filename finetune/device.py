@@ -24,6 +24,21 @@ def choose_device(config: RunConfig) -> "torch.device":
     return torch.device(kind)
 
 
+def check_processes(config: RunConfig, device: "torch.device") -> None:
+    """Raise UserError where the machine has fewer GPUs than the run has processes, counted from the one it wants."""
+    import torch
+
+    processes = config.compute.processes
+    if processes == 1 or device.type == "cpu":
+        return
+    if device.type != "cuda":
+        raise UserError("run.one_process_only", value=processes, device=device.type)
+    first = int(config.compute.device.partition(":")[2] or 0)
+    have = torch.cuda.device_count() - first
+    if have < processes:
+        raise UserError("run.too_few_devices", value=processes, have=max(have, 0))
+
+
 def choose_dtype(config: RunConfig, device: "torch.device") -> "torch.dtype":
     """What the forward computes in: bfloat16 where the device is good at it, unless the config says otherwise."""
     import torch
@@ -50,10 +65,6 @@ def cpu_has_bfloat16() -> bool:
     except OSError:
         return False
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
-
-
-def _gpu_has_bfloat16() -> bool:
-    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _processor() -> str:

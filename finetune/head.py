@@ -25,13 +25,20 @@ class AnswerLoss:
 
     def __call__(self, model: nn.Module, input_ids: Tensor, labels: Tensor) -> Tensor:
         """The loss summed over the labels [B, T] behind each row's first position, in float32."""
-        if self.gathers:
-            assert self.head is not None
-            with _headless(self.head):
-                states = _forward(model, input_ids)
-            head: Head = self.head
-        else:
-            states, head = _forward(model, input_ids), _as_it_is
+        if not self.gathers:
+            return self._loss(_forward(model, input_ids), labels, _as_it_is)
+        head = self.head
+        assert head is not None
+
+        def in_the_model(states: Tensor) -> Tensor:
+            """In place of the head, while the model runs: that is when sharded weights are there as a whole."""
+            del head.forward
+            return states.new_ones((1, 1, 1), dtype=torch.float32) * self._loss(states, labels, head)
+
+        with _in_place_of(head, in_the_model):
+            return _forward(model, input_ids)[0, 0, 0]
+
+    def _loss(self, states: Tensor, labels: Tensor, head: Head) -> Tensor:
         hidden, targets = answer_positions(states, labels)
         return self.objective.loss(hidden, targets, head)
 
@@ -45,13 +52,13 @@ def _as_it_is(logits: Tensor) -> Tensor:
 
 
 @contextmanager
-def _headless(head: nn.Module) -> Iterator[None]:
-    """Let a model give its hidden states in place of logits, through its own (perhaps wrapped) forward."""
-    head.forward = _as_it_is  # type: ignore[method-assign]
+def _in_place_of(head: nn.Module, forward: Head) -> Iterator[None]:
+    """Let a model's own (perhaps wrapped) forward call something else in the place of its head."""
+    head.forward = forward  # type: ignore[method-assign]
     try:
         yield
     finally:
-        del head.forward
+        head.__dict__.pop("forward", None)
 
 
 def _is_plain(model: Any, head: nn.Module) -> bool:
@@ -61,7 +68,7 @@ def _is_plain(model: Any, head: nn.Module) -> bool:
     with torch.no_grad():
         ids = torch.arange(4, device=next(model.parameters()).device)[None]
         own = _forward(model, ids).float()
-        with _headless(head):
+        with _in_place_of(head, _as_it_is):
             hidden = _forward(model, ids)
         same = hidden.shape[-1] == head.in_features and torch.allclose(own, head(hidden).float(), atol=1e-4)
     model.train(training)

@@ -32,6 +32,16 @@ class Journal:
                 log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
 
+class Silence(Journal):
+    """The journal of a process that does not lead: its events are nobody's, since the leading one writes the same."""
+
+    def write(self, type: str, **facts: Any) -> Event:
+        return {"type": type, **facts}
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+
 def _line(event: Event, run: Run) -> str:
     kind = event["type"]
     if kind == "progress":

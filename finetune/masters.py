@@ -3,12 +3,13 @@
 Without them an update smaller than a weight's last bit is rounded away (Micikevicius et al. 2018).
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from finetune.sharding import like
 
 
 class MasterAdamW(torch.optim.AdamW):
@@ -46,6 +47,13 @@ class MasterAdamW(torch.optim.AdamW):
             master.grad = gradient if master.grad is None else master.grad.add_(gradient)
             parameter.grad = None
 
+    def gradients(self) -> list[Tensor]:
+        """The gradient of each master; zeros where this process had none."""
+        for master in self.masters:
+            if master.grad is None:
+                master.grad = torch.zeros_like(master)
+        return [master.grad for master in self.masters if master.grad is not None]
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Move the masters, then round them into the model."""
@@ -60,35 +68,25 @@ class MasterAdamW(torch.optim.AdamW):
             if parameter is not master:
                 parameter.data.copy_(master.data)
 
-    @torch.no_grad()
-    def take_over(self) -> None:
-        """Make the masters equal to the model's weights."""
-        for parameter, master in self.pairs:
-            master.data.copy_(parameter.data)
-
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "masters": [master.detach() for master in self.masters]}
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the state of the optimizer and the masters, and round the masters into the model."""
+        """Take over the state of the optimizer and the masters, and round the masters into the model.
+
+        The state holds whole tensors; where the weights are sharded each process takes its part.
+        """
         masters = state_dict["masters"]
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "masters"})
+        state = {place: _parts(values, self.masters[place]) for place, values in state_dict["state"].items()}
+        super().load_state_dict({"state": state, "param_groups": state_dict["param_groups"]})
         for mine, theirs in zip(self.masters, masters, strict=True):
-            mine.data.copy_(theirs)
+            mine.data.copy_(like(theirs, mine))
         self._round()
 
-    @contextmanager
-    def exact(self, dtype: torch.dtype = torch.float32) -> Iterator[None]:
-        """Put the masters into the model, in `dtype`, while the block runs (to save what was learned unrounded)."""
-        rounded = [parameter.data for parameter, _ in self.pairs]
-        for parameter, master in self.pairs:
-            parameter.data = master.data.to(dtype)
-        try:
-            yield
-        finally:
-            for (parameter, _), data in zip(self.pairs, rounded, strict=True):
-                parameter.data = data
+
+def _parts(values: dict[str, Any], master: Tensor) -> dict[str, Any]:
+    return {name: like(value, master) for name, value in values.items()}
 
 
 def groups_by_decay(

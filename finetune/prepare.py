@@ -13,7 +13,7 @@ from core.references import Data, parse, resolve
 from core.references import dataset as dataset_of
 from core.workspace import Owner, dataset_folder
 from finetune.config import DataSource, RunConfig, Stage, to_yaml
-from finetune.device import choose_device
+from finetune.device import check_processes, choose_device
 from finetune.objectives import OBJECTIVES
 from finetune.plain_yaml import read_mapping
 
@@ -35,7 +35,7 @@ def base_of(config: RunConfig, owner: Owner, progress: OnProgress | None, stop: 
         raise UserError("run.base_is_adapter", value=config.model)
     fetched = fetch(resolved.base, owner.token, owner=owner, progress=progress, stop=stop)
     check_context(config, fetched.name, fetched.context_length)
-    choose_device(config)
+    check_processes(config, choose_device(config))
     return fetched
 
 

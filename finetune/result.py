@@ -4,44 +4,54 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor
 
 from core.files import new_folder, write_json
 from finetune.masters import MasterAdamW
 from finetune.run import Run
+from finetune.sharding import whole
+
+Weights = dict[str, Tensor]
 
 
-def save_weights(model: Any, masters: MasterAdamW, folder: Path, stored: torch.dtype) -> None:
-    """Write what was learned, unrounded: an adapter in float32, a whole model in the dtype its base is stored in."""
+@torch.no_grad()
+def learned_weights(model: Any, masters: MasterAdamW, stored: torch.dtype, keep: bool = True) -> Weights:
+    """What was learned, unrounded: an adapter in float32, a whole model in the dtype its base is stored in.
+
+    Sharded weights are put together, so every process must call it; only one needs to `keep` them. Names that share a
+    weight share a tensor.
+    """
     adapter = _is_adapter(model)
-    with masters.exact(torch.float32 if adapter else stored):
-        if adapter:
-            model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
-            (folder / "README.md").unlink(missing_ok=True)
-        else:
-            model.config.dtype, before = stored, model.config.dtype
-            model.save_pretrained(folder)
-            model.config.dtype = before
+    exact = {id(parameter): master.detach() for parameter, master in masters.pairs}
+    found: dict[int, Tensor] = {}
+    weights: Weights = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if adapter and id(value) not in exact:
+            continue
+        if id(value) not in found:
+            master = exact.get(id(value))
+            unrounded = value.detach() if master is None else master.to(torch.float32 if adapter else stored)
+            tensor = whole(unrounded)
+            found[id(value)] = tensor if keep else tensor.new_empty(0)
+        weights[name] = found[id(value)]
+    return weights
 
 
-def load_weights(model: Any, folder: Path) -> None:
-    """Read back what `save_weights` wrote, into the model as it stands."""
-    from peft import set_peft_model_state_dict
-
-    for path in sorted(folder.glob("*.safetensors")):
-        weights = load_file(path)
-        if _is_adapter(model):
-            set_peft_model_state_dict(model, weights)
-        else:
-            unexpected = nn.Module.load_state_dict(model, weights, strict=False).unexpected_keys
-            assert not unexpected, f"a checkpoint of another model: {unexpected[:3]}"
+def write_weights(model: Any, weights: Weights, folder: Path, stored: torch.dtype) -> None:
+    """Write weights and config as safetensors and JSON, as PEFT or transformers reads them."""
+    if _is_adapter(model):
+        model.save_pretrained(folder, state_dict=weights, safe_serialization=True, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)
+    else:
+        model.config.dtype, before = stored, model.config.dtype
+        model.save_pretrained(folder, state_dict=weights)
+        model.config.dtype = before
 
 
-def save_result(run: Run, model: Any, masters: MasterAdamW, tokenizer: Any, stored: torch.dtype) -> None:
+def save_result(run: Run, model: Any, weights: Weights, tokenizer: Any, stored: torch.dtype) -> None:
     """Write `model/` whole or not at all."""
     with new_folder(run.model) as folder:
-        save_weights(model, masters, folder, stored)
+        write_weights(model, weights, folder, stored)
         tokenizer.save_pretrained(folder)
         if model.generation_config is not None:
             model.generation_config.save_pretrained(folder)

@@ -1,7 +1,6 @@
 """The one training path: a transformers.Trainer for CPU, GPU and several processes, that writes the run's events."""
 
 import math
-import os
 import resource
 import shutil
 from collections.abc import Callable
@@ -10,10 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from core.errors import UserError
-from finetune.batches import LengthGrouped, collate, in_order
+from finetune.batches import LengthGrouped, SharedBatches, collate, in_order
+from finetune.checkpoints import OPTIMIZER, SCHEDULER, let_appear, read_state, restore_masters
 from finetune.clock import Clock
 from finetune.config import RunConfig, Stage
 from finetune.data.tokenise import Encoded
@@ -22,10 +23,11 @@ from finetune.journal import Journal
 from finetune.masters import MasterAdamW, groups_by_decay
 from finetune.objectives import OBJECTIVES
 from finetune.prepare import total_steps
-from finetune.result import load_weights, save_weights
+from finetune.result import learned_weights, write_weights
 from finetune.sampling import Prompt, write_sample
+from finetune.sharding import shard, whole
+from finetune.team import ALONE, PATIENCE, Team
 
-KEPT_CHECKPOINTS = 2
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
@@ -43,13 +45,18 @@ class RunTrainer(Trainer):
         journal: Journal,
         stop: Callable[[], bool],
         stored: torch.dtype,
+        team: Team = ALONE,
     ) -> None:
+        self.team = team
         self.optim = config.optim_of(stage)
         self.config, self.journal, self.stop, self.stored = config, journal, stop, stored
         self.network, self.tokenizer, self.prompts = model, tokenizer, prompts
         self.train_rows, self.validation = rows
         self.steps = total_steps(len(self.train_rows), config, stage)
         self.answer_loss = AnswerLoss(model, OBJECTIVES[stage.objective])
+        self.sharded = config.compute.sharding == "fsdp" and team.size > 1
+        if self.sharded:
+            shard(model, team.size)
         self.clock = Clock()
         self.checkpoints = journal.run.checkpoints
         self._place: Path | None = None
@@ -61,6 +68,8 @@ class RunTrainer(Trainer):
             callbacks=[_Watch(self)],
         )
         self.model_accepts_loss_kwargs = True
+        # Gradients are averaged here, in float32 and once a step, so nothing wraps the model.
+        self.is_distributed_loading_by_transformers = True
 
     def _arguments(self) -> TrainingArguments:
         config, optim, watch = self.config, self.optim, self.config.watch
@@ -84,15 +93,30 @@ class RunTrainer(Trainer):
             seed=config.seed,
             data_seed=config.seed,
             use_cpu=device is None or device.type == "cpu",
+            ddp_backend="gloo" if self.team.size > 1 and (device is None or device.type == "cpu") else None,
+            ddp_timeout=int(PATIENCE.total_seconds()),
             dataloader_pin_memory=False,
             remove_unused_columns=False,
             disable_tqdm=True,
             report_to="none",
         )
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGrouped:
+    def get_train_dataloader(self) -> DataLoader:
         lengths = [len(row.input_ids) for row in self.train_rows]
-        return LengthGrouped(lengths, self.optim.batch_size, self.config.seed)
+        order = LengthGrouped(lengths, self.optim.batch_size, self.config.seed)
+        mine = SharedBatches(order, self.team.rank, self.team.size)
+        return DataLoader(self.train_rows, batch_sampler=mine, collate_fn=collate)  # type: ignore[arg-type]
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """A step's batches and the number of tokens to learn in them, over all processes."""
+        batches, learned = super().get_batch_samples(epoch_iterator, num_batches, device)
+        tokens = round(self.team.sum(float(sum(int(batch["tokens"]) for batch in batches))))
+        self.state.num_input_tokens_seen += tokens
+        self.clock.tokens += tokens
+        return batches, learned
+
+    def _sync_replicated_trainable_parameters(self, model: Any) -> None:
+        """Nothing: every process starts from the same seed, and `_clip_grad_norm` averages the gradients."""
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -103,8 +127,7 @@ class RunTrainer(Trainer):
 
     def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
         loss = super().training_step(model, inputs, num_items_in_batch)
-        if self.accelerator.num_processes == 1 or self.accelerator.sync_gradients:
-            self.masters.collect()
+        self.masters.collect()
         return loss
 
     def compute_loss(
@@ -112,16 +135,16 @@ class RunTrainer(Trainer):
     ) -> Tensor:
         """The loss per token of the whole accumulated batch, over all processes (which average their gradients)."""
         total = self.answer_loss(model, inputs["input_ids"], inputs["labels"])
-        self.state.num_input_tokens_seen += int(inputs["tokens"])
-        self.clock.tokens += int(inputs["tokens"])
-        return total * self.accelerator.num_processes / num_items_in_batch
+        return total * self.team.size / num_items_in_batch
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0
 
     def _clip_grad_norm(self, model: Any) -> Tensor:
-        """Shorten the masters' gradients. Raises UserError where they are no numbers any more."""
-        norm = torch.nn.utils.clip_grad_norm_(self.masters.masters, self.args.max_grad_norm)
+        """Average the masters' gradients and shorten them. Raises UserError where they are no numbers any more."""
+        if self.team.size > 1 and not self.sharded:
+            self.team.average(self.masters.gradients())
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.masters.masters, self.args.max_grad_norm))
         self._demand_number(norm.item(), self.state.global_step + 1)
         return norm
 
@@ -133,7 +156,7 @@ class RunTrainer(Trainer):
         """Measure the validation rows (loss per token) and write the samples, as events."""
         with self.clock.paused(), torch.no_grad():
             self.network.eval()
-            if self.validation and not self.stop():
+            if self.validation and not self._stop_asked():
                 self._measure()
             for prompt in self.prompts:
                 self._sample(prompt)
@@ -143,19 +166,27 @@ class RunTrainer(Trainer):
 
     def _measure(self) -> None:
         total, count = 0.0, 0
-        for batch in in_order(self.validation, self.optim.batch_size):
-            if self.stop():
+        for batch in in_order(self.validation, self.optim.batch_size, self.team.rank, self.team.size):
+            if self._stop_asked():
                 return
             labels = batch["labels"].to(self.args.device)
             total += self.answer_loss(self.network, batch["input_ids"].to(self.args.device), labels).item()
             count += int((labels[:, 1:] != -100).sum())
+        total, count = self.team.sum(total), round(self.team.sum(count))
         self._demand_number(total, self.state.global_step)
         self.journal.write("eval", step=self.state.global_step, eval_loss=total / count)
 
+    def _stop_asked(self) -> bool:
+        """Whether somebody asked to stop, the same answer in all processes."""
+        return self.team.any(self.stop())
+
     def _sample(self, prompt: Prompt) -> None:
-        if not self.stop():
-            length = self.config.watch.sample_tokens
-            text = write_sample(self.network, self.tokenizer, prompt, length, self.stop)
+        """The leading process writes; the others wait at the next thing to do together, or help where it has a part."""
+        if self._stop_asked() or not (self.team.leads or self.sharded):
+            return
+        length = self.config.watch.sample_tokens
+        text = write_sample(self.network, self.tokenizer, prompt, length, self.stop)
+        if self.team.leads:
             self.journal.write("sample", step=self.state.global_step, prompt=prompt.text, text=text)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -175,8 +206,13 @@ class RunTrainer(Trainer):
             tokens=self.state.num_input_tokens_seen,
             epoch=round(self.state.epoch or 0, 4),
             eta_s=seconds_left,
-            memory_gb=memory_gb(),
+            memory_gb=self.memory(),
         )
+
+    def memory(self) -> float:
+        """The most memory used so far, in GB: of the fullest GPU, or of all processes on a CPU."""
+        used = memory_gb()
+        return round(self.team.largest(used) if torch.cuda.is_available() else self.team.sum(used), 2)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._place or self.checkpoints)
@@ -185,26 +221,48 @@ class RunTrainer(Trainer):
         """Write the checkpoint under a temporary name, then let it appear; keep the last two."""
         self._place = self.checkpoints / ".part"
         with self.clock.paused():
-            shutil.rmtree(self._place, ignore_errors=True)
+            self._clear(self._place)
+            self.team.wait()
             try:
                 super()._save_checkpoint(model, trial)
-                whole = self.checkpoints / f"checkpoint-{self.state.global_step}"
-                shutil.rmtree(whole, ignore_errors=True)
-                os.rename(self._place / whole.name, whole)
+                self.team.wait()
+                if self.team.leads:
+                    let_appear(self._place, self.checkpoints)
             finally:
-                shutil.rmtree(self._place, ignore_errors=True)
+                self._clear(self._place)
                 self._place = None
-            for old in whole_checkpoints(self.checkpoints)[:-KEPT_CHECKPOINTS]:
-                shutil.rmtree(old)
         self.journal.write("checkpoint", step=self.state.global_step)
+
+    def _clear(self, place: Path) -> None:
+        if self.team.leads:
+            shutil.rmtree(place, ignore_errors=True)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """A checkpoint's weights; unlike the Trainer's own it pickles no arguments."""
-        if self.args.should_save:
-            save_weights(self.network, self.masters, Path(output_dir or self.checkpoints), self.stored)
+        weights = learned_weights(self.network, self.masters, self.stored, keep=self.team.leads)
+        if self.team.leads:
+            write_weights(self.network, weights, Path(output_dir or self.checkpoints), self.stored)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """As one process alone would write them, so that any number of processes can go on from there."""
+        state = whole(self.masters.state_dict())
+        if self.team.leads:
+            torch.save(state, Path(output_dir) / OPTIMIZER)
+            assert self.lr_scheduler is not None, "the Trainer made it"
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            self.restore(Path(checkpoint))
+            assert self.lr_scheduler is not None, "the Trainer made it"
+            self.lr_scheduler.load_state_dict(read_state(Path(checkpoint) / SCHEDULER))
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take over what a checkpoint learned."""
+        restore_masters(self.masters, checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        load_weights(self.network, Path(resume_from_checkpoint))
+        """Nothing: the masters bring what was learned."""
 
 
 class _Watch(TrainerCallback):
@@ -215,6 +273,8 @@ class _Watch(TrainerCallback):
         self.every = trainer.config.watch.evaluate_every or interval(trainer.steps)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.trainer.team.rank and state.global_step == 0:
+            torch.manual_seed(args.seed + self.trainer.team.rank)
         if state.global_step == 0:
             self.trainer.evaluate()
         self.trainer.clock.start(state.global_step)
@@ -229,7 +289,7 @@ class _Watch(TrainerCallback):
             self._end_if_asked(control)
 
     def _end_if_asked(self, control: Any) -> None:
-        if self.trainer.stop():
+        if self.trainer._stop_asked():
             control.should_evaluate = False
             control.should_save = control.should_training_stop = True
 
@@ -237,12 +297,6 @@ class _Watch(TrainerCallback):
 def interval(steps: int) -> int:
     """Steps between evaluations, or checkpoints, where the config names none: a tenth of the run, five at least."""
     return max(5, math.ceil(steps / 10))
-
-
-def whole_checkpoints(folder: Path) -> list[Path]:
-    """The finished checkpoints, the newest last."""
-    found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def memory_gb() -> float:

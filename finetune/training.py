@@ -7,6 +7,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from core.files import write_json
 from core.rows import Row
 from core.words import say
 from finetune.attention import use_short_attention
+from finetune.checkpoints import whole_checkpoints
 from finetune.config import RunConfig
 from finetune.data.store import open_dataset
 from finetune.data.tokenise import Encoded, encode_all, ensure_template
@@ -26,41 +28,50 @@ from finetune.device import choose_device, choose_dtype, device_name
 from finetune.journal import Journal
 from finetune.methods import METHODS
 from finetune.prepare import held_out
-from finetune.result import load_weights, public_name, save_result
+from finetune.result import learned_weights, public_name, save_result
 from finetune.run import Run
 from finetune.sampling import Prompt, row_prompt, typed_prompt
-from finetune.trainer import RunTrainer, memory_gb, whole_checkpoints
+from finetune.team import ALONE, Team
+from finetune.trainer import RunTrainer
 
 TOKENISED_AT_A_TIME = 2000
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers")
 
 
-def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool]) -> bool:
-    """Bring a run to its end, from the last checkpoint where there is one. Returns whether it was stopped instead."""
+def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool], team: Team = ALONE) -> bool:
+    """Bring a run to its end, from the last checkpoint where there is one. Returns whether it was stopped instead.
+
+    Every process of a `team` does the same on its share of each batch; the leading one writes.
+    """
     began = time.monotonic()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning)
     config = run.config()
-    _sweep(run)
+    asked = partial(_asked, stop, team)
+    if team.leads:
+        _sweep(run)
     device = choose_device(config)
     dtype = choose_dtype(config, device)
     journal.write("progress", phase="loading", done=0, total=0)
     tokenizer = _tokenizer(base)
     model, stored = _model(run, config, base, device, dtype)
-    _record(run, device, dtype)
-    if stop():
+    if team.leads:
+        _record(run, device, dtype)
+    if asked():
         return _stopped(journal, run.progress().step)
-    rows, prompts = _data(run, config, tokenizer, journal, stop)
-    if stop():
+    rows, prompts = _data(run, config, tokenizer, journal, asked)
+    if asked():
         return _stopped(journal, run.progress().step)
     trainer = RunTrainer(
-        model, tokenizer, config, config.stages[0], rows, prompts, journal, stop, getattr(torch, stored)
+        model, tokenizer, config, config.stages[0], rows, prompts, journal, stop, getattr(torch, stored), team
     )
     if _fit(run, trainer, journal, str(device), str(dtype).removeprefix("torch.")):
         return _stopped(journal, trainer.state.global_step)
     journal.write("progress", phase="saving", done=0, total=0)
-    save_result(run, model, trainer.masters, tokenizer, trainer.stored)
+    weights = learned_weights(model, trainer.masters, trainer.stored, keep=team.leads)
+    if team.leads:
+        save_result(run, model, weights, tokenizer, trainer.stored)
     journal.write(
         "done",
         step=trainer.steps,
@@ -69,9 +80,14 @@ def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool]) -> b
         train_seconds=round(trainer.clock.seconds, 1),
         tokens=trainer.clock.all_tokens,
         tokens_per_s=trainer.clock.rate,
-        memory_gb=memory_gb(),
+        memory_gb=trainer.memory(),
     )
     return False
+
+
+def _asked(stop: Callable[[], bool], team: Team) -> bool:
+    """Whether somebody asked to stop, the same answer in all processes."""
+    return team.any(stop())
 
 
 def _tokenizer(base: Path) -> Any:
@@ -166,6 +182,9 @@ def _fit(run: Run, trainer: RunTrainer, journal: Journal, device: str, dtype: st
     recorded = run.environment()
     if recorded.get("stand_in"):
         journal.say(say("run.stand_in", asked=recorded["asked"], base=recorded["base"]))
+    before = (run.progress().started or {}).get("processes", 1) if checkpoints else trainer.team.size
+    if before != trainer.team.size:
+        journal.say(say("run.processes_changed", before=before, now=trainer.team.size))
     journal.write(
         "started",
         step=step,
@@ -175,6 +194,8 @@ def _fit(run: Run, trainer: RunTrainer, journal: Journal, device: str, dtype: st
         stand_in=recorded["stand_in"],
         device=device,
         dtype=dtype,
+        processes=trainer.team.size,
+        processes_before=before,
         rows=len(trainer.train_rows),
         validation_rows=len(trainer.validation),
         trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
@@ -183,8 +204,7 @@ def _fit(run: Run, trainer: RunTrainer, journal: Journal, device: str, dtype: st
     )
     if step >= trainer.steps:
         trainer.create_optimizer()
-        load_weights(trainer.network, checkpoints[-1])
-        trainer.masters.take_over()
+        trainer.restore(checkpoints[-1])
         return False
     trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
     return trainer.state.global_step < trainer.steps

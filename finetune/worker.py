@@ -1,6 +1,6 @@
 """The process of a run: holds its lock for life, waits for its device before torch is imported, then trains.
 
-python -m finetune.worker RUN_FOLDER --base FOLDER --lock FD --ticket FD --device NAME
+python -m finetune.worker RUN_FOLDER --base FOLDER --lock FD --tickets FD... --devices NAME...
 """
 
 import argparse
@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -29,6 +31,7 @@ class StopSignal:
     def __init__(self) -> None:
         self.asked = False
         self.waiting = False
+        self._tell: Callable[[], None] | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._heard)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
@@ -36,8 +39,17 @@ class StopSignal:
     def _heard(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if self._tell:
+            self._tell()
         if self.waiting:
+            self.waiting = False
             raise Stopped
+
+    def pass_on(self, tell: Callable[[], None]) -> None:
+        """Call `tell` when somebody asks to stop; at once where somebody has."""
+        self._tell = tell
+        if self.asked:
+            tell()
 
     def __call__(self) -> bool:
         return self.asked
@@ -46,21 +58,19 @@ class StopSignal:
 def main() -> int:
     """0 when the run is done, 1 when it failed or was stopped."""
     arguments = _arguments()
-    for descriptor in (arguments.lock, arguments.ticket):
+    for descriptor in (arguments.lock, *arguments.tickets):
         os.set_inheritable(descriptor, False)
     words.speak(arguments.locale)
     run = Run(arguments.folder)
     journal = Journal(run, arguments.foreground)
     stop = StopSignal()
     try:
-        _wait(run, arguments.device, stop, journal)
-        from finetune.training import train
-
-        return int(train(run, arguments.base, journal, stop))
+        _wait(run, arguments.devices, stop, journal)
+        return int(_train(run, arguments, stop, journal))
     except Stopped:
         journal.write("stopped", step=run.progress().step)
     except BaseException as error:
-        _fail(run, error, arguments.device, journal)
+        _fail(run, error, arguments.devices[0], journal)
     return 1
 
 
@@ -69,20 +79,36 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--lock", type=int, required=True)
-    parser.add_argument("--ticket", type=int, required=True)
-    parser.add_argument("--device", required=True)
+    parser.add_argument("--tickets", type=int, nargs="+", required=True)
+    parser.add_argument("--devices", nargs="+", required=True)
     parser.add_argument("--locale", default="en")
     parser.add_argument("--foreground", action="store_true")
     return parser.parse_args()
 
 
-def _wait(run: Run, device: str, stop: StopSignal, journal: Journal) -> None:
+def _wait(run: Run, devices: list[str], stop: StopSignal, journal: Journal) -> None:
     """Sleep until it is this run's turn. Raises Stopped."""
     stop.waiting = True
     if stop.asked:
         raise Stopped
-    wait_for_turn(device, run.id, waiting=lambda: journal.say(words.say("run.phase.waiting", device=device)))
+    for device in devices:
+        wait_for_turn(device, run.id, waiting=partial(_say_waiting, journal, device))
     stop.waiting = False
+
+
+def _say_waiting(journal: Journal, device: str) -> None:
+    journal.say(words.say("run.phase.waiting", device=device))
+
+
+def _train(run: Run, arguments: argparse.Namespace, stop: StopSignal, journal: Journal) -> bool:
+    """Train in this process, or in several that it starts. Returns whether the run was stopped."""
+    if run.config().compute.processes > 1:
+        from finetune.launch.processes import train_together
+
+        return train_together(run, arguments.base, arguments.devices[0], stop.pass_on, arguments.foreground)
+    from finetune.training import train
+
+    return train(run, arguments.base, journal, stop)
 
 
 def _fail(run: Run, error: BaseException, device: str, journal: Journal) -> None:

@@ -16,7 +16,7 @@ from core.files import read_json, write_json
 from core.references import Base, parse
 from core.workspace import Owner
 from finetune.config import RunConfig
-from finetune.launch.queue import device_of, draw_ticket, visible_devices
+from finetune.launch.queue import devices_of, draw_tickets, visible_devices
 from finetune.launch.room import check_room, room
 from finetune.prepare import OnProgress, base_of, import_data, look
 from finetune.run import Run, reserve
@@ -92,7 +92,10 @@ class LocalLauncher:
             raise UserError("run.not_alive", value=run.id, status=run.status().status)
         if handle["host"] != socket.gethostname():
             raise UserError("run.other_machine", value=run.id, host=handle["host"])
-        os.kill(handle["pid"], signal.SIGTERM)
+        try:
+            os.kill(handle["pid"], signal.SIGTERM)
+        except ProcessLookupError:
+            raise UserError("run.not_alive", value=run.id, status=run.status().status) from None
 
     def alive(self, run: Run) -> bool:
         """Whether the run is queued or running."""
@@ -123,10 +126,15 @@ class _Launch:
         self.run = run
         self.base = base
         self.lock = lock
-        (run.folder / "handle.json").unlink(missing_ok=True)
-        self.device = device_of(run.config().compute.device)
-        self.ticket = draw_ticket(self.device, run.id)
-        run.log.write("queued", device=self.device)
+        compute = run.config().compute
+        self.devices = devices_of(compute.device, compute.processes)
+        self.tickets = draw_tickets(self.devices, run.id)
+        try:
+            run.log.write("queued", device=" ".join(self.devices))
+        except BaseException:
+            for ticket in self.tickets:
+                os.close(ticket)
+            raise
 
     def spawn(self) -> None:
         """Start the process in a session of its own, its output in the log, and let go of our copies of the locks.
@@ -145,19 +153,19 @@ class _Launch:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
-                    pass_fds=(self.lock, self.ticket),
+                    pass_fds=(self.lock, *self.tickets),
                 )
             self._write_handle(process.pid)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            os.close(self.lock)
-            os.close(self.ticket)
+            for descriptor in (self.lock, *self.tickets):
+                os.close(descriptor)
         threading.Thread(target=process.wait, daemon=True).start()
 
     def become(self) -> NoReturn:
         """Turn this process into the run's."""
         self._write_handle(os.getpid())
-        for descriptor in (self.lock, self.ticket):
+        for descriptor in (self.lock, *self.tickets):
             os.set_inheritable(descriptor, True)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         sys.stdout.flush()
@@ -169,7 +177,8 @@ class _Launch:
         write_json(self.run.folder / "handle.json", {"host": socket.gethostname(), "pid": pid})
 
     def _command(self, *more: str) -> list[str]:
-        descriptors = ["--lock", str(self.lock), "--ticket", str(self.ticket), "--device", self.device]
+        tickets = [str(ticket) for ticket in self.tickets]
+        descriptors = ["--lock", str(self.lock), "--tickets", *tickets, "--devices", *self.devices]
         place = [str(self.run.folder), "--base", str(self.base.folder)]
         return [sys.executable, "-m", "finetune.worker", *place, *descriptors, "--locale", words.current(), *more]
 
@@ -184,7 +193,7 @@ class _Launch:
                 "HF_HUB_OFFLINE": "1",
                 "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
                 "TOKENIZERS_PARALLELISM": "false",
-                "CUDA_VISIBLE_DEVICES": visible_devices(self.device),
+                "CUDA_VISIBLE_DEVICES": ",".join(visible_devices(device) for device in self.devices),
                 "PYTHONUNBUFFERED": "1",
             }
         )
@@ -193,17 +202,20 @@ class _Launch:
 def take(run: Run) -> int:
     """Take the run's lock and return its open descriptor. Raises UserError where somebody else has it.
 
-    Who only looks whether a run is alive shares the lock for a moment; that is waited out.
+    Who only looks whether a run is alive shares the lock for a moment; that is waited out. The handle of an earlier
+    process goes: its number may be another's by now, and a stop must not reach that one.
     """
     descriptor = os.open(run.lock_path, os.O_RDWR | os.O_CREAT, 0o600)
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
+            break
         except BlockingIOError:
             if run.alive():
                 os.close(descriptor)
                 raise UserError("run.alive", value=run.id) from None
+    (run.folder / "handle.json").unlink(missing_ok=True)
+    return descriptor
 
 
 def _handle(run: Run) -> dict | None:

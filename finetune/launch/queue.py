@@ -24,6 +24,15 @@ def device_of(wanted: str) -> str:
     return "cuda-0" if wanted == "cuda" else wanted.replace(":", "-")
 
 
+def devices_of(wanted: str, processes: int) -> list[str]:
+    """The devices of a run: one GPU a process, counted from the one it wants; the processes of a CPU share it."""
+    first = device_of(wanted)
+    if not first.startswith("cuda-"):
+        return [first]
+    number = int(first.removeprefix("cuda-"))
+    return [f"cuda-{number + place}" for place in range(processes)]
+
+
 def visible_devices(device: str) -> str:
     """The value of CUDA_VISIBLE_DEVICES under which only this device is seen."""
     if not device.startswith("cuda-"):
@@ -31,6 +40,14 @@ def visible_devices(device: str) -> str:
     number = int(device.removeprefix("cuda-"))
     seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return seen[number] if number < len(seen) else str(number)
+
+
+def draw_tickets(devices: list[str], run_id: str) -> list[int]:
+    """Stand at the end of several queues at once: runs that share devices have the same order at each of them."""
+    settings.home().joinpath(".queue").mkdir(parents=True, exist_ok=True)
+    with open(settings.home() / ".queue" / "all", "ab") as together:
+        fcntl.flock(together, fcntl.LOCK_EX)
+        return [draw_ticket(device, run_id) for device in devices]
 
 
 def draw_ticket(device: str, run_id: str) -> int:

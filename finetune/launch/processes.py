@@ -1,0 +1,78 @@
+"""A run on several processes: the worker starts `accelerate launch`, which starts them, and waits for their end."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from core import words
+from core.errors import UserError
+from finetune.config import RunConfig
+from finetune.meeting import Meeting
+from finetune.run import Run
+
+STOPPED = ("stopped", "done")
+
+
+def train_together(
+    run: Run, base: Path, device: str, on_stop: Callable[[Callable[[], None]], None], foreground: bool
+) -> bool:
+    """Train on as many processes as the config says. Returns whether the run was stopped before its end.
+
+    `on_stop` is given what to call when somebody asks to stop. Raises UserError with the reason of the process that
+    failed first, or because one was gone without a word.
+    """
+    config = run.config()
+    meeting = Meeting.open_in(run)
+    try:
+        on_stop(meeting.ask_to_stop)
+        more = ["--foreground"] if foreground else []
+        code = _wait(_start(_command(config, run, base, meeting, more), config, device))
+        ending = run.progress().ending
+        if code == 0 and ending in STOPPED:
+            return ending == "stopped"
+        raise meeting.reason() or UserError("run.process_lost", count=config.compute.processes)
+    finally:
+        meeting.close()
+
+
+def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: list[str]) -> list[str]:
+    """Also on a CPU the launcher is told of several GPUs: with `--cpu` it starts a single process."""
+    count = config.compute.processes
+    launch = ["--multi_gpu", "--num_processes", str(count), "--num_machines", "1", "--main_process_port", "0"]
+    settings = [
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--num_cpu_threads_per_process",
+        str(_threads(count)),
+    ]
+    rank = ["finetune.rank", str(run.folder), "--base", str(base), "--meeting", str(meeting.folder)]
+    program = [sys.executable, "-m", "accelerate.commands.launch", *launch, *settings, "-m", *rank]
+    return [*program, "--locale", words.current(), *more]
+
+
+def _threads(processes: int) -> int:
+    """Threads of each process: its share of the cores, unless the environment says otherwise."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() else max(1, (os.cpu_count() or 1) // processes)
+
+
+def _start(command: list[str], config: RunConfig, device: str) -> subprocess.Popen[bytes]:
+    """In a session of its own, so that a terminal's Ctrl-C reaches the worker alone."""
+    environment = dict(os.environ)
+    if device == "cpu":
+        environment["ACCELERATE_USE_CPU"] = "true"
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise

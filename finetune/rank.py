@@ -1,0 +1,75 @@
+"""One of several processes that train a run; `accelerate launch` starts them, the run's worker starts that.
+
+python -m finetune.rank RUN_FOLDER --base FOLDER --meeting FOLDER
+"""
+
+import argparse
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from core import words
+from core.errors import UserError
+from finetune.failures import explain
+from finetune.journal import Journal, Silence
+from finetune.meeting import Meeting
+from finetune.run import Run
+
+
+def main() -> int:
+    """0 when the run is done or stopped, 1 when this process gave up."""
+    arguments = _arguments()
+    words.speak(arguments.locale)
+    meeting = Meeting(arguments.meeting)
+    meeting.end_with_worker()
+    run = Run(arguments.folder)
+    try:
+        _train(run, arguments.base, meeting, arguments.foreground)
+        return 0
+    except BaseException as error:
+        _give_up(run, meeting, error)
+        return 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--meeting", type=Path, required=True)
+    parser.add_argument("--locale", default="en")
+    parser.add_argument("--foreground", action="store_true")
+    return parser.parse_args()
+
+
+def _train(run: Run, base: Path, meeting: Meeting, foreground: bool) -> None:
+    import torch.distributed as dist
+
+    from finetune.device import choose_device
+    from finetune.team import join
+    from finetune.training import train
+
+    config = run.config()
+    team = join(config.compute.processes, choose_device(config).type)
+    train(run, base, Journal(run, foreground) if team.leads else Silence(run), meeting.stop_asked, team)
+    dist.destroy_process_group()
+
+
+def _give_up(run: Run, meeting: Meeting, error: BaseException) -> None:
+    """Leave the reason for the worker, which writes it into the run."""
+    from finetune.team import lost_another
+
+    rank = int(os.environ.get("RANK", "0"))
+    if isinstance(error, UserError):
+        meeting.fail(rank, error)
+        return
+    traceback.print_exc()
+    config = run.config()
+    alone = not lost_another(error)
+    meeting.fail(
+        rank, explain(error, config, run.progress().step, config.compute.device, run.folder) if alone else None
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
