@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 STANDIN = "smollm2-135m-instruct-q4_1"
@@ -30,6 +31,12 @@ def can_sign_in() -> bool:
     """
     space = bool(os.environ.get("SPACE_ID")) and os.environ.get("SYSTEM") == "spaces"
     return space and bool(os.environ.get("OAUTH_CLIENT_ID")) and bool(os.environ.get("OAUTH_CLIENT_SECRET"))
+
+
+def own_hosts() -> set[str]:
+    """The names browsers reach this app by: a Space's (`SPACE_HOST`) or, behind a proxy, that of `GRADIO_ROOT_PATH`."""
+    names = {host.strip() for host in os.environ.get("SPACE_HOST", "").split(",")}
+    return (names | {urlsplit(os.environ.get("GRADIO_ROOT_PATH", "")).netloc}) - {""}
 
 
 def hub_offline() -> bool:

@@ -13,11 +13,12 @@ from typing import Any
 
 import gradio as gr
 
-from core import settings
+from core import logs, settings
 from core.errors import UserError
 from core.words import say, speak
 from core.workspace import Owner, local_owner
 from ui import language
+from ui.visitor import NOBODY, Visitor
 
 
 class Superseded(Exception):
@@ -35,10 +36,18 @@ class Caller:
     owner: Owner
     language: str
     session: str
+    visitor: Visitor = NOBODY
 
     @property
     def anonymous(self) -> bool:
         return self.owner is ANONYMOUS
+
+    @property
+    def line(self) -> str:
+        """Whose turn it is when they take turns: the owner's, a stranger's, else this browser tab's."""
+        if not self.anonymous:
+            return self.owner.key
+        return self.visitor.cookie or self.session
 
 
 def handler(*, open_to_anyone: bool = False, quiet: bool = False) -> Callable[[Callable], Callable]:
@@ -50,19 +59,23 @@ def handler(*, open_to_anyone: bool = False, quiet: bool = False) -> Callable[[C
 
     def wrap(fn: Callable) -> Callable:
         def answer(request: gr.Request, profile: Any, token: Any, *values: Any) -> Any:
-            context, caller = _enter(open_to_anyone, quiet, request, profile, token)
-            return _run(context, quiet, fn, caller, *values)
+            with _logged(request, fn, quiet) as facts:
+                context, caller = _enter(open_to_anyone, quiet, request, profile, token)
+                facts["owner"] = logs.pseudonym(caller.owner.key)
+                return _run(context, quiet, fn, caller, *values)
 
         def stream(request: gr.Request, profile: Any, token: Any, *values: Any) -> Iterator[Any]:
-            context, caller = _enter(open_to_anyone, quiet, request, profile, token)
-            items = context.run(fn, caller, *values)
-            try:
-                while (item := _run(context, quiet, next, items, _END)) is not _END:
-                    yield item
-            except Superseded:
-                return
-            finally:
-                context.run(items.close)
+            with _logged(request, fn, quiet) as facts:
+                context, caller = _enter(open_to_anyone, quiet, request, profile, token)
+                facts["owner"] = logs.pseudonym(caller.owner.key)
+                items = context.run(fn, caller, *values)
+                try:
+                    while (item := _run(context, quiet, next, items, _END)) is not _END:
+                        yield item
+                except Superseded:
+                    return
+                finally:
+                    context.run(items.close)
 
         wrapped = stream if inspect.isgeneratorfunction(fn) else answer
         return _dressed(wrapped, fn, open_to_anyone)
@@ -71,6 +84,19 @@ def handler(*, open_to_anyone: bool = False, quiet: bool = False) -> Callable[[C
 
 
 _END = object()
+
+
+def _visitor(request: Any) -> Visitor:
+    """Who the gate says it is."""
+    scope = getattr(getattr(request, "request", None), "scope", None) or {}
+    return scope.get("tunescope", NOBODY)
+
+
+def _logged(request: Any, fn: Callable, quiet: bool) -> Any:
+    """Logs the call when it ends; what goes on by itself every two seconds is told at the level of debugging."""
+    visitor = _visitor(request)
+    facts = {"id": visitor.request, "visitor": visitor.named, "handler": fn.__name__}
+    return logs.timed("call", logging.DEBUG if quiet else logging.INFO, **facts)
 
 
 def _dressed(wrapped: Callable, fn: Callable, open_to_anyone: bool) -> Callable:
@@ -99,7 +125,7 @@ def _enter(open_to_anyone: bool, quiet: bool, request: Any, profile: Any, token:
     spoken = language.of_headers(request.headers.get("cookie"), request.headers.get("accept-language"))
     context.run(speak, spoken)
     owner = _run(context, quiet, _owner, profile, token, open_to_anyone)
-    return context, Caller(owner, spoken, request.session_hash or "")
+    return context, Caller(owner, spoken, request.session_hash or "", _visitor(request))
 
 
 def _run(context: Context, quiet: bool, fn: Callable, *values: Any) -> Any:

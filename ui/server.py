@@ -1,32 +1,39 @@
 """Serving the page: launch settings, the reader's language, and loading what is heavy once the page is up."""
 
-import logging
 import threading
 from pathlib import Path
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
+from core import limits, logs
 from core.errors import UserError
 from core.words import say
 from ui import page, warm
 from ui.address import USER, Address
+from ui.bindings import Bindings, Uploads
+from ui.gate import Gate
 from ui.language import ReadersLanguage
 from ui.look import THEME
 
 STATIC = Path(__file__).parent / "static"
-LARGEST_UPLOAD = "512mb"
+THREADS = 120
+"""Each comparison that writes or waits has one now and then; with Gradio's 40 the rest of the page would wait, too."""
 
 
 def serve(address: Address) -> int:
     """Serve until interrupted; prints exactly one line, with the address. Returns the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.set_up()
+    limits.check_variables()
     demo = page.build()
     try:
         launch(demo, address)
     except OSError as error:
         raise UserError("page.port_taken", host=address.host, port=address.port, reason=str(error)) from None
     print(say("page.open", url=address.url), flush=True)
+    logs.adopt()
+    logs.event("open", threads=THREADS)
     threading.Thread(target=warm.warm_up, name="warm-up", daemon=True).start()
     demo.block_thread()
     return 0
@@ -34,6 +41,9 @@ def serve(address: Address) -> int:
 
 def launch(demo: gr.Blocks, address: Address) -> None:
     """Start the server in the background, with nothing recorded, counted, shared or said."""
+    most, bindings = limits.bound("upload"), Bindings()
+    uploads = Uploads(Path(get_upload_folder()), bindings)
+    uploads.publish(demo.get_config_file())
     demo.queue(max_size=64, default_concurrency_limit=4, api_open=False)
     demo.launch(
         server_name=address.host,
@@ -46,7 +56,8 @@ def launch(demo: gr.Blocks, address: Address) -> None:
         show_error=True,
         run_history=False,
         enable_monitoring=False,
-        max_file_size=LARGEST_UPLOAD,
+        max_file_size=None if most is None else most * limits.MB,
+        max_threads=THREADS,
         footer_links=[],
         ssr_mode=False,
         mcp_server=False,
@@ -54,5 +65,6 @@ def launch(demo: gr.Blocks, address: Address) -> None:
         theme=THEME,
         css_paths=STATIC / "page.css",
         favicon_path=STATIC / "icon.svg",
-        app_kwargs={"middleware": [Middleware(ReadersLanguage)]},
+        strict_cors=True,
+        app_kwargs={"middleware": [Middleware(ReadersLanguage), Middleware(Gate, uploads=uploads, bindings=bindings)]},
     )

@@ -1,0 +1,106 @@
+"""Visitors of a simulated Space over raw HTTP, as a stranger's program would do it."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.app_process import SPACE, App, running_app, session_cookie
+
+CLOSING = ("process_completed", "unexpected_error")
+NO_PROVIDER = {"OPENID_PROVIDER_URL": "http://127.0.0.1:9"}
+
+
+@contextmanager
+def running_space(folder: Path, environment: dict[str, str] | None = None) -> Iterator[App]:
+    """The app as a child process that takes itself for a Space; Gradio's uploads lie under `folder`, too."""
+    own = {"GRADIO_TEMP_DIR": str(folder / "uploads"), "OMP_NUM_THREADS": "1"}
+    with running_app(folder, {**SPACE, **NO_PROVIDER, **own, **(environment or {})}) as app:
+        yield app
+
+
+@dataclass
+class Visitor:
+    """Somebody at one browser tab; `sub` is empty for who is not signed in."""
+
+    app: App
+    sub: str = ""
+    session: str = field(default_factory=lambda: uuid.uuid4().hex[:11])
+    token: str = "hf_token_of_the_test"
+
+    def __post_init__(self) -> None:
+        base = f"{self.app.url}/gradio_api/"
+        self.client = httpx.Client(base_url=base, headers=self.headers, timeout=120, verify=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return session_cookie(self.sub, self.token, self.sub) if self.sub else {}
+
+    def get(self, route: str, **more: Any) -> httpx.Response:
+        return self.client.get(route, **more)
+
+    def post(self, route: str, body: Any = None, **more: Any) -> httpx.Response:
+        return self.client.post(route, json=body, **more)
+
+    def looks(self, route: str) -> int:
+        """The status of a stream that may never end."""
+        with self.client.stream("GET", route) as reply:
+            return reply.status_code
+
+    def call(self, entry: dict, data: list) -> dict:
+        """One entry through the queue, in a session of its own; the closing message."""
+        session = uuid.uuid4().hex[:11]
+        joined = self.join(entry, data, session)
+        if joined.status_code != 200:
+            return {"msg": "refused", "success": False, "output": {"error": joined.text}}
+        closing = [message for message in self.read(session) if message["msg"] in CLOSING]
+        return closing[-1]
+
+    def predict(self, entry: dict, data: list) -> httpx.Response:
+        """One entry directly, beside the queue."""
+        body = {"data": data, "fn_index": entry["id"], "session_hash": uuid.uuid4().hex[:11]}
+        return self.post("run/predict", body)
+
+    def join(self, entry: dict, data: list, session: str | None = None) -> httpx.Response:
+        body = {"data": data, "fn_index": entry["id"], "session_hash": session or self.session, "trigger_id": None}
+        return self.post("queue/join", body)
+
+    def read(self, session: str | None = None) -> list[dict]:
+        """All messages of a session's stream, until it closes."""
+        with self.client.stream("GET", "queue/data", params={"session_hash": session or self.session}) as stream:
+            return [json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:")]
+
+    def upload(self, name: str, content: bytes, **more: Any) -> httpx.Response:
+        return self.client.post("upload", files={"files": (name, content)}, **more)
+
+
+def file_data(path: str) -> dict:
+    """An uploaded file as Gradio's page names it."""
+    return {"path": path, "meta": {"_type": "gradio.FileData"}, "orig_name": Path(path).name}
+
+
+@cache
+def config_of(url: str) -> dict:
+    return httpx.get(f"{url}/config", timeout=120, verify=False).raise_for_status().json()
+
+
+def entries(app: App) -> list[dict]:
+    """Every entry of `demo.fns`."""
+    return [entry for entry in config_of(app.url)["dependencies"] if entry["backend_fn"]]
+
+
+def entry_of(app: App, name: str) -> dict:
+    return next(entry for entry in entries(app) if entry["api_name"] == name)
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """What lies below a folder: names and contents."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,0 +1,86 @@
+"""Whose session, event, upload or file it is: the first visitor to use an id has it, and nobody else."""
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+KEPT = 50_000
+
+
+class Bindings:
+    """Remembers for each id who has it, the newest ids only. Thread-safe."""
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._visitors: OrderedDict[tuple[str, str], frozenset[str]] = OrderedDict()
+
+    def claim(self, kind: str, name: str, visitor: str) -> bool:
+        """Whether the id is this visitor's; one that is nobody's yet becomes theirs."""
+        with self._lock:
+            has = self._visitors.setdefault((kind, name), frozenset([visitor]))
+            self._tidy((kind, name))
+            return visitor in has
+
+    def has(self, kind: str, name: str, visitor: str) -> bool:
+        """Whether the id is this visitor's already."""
+        with self._lock:
+            return visitor in self._visitors.get((kind, name), frozenset())
+
+    def free(self, kind: str, name: str, visitor: str) -> bool:
+        """Whether the id is this visitor's or nobody's."""
+        with self._lock:
+            return visitor in self._visitors.get((kind, name), (visitor,))
+
+    def give(self, kind: str, name: str, visitor: str) -> None:
+        """The visitor has the id from now on, as may others: two that send the same file share its path."""
+        with self._lock:
+            self._visitors[kind, name] = self._visitors.get((kind, name), frozenset()) | {visitor}
+            self._tidy((kind, name))
+
+    def _tidy(self, key: tuple[str, str]) -> None:
+        self._visitors.move_to_end(key)
+        while len(self._visitors) > self._kept:
+            self._visitors.popitem(last=False)
+
+
+class Uploads:
+    """Whose uploaded files are whose. What nobody is known to have sent is nobody's."""
+
+    def __init__(self, folder: Path, bindings: Bindings) -> None:
+        self._folders = {os.path.abspath(folder), os.path.realpath(folder)}
+        self._bindings = bindings
+        self._public: set[str] = set()
+
+    def publish(self, value: Any) -> None:
+        """Files that the page itself shows to everybody, such as icons: every path that stands in its config."""
+        self._public.update(self._paths(value))
+
+    def give(self, path: str, visitor: str) -> None:
+        """The visitor has sent this file."""
+        for name in self._inside(path):
+            self._bindings.give("file", name, visitor)
+
+    def open_to(self, value: Any, visitor: str) -> bool:
+        """Whether the visitor may use every uploaded file that a value names anywhere in it."""
+        return all(name in self._public or self._bindings.has("file", name, visitor) for name in self._paths(value))
+
+    def _paths(self, value: Any) -> list[str]:
+        """The paths into the upload folder that a value holds."""
+        found, left = [], [value]
+        while left:
+            here = left.pop()
+            if isinstance(here, dict):
+                left += [*here.keys(), *here.values()]
+            elif isinstance(here, list | tuple):
+                left += here
+            elif isinstance(here, str) and 0 < len(here) <= 4096 and "\0" not in here:
+                found += self._inside(here)
+        return found
+
+    def _inside(self, path: str) -> list[str]:
+        """The path as the system sees it, where that lies in the upload folder."""
+        names = {os.path.abspath(path), os.path.realpath(path)} if os.sep in path else set()
+        return [name for name in names if any(name.startswith(folder + os.sep) for folder in self._folders)]
