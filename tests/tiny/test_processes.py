@@ -1,18 +1,22 @@
 """One run on several processes: really launched, really killed, and on the curve that one process has."""
 
 import os
-import signal
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from core.errors import UserError
+from core.files import read_json
+from core.workspace import Owner
 from finetune.journal import Journal
 from finetune.launch.local import LocalLauncher
 from finetune.prepare import import_data
 from finetune.run import Run
 from finetune.team import join
 from finetune.training import train
+from tests.processes import command_of
 from tests.tiny.training import make_config, make_run, write_data
 
 CALM = {
@@ -32,21 +36,17 @@ class Place:
     """A workspace of its own for the runs of this file, whose owner is the local person."""
 
     def __init__(self, folder, model):
-        from core.workspace import Owner
-
         self.model = model
         self.data = write_data(folder / "data.json")
         self.owner = Owner("local")
         self.launcher = LocalLauncher()
 
-    def start(self, **changes):
-        config = make_config(self.model, self.data, **CALM, compute__processes=2, **changes)
+    def start(self):
+        config = make_config(self.model, self.data, **CALM, compute__processes=2)
         return Run(self.owner.runs / self.launcher.start(config, self.owner))
 
     def resume(self, run):
-        """Go on, and come back when the processes train."""
         self.launcher.resume(run, self.owner)
-        return _wait_for(run, lambda progress: 0 < progress.started["step"] < progress.step)
 
 
 @pytest.fixture(scope="module")
@@ -71,55 +71,61 @@ def _wait_for(run, reached):
 
 
 def _worker(run):
-    from core.files import read_json
-
     return psutil.Process(read_json(run.folder / "handle.json")["pid"])
 
 
-def _ranks(run):
-    below = _worker(run).children(recursive=True)
-    return [
-        process for process in below if "finetune.rank" in process.cmdline() and "--multi_gpu" not in process.cmdline()
-    ]
+def _ranks(worker):
+    """The processes that train: below the worker, without the launcher between."""
+    commands = [(process, command_of(process)) for process in worker.children(recursive=True)]
+    return [process for process, command in commands if "finetune.rank" in command and "--multi_gpu" not in command]
+
+
+def _change(run, **blocks):
+    config = run.config()
+    changed = {name: getattr(config, name).model_copy(update=values) for name, values in blocks.items()}
+    run.save(config.model_copy(update=changed))
 
 
 @pytest.fixture(scope="module")
-def copies(place):
-    """A run on two processes: its worker was killed with SIGKILL, then it was resumed, and stopped as people do."""
-    run = place.start()
+def story(place):
+    """One run on two processes, and what was seen of it: a process was killed, then the worker, then it was stopped
+    as people do, and at last it went on with sharded weights to its end."""
+    run, seen = place.start(), {}
     _wait_for(run, lambda progress: progress.step >= 6)
-    worker, below = _worker(run), _worker(run).children(recursive=True)
-    seen = {"ranks": len(_ranks(run))}
-    worker.send_signal(signal.SIGKILL)
+    seen["ranks"] = _ranks(_worker(run))
+    seen["ranks"][1].kill()
     run.wait()
-    seen["left"] = psutil.wait_procs(below)[1]
+    seen["lost"] = run.status()
+    place.resume(run)
+    seen["left"] = _kill_the_worker(run)
     seen["killed"] = run.status()
-    seen["resumed"] = place.resume(run)
+    place.resume(run)
+    seen["resumed"] = _wait_for(run, lambda progress: 0 < progress.started["step"] < progress.step)
     place.launcher.stop(run)
+    run.wait()
+    seen["stopped"] = run.status()
+    seen["checkpoint"] = {path.name for path in (run.checkpoints / f"checkpoint-{run.progress().step}").iterdir()}
+    _change(run, compute={"sharding": "fsdp"}, optim={"max_steps": seen["stopped"].step + 5})
+    place.resume(run)
     run.wait()
     return run, seen
 
 
-@pytest.fixture(scope="module")
-def sharded(place):
-    """A run whose weights are shared out: one of its processes was killed, then it was resumed to its end."""
-    run = place.start(compute__sharding="fsdp")
-    _wait_for(run, lambda progress: progress.step >= 4)
-    _ranks(run)[1].send_signal(signal.SIGKILL)
+def _kill_the_worker(run):
+    """As soon as it has started the others; returns those that live on."""
+    worker = _worker(run)
+    while len(_ranks(worker)) < 2:
+        assert run.alive(), run.log_tail()
+    below = worker.children(recursive=True)
+    worker.kill()
     run.wait()
-    killed = run.status()
-    config = run.config()
-    run.save(config.model_copy(update={"optim": config.optim.model_copy(update={"max_steps": killed.step + 3})}))
-    place.resume(run)
-    run.wait()
-    return run, killed
+    return psutil.wait_procs(below)[1]
 
 
 @pytest.fixture(scope="module")
-def alone(place, copies, sharded):
-    """The same run in this process, as far as the others came."""
-    longest = max(run.progress().step for run, _ in (copies, sharded))
-    run = make_run(place.owner, place.model, place.data, **CALM, optim__max_steps=longest)
+def alone(place, story):
+    """The same run in this process."""
+    run = make_run(place.owner, place.model, place.data, **CALM, optim__max_steps=story[0].progress().step)
     assert train(run, place.model, Journal(run), lambda: False) is False
     return run
 
@@ -128,81 +134,61 @@ def _losses(run):
     return {step: event["loss"] for step, event in run.progress().train.items()}
 
 
-def test_as_many_processes_as_asked_for_know_each_other(copies):
-    run, seen = copies
-    assert seen["ranks"] == 2
-    assert run.progress().started["processes"] == 2
+def test_as_many_processes_as_asked_for_know_each_other(story):
+    run, seen = story
+    assert len(seen["ranks"]) == 2
+    assert {event["processes"] for event in run.events()[0] if event["type"] == "started"} == {2}
 
 
-def test_two_processes_learn_on_the_curve_of_one(copies, alone):
-    run, _ = copies
-    losses, expected = _losses(run), _losses(alone)
-    assert list(losses) == list(range(1, run.progress().step + 1))
-    assert losses == pytest.approx({step: expected[step] for step in losses}, rel=1e-4)
+def test_two_processes_learn_on_the_curve_of_one_sharded_or_not(story, alone):
+    run, _ = story
+    assert run.status().status == "done", run.log_tail()
+    assert list(_losses(run)) == list(range(1, run.progress().step + 1))
+    assert _losses(run) == pytest.approx(_losses(alone), rel=1e-4)
     step = run.progress().step
     assert run.progress().train[step]["tokens"] == alone.progress().train[step]["tokens"]
-    assert run.progress().evals[0]["eval_loss"] == pytest.approx(alone.progress().evals[0]["eval_loss"], rel=1e-4)
+    for measured in (0, step):
+        mine, theirs = (progress.evals[measured]["eval_loss"] for progress in (run.progress(), alone.progress()))
+        assert mine == pytest.approx(theirs, rel=1e-4)
 
 
-def test_a_killed_worker_takes_its_processes_along(copies):
-    _, seen = copies
+def test_sharded_weights_come_out_whole(story, alone):
+    run, _ = story
+    assert {path.name for path in run.model.iterdir()} == {path.name for path in alone.model.iterdir()}
+    mine, theirs = (load_file(each.model / "adapter_model.safetensors") for each in (run, alone))
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_killed_process_ends_the_run_with_a_sentence(story):
+    _, seen = story
+    assert seen["lost"].status == "failed"
+    assert "One of the 2 processes" in seen["lost"].error and "Resume" in seen["lost"].error
+
+
+def test_a_killed_worker_takes_its_processes_along(story):
+    _, seen = story
     assert seen["left"] == []
     assert seen["killed"].status == "failed" and "Resume" in seen["killed"].error
 
 
-def test_all_processes_go_on_from_a_checkpoint_and_stop_at_one_step(copies):
-    run, seen = copies
-    status = run.status()
-    assert seen["resumed"].started["step"] % 2 == 0 and seen["resumed"].started["processes_before"] == 2
-    assert status.status == "stopped" and status.step > seen["resumed"].started["step"]
-    checkpoint = run.checkpoints / f"checkpoint-{status.step}"
-    assert {"rng_state_0.pth", "rng_state_1.pth", "optimizer.pt", "trainer_state.json"} <= {
-        path.name for path in checkpoint.iterdir()
-    }
+def test_all_processes_go_on_from_a_checkpoint_and_stop_at_one_step(story):
+    run, seen = story
+    began = seen["resumed"].started["step"]
+    assert began % 2 == 0 and seen["stopped"].status == "stopped" and seen["stopped"].step > began
+    assert {"rng_state_0.pth", "rng_state_1.pth", "optimizer.pt", "trainer_state.json"} <= seen["checkpoint"]
     assert not list(run.folder.glob(".meeting-*"))
 
 
-def test_a_process_alone_goes_on_from_there_and_says_that_they_were_two(copies, alone, place):
-    run, _ = copies
-    stopped = run.status().step
-    config = run.config()
-    fewer = {
-        "compute": config.compute.model_copy(update={"processes": 1}),
-        "optim": config.optim.model_copy(update={"max_steps": stopped + 1}),
-    }
-    run.save(config.model_copy(update=fewer))
+def test_a_process_alone_goes_on_from_there_and_says_that_they_were_two(story, alone, place):
+    run, _ = story
+    ended = run.status().step
+    _change(run, compute={"processes": 1, "sharding": "none"}, optim={"max_steps": ended + 1})
     run.log.write("queued", device="cpu")
     assert train(run, place.model, Journal(run), lambda: False) is False
     started = run.progress().started
-    assert (started["step"], started["processes"], started["processes_before"]) == (stopped, 1, 2)
-    assert run.model.is_dir()
-
-
-def test_a_killed_process_ends_the_run_with_a_sentence(sharded):
-    _, killed = sharded
-    assert killed.status == "failed"
-    assert "One of the 2 processes" in killed.error and "Resume" in killed.error
-
-
-def test_sharded_weights_learn_on_the_same_curve_and_come_out_whole(sharded, alone):
-    run, killed = sharded
-    status = run.status()
-    assert (status.status, status.step) == ("done", killed.step + 3), run.log_tail()
-    expected = _losses(alone)
-    assert _losses(run) == pytest.approx({step: expected[step] for step in _losses(run)}, rel=1e-4)
-    if status.step == alone.status().step:
-        _same_weights(run, alone)
-    assert {path.name for path in run.model.iterdir()} == {path.name for path in alone.model.iterdir()}
-
-
-def _same_weights(first, second):
-    import torch
-    from safetensors.torch import load_file
-
-    mine, theirs = (load_file(run.model / "adapter_model.safetensors") for run in (first, second))
-    assert mine.keys() == theirs.keys()
-    for name in mine:
-        torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=1e-4)
+    assert (started["step"], started["processes"], started["processes_before"]) == (ended, 1, 2)
 
 
 def test_processes_that_were_launched_alone_refuse_to_train(monkeypatch):
