@@ -50,7 +50,7 @@ def make_model(folder: Path, family: str, **settings) -> Path:
     if family == "gpt2":
         shape, more = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}, {}
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **{**shape, **more, **ends, **settings})
+    config = AutoConfig.for_model(family, **{"vocab_size": len(tokenizer) + 8, **shape, **more, **ends, **settings})
     torch.manual_seed(5)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -50,7 +50,7 @@ def read(folder: Path, size: int) -> Vocabulary:
     sentencepiece = bool(model.get("byte_fallback"))
     pre = "default" if sentencepiece else _pre(backend)
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    tokens, types = _tokens(backend, size, sentencepiece)
+    tokens, types = _tokens(backend, size, tokenizer.unk_token if sentencepiece else None, sentencepiece)
     return Vocabulary(
         model="llama" if sentencepiece else "gpt2",
         pre=pre,
@@ -104,11 +104,12 @@ def _pre(backend: dict[str, Any]) -> str:
     return found
 
 
-def _tokens(backend: dict[str, Any], size: int, sentencepiece: bool) -> tuple[list[str], list[int]]:
+def _tokens(
+    backend: dict[str, Any], size: int, unknown: str | None, sentencepiece: bool
+) -> tuple[list[str], list[int]]:
     """The tokens by id and the type of each; ids without a token are filled, so that every row has a name."""
-    model = backend["model"]
     added = {token["id"]: token for token in backend.get("added_tokens", [])}
-    by_id = {number: text for text, number in model["vocab"].items()}
+    by_id = {number: text for text, number in backend["model"]["vocab"].items()}
     by_id |= {number: token["content"] for number, token in added.items()}
     if max(by_id) >= size:
         raise UserError("kinds.too_many_tokens", count=max(by_id) + 1, rows=size)
@@ -116,18 +117,20 @@ def _tokens(backend: dict[str, Any], size: int, sentencepiece: bool) -> tuple[li
     for number in range(size):
         text = by_id.get(number)
         tokens.append(f"[PAD{number}]" if text is None else text)
-        types.append(_type(text, added.get(number), model.get("unk_token"), sentencepiece))
+        types.append(_type(text, added.get(number), unknown, sentencepiece))
     return tokens, types
 
 
 def _type(text: str | None, added: dict[str, Any] | None, unknown: str | None, sentencepiece: bool) -> int:
     if text is None:
         return UNUSED
-    if sentencepiece and text == unknown:
+    if text == unknown:
         return UNKNOWN
+    if sentencepiece and _BYTE.fullmatch(text):
+        return BYTE
     if added is not None:
         return CONTROL if added["special"] else USER_DEFINED
-    return BYTE if sentencepiece and _BYTE.fullmatch(text) else NORMAL
+    return NORMAL
 
 
 def _scores(tokens: list[str], merges: list[str]) -> list[float]:
