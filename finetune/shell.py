@@ -62,7 +62,19 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("repo", metavar="REPO", help=say("run.help.repo"))
     publish.add_argument("--public", action="store_true", help=say("run.help.public"))
     publish.add_argument("--yes", action="store_true", help=say("run.help.yes"))
+    _publish_flags(publish)
     return parser
+
+
+def _publish_flags(command: argparse.ArgumentParser) -> None:
+    kinds = ("adapter", "merged", "gguf", "presets", "dataset", "space")
+    command.add_argument("--what", choices=kinds, help=say("publish.help.what"))
+    command.add_argument("--branch", metavar="NAME", help=say("publish.help.branch"))
+    command.add_argument("--pull-request", action="store_true", help=say("publish.help.pull_request"))
+    command.add_argument("--licence", "--license", metavar="KEY", help=say("publish.help.licence"))
+    command.add_argument("--card", type=Path, metavar="FILE", help=say("publish.help.card"))
+    command.add_argument("--model-repo", metavar="REPO", help=say("publish.help.model_repo"))
+    command.add_argument("--preset", action="append", default=[], metavar="COLUMN", help=say("publish.help.preset"))
 
 
 def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
@@ -204,7 +216,9 @@ def _resume(arguments: argparse.Namespace) -> int:
 def _publish(arguments: argparse.Namespace) -> int:
     from finetune.publish.shell import publish_command
 
-    return publish_command(arguments.which, arguments.repo, arguments.public, arguments.yes, local_owner())
+    names = ("what", "branch", "pull_request", "licence", "card", "model_repo")
+    more = {name: getattr(arguments, name) for name in names} | {"presets": tuple(arguments.preset)}
+    return publish_command(arguments.which, arguments.repo, arguments.public, arguments.yes, local_owner(), **more)
 
 
 def _print_json(value: object) -> None:

@@ -11,6 +11,7 @@ from core.errors import UserError
 from core.words import say
 from finetune.publish.plan import Plan, prepare
 from finetune.publish.proof import prove, read_proof
+from finetune.publish.proofcard import keep_in_card
 from finetune.publish.push import push, read_push
 from finetune.run import Run, find, list_runs
 from ui import work
@@ -176,10 +177,13 @@ def _prove(caller: Caller, run: Run, job: work.Job) -> str:
     pushed = read_push(run)
     if pushed is None:
         raise UserError("publishing.choose_run")
+    proof = None
     try:
-        prove(run, pushed.repo_id, pushed.commit, caller.owner, job.report, job.stop)
+        proof = prove(run, pushed.repo_id, pushed.commit, caller.owner, job.report, job.stop)
+        if proof.ok:
+            keep_in_card(run, proof, caller.owner, job.report, stop=job.stop)
     except UserError as error:
-        return render("published", pushed=pushed, proof=None, trouble=str(error))
+        return render("published", pushed=pushed, proof=proof, trouble=str(error))
     return _outcome(run)
 
 
@@ -206,7 +210,7 @@ def _outcome(run: Run) -> str:
 
 
 def _shown(plan: Plan) -> tuple:
-    foreign = gr.update(visible=plan.target == "foreign", value=False)
+    foreign = gr.update(visible=plan.needs_yes, value=False)
     card = gr.update(value=_readable(plan.card), visible=True)
     return render("plan", plan=plan), card, foreign, gr.update(visible=True), _fingerprint(plan)
 
@@ -222,8 +226,9 @@ def _readable(card: str) -> str:
 
 
 def _fingerprint(plan: Plan) -> str:
-    """What must not change between the preview and the push: target, visibility and every file."""
-    return "\n".join([plan.run.id, plan.repo_id, str(plan.private), *(file.sha256 for file in plan.files)])
+    """What must not change between the preview and the push: target, visibility, every file, and what lies there."""
+    seen = [plan.run.id, plan.repo_id, str(plan.private), str(plan.found.commit)]
+    return "\n".join([*seen, *(file.sha256 for file in plan.files)])
 
 
 def _nothing_yet() -> str:

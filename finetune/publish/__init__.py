@@ -8,6 +8,7 @@ proof = prove(run, pushed.repo_id, pushed.commit, owner, print)
 from finetune.publish.files import PlannedFile
 from finetune.publish.plan import Plan, prepare
 from finetune.publish.proof import FileProof, Proof, prove, read_proof
+from finetune.publish.proofcard import keep_in_card
 from finetune.publish.push import PushResult, push, read_push
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "PlannedFile",
     "Proof",
     "PushResult",
+    "keep_in_card",
     "prepare",
     "prove",
     "push",

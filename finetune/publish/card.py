@@ -2,18 +2,21 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from core.words import speaking
 from core.workspace import Owner
-from finetune.publish import facts
+from finetune.publish import facts, measures
+from finetune.publish.destination import Destination
 from finetune.publish.facts import Base, Licence
 from finetune.publish.files import PlannedFile
-from finetune.run import Run
+from finetune.publish.languages import languages
+from finetune.publish.metadata import head
 
 _LONGEST_VALUE = 160
+_LONGEST_SAMPLE, _MOST_LINES = 1200, 24
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", ":": "&#58;"}
 _WWW = re.compile(r"(www)\.", re.IGNORECASE)
 _MARKUP = re.compile(r"([\\`*_\[\](){}#!|~$^=+])")
@@ -24,14 +27,35 @@ class Trusted(str):
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What a card is about: the run, the repository it goes to, its base and the base's licence."""
+class Sample:
+    """A text that the result wrote to a prompt, with the strategy that chose its tokens."""
 
-    run: Run
-    repo_id: str
-    base: Base
+    prompt: str
+    text: str
+    strategy: str = "greedy"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a card is about: what is published (a run; a dataset brings its own card), where it goes, the base and its
+    licence, the kind with its facts, and samples that a person chose."""
+
+    run: Any
+    to: Destination
+    base: Any
     licence: Licence
     files: list[PlannedFile]
+    kind: str = "adapter"
+    facts: dict[str, Any] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
+
+    @property
+    def repo_id(self) -> str:
+        return self.to.repo_id
+
+    @property
+    def name(self) -> str:
+        return self.repo_id.split("/")[1]
 
     @property
     def adapter(self) -> bool:
@@ -64,38 +88,85 @@ def harmless(value: object) -> str:
 def render(subject: Subject, owner: Owner) -> str:
     """The whole README.md, in English."""
     with speaking("en"):
-        config = subject.run.config()
+        run = subject.run
+        config = run.config()
         datasets = facts.data_of(config, owner)
+        spoken = languages(measures.texts_of(config, owner))
+        hub_datasets = [data.hub_id for data in datasets if data.hub_id]
+        names = {file.path for file in subject.files}
         values = {
-            "head": Trusted(_head(subject, [data.hub_id for data in datasets if data.hub_id])),
-            "title": subject.repo_id.split("/")[1],
+            "head": Trusted(head(subject, hub_datasets, spoken)),
+            "kind": subject.kind,
+            "title": subject.name,
             "method": "LoRA" if config.method == "lora" else config.method,
             "adapter": subject.adapter,
             "base": _shown(subject.base),
             "base_link": Trusted(_link(subject.base)),
-            "snippet": Trusted(snippet(subject)),
-            "decoding": facts.decoding_of(subject.run.model),
+            "ways": [(title, language, Trusted(text)) for title, language, text in ways(subject)],
+            "decoding": facts.decoding_of(run.model),
+            "samples": [*subject.samples, *measures.samples_of(run)],
             "datasets": datasets,
+            "languages": spoken,
             "max_rows": config.limits.max_rows,
+            "max_length": config.limits.max_length,
             "settings": facts.settings_of(config),
-            "curve": facts.curve_of(subject.run),
-            "environment": facts.environment_of(subject.run),
-            "run_id": subject.run.id,
+            "changed": measures.changed_of(config),
+            "recipe": Trusted(measures.recipe_of(config, subject.base)),
+            "curve": facts.curve_of(run),
+            "pictures": [name for name in ("loss.png", "learning-rate.png") if name in names],
+            "measured": measures.measured_of(run),
+            "environment": facts.environment_of(run),
+            "run_id": run.id,
             "licence": subject.licence,
+            "papers": sorted(name for name in names if name.startswith(("LICEN", "NOTICE", "USE_POLICY"))),
+            "facts": subject.facts,
         }
         return _template("card.md.jinja").render(values)
 
 
 def snippet(subject: Subject) -> str:
-    """Python that loads what was pushed and lets it answer once."""
-    base, python = subject.base, Trusted
-    return _template("load.py.jinja").render(
-        adapter=subject.adapter,
-        repo_id=python(subject.repo_id),
-        base_id=python(base.hub_id or "path/to/the/base"),
-        revision=python(base.revision) if base.revision else None,
-        chat=subject.chat,
+    """Python that loads what was pushed, as `model` and `tokenizer`."""
+    base = subject.base
+    return snippet_of(
+        subject.adapter, subject.repo_id, subject.to.branch, base.hub_id or "path/to/the/base", base.revision
     )
+
+
+def snippet_of(adapter: bool, repo_id: str, branch: str | None, base_id: str, revision: str | None) -> str:
+    """The same of names alone; a proof runs it."""
+    return _template("load.py.jinja").render(
+        adapter=adapter,
+        repo_id=Trusted(repo_id),
+        branch=Trusted(branch) if branch else None,
+        base_id=Trusted(base_id),
+        revision=Trusted(revision) if revision else None,
+    )
+
+
+def ways(subject: Subject) -> list[tuple[str, str, str]]:
+    """How to load it, as (title, language of the code, code): the ways that this kind can be loaded."""
+    if subject.kind == "gguf":
+        names = sorted(file.path for file in subject.files if file.path.endswith(".gguf"))
+        types = [name.removesuffix(".gguf").rsplit("-", 1)[-1] for name in names]
+        text = _template("llama.sh.jinja").render(
+            repo_id=Trusted(subject.repo_id), type=Trusted((types or ["F16"])[-1])
+        )
+        return [("llama.cpp and Ollama", "bash", text)]
+    if subject.kind == "presets":
+        loaded = _template("presets.py.jinja").render(
+            repo_id=Trusted(subject.repo_id), base_id=Trusted(subject.base.hub_id or "path/to/the/model")
+        )
+        return [("transformers", "python", loaded)]
+    asked = _template("ask.py.jinja").render(chat=subject.chat)
+    title = "PEFT and transformers" if subject.adapter else "transformers"
+    served = _template("serve.sh.jinja").render(
+        adapter=subject.adapter,
+        repo_id=Trusted(subject.repo_id),
+        base_id=Trusted(subject.base.hub_id or "path/to/the/base"),
+        name=Trusted(subject.name),
+        rank=subject.run.config().lora.rank if subject.adapter else 0,
+    )
+    return [(title, "python", f"{snippet(subject)}\n\n{asked}"), ("vLLM", "bash", served)]
 
 
 def _template(name: str) -> Any:
@@ -109,26 +180,14 @@ def _template(name: str) -> Any:
         keep_trailing_newline=name.endswith(".md.jinja"),
     )
     environment.filters["number"] = lambda value: "" if value is None else f"{value:.4g}"
+    environment.filters["quoted"] = _quoted
     return environment.get_template(name)
 
 
-def _head(subject: Subject, hub_datasets: list[str]) -> str:
-    from huggingface_hub import ModelCardData
-
-    base, licence = subject.base, subject.licence
-    relation = ("adapter" if subject.adapter else "finetune") if base.hub_id else None
-    data = ModelCardData(
-        base_model=base.hub_id,
-        base_model_relation=relation,
-        datasets=hub_datasets or None,
-        library_name="peft" if subject.adapter else "transformers",
-        license=licence.key,
-        license_name=licence.name,
-        license_link=licence.link,
-        pipeline_tag="text-generation",
-        tags=["tunescope", *(["lora"] if subject.adapter else [])],
-    )
-    return data.to_yaml() + "\n"
+def _quoted(text: str) -> Trusted:
+    """A text of several lines as a quotation in which nothing is markup."""
+    lines = text.strip()[:_LONGEST_SAMPLE].splitlines() or [""]
+    return Trusted("\n".join(f"> {harmless(line)}  " for line in lines[:_MOST_LINES]))
 
 
 def _link(base: Base) -> str:
@@ -142,3 +201,14 @@ def _shown(base: Base) -> Base:
         name: Trusted(getattr(base, name)) for name in fixed if re.fullmatch(r"[\w.-]+", getattr(base, name) or "")
     }
     return replace(base, **marked)
+
+
+def proof_section(proof: dict[str, Any]) -> str:
+    """What a card says of a proof (see `proofcard`)."""
+    difference = proof["logits_max_difference"]
+    marked = {**proof, "revision": Trusted(proof["revision"])}
+    return _template("proof.md.jinja").render(
+        proof=marked,
+        difference=Trusted("" if difference is None else f"{difference:.3g}"),
+        limit=Trusted(f"{proof['tolerance']:.0e}"),
+    )

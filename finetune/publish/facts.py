@@ -56,6 +56,9 @@ class Licence:
     link: str | None = None
 
 
+UNKNOWN = Licence()
+
+
 @dataclass(frozen=True)
 class DataFacts:
     """Counts of one dataset, never its rows. `findings` are (what was found, severity, how many rows)."""

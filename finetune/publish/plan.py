@@ -1,30 +1,55 @@
 """Before anything is sent: which files go where, what the card says, what lies there already."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
-from finetune.publish import facts, remote
-from finetune.publish.card import Subject, render
-from finetune.publish.facts import Base, Licence
-from finetune.publish.files import PlannedFile, collect, machine_path, made
+from finetune.publish import facts, papers, records, remote
+from finetune.publish.card import Sample, Subject, render
+from finetune.publish.destination import NOWHERE, Destination, RepoType, destination
+from finetune.publish.differences import Difference, since_our_push
+from finetune.publish.facts import UNKNOWN, Base, Licence
+from finetune.publish.files import PlannedFile, collect, made
+from finetune.publish.metadata import checked_card, read_head
+from finetune.publish.pictures import pictures
+from finetune.publish.proofcard import with_proof
 from finetune.publish.remote import MANIFEST, Found, Target
 from finetune.run import Run
 
+if TYPE_CHECKING:
+    from finetune.data.store import Dataset
+
 FORMAT = 1
+
+
+class Built(Protocol):
+    """What `finetune.publish.kinds.build` gives: a folder of files for a repository of one type."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def repo_type(self) -> RepoType: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def facts(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a push would do. `target` says what lies there now: nothing ("new"), an "empty" repository, an earlier
-    push of the "same" run, or something else ("foreign", which needs an explicit yes).
+    push of the "same" thing, or something else ("foreign"). `difference` is what somebody else changed there since
+    the last push. `warnings` are sentences in the reader's language; `card` is the whole README.md, also among `files`.
 
-    `warnings` are sentences in the reader's language; `card` is the whole README.md, also among `files`.
+    `run` is what is published: a run, or a dataset.
     """
 
-    run: Run
+    run: "Run | Dataset"
     repo_id: str
     private: bool
     files: list[PlannedFile]
@@ -32,94 +57,139 @@ class Plan:
     target: Target
     warnings: list[str]
     found: Found = field(repr=False, default=Found("new"))
+    kind: str = "adapter"
+    to: Destination = NOWHERE
+    difference: Difference | None = None
+    licence: Licence = UNKNOWN
+    mark: dict[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
         """All files together, in bytes."""
         return sum(file.size for file in self.files)
 
+    @property
+    def needs_yes(self) -> bool:
+        """Whether a person must say that what lies there may be written over. A pull request writes over nothing."""
+        return not self.to.pull_request and (self.target == "foreign" or self.difference is not None)
 
-def prepare(run: Run, repo_id: str, owner: Owner, *, private: bool = True) -> Plan:
-    """Look at the run, at the Hub and at what lies at `repo_id`; make the card. Nothing is sent.
 
-    Raises UserError for a run that is not done, a file that must not go, a name, token or namespace that is wrong,
-    a Hub that does not answer, and for a public repository where a private one was asked for.
+def prepare(
+    subject: "Run | Dataset",
+    repo_id: str,
+    owner: Owner,
+    *,
+    private: bool = True,
+    built: Built | None = None,
+    branch: str | None = None,
+    pull_request: bool = False,
+    licence: str | None = None,
+    card: str | None = None,
+    samples: Sequence[Sample] = (),
+) -> Plan:
+    """Look at what is to be published, at the Hub and at what lies at `repo_id`; make the card. Nothing is kept there.
+
+    `built` is what to publish; without it a run's own result. `licence` answers the question for a base whose licence
+    is not known; `card` takes the place of the card made here and is checked like it; `samples` stand in the card.
+    Raises UserError for a run that is not done, a file that must not go, a name, token, scope or namespace that is
+    wrong, a Hub that does not answer, and for a public repository where a private one was asked for.
     """
-    repo_id = remote.repository(repo_id, owner)
+    to = destination(repo_id, owner, built.repo_type if built else "model", branch, pull_request)
     remote.token_of(owner)
-    status = run.status().status
-    if status != "done":
-        raise UserError("publish.not_done", run=run.id, status=say(f"publish.status.{status}"))
-    base = facts.base_of(run, owner)
-    files = collect(run.model, base.hub_id or base.name, base.revision, owner)
-    remote.greet(repo_id, owner)
-    found = remote.look(repo_id, run.id, owner)
+    kind = built.kind if built else "adapter" if (subject.folder / "model/adapter_config.json").is_file() else "merged"
+    base, files = _contents(subject, kind, built, owner)
+    remote.greet(to, owner)
+    mark = {"run" if isinstance(subject, Run) else "dataset": subject.id, "kind": kind}
+    found = remote.look(to, mark, owner)
     if private and found.private is False:
-        raise UserError("publish.is_public", repo=repo_id)
-    subject = Subject(run, repo_id, base, _licence(base, owner), files)
-    card = render(subject, owner)
-    if machine_path([card]):
-        raise UserError("publish.path_inside", file="README.md", value=str(machine_path(card.split()))[:80])
-    files = sorted([*files, made("README.md", card.encode())], key=lambda file: file.path)
-    files.append(made(MANIFEST, _manifest(run, base, files)))
-    warnings = _warnings(subject, found, private, files)
+        raise UserError("publish.is_public", repo=to.repo_id)
+    known, attached = papers.of_base(base, owner, licence) if base else (papers.chosen(licence), [])
+    files += [file for file in attached if file.path not in {known.path for known in files}]
+    if isinstance(subject, Run) and kind in ("adapter", "merged", "gguf"):
+        files += pictures(subject)
+    last = records.last_commit(subject, kind, to, found)
+    about = Subject(subject, to, base, known, files, kind, dict(built.facts) if built else {}, tuple(samples))
+    proof = records.matching_proof(subject, kind, to, files)
+    text = with_proof(card or _own_card(built) or render(about, owner), proof)
+    text = checked_card(text, about, owner, given=card is not None)
+    known = known if known.key else facts.licence_from(read_head(text))
+    about = replace(about, licence=known)
+    files.append(made("README.md", text.encode()))
+    files.sort(key=lambda file: file.path)
+    files.append(made(MANIFEST, manifest(mark, base, files, proof)))
+    difference = since_our_push(to, found, last, remote.title(mark), owner)
+    visible = found.private if found.private is not None else private
+    warnings = _warnings(about, found, private, visible, difference)
     return Plan(
-        run,
-        repo_id,
-        found.private if found.private is not None else private,
-        files,
-        card,
-        found.target,
-        warnings,
-        found,
+        subject, to.repo_id, visible, files, text, found.target, warnings, found, kind, to, difference, known, mark
     )
 
 
-def _manifest(run: Run, base: Base, files: list[PlannedFile]) -> bytes:
-    """`tunescope.json`: the run's id, the base it was trained on, and the SHA-256 of every other file."""
-    value = {
-        "tunescope": FORMAT,
-        "run": run.id,
-        "base": base.hub_id or base.name,
-        "stand_in": base.name if base.stand_in else None,
-        "revision": base.revision,
-        "base_fingerprint": base.fingerprint,
-        "files": {file.path: file.sha256 for file in files},
-    }
+def _contents(
+    subject: "Run | Dataset", kind: str, built: Built | None, owner: Owner
+) -> tuple[Base | None, list[PlannedFile]]:
+    """The base, where there is one, and the files of what is published."""
+    if not isinstance(subject, Run):
+        assert built is not None, "a dataset is built before it is published"
+        return None, collect(built.folder, owner, kind)
+    status = subject.status().status
+    if status != "done":
+        raise UserError("publish.not_done", run=subject.id, status=say(f"publish.status.{status}"))
+    base = facts.base_of(subject, owner)
+    folder = built.folder if built else subject.model
+    return base, collect(folder, owner, kind, base.hub_id or base.name, base.revision)
+
+
+def _own_card(built: Built | None) -> str | None:
+    """The card that was built along, as demo Spaces and datasets have one."""
+    path = built.folder / "README.md" if built else None
+    return path.read_text(encoding="utf-8") if path is not None and path.is_file() else None
+
+
+def manifest(
+    mark: dict[str, str], base: Base | None, files: list[PlannedFile], proof: dict[str, Any] | None = None
+) -> bytes:
+    """`tunescope.json`: what was published, the base it was trained on, the SHA-256 of every other file, the proof."""
+    value: dict[str, Any] = {"tunescope": FORMAT, **mark}
+    if base is not None:
+        value |= {
+            "base": base.hub_id or base.name,
+            "stand_in": base.name if base.stand_in else None,
+            "revision": base.revision,
+            "base_fingerprint": base.fingerprint,
+        }
+    value["files"] = {file.path: file.sha256 for file in files}
+    if proof is not None:
+        value["proof"] = proof
     return json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"
 
 
-def _licence(base: Base, owner: Owner) -> Licence:
-    """The base's licence: known here, or as its card on the Hub says. Not knowing it is no error; the card says so."""
-    known = facts.known_licence(base, owner)
-    if known.key or not base.hub_id:
-        return known
-    try:
-        with remote.in_words(base.hub_id, owner):
-            info = remote.api(owner).model_info(base.hub_id, timeout=5, token=remote.token_of(owner))
-    except UserError:
-        return known
-    return facts.licence_from(info.card_data.to_dict() if info.card_data else {})
-
-
-def _warnings(subject: Subject, found: Found, private: bool, files: list[PlannedFile]) -> list[str]:
-    base = subject.base
+def _warnings(subject: Subject, found: Found, private: bool, visible: bool, difference: Difference | None) -> list[str]:
+    base, repo_id = subject.base, subject.to.repo_id
     warnings = []
-    if base.stand_in:
+    if base is not None and base.stand_in:
         warnings.append(say("publish.warn_stand_in", name=base.name, base=base.hub_id))
-    if not base.hub_id:
+    if base is not None and not base.hub_id:
         warnings.append(say("publish.warn_local_base", name=base.name))
-    if not subject.licence.key:
-        warnings.append(say("publish.warn_licence", base=base.hub_id or base.name))
+    if not subject.licence.key and subject.to.repo_type != "space":
+        code = "publish.warn_licence" if visible else "publish.ask_licence"
+        warnings.append(say(code, base=(base.hub_id or base.name) if base else repo_id))
     if found.private and not private:
-        warnings.append(say("publish.warn_stays_private", repo=subject.repo_id))
-    if found.target == "foreign":
-        warnings.append(_what_lies_there(subject.repo_id, found, files))
+        warnings.append(say("publish.warn_stays_private", repo=repo_id))
+    if found.make_branch:
+        warnings.append(say("publish.warn_new_branch", repo=repo_id, branch=subject.to.branch))
+    if subject.to.pull_request:
+        code = "publish.continues_request" if found.pull_request else "publish.opens_request"
+        warnings.append(say(code, repo=repo_id, number=found.pull_request))
+    elif found.target == "foreign":
+        warnings.append(_what_lies_there(repo_id, found, subject.files))
+    if difference is not None:
+        warnings.append(difference.sentence(repo_id))
     return warnings
 
 
 def _what_lies_there(repo_id: str, found: Found, files: list[PlannedFile]) -> str:
-    replaced = sorted(set(found.files) & {file.path for file in files})
+    replaced = sorted(set(found.files) & {*(file.path for file in files), "README.md", MANIFEST})
     if not replaced:
         return say("publish.warn_foreign_kept", repo=repo_id, count=len(found.files))
     return say("publish.warn_foreign", repo=repo_id, count=len(found.files), files=", ".join(replaced))

@@ -1,7 +1,8 @@
 """After a push: fetch it back as a stranger to this machine would, and compare it with what was trained.
 
-A fresh process with an empty cache downloads the repository, hashes the files, and computes the logits of a fixed
-prompt with the downloaded and with the local weights. The token goes to it through its standard input.
+A fresh process with an empty cache downloads the repository, hashes the files, loads the model by the card's own code,
+and computes the logits of five prompts with it and with the local weights. The token goes to it through its standard
+input. What others see of a proof stands in the card (see `proofcard`).
 """
 
 import json
@@ -12,9 +13,9 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.files import read_json, write_json
@@ -22,16 +23,26 @@ from core.references import Folder, Hub, StandIn, parse
 from core.words import current, say
 from core.workspace import Owner
 from finetune.publish import remote
+from finetune.publish.card import snippet_of
 from finetune.publish.facts import base_of
-from finetune.publish.push import PushResult, read_push
+from finetune.publish.records import PushResult, path_of, read_push
 from finetune.run import Run
 from inference import hub
 from inference.sources import Progress, Report
 
-RECORD = "proof.json"
-PROMPT = "The quick brown fox jumps over the lazy dog. Two plus two makes"
+if TYPE_CHECKING:
+    from finetune.data.store import Dataset
+
+PROMPTS = (
+    "The quick brown fox jumps over the lazy dog. Two plus two makes",
+    "How do I keep fresh basil from wilting in the kitchen?",
+    "Write a short story about a lighthouse keeper who finds a letter.",
+    "def fibonacci(n):\n    if n < 2:\n        return n\n",
+    "请用一句话解释什么是机器学习。",
+)
 TOLERANCE = 1e-4
 MARK = "@proof "
+_LOADED = ("adapter", "merged", "")
 _SCRATCH = ".proof-"
 _STALE_SECONDS = 24 * 3600
 _MARGIN = 64 * 2**20
@@ -61,7 +72,8 @@ class FileProof:
 
 @dataclass(frozen=True)
 class Proof:
-    """Whether what lies on the Hub is what was trained. `logits_max_difference` is None where files already differ."""
+    """Whether what lies on the Hub is what was trained. `logits_max_difference` is None where files already differ,
+    and for kinds that are no model to load; `prompts` is how many were compared."""
 
     ok: bool
     repo_id: str
@@ -69,88 +81,125 @@ class Proof:
     files: list[FileProof]
     logits_max_difference: float | None
     tolerance: float
-    prompt: str
     same_tokens: bool | None
     seconds: float
     checked: str
+    kind: str = ""
+    prompts: int = 0
+    more: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def sentence(self) -> str:
         """The result in the reader's language."""
+        difference = "" if self.logits_max_difference is None else f"{self.logits_max_difference:.3g}"
+        facts = {"repo": self.repo_id, "count": len(self.files)}
         if self.ok:
-            difference = f"{self.logits_max_difference:.3g}"
-            return say("publish.proved", repo=self.repo_id, count=len(self.files), difference=difference)
+            code = "publish.proved" if difference else "publish.proved_files"
+            return say(code, **facts, difference=difference, prompts=self.prompts)
         wrong = [file.path for file in self.files if not file.same]
         if wrong:
             return say("publish.files_differ", repo=self.repo_id, files=", ".join(wrong))
         if not self.same_tokens:
             return say("publish.tokens_differ", repo=self.repo_id)
-        difference, limit = f"{self.logits_max_difference:.3g}", f"{self.tolerance:.0e}"
-        return say("publish.logits_differ", repo=self.repo_id, difference=difference, limit=limit)
+        return say("publish.logits_differ", repo=self.repo_id, difference=difference, limit=f"{self.tolerance:.0e}")
 
 
-def read_proof(run: Run) -> Proof | None:
-    """The last proof of the run, if there was one."""
-    path = run.folder / RECORD
+def read_proof(subject: "Run | Dataset", kind: str | None = None) -> Proof | None:
+    """The last proof of a kind, if there was one; without a kind that of the run's own result."""
+    path = path_of(subject, "proof", kind)
     if not path.is_file():
         return None
     value = read_json(path)
-    return Proof(**{**value, "files": [FileProof(**file) for file in value["files"]]})
+    known = {name: value[name] for name in (entry.name for entry in fields(Proof)) if name in value}
+    return Proof(**{**known, "files": [FileProof(**file) for file in value["files"]]})
 
 
 def prove(
-    run: Run,
+    run: "Run | Dataset",
     repo_id: str,
     revision: str,
     owner: Owner,
     progress: Report | None = None,
     stop: threading.Event | None = None,
+    *,
+    kind: str | None = None,
+    local: Path | None = None,
 ) -> Proof:
-    """Download `repo_id` at a commit into an empty cache, in a fresh process, and compare; kept as `<run>/proof.json`.
+    """Download `repo_id` at a commit into an empty cache, in a fresh process, and compare; kept beside the run.
 
-    Files are compared with what the last push sent. Raises UserError where it could not be found out (no such push,
-    the network, no room); a difference is a Proof that is not `ok`.
+    Files are compared with what the last push of that kind sent; logits with those of the folder `local`, by default
+    the run's own result. Raises UserError where it could not be found out (no such push, the network, no room); a
+    difference is a Proof that is not `ok`.
     """
-    sent = read_push(run)
+    sent = read_push(run, kind)
     if sent is None or sent.repo_id != repo_id:
         raise UserError("publish.not_pushed", run=run.id, repo=repo_id)
     started = time.monotonic()
-    _sweep(run)
+    _sweep(run.folder)
     if shutil.disk_usage(run.folder).free < sent.size + _MARGIN:
         raise remote.no_room(repo_id)
     with tempfile.TemporaryDirectory(dir=run.folder, prefix=_SCRATCH) as folder:
         order = {
             "repo_id": repo_id,
+            "repo_type": sent.repo_type,
             "revision": revision,
+            "branch": sent.revision,
             "endpoint": hub.endpoint(),
             "token": remote.token_of(owner),
             "files": sent.files,
             "size": sent.size,
-            "base": _base_folder(run, owner, progress, stop),
-            "local": str(run.model),
             "folder": folder,
-            "prompt": PROMPT,
             "language": current(),
+            "load": _load(run, sent, local, owner, progress, stop),
         }
         answer = _ask(order, progress, stop)
     proof = compare(sent, revision, answer, time.monotonic() - started)
-    write_json(run.folder / RECORD, proof.to_json())
+    write_json(path_of(run, "proof", kind), proof.to_json())
     return proof
 
 
-def _sweep(run: Run) -> None:
+def _load(
+    run: "Run | Dataset",
+    sent: PushResult,
+    local: Path | None,
+    owner: Owner,
+    progress: Report | None,
+    stop: threading.Event | None,
+) -> dict[str, Any] | None:
+    """How the fresh process loads the model, and what it compares it with; None for what is no model to load."""
+    folder = local or (run.model if isinstance(run, Run) else None)
+    if sent.kind not in _LOADED or not isinstance(run, Run) or folder is None or not folder.is_dir():
+        return None
+    adapter = (folder / "adapter_config.json").is_file()
+    base = base_of(run, owner)
+    base_folder = _base_folder(run, owner, progress, stop) if adapter else None
+    return {
+        "program": snippet_of(
+            adapter,
+            sent.repo_id,
+            sent.revision,
+            base.hub_id or str(base_folder),
+            base.revision if base.hub_id else None,
+        ),
+        "base": base_folder,
+        "base_id": base.hub_id,
+        "base_revision": base.revision,
+        "local": str(folder),
+        "prompts": list(PROMPTS),
+    }
+
+
+def _sweep(where: Path) -> None:
     """Remove what proofs left that were killed more than a day ago."""
-    for folder in run.folder.glob(f"{_SCRATCH}*"):
+    for folder in where.glob(f"{_SCRATCH}*"):
         if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _base_folder(run: Run, owner: Owner, progress: Report | None, stop: threading.Event | None) -> str | None:
-    """Where the base of an adapter lies; None for a full model, which needs none."""
-    if not (run.model / "adapter_config.json").is_file():
-        return None
+def _base_folder(run: Run, owner: Owner, progress: Report | None, stop: threading.Event | None) -> str:
+    """Where the base of an adapter lies."""
     from inference.models import fetch
 
     base = base_of(run, owner)
@@ -163,22 +212,23 @@ def _base_folder(run: Run, owner: Owner, progress: Report | None, stop: threadin
 
 
 def compare(sent: PushResult, revision: str, answer: dict[str, Any], seconds: float) -> Proof:
-    """Judge what the fresh process found: every file as it was sent, the same tokens, the same logits."""
+    """Judge what the fresh process found: every file as it was sent and, of a model, the same tokens and logits."""
     received = answer["files"]
     files = [FileProof(path, sha256, received.get(path)) for path, sha256 in sent.files.items()]
     difference, same_tokens = answer["logits_max_difference"], answer["same_tokens"]
-    close = difference is not None and difference <= TOLERANCE
+    close = difference is not None and difference <= TOLERANCE and bool(same_tokens)
     return Proof(
-        ok=all(file.same for file in files) and close and bool(same_tokens),
+        ok=all(file.same for file in files) and (close or not answer.get("loads", True)),
         repo_id=sent.repo_id,
         revision=revision,
         files=files,
         logits_max_difference=difference,
         tolerance=TOLERANCE,
-        prompt=PROMPT,
         same_tokens=same_tokens,
         seconds=round(seconds, 1),
         checked=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        kind=sent.kind,
+        prompts=len(PROMPTS) if difference is not None else 0,
     )
 
 

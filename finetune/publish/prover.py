@@ -1,4 +1,5 @@
-"""The fresh process of a proof: reads its order from standard input, downloads, hashes, computes logits, answers.
+"""The fresh process of a proof: reads its order from standard input, downloads into an empty cache, hashes, loads the
+model by the card's own code from that cache alone, computes logits, answers.
 
 Answers are lines on standard output behind a mark: {"progress", "done", "total"} in bytes, then {"files",
 "logits_max_difference", "same_tokens"}, or {"code", "facts"} of a sentence. What differs from what was sent is never
@@ -6,6 +7,7 @@ loaded.
 """
 
 import json
+import runpy
 import sys
 import threading
 from collections.abc import Iterator
@@ -43,14 +45,15 @@ def _say(value: dict[str, Any]) -> None:
 
 
 def _answer(order: dict[str, Any]) -> dict[str, Any]:
-    repo_id = order["repo_id"]
+    repo_id, load = order["repo_id"], order["load"]
     with _measured(Path(order["folder"]), order["size"], say("publish.fetching_back", repo=repo_id)):
         folder = _download(order)
     received = {path: sha256_of(folder / path) for path in order["files"] if (folder / path).is_file()}
-    if received != order["files"]:
-        return {"files": received, "logits_max_difference": None, "same_tokens": None}
+    nothing = {"files": received, "logits_max_difference": None, "same_tokens": None, "loads": load is not None}
+    if received != order["files"] or load is None:
+        return nothing
     _say({"progress": say("publish.computing", repo=repo_id), "done": 0, "total": 0})
-    return {"files": received, **_compared(folder, Path(order["local"]), order["base"], order["prompt"])}
+    return {**nothing, **_compared(order)}
 
 
 @contextmanager
@@ -81,22 +84,75 @@ def _download(order: dict[str, Any]) -> Path:
     with remote.in_words(order["repo_id"], owner, lost="publish.lost_back"):
         folder = snapshot_download(
             order["repo_id"],
+            repo_type=order["repo_type"],
             revision=order["revision"],
             endpoint=order["endpoint"],
             token=order["token"],
-            cache_dir=Path(order["folder"]) / "cache",
             allow_patterns=sorted(order["files"]),
         )
     return Path(folder)
 
 
-def _compared(downloaded: Path, local: Path, base: str | None, prompt: str) -> dict[str, Any]:
-    """The largest difference between the logits of both, and whether both split the prompt into the same tokens."""
-    here, there = (_token_ids(folder, prompt) for folder in (local, downloaded))
-    if here != there:
+def _compared(order: dict[str, Any]) -> dict[str, Any]:
+    """The largest difference between the logits of what came back and of what was trained, and whether both split the
+    prompts into the same tokens."""
+    load = order["load"]
+    local = Path(load["local"])
+    there = _by_the_card(order)
+    prompts = [(_token_ids(local, prompt), there["tokenizer"](prompt)["input_ids"]) for prompt in load["prompts"]]
+    if any(here != back for here, back in prompts):
         return {"logits_max_difference": None, "same_tokens": False}
-    wanted, got = (_logits(folder, base, here) for folder in (local, downloaded))
-    return {"logits_max_difference": (wanted - got).abs().max().item(), "same_tokens": True}
+    token_ids = [here for here, _ in prompts]
+    got = _logits(there.pop("model"), token_ids)
+    wanted = _logits(_local_model(local, load["base"]), token_ids)
+    difference = max((one - other).abs().max().item() for one, other in zip(wanted, got, strict=True))
+    return {"logits_max_difference": difference, "same_tokens": True}
+
+
+def _by_the_card(order: dict[str, Any]) -> dict[str, Any]:
+    """What the card's code makes, run on the files that came back and nothing else: offline, with the names that it
+    uses leading to them."""
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    _name(cache, order["repo_id"], order["branch"] or "main", order["revision"])
+    _mark_missing(cache, order)
+    _lend_base(cache, order["load"])
+    program = Path(order["folder"]) / "card.py"
+    program.write_text(order["load"]["program"], encoding="utf-8")
+    constants.HF_HUB_OFFLINE = True
+    try:
+        return runpy.run_path(str(program))
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError("publish.card_code", repo=order["repo_id"], reason=lines[0][:200]) from error
+
+
+def _name(cache: Path, repo_id: str, name: str, commit: str) -> None:
+    """Let a branch's name lead to a commit in the cache."""
+    ref = cache / f"models--{repo_id.replace('/', '--')}" / "refs" / name
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    ref.write_text(commit)
+
+
+def _mark_missing(cache: Path, order: dict[str, Any]) -> None:
+    """Record that an adapter has no configuration of a model, as the Hub would have answered."""
+    known = cache / f"models--{order['repo_id'].replace('/', '--')}" / ".no_exist" / order["revision"]
+    known.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "adapter_config.json"):
+        if name not in order["files"]:
+            (known / name).touch()
+
+
+def _lend_base(cache: Path, load: dict[str, Any]) -> None:
+    """Put the base, which was not published, into the cache as it lies on this machine."""
+    if load["base"] is None or load["base_id"] is None:
+        return
+    commit = load["base_revision"] or "0" * 40
+    snapshots = cache / f"models--{load['base_id'].replace('/', '--')}" / "snapshots"
+    snapshots.mkdir(parents=True, exist_ok=True)
+    (snapshots / commit).symlink_to(Path(load["base"]).absolute(), target_is_directory=True)
+    _name(cache, load["base_id"], "main", commit)
 
 
 def _token_ids(folder: Path, prompt: str) -> list[int]:
@@ -105,20 +161,26 @@ def _token_ids(folder: Path, prompt: str) -> list[int]:
     return AutoTokenizer.from_pretrained(folder)(prompt)["input_ids"]
 
 
-def _logits(folder: Path, base: str | None, token_ids: list[int]) -> "torch.Tensor":
-    """Logits [tokens, vocabulary] in float32, as plain transformers and PEFT compute them from a folder."""
-    import torch
+def _local_model(folder: Path, base: str | None) -> Any:
+    """What was trained, as plain transformers and PEFT load it from its folder."""
     from transformers import AutoModelForCausalLM
 
-    size = sum(path.stat().st_size for path in Path(base or folder).glob("*.safetensors"))
-    dtype = torch.float32 if size < _FLOAT32_BELOW else "auto"
-    model: Any = AutoModelForCausalLM.from_pretrained(base or folder, dtype=dtype, use_safetensors=True)
-    if base is not None:
-        from peft import PeftModel
+    model: Any = AutoModelForCausalLM.from_pretrained(base or folder, use_safetensors=True)
+    if base is None:
+        return model
+    from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(folder))
+    return PeftModel.from_pretrained(model, str(folder))
+
+
+def _logits(model: Any, prompts: list[list[int]]) -> "list[torch.Tensor]":
+    """Logits [tokens, vocabulary] in float32, a tensor a prompt; a small model computes in float32 too."""
+    import torch
+
+    if sum(weight.numel() * weight.element_size() for weight in model.parameters()) < _FLOAT32_BELOW:
+        model = model.float()
     with torch.inference_mode():
-        return model.eval()(torch.tensor([token_ids])).logits[0].float()
+        return [model.eval()(torch.tensor([token_ids])).logits[0].float() for token_ids in prompts]
 
 
 if __name__ == "__main__":

@@ -1,49 +1,26 @@
 """Send a plan: large files first, then one commit, so that nothing is ever half visible and a re-run completes it."""
 
-import io
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any
 
 from core.errors import UserError
-from core.files import read_json, write_json
 from core.words import say
 from core.workspace import Owner
-from finetune.publish import remote
-from finetune.publish.files import WEIGHTS, PlannedFile, sha256_of
+from finetune.publish import calls, remote
+from finetune.publish.differences import since_the_preview
+from finetune.publish.files import sha256_of
 from finetune.publish.plan import Plan
-from finetune.publish.remote import Found
-from finetune.run import Run
-from inference import hub
-from inference.sources import Progress, Report
+from finetune.publish.records import PushResult, keep_push, read_push
+from finetune.publish.refusals import in_words, uncertain
+from finetune.publish.remote import MANIFEST, Found
+from finetune.publish.upload import Teller, additions, send_large
+from inference.sources import Report
 
-if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd
+__all__ = ["PushResult", "push", "read_push"]
 
-RECORD = "published.json"
-_TELL_EVERY = 1 << 20
-
-
-@dataclass(frozen=True)
-class PushResult:
-    """Where the run lies now: `url` to look at, the commit, the SHA-256 of each file sent, by path, and the size of
-    all in bytes (0 where it was not written down)."""
-
-    repo_id: str
-    url: str
-    commit: str
-    private: bool
-    files: dict[str, str]
-    size: int = 0
-
-
-def read_push(run: Run) -> PushResult | None:
-    """The last push of the run, if there was one."""
-    path = run.folder / RECORD
-    return PushResult(**read_json(path)) if path.is_file() else None
+_SDK = "gradio"
 
 
 def push(
@@ -54,33 +31,79 @@ def push(
     progress: Report | None = None,
     stop: threading.Event | None = None,
 ) -> PushResult:
-    """Make the repository where there is none, upload, commit; the result is kept as `<run>/published.json`.
+    """Make the repository and the branch where there are none, upload, commit; the result is kept beside the run.
 
-    Looks at the target again first: what is foreign needs `confirmed`. Raises UserError; after one that says so,
-    running it again goes on where it ended (what was uploaded is not sent again).
+    Looks at the target again first: what is foreign, or changed by somebody since our last push, needs `confirmed`;
+    what changed after the preview needs another preview. Raises UserError; after one that says so, running it again
+    goes on where it ended (what was uploaded is not sent again).
     """
-    tell = _Teller(plan, progress, stop)
+    tell = Teller(plan.size, progress, stop)
     tell(say("publish.looking", repo=plan.repo_id))
-    found = remote.look(plan.repo_id, plan.run.id, owner)
-    if found.target == "foreign" and not confirmed:
-        raise UserError("publish.foreign", repo=plan.repo_id, count=len(found.files))
-    if plan.private and found.private is False:
-        raise UserError("publish.is_public", repo=plan.repo_id)
+    found = remote.look(plan.to, plan.mark, owner, stop)
+    _agreed(plan, found, owner, confirmed)
     _unchanged(plan)
-    with remote.in_words(plan.repo_id, owner, lost="publish.lost"):
+    with in_words(plan.repo_id, owner, lost="publish.lost"):
         if found.target == "new":
             found = _create(plan, owner, tell)
-        commit = _commit(plan, found, owner, tell)
+        if found.make_branch:
+            found = _branch(plan, found, owner, tell)
+        commit, number, changed = _commit(plan, found, owner, tell)
+    kept = read_push(plan.run, plan.kind)
+    if not changed and kept is not None and commit == (kept.card_commit or kept.commit) and _same(kept, plan):
+        tell.done(say("publish.no_change", repo=plan.repo_id))
+        return replace(kept, changed=False)
+    tell.done(say("publish.pushed" if changed else "publish.no_change", repo=plan.repo_id))
     result = PushResult(
         plan.repo_id,
-        f"{hub.endpoint()}/{plan.repo_id}",
+        _url(plan, number),
         commit,
         bool(found.private),
         {file.path: file.sha256 for file in plan.files},
         plan.size,
+        plan.to.repo_type,
+        plan.kind,
+        f"refs/pr/{number}" if number else plan.to.branch,
+        number,
+        changed,
     )
-    write_json(plan.run.folder / RECORD, asdict(result))
+    keep_push(plan.run, result)
     return result
+
+
+def _same(kept: PushResult, plan: Plan) -> bool:
+    return (kept.repo_id, kept.repo_type) == (plan.repo_id, plan.to.repo_type)
+
+
+def _url(plan: Plan, number: int | None) -> str:
+    if number:
+        return f"{plan.to.url}/discussions/{number}"
+    return f"{plan.to.url}/tree/{plan.to.branch}" if plan.to.branch else plan.to.url
+
+
+def _agreed(plan: Plan, found: Found, owner: Owner, confirmed: bool) -> None:
+    """Raise UserError where the person has not agreed to what a push would do now."""
+    if found.target == "foreign" and not plan.to.pull_request and not confirmed:
+        raise UserError("publish.foreign", repo=plan.repo_id, count=len(found.files))
+    if plan.private and found.private is False:
+        raise UserError("publish.is_public", repo=plan.repo_id)
+    visible = found.private is False or (found.private is None and not plan.private)
+    if visible and not plan.licence.key and plan.to.repo_type != "space":
+        raise UserError("publish.licence_needed", repo=plan.repo_id)
+    seen = plan.found
+    ours = found.target == "empty" or _complete(plan, found)
+    if found.commit is not None and found.commit != seen.commit and not ours:
+        difference = since_the_preview(plan.to, seen, found, owner)
+        raise UserError("publish.changed_since", repo=plan.repo_id, what=difference.sentence(plan.repo_id))
+    if plan.needs_yes and not confirmed and not ours:
+        assert plan.difference is not None, "what is foreign was refused above"
+        raise UserError("publish.changed_by", repo=plan.repo_id, what=plan.difference.sentence(plan.repo_id))
+
+
+def _complete(plan: Plan, found: Found) -> bool:
+    """Whether what lies there is this very plan, pushed."""
+    return bool(found.manifest) and found.manifest.get("files") == {
+        file.path: file.sha256 for file in plan.files if file.path != MANIFEST
+    }
 
 
 def _unchanged(plan: Plan) -> None:
@@ -90,85 +113,87 @@ def _unchanged(plan: Plan) -> None:
             raise UserError("publish.file_changed", file=file.path)
 
 
-class _Teller:
-    """Passes progress on, in bytes of the whole plan, and ends the push when it was stopped."""
-
-    def __init__(self, plan: Plan, progress: Report | None, stop: threading.Event | None) -> None:
-        self.total, self.sent = plan.size, 0
-        self.progress, self.stop = progress, stop
-
-    def __call__(self, text: str, within: int = 0) -> None:
-        if self.stop is not None and self.stop.is_set():
-            raise UserError("publish.stopped")
-        if self.progress is not None:
-            self.progress(Progress(text, min(self.sent + within, self.total), self.total))
-
-
-def _create(plan: Plan, owner: Owner, tell: _Teller) -> Found:
+def _create(plan: Plan, owner: Owner, tell: Teller) -> Found:
+    """Make the repository. Where the answer was lost on the way, look whether it is there."""
     tell(say("publish.creating", repo=plan.repo_id))
-    token = remote.token_of(owner)
-    remote.api(owner).create_repo(plan.repo_id, private=plan.private, token=token)
-    info = remote.api(owner).model_info(plan.repo_id, token=token)
-    return Found("empty", bool(info.private), info.sha, ())
+    to, sdk = plan.to, _SDK if plan.to.repo_type == "space" else None
+    try:
+        remote.api(owner).create_repo(
+            to.repo_id, private=plan.private, repo_type=to.repo_type, token=remote.token_of(owner), space_sdk=sdk
+        )
+    except Exception as error:
+        if not uncertain(error):
+            raise
+        if (found := _looked(plan, owner, error)).target == "new":
+            raise
+        return found
+    return remote.look(to, plan.mark, owner, tell.stop)
 
 
-def _commit(plan: Plan, found: Found, owner: Owner, tell: _Teller) -> str:
-    """Upload what is large, then put everything into one commit on top of what was looked at."""
+def _branch(plan: Plan, found: Found, owner: Owner, tell: Teller) -> Found:
+    """Make the branch, from what was looked at; one that came to be meanwhile is as good."""
+    tell(say("publish.branching", repo=plan.repo_id, branch=plan.to.branch))
+    assert plan.to.branch is not None, "only a branch is missing"
+    try:
+        remote.api(owner).create_branch(
+            plan.repo_id,
+            branch=plan.to.branch,
+            revision=found.commit,
+            repo_type=plan.to.repo_type,
+            token=remote.token_of(owner),
+        )
+    except Exception as error:
+        if not uncertain(error) or _looked(plan, owner, error).make_branch:
+            raise
+    return remote.look(plan.to, plan.mark, owner, tell.stop)
+
+
+def _commit(plan: Plan, found: Found, owner: Owner, tell: Teller) -> tuple[str, int | None, bool]:
+    """Upload what is large, then put everything into one commit on top of what was looked at.
+
+    Returns the commit, the number of the pull request, and whether anything changed.
+    """
     from huggingface_hub import CommitOperationDelete
 
-    token, api = remote.token_of(owner), remote.api(owner)
-    operations: list[Any] = []
-    for file in plan.files:
-        operation = _addition(file, tell)
-        operations.append(operation)
-        if WEIGHTS.fullmatch(file.path):
-            tell(say("publish.uploading", file=file.path))
-            api.preupload_lfs_files(plan.repo_id, [operation], token=token, num_threads=1, free_memory=False)
-            tell.sent += file.size
-    left = set(found.pushed_before) - {file.path for file in plan.files}
-    operations += [CommitOperationDelete(path) for path in sorted(left)]
+    api, to = remote.api(owner), plan.to
+    opens = to.pull_request and not found.pull_request
+    added = additions(plan.files, tell)
+    calls.again(lambda: api._validate_yaml(plan.card, repo_type=to.repo_type, token=remote.token_of(owner)), tell.stop)
+    send_large(added, to, found.revision, opens, owner, tell)
+    left = sorted(set(found.pushed_before) - {file.path for file in plan.files})
+    if not left and all(one._remote_oid is not None and one._remote_oid == one._local_oid for one in added):
+        return str(found.commit), found.pull_request, False
     tell(say("publish.committing", repo=plan.repo_id))
-    made = api.create_commit(
-        plan.repo_id,
-        operations,
-        commit_message=f"Publish run {plan.run.id} with Tunescope",
-        token=token,
-        parent_commit=found.commit,
-    )
-    tell.sent = tell.total
-    tell(say("publish.pushed", repo=plan.repo_id))
-    return made.oid
+    operations: list[Any] = [*added, *(CommitOperationDelete(path) for path in left)]
+    try:
+        made = api.create_commit(
+            plan.repo_id,
+            operations,
+            commit_message=remote.title(plan.mark),
+            token=remote.token_of(owner),
+            repo_type=to.repo_type,
+            revision=found.revision,
+            create_pr=opens,
+            parent_commit=found.commit,
+        )
+    except Exception as error:
+        return _went_through(plan, owner, error)
+    return made.oid, made.pr_num if opens else found.pull_request, True
 
 
-def _addition(file: PlannedFile, tell: _Teller) -> "CommitOperationAdd":
-    """The client's operation for a file, which tells how far its upload over HTTP is."""
-    from huggingface_hub import CommitOperationAdd
-
-    class Told(CommitOperationAdd):
-        @contextmanager
-        def as_file(self, with_tqdm: bool = False) -> Iterator[BinaryIO]:
-            if with_tqdm and isinstance(file.source, Path):
-                with _Reader(file.source, file.path, tell) as content:
-                    yield content
-            else:
-                with super().as_file() as content:
-                    yield content
-
-    operation = Told(path_in_repo=file.path, path_or_fileobj=file.source)
-    operation.upload_info.sha256 = bytes.fromhex(file.sha256)
-    return operation
+def _went_through(plan: Plan, owner: Owner, error: Exception) -> tuple[str, int | None, bool]:
+    """The commit, where it was made although its answer was lost. Raises the error where it was not, and says so
+    where that cannot be found out."""
+    if uncertain(error):
+        found = _looked(plan, owner, error)
+        if _complete(plan, found) and (found.pull_request or not plan.to.pull_request):
+            return str(found.commit), found.pull_request, True
+    raise error
 
 
-class _Reader(io.BufferedReader):
-    """A file that tells, about once a megabyte, how much of it was read."""
-
-    def __init__(self, path: Path, name: str, tell: _Teller) -> None:
-        super().__init__(io.FileIO(path))
-        self.text, self.told, self.report = say("publish.uploading", file=name), 0, tell
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        block = super().read(size)
-        if not block or abs(self.tell() - self.told) >= _TELL_EVERY:
-            self.told = self.tell()
-            self.report(self.text, self.told)
-        return block
+def _looked(plan: Plan, owner: Owner, error: Exception) -> Found:
+    """What lies at the destination after a call whose answer was lost."""
+    try:
+        return remote.look(plan.to, plan.mark, owner)
+    except UserError as blind:
+        raise UserError("publish.not_known", repo=plan.repo_id, url=plan.to.url, reason=str(blind)) from error

@@ -1,25 +1,27 @@
-"""What the Hub says: who the caller is, what lies in a repository already, and its refusals in words."""
+"""What the Hub says: who the caller is, and what lies at a destination already."""
 
-import errno
 import hashlib
 import json
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from core import settings
 from core.errors import UserError
-from core.references import Hub, parse
 from core.words import say
 from core.workspace import Owner
+from finetune.publish import calls
+from finetune.publish.destination import Destination, check_scopes, missing_scope
+from finetune.publish.refusals import in_words, no_room
 from inference import hub
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+__all__ = ["MANIFEST", "Found", "Target", "api", "greet", "in_words", "look", "no_room", "token_of"]
 
 Target = Literal["new", "empty", "same", "foreign"]
 MANIFEST = "tunescope.json"
@@ -32,19 +34,29 @@ _known: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
 
 @dataclass(frozen=True)
 class Found:
-    """What lies at the target: `files` by name, the newest commit, and which files an earlier push of this run left."""
+    """What lies at the destination: `files` by name, the newest commit, and which files an earlier push of the same
+    thing left (`pushed_before`, with the `manifest` of that push).
+
+    `revision` is what a push goes to: None for the main branch, a branch, or `refs/pr/7` where a pull request of ours
+    is open (`pull_request` 7). `make_branch`: it is not there yet and begins at `commit`.
+    """
 
     target: Target
     private: bool | None = None
     commit: str | None = None
     files: tuple[str, ...] = ()
     pushed_before: tuple[str, ...] = ()
+    revision: str | None = None
+    make_branch: bool = False
+    pull_request: int | None = None
+    manifest: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 def api(owner: Owner) -> "HfApi":
-    """The client, with the caller's token and no other."""
+    """The client, with the caller's token and no other, and with a time limit."""
     from huggingface_hub import HfApi
 
+    calls.limit_time()
     return HfApi(endpoint=hub.endpoint(), token=token_of(owner))
 
 
@@ -55,157 +67,149 @@ def token_of(owner: Owner) -> str:
     return owner.token
 
 
-def repository(text: str, owner: Owner) -> str:
-    """The repository that a person named, as `namespace/name`. Raises UserError for anything else."""
-    try:
-        reference = parse(text, owner)
-    except UserError:
-        raise UserError("publish.repo_name", value=text[:120]) from None
-    if not isinstance(reference, Hub) or reference.revision:
-        raise UserError("publish.repo_name", value=text[:120])
-    return reference.repo_id
+def greet(to: Destination, owner: Owner) -> None:
+    """Check that the Hub answers and that the caller's token may write to the namespace. Raises UserError.
 
-
-def greet(repo_id: str, owner: Owner) -> None:
-    """Check that the Hub answers and that the caller's token may write to the namespace. Raises UserError."""
+    A pull request may be made anywhere.
+    """
     if settings.hub_offline():
         raise UserError("publish.offline")
     hub.forget()
     if not hub.reachable():
         raise UserError("publish.unreachable", endpoint=hub.endpoint(), reason=say("publish.no_answer"))
-    with in_words(repo_id, owner):
-        me = _who(owner)
+    with in_words(to.repo_id, owner):
+        me = calls.again(lambda: _who(owner))
     token = me.get("auth", {}).get("accessToken") or {}
     if token.get("role") == "read":
         raise UserError("publish.read_only_token", user=me.get("name"), endpoint=hub.endpoint())
     allowed = [me.get("name"), *(organisation.get("name") for organisation in me.get("orgs", []))]
-    if repo_id.split("/")[0] not in allowed:
+    namespace = to.repo_id.split("/")[0]
+    if not to.pull_request and namespace not in allowed:
         names = ", ".join(str(name) for name in allowed)
-        raise UserError("publish.no_namespace", namespace=repo_id.split("/")[0], user=me.get("name"), allowed=names)
+        raise UserError("publish.no_namespace", namespace=namespace, user=me.get("name"), allowed=names)
 
 
 def _who(owner: Owner) -> dict[str, Any]:
     """Whose token it is; remembered for a minute, for the Hub answers this question only so often."""
     token = token_of(owner)
     key = (hub.endpoint(), hashlib.sha256(token.encode()).hexdigest())
-    asked, me = _known.get(key, (-_REMEMBERED_SECONDS, {}))
-    if time.monotonic() - asked >= _REMEMBERED_SECONDS:
+    told, me = _known.get(key, (-_REMEMBERED_SECONDS, {}))
+    if time.monotonic() - told >= _REMEMBERED_SECONDS:
         me = api(owner).whoami(token=token)
         _known[key] = (time.monotonic(), me)
     return me
 
 
-def look(repo_id: str, run_id: str, owner: Owner) -> Found:
-    """What lies at the target now, and whether it is this run's own."""
-    from huggingface_hub.errors import RepositoryNotFoundError
+def look(to: Destination, mark: dict[str, str], owner: Owner, stop: threading.Event | None = None) -> Found:
+    """What lies at the destination now, and whether it is an earlier push of the same thing.
 
-    token = token_of(owner)
-    with in_words(repo_id, owner):
-        try:
-            info = api(owner).model_info(repo_id, timeout=_SECONDS, token=token)
-        except RepositoryNotFoundError:
-            return Found("new")
-        api(owner).auth_check(repo_id, write=True, token=token)
-        files = tuple(file.rfilename for file in info.siblings or [])
-        manifest = _manifest(repo_id, str(info.sha), owner) if MANIFEST in files else {}
-    target: Target = "foreign"
-    if set(files) <= _HARMLESS:
-        target = "empty"
-    elif manifest.get("run") == run_id:
-        target = "same"
-    before = manifest.get("files") if target == "same" else None
-    pushed_before = tuple(path for path in before if path in files) if isinstance(before, dict) else ()
-    return Found(target, bool(info.private), str(info.sha), files, pushed_before)
-
-
-def _manifest(repo_id: str, commit: str, owner: Owner) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = api(owner).hf_hub_download(repo_id, MANIFEST, revision=commit, token=token_of(owner), local_dir=folder)
-        content = Path(path).read_bytes()[:_LARGEST_MANIFEST]
-    try:
-        value = json.loads(content)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-@contextmanager
-def in_words(repo_id: str, owner: Owner, *, lost: str = "publish.unreachable") -> Iterator[None]:
-    """Turn what the client raises inside the block into a sentence; `lost` is the one for a lost connection.
-
-    A full disk is told from the network: both are OSErrors.
+    `mark` is what the manifest of such a push says, as {"run": id, "kind": kind}. Raises UserError.
     """
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    try:
-        yield
-    except Exception as error:
-        chain = list(_chain(error))
-        for cause in chain:
-            if isinstance(cause, UserError):
-                raise cause from None
-            if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise no_room(repo_id) from error
-            if type(cause) is ValueError and "README.md" in str(cause):
-                raise UserError("publish.card_refused", reason=_reason(str(cause), owner)) from error
-            if isinstance(cause, HfHubHTTPError):
-                raise _refusal(cause, repo_id, owner) from error
-            if isinstance(cause, OfflineModeIsEnabled):
-                raise UserError("publish.offline") from error
-        for cause in chain:
-            if isinstance(cause, httpx2.TransportError) or (isinstance(cause, OSError) and cause.filename is None):
-                reason = _reason(str(cause) or type(cause).__name__, owner)
-                raise UserError(lost, repo=repo_id, endpoint=hub.endpoint(), reason=reason) from error
-        raise
+    with in_words(to.repo_id, owner):
+        try:
+            info = calls.again(lambda: _info(to, owner, None), stop)
+        except GatedRepoError:
+            raise
+        except RepositoryNotFoundError:
+            if to.pull_request:
+                raise UserError("publish.nothing_to_change", repo=to.repo_id) from None
+            check_scopes(to, False, owner)
+            return Found("new")
+        check_scopes(to, True, owner)
+        if not to.pull_request:
+            _may_write(to, owner, stop)
+        return _at_revision(to, info, mark, owner, stop)
 
 
-def no_room(repo_id: str) -> UserError:
-    """The sentence for a full disk."""
-    return UserError("publish.no_room", repo=repo_id, folder=settings.home())
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-_BY_STATUS = {
-    401: "publish.wrong_token",
-    402: "publish.quota",
-    403: "publish.no_right",
-    404: "publish.no_repository",
-    409: "publish.changed",
-    412: "publish.changed",
-    413: "publish.too_large",
-    429: "publish.slow_down",
-}
-
-
-def _refusal(error: Any, repo_id: str, owner: Owner) -> UserError:
-    """The sentence for an answer that is an error."""
-    response = error.response
-    status = response.status_code
-    code = _BY_STATUS.get(status, "publish.hub_broken" if status >= 500 else "publish.refused")
-    reason = _reason(error.server_message or response.headers.get("X-Error-Message") or str(error), owner)
-    return UserError(
-        code,
-        repo=repo_id,
-        endpoint=hub.endpoint(),
-        status=status,
-        reason=reason,
-        wait=_wait(response.headers.get("Retry-After")),
+def _info(to: Destination, owner: Owner, revision: str | None) -> Any:
+    return api(owner).repo_info(
+        to.repo_id, repo_type=to.repo_type, revision=revision, timeout=_SECONDS, token=token_of(owner)
     )
 
 
-def _wait(seconds: str | None) -> str:
-    return seconds if seconds and seconds.isdigit() else "60"
+def _may_write(to: Destination, owner: Owner, stop: threading.Event | None) -> None:
+    """Raise what the Hub says to a caller who may not write; for a sign-in the scope that is missing."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    token = token_of(owner)
+    try:
+        calls.again(lambda: api(owner).auth_check(to.repo_id, repo_type=to.repo_type, write=True, token=token), stop)
+    except HfHubHTTPError as error:
+        reaches = owner.scopes is None or owner.scopes & {"write-repos", "manage-repos"}
+        if error.response.status_code == 403 and not reaches:
+            raise missing_scope(to, "write-repos") from error
+        raise
 
 
-def _reason(text: str, owner: Owner) -> str:
-    """What the Hub said, short, in one line, without the token."""
-    line = " ".join(text.split())
-    if isinstance(owner.token, str) and owner.token:
-        line = line.replace(owner.token, "***")
-    return line[:200].rstrip(". ")
+def _at_revision(to: Destination, main: Any, mark: dict[str, str], owner: Owner, stop: threading.Event | None) -> Found:
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    info, make_branch = main, False
+    number = open_request(to, title(mark), owner, stop) if to.pull_request else None
+    revision = f"refs/pr/{number}" if number else to.branch
+    if revision:
+        try:
+            info = calls.again(lambda: _info(to, owner, revision), stop)
+        except RevisionNotFoundError:
+            make_branch = True
+    files = tuple(file.rfilename for file in info.siblings or [])
+    manifest = _manifest(to, str(info.sha), owner, stop) if MANIFEST in files else {}
+    target = _target(files, manifest, mark)
+    before = manifest.get("files") if target == "same" else None
+    pushed_before = tuple(path for path in before if path in files) if isinstance(before, dict) else ()
+    return Found(
+        target, bool(main.private), str(info.sha), files, pushed_before, revision, make_branch, number, manifest
+    )
+
+
+def _target(files: tuple[str, ...], manifest: dict[str, Any], mark: dict[str, str]) -> Target:
+    if set(files) <= _HARMLESS:
+        return "empty"
+    same = manifest and all(manifest.get(name, value) == value for name, value in mark.items())
+    return "same" if same and any(manifest.get(name) for name in ("run", "dataset") if name in mark) else "foreign"
+
+
+def title(mark: dict[str, str]) -> str:
+    """What commits and pull requests of a thing are called."""
+    return f"Publish run {mark['run']} with Tunescope" if "run" in mark else "Publish a dataset with Tunescope"
+
+
+def open_request(to: Destination, called: str, owner: Owner, stop: threading.Event | None = None) -> int | None:
+    """The number of the caller's own open pull request of that name, if there is one."""
+    token = token_of(owner)
+
+    def ours() -> list[int]:
+        me = _who(owner).get("name")
+        requests = api(owner).get_repo_discussions(
+            to.repo_id,
+            repo_type=to.repo_type,
+            author=me,
+            discussion_type="pull_request",
+            discussion_status="open",
+            token=token,
+        )
+        return [one.num for one in requests if one.title == called and one.author == me]
+
+    return max(calls.again(ours, stop), default=None)
+
+
+def _manifest(to: Destination, commit: str, owner: Owner, stop: threading.Event | None) -> dict[str, Any]:
+    def fetch() -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = api(owner).hf_hub_download(
+                to.repo_id,
+                MANIFEST,
+                repo_type=to.repo_type,
+                revision=commit,
+                token=token_of(owner),
+                local_dir=folder,
+            )
+            return Path(path).read_bytes()[:_LARGEST_MANIFEST]
+
+    try:
+        value = json.loads(calls.again(fetch, stop))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,46 +1,146 @@
 """`python -m finetune publish RUN REPO`: the preview, progress and the proof on stderr, the link on stdout."""
 
+import shutil
 import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.words import say
-from core.workspace import Owner
+from core.workspace import Owner, dataset_folder
 from finetune.publish.plan import Plan, prepare
-from finetune.publish.proof import prove
-from finetune.publish.push import push
-from finetune.run import find
+from finetune.publish.proof import Proof, prove, read_proof
+from finetune.publish.proofcard import keep_in_card
+from finetune.publish.push import PushResult, push
+from finetune.run import Run, find
 from inference.sources import Progress
+
+if TYPE_CHECKING:
+    from finetune.data.store import Dataset
+    from finetune.publish.kinds import Built
 
 _BAD_INPUT = 2
 _FAILED = 1
-_NOT_THE_INPUT = ("publish.unreachable", "publish.offline", "publish.hub_broken", "publish.slow_down")
+_NOT_THE_INPUT = (
+    "publish.unreachable",
+    "publish.offline",
+    "publish.hub_broken",
+    "publish.slow_down",
+    "publish.strange",
+)
+_FOLDER = "publish"
 
 
-def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner: Owner) -> int:
-    """Publish a run. `yes` is the explicit yes to a repository that holds something else.
+@dataclass(frozen=True)
+class Order:
+    """What a person typed: what to publish of `which` (a run, or a dataset), and where it goes.
+
+    `yes` is the explicit yes to a repository that holds something else, or was changed by somebody. `what` None is a
+    run's own result.
+    """
+
+    which: str
+    repo_id: str
+    public: bool = False
+    yes: bool = False
+    what: str | None = None
+    branch: str | None = None
+    pull_request: bool = False
+    licence: str | None = None
+    card: Path | None = None
+    model_repo: str | None = None
+    presets: tuple[str, ...] = ()
+
+
+def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner: Owner, **more: Any) -> int:
+    """Publish a run, or what is made of it. `more` are fields of `Order`.
 
     Returns the exit code: 0 published and proved, 1 the push or the proof failed, 2 bad input or a yes is missing.
     """
-    try:
-        plan = prepare(find(run_text, owner), repo_id, owner, private=not public)
-    except UserError as error:
-        return _complain(error, _FAILED if error.code in _NOT_THE_INPUT else _BAD_INPUT)
+    order, line = Order(run_text, repo_id, public, yes, **more), _Line()
     _quiet()
-    _preview(plan)
-    if plan.target == "foreign" and not yes:
-        return _complain(UserError("publish.needs_yes", repo=plan.repo_id), _BAD_INPUT)
-    line = _Line()
     try:
-        pushed = push(plan, owner, confirmed=yes, progress=line)
+        subject = _subject(order, owner)
+        built = _build(order, subject, owner, line)
+        plan = _plan(order, subject, built, owner)
+    except UserError as error:
+        line.end()
+        return _complain(error, _FAILED if error.code in _NOT_THE_INPUT else _BAD_INPUT)
+    _preview(plan)
+    if plan.needs_yes and not order.yes:
+        return _complain(UserError("publish.needs_yes", repo=plan.repo_id), _BAD_INPUT)
+    try:
+        pushed = push(plan, owner, confirmed=order.yes, progress=line)
         line.end()
         print(pushed.url, flush=True)
-        proof = prove(plan.run, pushed.repo_id, pushed.commit, owner, line)
+        proof = _prove(plan, pushed, built, owner, line)
     except UserError as error:
         line.end()
         return _complain(error, _FAILED)
     line.end()
     print(proof.sentence(), file=sys.stderr)
+    if proof.ok and built is not None:
+        shutil.rmtree(built.folder, ignore_errors=True)
     return 0 if proof.ok else _FAILED
+
+
+def _subject(order: Order, owner: Owner) -> "Run | Dataset":
+    if order.what != "dataset":
+        return find(order.which, owner)
+    from finetune.data.store import open_dataset
+
+    return open_dataset(dataset_folder(owner, order.which))
+
+
+def _build(order: Order, subject: "Run | Dataset", owner: Owner, line: "_Line") -> "Built | None":
+    """Make the files of the kind that was asked for; None for a run's own result."""
+    if order.what is None:
+        return None
+    from finetune.publish.kinds import Options, build
+
+    options = Options(licence=order.licence, repo_id=order.model_repo, columns=order.presets)
+    folder = subject.folder / _FOLDER / order.what
+    try:
+        return build(order.what, subject, owner, folder, options, line, None)
+    finally:
+        line.end()
+
+
+def _plan(order: Order, subject: "Run | Dataset", built: "Built | None", owner: Owner) -> Plan:
+    card = None
+    if order.card is not None:
+        try:
+            card = order.card.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise UserError("publish.no_card", value=order.card) from None
+    return prepare(
+        subject,
+        order.repo_id,
+        owner,
+        private=not order.public,
+        built=built,
+        branch=order.branch,
+        pull_request=order.pull_request,
+        licence=order.licence,
+        card=card,
+    )
+
+
+def _prove(plan: Plan, pushed: PushResult, built: "Built | None", owner: Owner, line: "_Line") -> Proof:
+    """The proof of the push, put into its card; the one that there is already, where nothing was pushed."""
+    kept = read_proof(plan.run, plan.kind)
+    if not pushed.changed and kept is not None and kept.ok and kept.revision == pushed.commit:
+        return kept
+    local = built.folder if built else None
+    proof = prove(plan.run, pushed.repo_id, pushed.commit, owner, line, kind=plan.kind, local=local)
+    if proof.ok:
+        try:
+            keep_in_card(plan.run, proof, owner, line, kind=plan.kind)
+        except UserError as error:
+            line.end()
+            print(say("publish.proof_not_in_card", reason=str(error)), file=sys.stderr)
+    return proof
 
 
 def _quiet() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.workspace import Owner
+from finetune.publish import calls
 from finetune.run import Run
 from tests.hub.finished_run import BASE_ID
 from tests.hub.standin import TOKEN, USER, HubStandIn
@@ -36,6 +37,7 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-home" / "hub"))
     monkeypatch.setattr(_http, "time", _ShortWaits())
+    monkeypatch.setattr(calls, "patience", calls.Patience(pace=0.001))
     yield stand_in
     stand_in.close()
 

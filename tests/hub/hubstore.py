@@ -41,6 +41,7 @@ class Commit:
     title: str
     files: dict[str, Entry]
     seconds: float = field(default_factory=time.time)
+    by: str | None = None
 
     @property
     def date(self) -> str:
@@ -48,8 +49,25 @@ class Commit:
 
 
 @dataclass
+class Pull:
+    """A pull request; its commits lie on the branch `refs/pr/<num>`."""
+
+    num: int
+    title: str
+    author: str
+    status: str = "open"
+
+    @property
+    def ref(self) -> str:
+        return f"refs/pr/{self.num}"
+
+
+@dataclass
 class Repo:
-    """A repository of one kind ("models", "datasets" or "spaces"); `granted` names who may read it while gated."""
+    """A repository of one kind ("models", "datasets" or "spaces"); `granted` names who may read it while gated.
+
+    `commits` are those of the main branch, `branches` hold the others' and the pull requests'.
+    """
 
     kind: str
     repo_id: str
@@ -57,6 +75,9 @@ class Repo:
     gated: bool = False
     granted: set[str] = field(default_factory=set)
     commits: list[Commit] = field(default_factory=list)
+    branches: dict[str, list[Commit]] = field(default_factory=dict)
+    pulls: list[Pull] = field(default_factory=list)
+    sdk: str | None = None
 
     @property
     def namespace(self) -> str:
@@ -67,14 +88,28 @@ class Repo:
         return self.commits[-1]
 
     def at(self, revision: str) -> Commit | None:
-        """The commit that a branch (only `main`), a full sha or its beginning names."""
-        if revision in ("main", "HEAD"):
-            return self.head
-        return next((commit for commit in self.commits if len(revision) >= 7 and commit.sha.startswith(revision)), None)
+        """The commit that a branch, a full sha or its beginning names."""
+        line = self.line(revision)
+        if line:
+            return line[-1]
+        every = [*self.commits, *(commit for line in self.branches.values() for commit in line)]
+        return next((commit for commit in every if len(revision) >= 7 and commit.sha.startswith(revision)), None)
 
-    def add_commit(self, files: dict[str, Entry], title: str) -> Commit:
-        self.commits.append(Commit(secrets.token_hex(20), title, files))
-        return self.head
+    def line(self, revision: str) -> list[Commit] | None:
+        """The commits of a branch, oldest first."""
+        return self.commits if revision in ("main", "HEAD") else self.branches.get(revision)
+
+    def add_commit(self, files: dict[str, Entry], title: str, revision: str = "main", by: str | None = None) -> Commit:
+        line = self.line(revision)
+        assert line is not None, f"no branch {revision}"
+        line.append(Commit(secrets.token_hex(20), title, files, by=by))
+        return line[-1]
+
+    def add_pull(self, title: str, author: str, start: Commit) -> Pull:
+        pull = Pull(len(self.pulls) + 1, title, author)
+        self.pulls.append(pull)
+        self.branches[pull.ref] = [*self.commits[: self.commits.index(start) + 1]]
+        return pull
 
     def readable_by(self, account: Account | None) -> bool:
         return not self.private or (account is not None and account.owns(self.namespace))

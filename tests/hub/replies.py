@@ -80,7 +80,9 @@ class Call:
         self.send(status, json.dumps(value).encode(), {"Content-Type": content_type, **(headers or {})})
 
     def send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-        """Write the answer; `cut` ends it halfway, `corrupt` flips the last byte of a file."""
+        """Write the answer; `cut` ends it halfway, `lost` before it begins, `corrupt` flips the last byte of a file."""
+        if self.fault and self.fault.lost:
+            raise _Cut
         if self.fault and self.fault.corrupt and content:
             content = content[:-1] + bytes([content[-1] ^ 1])
         self.handler.send_response(status)

@@ -5,12 +5,13 @@ import hashlib
 import json
 import re
 import secrets
+import time
 from collections.abc import Callable
 from urllib.parse import parse_qs, unquote
 
 import yaml
 
-from tests.hub.hubstore import Commit, Entry, Repo, is_lfs
+from tests.hub.hubstore import Commit, Entry, Pull, Repo, is_lfs
 from tests.hub.jobs_routes import ROUTES as JOBS_ROUTES
 from tests.hub.replies import Call, Refused, Replies
 
@@ -58,7 +59,8 @@ def create(call: Call) -> None:
     with call.hub.lock:
         if (kind, repo_id) in call.hub.repos:
             return call.json({"error": f"You already created this {kind[:-1]} repo", "url": url}, 409)
-        call.hub.add_repo(repo_id, kind=kind, private=asked.get("visibility") == "private")
+        made = call.hub.add_repo(repo_id, kind=kind, private=asked.get("visibility") == "private")
+        made.sdk = asked.get("sdk")
     call.json({"url": url})
 
 
@@ -81,8 +83,12 @@ def find(call: Call, kind: str, repo_id: str) -> Repo:
     return repo
 
 
-def writable(call: Call, repo: Repo) -> None:
+def writable(call: Call, repo: Repo, revision: str = "main") -> None:
+    """Refuse who may not write; a pull request may be opened by everybody, and continued by who opened it."""
     account = call.signed_in()
+    mine = any(pull.ref == revision and pull.author == account.name for pull in repo.pulls)
+    if call.role == "write" and (mine or call.query.get("create_pr") == ["1"]):
+        return
     if call.role != "write" or not account.owns(repo.namespace):
         raise Refused(403, "You don't have write access to this repository")
 
@@ -162,7 +168,7 @@ def paths_info(call: Call, kind: str, repo_id: str, revision: str) -> None:
 
 def preupload(call: Call, kind: str, repo_id: str, revision: str) -> None:
     repo = find(call, kind, repo_id)
-    writable(call, repo)
+    writable(call, repo, revision)
     files = commit_of(repo, revision).files
     answers = []
     for asked in json.loads(call.body())["files"]:
@@ -174,9 +180,12 @@ def preupload(call: Call, kind: str, repo_id: str, revision: str) -> None:
 
 
 def lfs_batch(call: Call, repo_id: str, kind: str = "models") -> None:
-    writable(call, find(call, kind, repo_id))
+    repo, order = find(call, kind, repo_id), json.loads(call.body())
+    if "ref" in order:
+        writable(call, repo, order["ref"]["name"])
+    call.signed_in()
     objects = []
-    for asked in json.loads(call.body())["objects"]:
+    for asked in order["objects"]:
         actions = {
             "upload": {"href": f"{call.hub.url}/_lfs/{asked['oid']}", "header": {}},
             "verify": {"href": f"{call.hub.url}/_lfs-verify"},
@@ -204,18 +213,24 @@ def lfs_verify(call: Call) -> None:
 
 def commit(call: Call, kind: str, repo_id: str, revision: str) -> None:
     repo = find(call, kind, repo_id)
-    writable(call, repo)
+    writable(call, repo, revision)
     lines = [json.loads(line) for line in call.body().splitlines() if line.strip()]
     header = next(line["value"] for line in lines if line["key"] == "header")
+    pull: Pull | None = None
     with call.hub.lock:
-        if header.get("parentCommit") not in (None, repo.head.sha):
+        start = commit_of(repo, revision)
+        opens = call.query.get("create_pr") == ["1"]
+        if not opens and header.get("parentCommit") not in (None, start.sha):
             raise Refused(412, "A commit has happened since. Please refresh and try again.")
-        files = dict(repo.head.files)
+        files = dict(start.files)
         for line in lines:
             apply(call, files, line["key"], line["value"])
-        made = repo.add_commit(files, header["summary"])
+        if opens:
+            pull = repo.add_pull(header["summary"], call.signed_in().name, start)
+        made = repo.add_commit(files, header["summary"], pull.ref if pull else revision, call.signed_in().name)
     url = f"{call.hub.url}/{repo_id}/commit/{made.sha}"
-    call.json({"commitUrl": url, "commitOid": made.sha, "pullRequestUrl": None})
+    pull_url = f"{call.hub.url}/{repo_id}/discussions/{pull.num}" if pull else None
+    call.json({"commitUrl": url, "commitOid": made.sha, "pullRequestUrl": pull_url})
 
 
 def apply(call: Call, files: dict[str, Entry], key: str, value: dict) -> None:
@@ -223,6 +238,8 @@ def apply(call: Call, files: dict[str, Entry], key: str, value: dict) -> None:
     if key == "file":
         files[value["path"]] = call.hub.blobs.entry(value["path"], base64.b64decode(value["content"]))
     elif key == "lfsFile":
+        if not call.hub.blobs.has(value["oid"]) and (content := call.hub.xet.fetch(value["oid"])) is not None:
+            call.hub.blobs.add(content)
         if not call.hub.blobs.has(value["oid"]):
             raise Refused(400, f"The content of {value['path']} was never uploaded")
         files[value["path"]] = call.hub.blobs.lfs_entry(value["oid"], value["size"])
@@ -273,17 +290,74 @@ def resolve(call: Call, repo_id: str, revision: str, path: str, kind: str = "mod
 
 def refs(call: Call, kind: str, repo_id: str) -> None:
     repo = find(call, kind, repo_id)
-    branch = {"name": "main", "ref": "refs/heads/main", "targetCommit": repo.head.sha}
-    call.json({"branches": [branch], "converts": [], "tags": [], "pullRequests": []})
+    lines = {"main": repo.commits, **repo.branches}
+    named = {name: line[-1].sha for name, line in lines.items()}
+    branches = [
+        {"name": name, "ref": f"refs/heads/{name}", "targetCommit": sha}
+        for name, sha in named.items()
+        if not name.startswith("refs/")
+    ]
+    call.json({"branches": branches, "converts": [], "tags": [], "pullRequests": []})
+
+
+def branch(call: Call, kind: str, repo_id: str, revision: str) -> None:
+    """Make a branch at the commit that the caller names."""
+    repo = find(call, kind, repo_id)
+    writable(call, repo)
+    start = commit_of(repo, json.loads(call.body()).get("startingPoint") or "main")
+    with call.hub.lock:
+        if repo.line(revision) is not None:
+            raise Refused(409, "Reference already exists")
+        line = next((line for line in [repo.commits, *repo.branches.values()] if start in line), repo.commits)
+        repo.branches[revision] = line[: line.index(start) + 1]
+    call.json({})
+
+
+def discussions(call: Call, kind: str, repo_id: str) -> None:
+    """The pull requests, filtered as the client asks."""
+    repo = find(call, kind, repo_id)
+    asked = {name: values[0] for name, values in call.query.items()}
+    pulls = [
+        pull
+        for pull in repo.pulls
+        if asked.get("author") in (None, pull.author) and asked.get("status") in (None, pull.status)
+    ]
+    told = [
+        {
+            "title": pull.title,
+            "num": pull.num,
+            "author": {"name": pull.author},
+            "createdAt": repo.commits[0].date,
+            "status": pull.status,
+            "repo": {"name": repo_id, "type": kind[:-1]},
+            "isPullRequest": True,
+        }
+        for pull in pulls
+    ]
+    call.json({"discussions": told, "count": len(told), "start": 0})
+
+
+def xet_grant(call: Call, kind: str, repo_id: str, revision: str) -> None:
+    """The right to upload to Xet storage: here a folder of this machine."""
+    writable(call, find(call, kind, repo_id), revision)
+    exp = int(time.time()) + 3600
+    call.json({"casUrl": call.hub.xet.address, "accessToken": "xet-" + secrets.token_hex(8), "exp": exp})
 
 
 def commits(call: Call, kind: str, repo_id: str, revision: str) -> None:
     repo = find(call, kind, repo_id)
-    commit_of(repo, revision)
+    last = commit_of(repo, revision)
+    line = next(line for line in [repo.commits, *repo.branches.values()] if last in line)
     call.json(
         [
-            {"id": one.sha, "title": one.title, "message": "", "date": one.date, "authors": [{"user": repo.namespace}]}
-            for one in reversed(repo.commits)
+            {
+                "id": one.sha,
+                "title": one.title,
+                "message": "",
+                "date": one.date,
+                "authors": [{"user": one.by or repo.namespace}],
+            }
+            for one in reversed(line[: line.index(last) + 1])
         ]
     )
 
@@ -317,6 +391,9 @@ ROUTES: list[tuple[str, str, str, Callable[..., None]]] = [
     ("GET", _REPO + r"/auth-check(?P<write>/write)?", "auth_check", auth_check),
     ("GET", _REPO + r"/refs", "refs", refs),
     ("GET", _REPO + r"/commits" + _REVISION, "commits", commits),
+    ("POST", _REPO + r"/branch" + _REVISION, "branch", branch),
+    ("GET", _REPO + r"/discussions", "discussions", discussions),
+    ("GET", _REPO + r"/xet-write-token" + _REVISION, "xet_grant", xet_grant),
     ("POST", _LFS_REPO + r"\.git/info/lfs/objects/batch", "lfs_batch", lfs_batch),
     ("PUT", r"/_lfs/(?P<oid>[0-9a-f]{64})", "lfs_put", lfs_put),
     ("POST", r"/_lfs-verify", "lfs_verify", lfs_verify),

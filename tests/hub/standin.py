@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.hub.hubstore import ATTRIBUTES, Account, Blobs, Repo
 from tests.hub.jobs_runner import Jobs
 from tests.hub.routes import Handler
+from tests.hub.xetstore import XetStore
 
 USER = "tester"
 TOKEN = "hf_" + "testerwrites" * 3
@@ -32,8 +33,8 @@ class Request:
 class Fault:
     """What goes wrong at calls `at` to `at + times - 1` of a kind, counted from the moment it was switched on.
 
-    Only calls whose path contains `path` count. `hold` keeps the call waiting until the test sets it; `reached` tells
-    that one is.
+    Only calls whose path contains `path` count. `cut` ends the call before anything is done, `lost` after it. `hold`
+    keeps the call waiting until the test sets it; `reached` tells that one is.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     message: str = "switched on by a test"
     cut: bool = False
+    lost: bool = False
     corrupt: bool = False
     hold: threading.Event | None = None
     reached: threading.Event = field(default_factory=threading.Event)
@@ -79,6 +81,8 @@ class HubStandIn:
         self.page_size: int | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="hub-stand-in-")
         self.blobs = Blobs(Path(self._folder.name))
+        self._xet_folder = tempfile.TemporaryDirectory(prefix="hub-xet-")
+        self.xet = XetStore(Path(self._xet_folder.name))
         self._job_folder = tempfile.TemporaryDirectory(prefix="hub-jobs-")
         self.jobs = Jobs(self, Path(self._job_folder.name))
         self._server = _Server(("127.0.0.1", port), Handler)
@@ -95,6 +99,7 @@ class HubStandIn:
         self._server.shutdown()
         self._server.server_close()
         self._folder.cleanup()
+        self._xet_folder.cleanup()
         self._job_folder.cleanup()
 
     def add_user(

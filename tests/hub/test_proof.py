@@ -130,7 +130,7 @@ def test_a_base_with_other_weights_is_refused(hub, finished, publisher):
 def test_the_examples_of_the_cards_run_as_they_stand(hub, finished, publisher, trained, tmp_path):
     programs = []
     for run, repo in ((finished, REPO), (copy_run(trained["full"], publisher), "tester/tea-model")):
-        plan = prepare(run, repo, publisher, private=False)
+        plan = prepare(run, repo, publisher, private=False, licence="mit")
         push(plan, publisher)
         programs += re.findall(r"```python\n(.*?)```", plan.card, re.DOTALL)
     assert len(programs) == 2 and "PeftModel" in programs[0] and "PeftModel" not in programs[1]

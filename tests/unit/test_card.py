@@ -14,6 +14,7 @@ from finetune.config import validate
 from finetune.data.importing import import_file
 from finetune.publish import facts
 from finetune.publish.card import Subject, harmless, render
+from finetune.publish.destination import Destination
 from finetune.publish.files import made
 
 NASTY = [
@@ -55,7 +56,9 @@ def record(run, **facts_of_env):
 def card_of(run, owner, files=("adapter_config.json", "chat_template.jinja")):
     base = facts.base_of(run, owner)
     licence = facts.known_licence(base, owner)
-    return render(Subject(run, "ada/tea", base, licence, [made(name, b"{}") for name in files]), owner)
+    kind = "adapter" if "adapter_config.json" in files else "merged"
+    made_files = [made(name, b"{}") for name in files]
+    return render(Subject(run, Destination("ada/tea"), base, licence, made_files, kind), owner)
 
 
 def head_of(card):

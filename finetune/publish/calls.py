@@ -1,0 +1,113 @@
+"""How the Hub is called: never without a time limit, and again where that does no harm."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from core.errors import UserError
+
+_AGAIN = (408, 429, 500, 502, 503, 504)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait, in seconds: for a connection, for the Hub to say anything, between tries; how many tries.
+
+    Where the Hub asks for more than `longest_wait`, it is not waited for: the person is told how long it takes. `pace`
+    makes all waits between tries longer or shorter.
+    """
+
+    connect: float = 15.0
+    answer: float = 120.0
+    tries: int = 4
+    first_wait: float = 1.0
+    longest_wait: float = 20.0
+    pace: float = 1.0
+
+
+patience = Patience()
+
+
+def limit_time() -> None:
+    """Give the client that all calls share a time limit, and an end to waits that the Hub asks for.
+
+    Of itself it waits for ever for the answer to a commit, and as long as `Retry-After` says, five times over.
+    """
+    from huggingface_hub import get_session, set_client_factory
+    from huggingface_hub.utils import _http
+
+    if _http._GLOBAL_CLIENT is None:
+        set_client_factory(_client)
+    _limit(get_session())
+
+
+def _client() -> Any:
+    from huggingface_hub.utils._http import default_client_factory
+
+    return _limit(default_client_factory())
+
+
+def _limit(client: Any) -> Any:
+    import httpx2
+
+    client.timeout = httpx2.Timeout(patience.answer, connect=patience.connect)
+    hooks = client.event_hooks
+    if _not_too_long not in hooks.get("response", []):
+        client.event_hooks = {**hooks, "response": [*hooks.get("response", []), _not_too_long]}
+    return client
+
+
+def _not_too_long(response: Any) -> None:
+    """End a call, as refused, where the Hub asks for a longer wait than anyone should sit through."""
+    from huggingface_hub.utils import hf_raise_for_status
+
+    if response.status_code == 429 and (asked(response) or 0) > patience.longest_wait:
+        response.read()
+        hf_raise_for_status(response)
+
+
+def asked(response: Any) -> float | None:
+    """How many seconds the Hub asks to wait (`Retry-After`)."""
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else None
+
+
+def again(work: Callable[[], T], stop: threading.Event | None = None) -> T:
+    """Call `work`, which does no harm when it is done twice, until it is answered; up to `patience.tries` times.
+
+    Raises what the last try raised; UserError where it was stopped while waiting.
+    """
+    wait = patience.first_wait
+    for left in range(patience.tries - 1, -1, -1):
+        try:
+            return work()
+        except Exception as error:
+            pause = _pause(error, wait)
+            if left == 0 or pause is None:
+                raise
+        _sleep(pause, stop)
+        wait = min(2 * wait, patience.longest_wait)
+    raise AssertionError("the last try answers or raises")
+
+
+def _pause(error: Exception, wait: float) -> float | None:
+    """How long to wait before the next try; None where there should be none."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        if error.response.status_code not in _AGAIN:
+            return None
+        seconds = asked(error.response)
+        return wait if seconds is None else seconds if seconds <= patience.longest_wait else None
+    return wait if isinstance(error, httpx2.TransportError) else None
+
+
+def _sleep(seconds: float, stop: threading.Event | None) -> None:
+    if stop is None:
+        time.sleep(seconds * patience.pace)
+    elif stop.wait(seconds * patience.pace):
+        raise UserError("publish.stopped")

@@ -1,0 +1,125 @@
+"""What a run measured and wrote, what of its config is not as it comes, and the config to make it again."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import UserError
+from core.workspace import Owner, dataset_folder
+from finetune.config import RunConfig, knobs, to_yaml
+from finetune.publish.facts import Base
+from finetune.run import Run
+
+_LOOKED_AT, _SAMPLES = 200, 4
+_LARGEST_LOSS = 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The first and the last loss on the rows held out, with their steps (None where it was measured once)."""
+
+    first_step: int | None
+    first_loss: float | None
+    last_step: int
+    last_loss: float
+
+    @property
+    def last_perplexity(self) -> float | None:
+        return perplexity(self.last_loss)
+
+    @property
+    def first_perplexity(self) -> float | None:
+        return perplexity(self.first_loss)
+
+
+def perplexity(loss: float | None) -> float | None:
+    """e to the loss; None where that is no number worth reading."""
+    return math.exp(loss) if loss is not None and loss < _LARGEST_LOSS else None
+
+
+def measured_of(run: Run) -> Measured | None:
+    """What was measured on rows held out; None where nothing was."""
+    losses = {step: event.get("eval_loss") for step, event in sorted(run.progress().evals.items())}
+    known = [(step, loss) for step, loss in losses.items() if isinstance(loss, int | float) and math.isfinite(loss)]
+    if not known:
+        return None
+    first_step, first_loss = known[0] if len(known) > 1 else (None, None)
+    return Measured(first_step, first_loss, *known[-1])
+
+
+@dataclass(frozen=True)
+class Written:
+    """A sample of the run's last evaluation."""
+
+    prompt: str
+    text: str
+    strategy: str
+
+
+def samples_of(run: Run) -> list[Written]:
+    """What the run wrote to the prompts that it watched, the last time it did: greedily, as training does."""
+    samples = run.progress().samples
+    last = samples[max(samples)] if samples else []
+    return [Written(str(event.get("prompt", "")), str(event.get("text", "")), "greedy") for event in last[:_SAMPLES]]
+
+
+def changed_of(config: RunConfig) -> list[tuple[str, str, str]]:
+    """The knobs that are not as they come, as (path, value, default)."""
+    defaults = {knob.path: knob.default for knob in knobs()}
+    chosen = config.model_dump(mode="json", exclude={"model", "stages", "watch", "compute"})
+    return [
+        (path, str(value), str(defaults[path]))
+        for path, value in _flat(chosen)
+        if path in defaults and value is not None and value != defaults[path]
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def recipe_of(config: RunConfig, base: Base) -> str:
+    """The config that reproduces the run, as YAML. Prompts that were watched, and what names a machine, are left out;
+    a dataset is named by what is in it."""
+    import yaml
+
+    raw = yaml.safe_load(to_yaml(config))
+    for name in ("watch", "compute"):
+        raw.pop(name, None)
+    raw["model"] = (f"{base.hub_id}@{base.revision}" if base.revision else base.hub_id) or base.name
+    for stage in raw["stages"]:
+        for source in stage.get("data", []):
+            if "path" in source:
+                source["path"] = "rows.jsonl"
+    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).rstrip().replace("`", "")
+
+
+def texts_of(config: RunConfig, owner: Owner) -> Iterator[str]:
+    """What stands in the first rows of the datasets, to guess languages by."""
+    from finetune.data.store import open_dataset
+
+    for source in (source for stage in config.stages for source in stage.data if source.dataset):
+        try:
+            rows = open_dataset(dataset_folder(owner, str(source.dataset))).rows(_LOOKED_AT)
+        except UserError:
+            continue
+        for row in rows:
+            yield from _said(row.model_dump())
+
+
+def _said(value: Any) -> Iterator[str]:
+    """The texts in a row, without the names of its parts and of roles."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name not in ("role", "tools"):
+                yield from _said(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _said(inner)
+    elif isinstance(value, str):
+        yield value

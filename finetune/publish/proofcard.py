@@ -1,0 +1,114 @@
+"""A proof where others see it: a section of the card and an entry of `tunescope.json`, made by a second commit."""
+
+import json
+import re
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import UserError
+from core.words import say
+from core.workspace import Owner
+from finetune.publish import calls, remote
+from finetune.publish.files import made
+from finetune.publish.records import PushResult, keep_push, read_push, summary
+from finetune.publish.refusals import in_words
+from finetune.publish.remote import MANIFEST
+from inference.sources import Progress, Report
+
+if TYPE_CHECKING:
+    from finetune.data.store import Dataset
+    from finetune.publish.proof import Proof
+    from finetune.run import Run
+
+_SECTION = re.compile(r"<!-- tunescope:proof -->.*?<!-- /tunescope:proof -->\n*", re.DOTALL)
+_BEFORE = "## Licence"
+TITLE = "Put the proof of the push into the card"
+
+
+def with_proof(card: str, proof: dict[str, Any] | None) -> str:
+    """The card with the section of a proof in the place of an older one; without one where there is no proof."""
+    from finetune.publish.card import proof_section
+
+    card = _SECTION.sub("", card)
+    if proof is None:
+        return card
+    section = proof_section(proof)
+    place = card.rfind(f"\n{_BEFORE}\n")
+    if place < 0:
+        return f"{card.rstrip()}\n\n{section.rstrip()}\n"
+    return f"{card[: place + 1]}{section}{card[place + 1 :]}"
+
+
+def keep_in_card(
+    subject: "Run | Dataset",
+    proof: "Proof",
+    owner: Owner,
+    progress: Report | None = None,
+    *,
+    kind: str | None = None,
+    stop: threading.Event | None = None,
+) -> PushResult:
+    """Commit the proof of the last push into its card and `tunescope.json`, and nothing else, on top of that push.
+
+    Raises UserError where there is nothing to be said of it, or where somebody changed the repository since.
+    """
+    sent = read_push(subject, kind)
+    if sent is None or not proof.ok or proof.revision != sent.commit or sent.repo_id != proof.repo_id:
+        raise UserError("publish.not_pushed", run=subject.id, repo=proof.repo_id)
+    if progress is not None:
+        progress(Progress(say("publish.proof_in_card", repo=sent.repo_id)))
+    told = summary(proof.to_json())
+    with in_words(sent.repo_id, owner, lost="publish.lost"):
+        newest = sent.card_commit or sent.commit
+        old = {name: _fetch(sent, name, newest, owner, stop) for name in ("README.md", MANIFEST)}
+        new = _changed(old, told)
+        if new == old:
+            return sent
+        commit = _commit(sent, new, newest, owner)
+    result = replace(sent, card_commit=commit)
+    keep_push(subject, result)
+    return result
+
+
+def _changed(old: dict[str, bytes], told: dict[str, Any]) -> dict[str, bytes]:
+    card = with_proof(old["README.md"].decode(), told).encode()
+    value = json.loads(old[MANIFEST])
+    value["files"]["README.md"] = made("README.md", card).sha256
+    value["proof"] = told
+    return {"README.md": card, MANIFEST: json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"}
+
+
+def _fetch(sent: PushResult, name: str, commit: str, owner: Owner, stop: threading.Event | None) -> bytes:
+    def fetch() -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = remote.api(owner).hf_hub_download(
+                sent.repo_id,
+                name,
+                repo_type=sent.repo_type,
+                revision=commit,
+                token=remote.token_of(owner),
+                local_dir=folder,
+            )
+            return Path(path).read_bytes()
+
+    work: Callable[[], bytes] = fetch
+    return calls.again(work, stop)
+
+
+def _commit(sent: PushResult, files: dict[str, bytes], parent: str, owner: Owner) -> str:
+    from huggingface_hub import CommitOperationAdd
+
+    made_commit = remote.api(owner).create_commit(
+        sent.repo_id,
+        [CommitOperationAdd(path, content) for path, content in files.items()],
+        commit_message=TITLE,
+        token=remote.token_of(owner),
+        repo_type=sent.repo_type,
+        revision=sent.revision,
+        parent_commit=parent,
+    )
+    return str(made_commit.oid)
