@@ -8,16 +8,16 @@ from typing import Any
 _FOLDER = Path(__file__).parent
 
 
-def rendered(name: str, head: str, codes: tuple[str, ...], **values: Any) -> str:
+def rendered(template: str, head: str, codes: tuple[str, ...], **values: Any) -> str:
     """A Markdown file in which values show themselves and do nothing; `head` is the program's own.
 
     `codes` names the values that stand between backticks, where a backslash would be seen: names and numbers.
     """
     from finetune.publish.card import Trusted, harmless
 
-    template = _environment(finalize=harmless).get_template(name)
+    page = _environment(finalize=harmless).get_template(template)
     plain = {key: Trusted(values[key]) for key in codes if re.fullmatch(r"[\w./-]+", values[key] or "")}
-    return template.render({**values, **plain, "head": Trusted(head)})
+    return page.render({**values, **plain, "head": Trusted(head)})
 
 
 def program(name: str, **values: Any) -> str:
