@@ -9,25 +9,25 @@ from typing import Any
 
 import gradio as gr
 
-from core import settings
+from core import logs, settings
 from core.errors import UserError
 from core.words import say
 from inference.results import Board, Loading, Started
 from inference.service import CompareRequest, check_request, run_comparison
+from inference.turns import Turn, Turns
 from ui import board, live, work
 from ui.caller import Caller, Superseded, handler
 from ui.controls import button, dropdown, textbox
 from ui.language import words
-from ui.turns import Line
+from ui.presence import presence
 from ui.views import render, view
 from ui.wiring import QUIET, Page
 
-UPDATES_PER_SECOND = 10
+UPDATES_PER_SECOND, WAITING_S = 10, 0.25
 EXAMPLES = ("tea", "story", "sky")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-MOST_WAITING = 24
 _runs = itertools.count(1)
-_line = Line()
+_turns = Turns()
 
 
 @dataclass
@@ -51,8 +51,7 @@ def draw(page: Page) -> None:
     """Draw the tab and wire it."""
     asked = _draw()
     outputs = [asked.feed, asked.status, asked.start, asked.stop]
-    go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once"}
-    go |= {"concurrency_id": "compare", "concurrency_limit": MOST_WAITING}
+    go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once", "concurrency_limit": None}
     for starter in (asked.start.click, asked.prompt.submit):
         starter(compare_run, asked.inputs(), outputs, api_name="compare_run", **go)
     for name, example in zip(EXAMPLES, asked.examples, strict=True):
@@ -67,7 +66,7 @@ def draw(page: Page) -> None:
 
 def expose() -> None:
     """Offer `/compare` to programs."""
-    gr.api(compare, api_name="compare", api_description=compare.__doc__, concurrency_limit=1)
+    gr.api(compare, api_name="compare", api_description=compare.__doc__, concurrency_limit=None)
 
 
 def _draw() -> Asked:
@@ -136,18 +135,18 @@ def refresh(caller: Caller) -> tuple:
 
 @handler(open_to_anyone=True)
 def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> Iterator[tuple]:
-    """Run a comparison and show it as it is written, at most ten times a second."""
+    """Run a comparison when its turn comes and show it as it is written, at most ten times a second."""
     request = _request(prompt, board.lines_of(cards), *settings_of)
     check_request(request)
     run, state, lock, told = next(_runs), Board(), threading.Lock(), None
-    job = work.begin(caller, "compare")
+    turn, job = _join(caller), work.begin(caller, "compare")
     busy = [gr.update(interactive=False), gr.update(interactive=True)]
     idle, buttons = busy[::-1], busy
     try:
-        job.start(lambda job: _fold(request, caller, state, lock, job))
-        while not job.wait(1 / UPDATES_PER_SECOND) and work.newest(caller, "compare", job):
+        job.start(lambda job: _fold(request, caller, turn, state, lock, job))
+        while not job.wait(1 / UPDATES_PER_SECOND if turn.mine else WAITING_S) and work.newest(caller, "compare", job):
             with lock:
-                columns, status = board.update(run, state.columns), _status(state, job)
+                columns, status = board.update(run, state.columns), _status(state, turn)
             yield columns, gr.skip() if status == told else status, *buttons
             told, buttons = status, [gr.skip()] * 2
         if not work.newest(caller, "compare", job):
@@ -160,19 +159,27 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
         work.end(caller, "compare", job)
 
 
-def _fold(request: CompareRequest, caller: Caller, state: Board, lock: Any, job: work.Job) -> None:
-    """What the job does: wait until the comparisons of others are done, then fold the events of this one."""
-    with _line.place() as place:
-        while not place.reached(1 / UPDATES_PER_SECOND):
-            job.report(Loading(say("page.waiting", count=place.before)))
-        for event in run_comparison(request, caller.owner, shelf(), job.stop):
+def _join(caller: Caller) -> Turn:
+    turn = _turns.join(caller.line)
+    logs.event("queued", id=caller.visitor.request, before=turn.before())
+    return turn
+
+
+def _fold(request: CompareRequest, caller: Caller, turn: Turn, state: Board, lock: Any, job: work.Job) -> None:
+    """What the job does; the turn is kept until the work has really ended."""
+    facts = {"id": caller.visitor.request, "columns": len(request.columns), "tokens": request.max_new_tokens}
+    with turn, logs.timed("comparison", **facts) as told:
+        for event in run_comparison(request, caller.owner, shelf(), job.stop, turn):
             with lock:
                 state.take(event)
+        told |= {"forwards": state.result.forwards if state.result else 0, "stopped": job.stop.is_set()}
 
 
-def _status(state: Board, job: work.Job) -> str:
+def _status(state: Board, turn: Turn) -> str:
+    if turn.ready and (before := turn.before()):
+        return render("progress", progress=Loading(say("page.waiting", count=before)))
     if state.loading is not None or state.started is None:
-        return render("progress", progress=state.loading or job.progress)
+        return render("progress", progress=state.loading)
     return render("note", kind="", title=_stands_in(state.started), text=say("page.writing", model=state.started.model))
 
 
@@ -266,10 +273,13 @@ def compare(
         model, list(columns), prompt, adapter=adapter or None, seed=seed, max_new_tokens=max_new_tokens,
         dtype=None if dtype == "auto" else dtype, raw=raw,
     )  # fmt: skip
-    state = Board()
-    with _line.place() as place:
-        place.reached(None)
-        for event in run_comparison(request, caller.owner, shelf()):
-            state.take(event)
+    check_request(request)
+    state, turn, here = Board(), _join(caller), presence()
+    job = work.Job().start(lambda job: _fold(request, caller, turn, state, threading.Lock(), job))
+    while not job.wait(WAITING_S):
+        if not here():
+            job.stop.set()
+    if job.error is not None:
+        raise job.error
     assert state.result is not None, "a comparison ends with its result"
     return state.result.to_json()

@@ -1,0 +1,179 @@
+"""Compare with several visitors at once, over real HTTP on the running app: turns, places, closed tabs."""
+
+import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.ui.hub_models import environment, publish_endless_model
+from tests.ui.people import Visitor, entry_of, running_space
+
+TWELVE = ["greedy", *(f"sample temperature=1.{number}" for number in range(10)), "beam num_beams=4"]
+LONG = 4000
+
+
+@pytest.fixture(scope="module")
+def model(hub_process, tmp_path_factory):
+    return publish_endless_model(hub_process, tmp_path_factory.mktemp("endless"))
+
+
+@pytest.fixture(scope="module")
+def space(hub_process, tmp_path_factory, model):
+    folder = tmp_path_factory.mktemp("queue")
+    with running_space(folder, environment(hub_process, folder) | {"TUNESCOPE_LIMIT_QUEUE": "4"}) as app:
+        app.token = hub_process.token
+        said = _person(app, "warm").call(entry_of(app, "compare"), _asked(model, ["greedy"], 4))
+        assert said["success"], said
+        yield app
+
+
+def _person(space, name):
+    """Somebody signed in, whose token that Hub knows; strangers have none."""
+    return Visitor(space, name, token=space.token)
+
+
+def _asked(model, columns, tokens):
+    return ["hi", columns, model, "", 1, tokens, "float32", True]
+
+
+def _on_the_page(model, columns, tokens):
+    """The same as the Compare tab sends it."""
+    board = {"columns": [_column(line) for line in columns]}
+    return ["hi", board, model, 1, tokens, "float32", "", "", True]
+
+
+def _column(line):
+    strategy, *knobs = line.split()
+    return {"strategy": strategy, "knobs": dict(knob.split("=") for knob in knobs), "model": ""}
+
+
+@contextmanager
+def listening(visitor, entry, data):
+    """One comparison of the page, as messages come; the socket is cut when the block ends."""
+    session = visitor.join(entry, data).json()["event_id"] and visitor.session
+    with httpx.Client(headers=visitor.headers, timeout=120, verify=False) as client:
+        url = f"{visitor.app.url}/gradio_api/queue/data?session_hash={session}"
+        with client.stream("GET", url) as stream:
+            yield (json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:"))
+
+
+def until(messages, words):
+    """Read on until a message holds the words; returns it as text."""
+    for message in messages:
+        if words in (text := json.dumps(message, ensure_ascii=False)):
+            return text
+    raise AssertionError(f"the stream ended without {words}")
+
+
+def _events(space, name):
+    lines = [json.loads(line) for line in space.log.read_text().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == name]
+
+
+def wait_for(look):
+    while not (found := look()):
+        time.sleep(0.02)
+    return found
+
+
+WAITING = "Waiting for its turn"
+
+
+def test_twelve_columns_asked_for_twice_hold_up_anothers_one_for_one_request_alone(space, model):
+    entry, page = entry_of(space, "compare"), entry_of(space, "compare_run")
+    asked = [("ada", TWELVE, 40), ("ada", TWELVE, 40), ("grace", ["greedy"], 5)]
+    queued, done = len(_events(space, "queued")), len(_events(space, "comparison"))
+
+    def ask(name, columns, tokens):
+        return _person(space, name).call(entry, _asked(model, columns, tokens))["success"]
+
+    zoe = listening(_person(space, "zoe"), page, _on_the_page(model, TWELVE, LONG))
+    with ThreadPoolExecutor(3) as pool, zoe as first:
+        until(first, "is writing")
+        futures = []
+        for number, request in enumerate(asked):
+            futures.append(pool.submit(ask, *request))
+            wait_for(lambda number=number: len(_events(space, "queued")) == queued + number + 2)
+        assert [event["before"] for event in _events(space, "queued")[queued:]] == [0, 1, 2, 2]
+    assert all(future.result() for future in futures)
+    assert [event["columns"] for event in _events(space, "comparison")[done + 1 :]] == [12, 1, 12]
+
+
+def test_who_waits_sees_the_place_and_a_tab_that_is_closed_while_it_waits_gives_it_up(space, model):
+    entry = entry_of(space, "compare_run")
+    ada, grace, zoe = (_person(space, name) for name in ("ada", "grace", "zoe"))
+    with listening(ada, entry, _on_the_page(model, TWELVE, LONG)) as first:
+        until(first, "is writing")
+        with listening(grace, entry, _on_the_page(model, ["greedy"], 2)) as second:
+            until(second, f"{WAITING}: comparisons of others before this one: 1.")
+            with listening(zoe, entry, _on_the_page(model, ["greedy"], 2)) as third:
+                until(third, f"{WAITING}: comparisons of others before this one: 2.")
+        with listening(zoe, entry, _on_the_page(model, ["greedy"], 2)) as again:
+            until(again, f"{WAITING}: comparisons of others before this one: 1.")
+
+
+def test_a_tab_closed_in_the_middle_stops_the_engine_and_frees_its_rows(space, model):
+    """The page's generator and the plain function of programs alike; both the stop and the next one's turn show it."""
+    for name, asked in (("compare_run", _on_the_page), ("compare", _asked)):
+        done, queued = len(_events(space, "comparison")), len(_events(space, "queued"))
+        with listening(_person(space, "ada"), entry_of(space, name), asked(model, TWELVE, LONG)) as messages:
+            wait_for(lambda queued=queued: _events(space, "queued")[queued:])
+            if name == "compare_run":
+                until(messages, "is writing")
+        cut = time.time()
+        quick = _person(space, "grace").call(entry_of(space, "compare"), _asked(model, ["greedy"], 3))
+        assert quick["success"] and len(quick["output"]["data"][0]["columns"][0]["token_ids"]) == 3
+        ended = wait_for(lambda done=done: _events(space, "comparison")[done:])[0]
+        assert ended["columns"] == 12 and ended.get("forwards", 0) < LONG / 2, ended
+        assert (ended["outcome"] == "ok" and ended["stopped"]) or ended["outcome"] == "refused models.stopped"
+        print(name, "freed", f"{time.time() - cut:.2f} s after the cut, with", ended)
+
+
+def test_a_socket_that_is_cut_hard_is_noticed_too(space, model):
+    visitor, entry = _person(space, "ada"), entry_of(space, "compare_run")
+    done = len(_events(space, "comparison"))
+    visitor.join(entry, _on_the_page(model, TWELVE, LONG))
+    host, port = space.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as raw:
+        cookie = visitor.headers["cookie"]
+        target = f"/gradio_api/queue/data?session_hash={visitor.session}"
+        raw.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nCookie: {cookie}\r\n\r\n".encode())
+        seen = b""
+        while b"is writing" not in seen:
+            seen += raw.recv(65536)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    ended = wait_for(lambda: _events(space, "comparison")[done:])[0]
+    assert ended["stopped"] and ended["forwards"] < LONG / 2
+
+
+def test_places_are_limited_with_a_sentence_for_one_visitor_and_for_all(space, model):
+    page, api = entry_of(space, "compare_run"), entry_of(space, "compare")
+    short = _asked(model, ["greedy"], 1)
+    with listening(_person(space, "ada"), page, _on_the_page(model, TWELVE, LONG)) as first:
+        until(first, "is writing")
+        with listening(_person(space, "ada"), page, _on_the_page(model, ["greedy"], 1)) as second:
+            until(second, WAITING)
+            said = _person(space, "ada").call(api, short)["output"]["error"]
+            assert "2 comparisons writing or waiting, and 2 is the most" in said
+            with listening(_person(space, "zoe"), page, _on_the_page(model, ["greedy"], 1)) as third:
+                until(third, WAITING)
+                with listening(Visitor(space), page, _on_the_page(model, ["greedy"], 1)) as fourth:
+                    until(fourth, WAITING)
+                    said = _person(space, "grace").call(api, short)["output"]["error"]
+                    assert "4 comparisons are writing or waiting, and there is room for 4" in said
+    assert wait_for(lambda: _person(space, "ada").call(api, short)["success"])
+
+
+def test_stop_ends_the_waiting(space, model):
+    page, stop = entry_of(space, "compare_run"), entry_of(space, "compare_stop")
+    with listening(_person(space, "ada"), page, _on_the_page(model, TWELVE, LONG)) as first:
+        until(first, "is writing")
+        grace = _person(space, "grace")
+        with listening(grace, page, _on_the_page(model, ["greedy"], 1)) as second:
+            until(second, WAITING)
+            grace.post("run/predict", {"data": [], "fn_index": stop["id"], "session_hash": grace.session})
+            assert "Stopped" in until(second, "process_completed")

@@ -1,0 +1,16 @@
+"""What Compare says of a comparison."""
+
+import pytest
+
+from core.words import say
+from inference.results import Board, Done, Result, Started
+from ui import compare_tab
+
+
+@pytest.mark.parametrize("stands_in", [True, False])
+def test_the_summary_says_that_a_run_is_on_the_stand_in(stands_in):
+    board = Board()
+    board.take(Started(3, [], [], "r20260101-000000-abcd", stand_in=stands_in))
+    board.take(Done(Result("r20260101-000000-abcd", "float32", 3, 1, 0.1, 0.1, [])))
+    words = say("page.stand_in", default=compare_tab.settings.DEFAULT_MODEL)
+    assert (words in compare_tab._summary(board)) is stands_in

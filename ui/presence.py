@@ -1,0 +1,22 @@
+"""Whether the client of the request that is being answered is still there."""
+
+from collections.abc import Callable
+
+from gradio.context import LocalContext
+
+
+def presence() -> Callable[[], bool]:
+    """A question to ask from any thread: does the client of the present event still listen?
+
+    Gradio ends a generator whose client has gone; a plain function is not told, so it asks here. Gradio marks the
+    events of a session whose stream was cut.
+    """
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    if blocks is None or event_id is None:
+        return lambda: True
+
+    def here() -> bool:
+        at_work = [event for events in blocks._queue.active_jobs for event in events or ()]
+        return all(event.alive for event in at_work if event._id == event_id)
+
+    return here
