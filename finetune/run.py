@@ -97,7 +97,14 @@ class Run:
         return fold(self.events()[0])
 
     def alive(self) -> bool:
-        """Whether somebody holds the run's lock (its process, or the one that starts it)."""
+        """Whether the run is queued or running: its rented job, as far as was last heard, or a process of here."""
+        from finetune.launch.job_record import job_of
+
+        record = job_of(self)
+        return record.at_work if record else self.held()
+
+    def held(self) -> bool:
+        """Whether somebody of this machine holds the run's lock (its process, or the one that starts it)."""
         try:
             descriptor = os.open(self.lock_path, os.O_RDONLY)
         except FileNotFoundError:

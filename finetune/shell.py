@@ -12,7 +12,18 @@ from core import words
 from core.errors import UserError
 from core.threads import share_the_cores
 from core.words import say
-from core.workspace import local_owner
+from core.workspace import RUN_ID, local_owner
+from finetune.launch.job_record import job_of
+from finetune.launch.job_shell import (
+    flavour_lines,
+    job_flags,
+    job_json,
+    job_line,
+    resume_job,
+    start_job,
+    stop_job,
+    sync_all,
+)
 
 if TYPE_CHECKING:
     from finetune.config import RunConfig
@@ -54,10 +65,14 @@ def _parser() -> argparse.ArgumentParser:
         command = _command(commands, name, run)
         command.add_argument("file", type=Path, metavar="CONFIG", help=say("run.help.config"))
         _set_flag(command)
+    job_flags(commands.choices["start"], place=True)
     _json_flag(_command(commands, "list", _list))
+    _json_flag(_command(commands, "flavors", _flavors))
+    _command(commands, "attach", _attach)
     for name, run in (("status", _status), ("stop", _stop), ("resume", _resume), ("publish", _publish)):
         _command(commands, name, run).add_argument("which", metavar="RUN", help=say("run.help.run"))
     _json_flag(commands.choices["status"])
+    job_flags(commands.choices["resume"], place=False)
     publish = commands.choices["publish"]
     publish.add_argument("repo", metavar="REPO", help=say("run.help.repo"))
     publish.add_argument("--public", action="store_true", help=say("run.help.public"))
@@ -145,24 +160,54 @@ def _show_findings(findings: list[Any]) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    """A config becomes a run; a run's id goes on with that run, which is how a rented job trains."""
     from finetune.launch.local import LocalLauncher
+    from finetune.run import find
 
-    LocalLauncher().train(_config(arguments), local_owner(), progress=_show_progress)
+    owner = local_owner()
+    if RUN_ID.fullmatch(str(arguments.file)) and not os.path.isfile(arguments.file):
+        LocalLauncher().go_on(find(str(arguments.file), owner), owner, progress=_show_progress)
+    LocalLauncher().train(_config(arguments), owner, progress=_show_progress)
 
 
 def _start(arguments: argparse.Namespace) -> int:
     from finetune.launch.local import LocalLauncher
 
+    if arguments.on == "jobs":
+        print(start_job(_config(arguments), local_owner(), arguments.flavor, arguments.timeout))
+        return 0
+    if arguments.flavor or arguments.timeout:
+        raise UserError("job.shell.only_jobs")
     print(LocalLauncher().start(_config(arguments), local_owner(), progress=_show_progress))
+    return 0
+
+
+def _flavors(arguments: argparse.Namespace) -> int:
+    from finetune.launch.job_flavours import flavours
+
+    if arguments.json:
+        _print_json([vars(one) for one in flavours(local_owner())])
+    else:
+        print("\n".join(flavour_lines(local_owner())))
+    return 0
+
+
+def _attach(arguments: argparse.Namespace) -> int:
+    from finetune.launch.jobs import attach
+
+    for run in attach(local_owner()):
+        print(run.id, _line(run.status()))
     return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
     from finetune.run import list_runs
 
-    found = [run.status() for run in list_runs(local_owner())]
+    runs = list_runs(local_owner())
+    sync_all(runs, local_owner())
+    found = [run.status() for run in runs]
     if arguments.json:
-        _print_json([status.to_json() for status in found])
+        _print_json([run.status().to_json() | job_json(run) for run in runs])
         return 0
     for status in found:
         print(status.id, _line(status))
@@ -174,11 +219,15 @@ def _list(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from finetune.run import find
 
-    status = find(arguments.which, local_owner()).status()
+    run = find(arguments.which, local_owner())
+    sync_all([run], local_owner())
+    status, record = run.status(), job_of(run)
     if arguments.json:
-        _print_json(status.to_json())
+        _print_json(status.to_json() | job_json(run))
     else:
         print(status.id, _line(status))
+        if record:
+            print(job_line(record))
         print(status.error or status.folder)
     return 0
 
@@ -196,8 +245,11 @@ def _stop(arguments: argparse.Namespace) -> int:
     from finetune.run import find
 
     run = find(arguments.which, local_owner())
-    LocalLauncher().stop(run)
-    run.wait()
+    if job_of(run):
+        stop_job(run, local_owner())
+    else:
+        LocalLauncher().stop(run)
+        run.wait()
     print(run.id, _line(run.status()))
     return 0
 
@@ -208,7 +260,12 @@ def _resume(arguments: argparse.Namespace) -> int:
 
     owner = local_owner()
     run = find(arguments.which, owner)
-    LocalLauncher().resume(run, owner, progress=_show_progress)
+    if job_of(run):
+        resume_job(run, owner, arguments.flavor, arguments.timeout)
+    elif arguments.flavor or arguments.timeout:
+        raise UserError("job.shell.only_jobs")
+    else:
+        LocalLauncher().resume(run, owner, progress=_show_progress)
     print(run.id)
     return 0
 

@@ -3,27 +3,27 @@
 from typing import TYPE_CHECKING, Protocol
 
 from core.workspace import Owner
-from finetune.config import RunConfig
-from finetune.run import Run
 
 if TYPE_CHECKING:
+    from finetune.config import RunConfig
     from finetune.data.findings import Finding
+    from finetune.run import Run
 
 
 class Launcher(Protocol):
     """What every place to run offers."""
 
-    def check(self, config: RunConfig, owner: Owner) -> list["Finding"]:
+    def check(self, config: "RunConfig", owner: Owner) -> list["Finding"]:
         """What the data holds that is left out or cut; nothing starts."""
 
-    def start(self, config: RunConfig, owner: Owner) -> str:
+    def start(self, config: "RunConfig", owner: Owner) -> str:
         """Begin a new run and return its id; the run goes on without the caller."""
 
-    def resume(self, run: Run, owner: Owner) -> None:
+    def resume(self, run: "Run", owner: Owner) -> None:
         """Go on from the last whole checkpoint."""
 
-    def stop(self, run: Run) -> None:
+    def stop(self, run: "Run") -> None:
         """Ask the run to save a checkpoint and end; returns at once."""
 
-    def alive(self, run: Run) -> bool:
+    def alive(self, run: "Run") -> bool:
         """Whether the run is queued or running."""

@@ -43,6 +43,7 @@ class LocalLauncher:
         stop: threading.Event | None = None,
     ) -> list["Finding"]:
         """What the data holds that is left out or cut. Raises UserError where the run could not start."""
+        _refuse_on_zero()
         return look(config, owner, progress, stop).findings
 
     def start(
@@ -74,16 +75,22 @@ class LocalLauncher:
         stop: threading.Event | None = None,
     ) -> None:
         """Go on from the last whole checkpoint, detached. Raises UserError where the run is at work or done."""
+        self._go_on(run, owner, progress, stop).spawn()
+
+    def go_on(self, run: Run, owner: Owner, *, progress: OnProgress | None = None) -> NoReturn:
+        """As `resume`, but this very process becomes the run. So trains a rented job, whose run is a folder already."""
+        self._go_on(run, owner, progress, None).become()
+
+    def _go_on(self, run: Run, owner: Owner, progress: OnProgress | None, stop: threading.Event | None) -> "_Launch":
         with room(owner):
             lock = take(run)
         try:
             if run.progress().ending == "done":
                 raise UserError("run.is_done", value=run.id)
-            launch = _Launch(run, _same_base(run, owner, progress, stop), lock)
+            return _Launch(run, _same_base(run, owner, progress, stop), lock)
         except BaseException:
             os.close(lock)
             raise
-        launch.spawn()
 
     def stop(self, run: Run) -> None:
         """Ask the run to save a checkpoint and end; returns at once. Raises UserError where nothing is at work."""
@@ -104,6 +111,7 @@ class LocalLauncher:
     def _begin(
         self, config: RunConfig, owner: Owner, progress: OnProgress | None, stop: threading.Event | None
     ) -> "_Launch":
+        _refuse_on_zero()
         check_room(owner)
         config = import_data(config, owner)
         base = base_of(config, owner, progress, stop)
@@ -216,6 +224,12 @@ def take(run: Run) -> int:
                 raise UserError("run.alive", value=run.id) from None
     (run.folder / "handle.json").unlink(missing_ok=True)
     return descriptor
+
+
+def _refuse_on_zero() -> None:
+    """Raise UserError on a ZeroGPU Space, whose GPU is gone after a comparison: a run would outlive it."""
+    if settings.zero_gpu():
+        raise UserError("run.zero_gpu")
 
 
 def _handle(run: Run) -> dict | None:

@@ -1,0 +1,114 @@
+"""Finds the caller's jobs by label and makes run folders of those that are not here: another machine, a new disk."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from core.files import new_folder, read_json, write_json
+from core.workspace import RUN_ID, Owner
+from finetune.launch.job_flavours import flavours
+from finetune.launch.job_hub import LABEL, again, api, in_words, token_of, whoami
+from finetune.launch.job_intake import feed, kept_lines
+from finetune.launch.job_record import JobRecord, job_of, locked, path_of, save
+from finetune.launch.job_sync import facts_of, sync_quietly
+from finetune.run import Run
+
+
+def attach(owner: Owner) -> list[Run]:
+    """Bring every job of the caller's that the Hub still lists into the workspace; returns the runs, the newest first.
+
+    A run that is here already is only brought up to date. Raises UserError where the Hub cannot be asked.
+    """
+    user = str(whoami(owner)["name"])
+    client, token = api(owner), token_of(owner)
+    with in_words(owner, user):
+        found = again(lambda: list(client.list_jobs(labels={"made-by": LABEL}, namespace=user, token=token)))
+    newest: dict[str, Any] = {}
+    for job in found:
+        run_id = (job.labels or {}).get(LABEL, "")
+        if RUN_ID.fullmatch(run_id) and _attempt(job) >= _attempt(newest.get(run_id, job)):
+            newest[run_id] = job
+    runs = [run for run_id, job in newest.items() if (run := _attached(Run(owner.runs / run_id), owner, user, job))]
+    for run in runs:
+        sync_quietly(run, owner)
+    return sorted(runs, key=lambda run: run.id, reverse=True)
+
+
+def _attempt(job: Any) -> int:
+    text = str(job.labels.get(f"{LABEL}-attempt", "1"))
+    return int(text) if text.isdigit() else 1
+
+
+def _attached(run: Run, owner: Owner, user: str, job: Any) -> Run | None:
+    """The run of a job: as it is here, or made from what the job was given. None where that is gone."""
+    if path_of(run.folder).is_file():
+        return run
+    volume = next((one for one in job.volumes or [] if one.mount_path == "/inputs"), None)
+    if run.folder.exists() or volume is None or not volume.source.startswith(f"{user}/"):
+        return None
+    inputs = Path(tempfile.mkdtemp(prefix="tunescope-inputs-"))
+    try:
+        _download(owner, volume, run.id, inputs)
+        told = read_json(inputs / "runs" / run.id / "job.json")
+        record = _record(job, told, user, volume, owner)
+        _bring_datasets(inputs, owner)
+        with new_folder(run.folder) as folder:
+            shutil.copyfile(inputs / "runs" / run.id / "config.yaml", folder / "config.yaml")
+            recorded = {name: told[name] for name in ("base", "asked", "revision")}
+            write_json(folder / "env.json", {**recorded, "stand_in": False})
+            write_json(path_of(folder), record.to_json())
+    finally:
+        shutil.rmtree(inputs, ignore_errors=True)
+    _retell(run, owner, record)
+    return run
+
+
+def _download(owner: Owner, volume: Any, run_id: str, inputs: Path) -> None:
+    """The config, and the datasets that it names, as the job has them."""
+    from huggingface_hub import snapshot_download
+
+    where: dict[str, Any] = {"repo_type": "dataset", "revision": volume.revision, "local_dir": inputs}
+    access: dict[str, Any] = {"token": token_of(owner), "endpoint": api(owner).endpoint}
+    with in_words(owner, volume.source):
+        snapshot_download(volume.source, allow_patterns=[f"runs/{run_id}/*"], **where, **access)
+        config = Run(inputs / "runs" / run_id).config()
+        names = [f"datasets/{source.dataset}*/*" for source in config.stages[0].data]
+        snapshot_download(volume.source, allow_patterns=names, **where, **access)
+
+
+def _record(job: Any, told: dict[str, Any], user: str, volume: Any, owner: Owner) -> JobRecord:
+    machine = next((one for one in flavours(owner) if one.name == job.flavor), None)
+    facts = facts_of(job)
+    return JobRecord(
+        namespace=user,
+        flavour=str(job.flavor),
+        usd_per_hour=machine.usd_per_hour if machine else 0.0,
+        timeout=int(told["timeout"]),
+        attempt=int(told["attempt"]),
+        inputs=volume.source,
+        results=str(told["results"]),
+        commit=str(volume.revision),
+        source=str(told["source"]),
+        **facts,
+    )
+
+
+def _bring_datasets(inputs: Path, owner: Owner) -> None:
+    for folder in (inputs / "datasets").iterdir():
+        with new_folder(owner.datasets / folder.name) as part:
+            shutil.copytree(folder, part, dirs_exist_ok=True)
+
+
+def _retell(run: Run, owner: Owner, record: JobRecord) -> None:
+    """The events of this and earlier jobs of the run, from their uploads; the log brings the rest of this one's."""
+    for attempt in range(1, record.attempt + 1):
+        run.log.write("queued", device=record.flavour, attempt=attempt)
+        lines = kept_lines(run, owner, attempt)
+        last = attempt == record.attempt
+        feed(run, owner, str(record.id), [line for line in lines if last or '"type": "done"' not in line])
+        if not last:
+            with locked(run):
+                known = job_of(run)
+                assert known is not None, "it was written before"
+                save(run, JobRecord(**{**vars(known), "events": 0}))

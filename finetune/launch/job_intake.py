@@ -1,0 +1,91 @@
+"""What a job tells goes into the run's own files, each line once, however often the log is read."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from core.files import write_json
+from core.workspace import Owner
+from finetune.launch.job_hub import api, in_words, token_of
+from finetune.launch.job_lines import ENVIRONMENT, from_line
+from finetune.launch.job_record import job_of, locked, update
+
+if TYPE_CHECKING:
+    from finetune.run import Run
+
+_FACTS_OF_THE_JOB = ("fingerprint", "device", "device_name", "dtype", "threads", "versions")
+
+
+def feed(run: "Run", owner: Owner, job_id: str, lines: Sequence[str], plain_before: int = 0) -> int:
+    """Copy lines of a job's log that are not here yet. Safe to call from several threads and processes.
+
+    `plain_before` is how many lines that are no events came before in this reading; returns that count after these.
+    A run is done only once its result is here: it is fetched before the event that says so is written.
+    """
+    events = [from_line(line) for line in lines]
+    if any(event and event["type"] == "done" for event in events):
+        bring_result(run, owner)
+    with locked(run):
+        record = job_of(run)
+        if record is None or record.id != job_id:
+            return plain_before
+        seen, plain, fresh = record.events, plain_before, []
+        for line, event in zip(lines, events, strict=True):
+            if event is None:
+                plain += 1
+                if plain > record.lines:
+                    fresh.append(line)
+            elif event["n"] > seen:
+                seen = event["n"]
+                _write(run, job_id, event)
+        _append(run, fresh)
+        update(run, lines=max(record.lines, plain), events=seen)
+    return plain
+
+
+def _write(run: "Run", job_id: str, event: dict[str, Any]) -> None:
+    """One event into events.jsonl; what the run runs on goes into env.json, the queue is the Hub's."""
+    if event["type"] == ENVIRONMENT:
+        told = event.get("environment")
+        facts = {name: told[name] for name in _FACTS_OF_THE_JOB if name in told} if isinstance(told, dict) else {}
+        write_json(run.folder / "env.json", {**run.environment(), **facts})
+    elif event["type"] != "queued":
+        run.log.write(event.pop("type"), **event, job=job_id)
+
+
+def _append(run: "Run", lines: list[str]) -> None:
+    if lines:
+        with open(run.log_path, "a", encoding="utf-8") as log:
+            log.writelines(line + "\n" for line in lines)
+
+
+def bring_result(run: "Run", owner: Owner) -> bool:
+    """Fetch `model/` from the job's private repository, checked by hash. Returns whether it is here.
+
+    Raises UserError where it cannot be fetched now; nothing is half there.
+    """
+    from finetune.launch.job_files import bring_folder
+
+    record = job_of(run)
+    assert record is not None, "only a job has a result elsewhere"
+    if not run.model.exists():
+        with in_words(owner, record.results):
+            bring_folder(api(owner), token_of(owner), record.results, "model", run.model)
+    return run.model.exists()
+
+
+def kept_lines(run: "Run", owner: Owner, attempt: int) -> list[str]:
+    """The events of a job as its last upload has them: for when its log cannot be read any more."""
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+
+    record = job_of(run)
+    assert record is not None, "only a job has uploads"
+    place = run.folder / ".events"
+    with in_words(owner, record.results):
+        try:
+            path = api(owner).hf_hub_download(
+                record.results, f"attempts/{attempt}/events.txt", token=token_of(owner), local_dir=place
+            )
+        except (EntryNotFoundError, RepositoryNotFoundError):
+            return []
+    with open(path, encoding="utf-8") as file:
+        return file.read().splitlines()
