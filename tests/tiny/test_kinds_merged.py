@@ -123,10 +123,55 @@ def test_what_is_stopped_or_refused_leaves_nothing_and_what_lay_there_stays(owne
 
     refused("kinds.stopped", build, "merged", run, owner, folder, None, stop_in_the_middle, stop)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
+    assert leftovers(tmp_path) == []
     build("merged", run, owner, folder, Options(shard_size="100KB"))
     assert "model.safetensors" not in {path.name for path in folder.iterdir()}
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
+    assert leftovers(tmp_path) == []
+
+
+def leftovers(folder):
+    return [path.name for path in folder.glob(".out*") if path.name != ".out.lock"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from core.workspace import Owner
+from finetune.publish.kinds import build
+from finetune.run import Run
+
+def report(step):
+    if step.done:
+        print("in the middle", flush=True)
+        sys.stdin.read()
+
+build("merged", Run(Path(sys.argv[1])), Owner("local"), Path(sys.argv[2]), None, report)
+"""
+
+
+def test_a_killed_process_holds_nobody_up_and_what_it_left_is_swept_away(owner, run, tmp_path):
+    folder = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED, str(run.folder), str(folder)]
+    child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "in the middle\n"
+    assert str(folder) in refused("kinds.busy", build, "merged", run, owner, folder)
+    child.kill()
+    child.communicate()
+    assert leftovers(tmp_path) == [".out.part"] and not folder.exists()
+    build("merged", run, owner, folder, Options(check=False))
+    assert leftovers(tmp_path) == [] and (folder / "config.json").is_file()
+
+
+def test_what_was_set_aside_when_a_process_was_killed_comes_back(tmp_path):
+    (tmp_path / ".out.old").mkdir()
+    (tmp_path / ".out.old" / "kept").touch()
+
+    def write():
+        with built_folder(tmp_path / "out", 10**18, "merged"):
+            raise AssertionError("began to write")
+
+    refused("kinds.no_room", write)
+    assert (tmp_path / "out" / "kept").exists() and leftovers(tmp_path) == []
 
 
 def test_a_disk_that_is_too_small_is_named_before_anything_is_written(tmp_path):
@@ -135,7 +180,7 @@ def test_a_disk_that_is_too_small_is_named_before_anything_is_written(tmp_path):
             raise AssertionError("began to write")
 
     sentence = refused("kinds.no_room", write)
-    assert str(tmp_path) in sentence and "1,000,000,000,000 MB" in sentence and not list(tmp_path.glob(".out*"))
+    assert str(tmp_path) in sentence and "1,000,000,000,000 MB" in sentence and leftovers(tmp_path) == []
 
 
 @pytest.mark.parametrize(

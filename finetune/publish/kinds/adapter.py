@@ -23,7 +23,7 @@ def prepare(request: Request) -> Job:
     files = {
         path.relative_to(run.model).as_posix(): path.stat().st_size
         for path in sorted(run.model.rglob("*"))
-        if path.is_file() and not path.is_symlink()
+        if path.is_file() and not path.is_symlink() and path.name != "README.md"
     }
 
     def write(folder: Path, work: Work) -> dict[str, Any]:

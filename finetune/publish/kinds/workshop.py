@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,24 +59,45 @@ def _standing(folder: Path) -> Path:
 def built_folder(folder: Path, needed: int, kind: str) -> Iterator[Path]:
     """Build under a temporary name; what lay at `folder` before is replaced at the end, or stays.
 
-    Raises UserError where there is not room enough, also when that turns out only on the way.
+    One at a time: a second one is refused, and what a killed one left is removed. Raises UserError where there is not
+    room enough, also when that turns out only on the way.
     """
-    room(folder, needed, kind)
+    with _alone(folder, kind):
+        _sweep(folder)
+        room(folder, needed, kind)
+        part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
+        try:
+            part.mkdir()
+            yield part
+            if folder.exists():
+                os.rename(folder, old)
+            os.rename(part, folder)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _no_room(folder, needed, kind) from error
+            raise
+        finally:
+            _sweep(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what is half built; what was set aside comes back unless its successor stands."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():
+        os.rename(old, folder)
+    for left in (old, folder.with_name(f".{folder.name}.part")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _alone(folder: Path, kind: str) -> Iterator[None]:
+    """Hold the lock of a folder, which the system lets go of when a process dies. Raises UserError where it is held."""
+    import fcntl
+
     folder.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex[:8]
-    part, old = (folder.parent / f".{folder.name}.{mark}.{word}" for word in ("part", "old"))
-    part.mkdir()
-    try:
-        yield part
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(part, folder)
-    except OSError as error:
-        if old.exists() and not folder.exists():
-            os.rename(old, folder)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _no_room(folder, needed, kind) from error
-        raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError("kinds.busy", kind=say(f"kinds.title.{kind}"), folder=folder) from None
+        yield
