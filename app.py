@@ -7,9 +7,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve the page until it is interrupted. Returns 2, with a sentence on stderr, for an address it cannot have."""
     from core.errors import UserError
     from core.threads import share_the_cores
+    from inference import zero
     from ui.address import choose
 
     share_the_cores()
+    zero.prepare()
 
     try:
         address = choose(arguments)

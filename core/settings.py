@@ -1,5 +1,6 @@
 """The environment variables Tunescope reads, each once."""
 
+import importlib.util
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,6 +32,12 @@ def can_sign_in() -> bool:
     """
     space = bool(os.environ.get("SPACE_ID")) and os.environ.get("SYSTEM") == "spaces"
     return space and bool(os.environ.get("OAUTH_CLIENT_ID")) and bool(os.environ.get("OAUTH_CLIENT_SECRET"))
+
+
+def zero_gpu() -> bool:
+    """Whether this is a ZeroGPU Space: it has a GPU only while a function of the package `spaces` runs."""
+    asked = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+    return asked and importlib.util.find_spec("spaces") is not None
 
 
 def own_hosts() -> set[str]:

@@ -3,12 +3,14 @@
 import os
 from dataclasses import dataclass
 
+from inference import zero
 from inference.loading import choose_device, choose_dtype, free_memory
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The device that models run on here. `name` is the GPU's, empty for a CPU; `free` are bytes."""
+    """The device that models run on here. `name` is the GPU's, empty for a CPU; `free` are bytes, 0
+    where it is there only now and then (ZeroGPU)."""
 
     device: str
     name: str
@@ -21,6 +23,8 @@ def describe_machine() -> Machine:
     """Look at the machine. Loads torch."""
     import torch
 
+    if zero.ready():
+        return Machine("cuda:0", "ZeroGPU", _cores(), 0, "bfloat16")
     device = choose_device(None)
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else ""
     return Machine(device, name, _cores(), free_memory(device), choose_dtype(None, device))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from core.errors import UserError
 from core.workspace import Owner
+from inference import zero
 from inference.prompts import Messages, check_context, check_messages, check_text
 from inference.results import Event, Loading, Started
 from inference.sources import Progress, Report, Source
@@ -55,18 +56,35 @@ def run_comparison(
     before anything is loaded where that is possible.
     """
     specs = check_request(request)
-    started = time.perf_counter()
+    began = time.perf_counter()
     groups = yield from _told(lambda report: _locate(request, specs, owner, report, stop))
     if turn is not None and not turn.take(stop or threading.Event()):
         raise UserError("models.stopped")
-    panels = yield from _told(lambda report: _load(request, groups, shelf))
+    work = Work(request, groups, began)
+    yield from zero.write(work, stop) if zero.ready() else write(work, shelf, stop)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A comparison whose files are all there: what is left is to load and to write. `began` is in
+    `time.perf_counter` seconds. It can be pickled."""
+
+    request: CompareRequest
+    groups: list["_Group"]
+    began: float
+
+
+def write(work: Work, shelf: "Shelf", stop: threading.Event | None) -> Iterator[Event]:
+    """Load the models and run all columns, in this process."""
+    request = work.request
+    panels = yield from _told(lambda report: _load(request, work.groups, shelf))
     from inference.engine import compare
 
-    load_s = time.perf_counter() - started
+    load_s = time.perf_counter() - work.began
     events = compare(panels, seed=request.seed, max_new_tokens=request.max_new_tokens, stop=stop, load_s=load_s)
     begun = next(events)
     assert isinstance(begun, Started), "a comparison begins with its start"
-    yield replace(begun, stand_in=any(group.source.base.stand_in for group in groups))
+    yield replace(begun, stand_in=any(group.source.base.stand_in for group in work.groups))
     yield from events
 
 

@@ -24,7 +24,9 @@ def build() -> gr.Blocks:
         with gr.Tabs(selected=FOR_ANYONE if space else "data", overflow_behavior="wrap"):
             for name, tab in TABS.items():
                 with gr.Tab(words(f"page.{name}"), id=name) as page.tab:
-                    notes += [_sign_in_note()] if space and name != FOR_ANYONE else []
+                    notes += [_note("page.sign_in_first")] if space and name != FOR_ANYONE else []
+                    if name == "train" and settings.zero_gpu():
+                        _note("page.zero_gpu")
                     tab.draw(page)
         compare_tab.expose()
         if space:
@@ -32,9 +34,9 @@ def build() -> gr.Blocks:
     return demo
 
 
-def _sign_in_note() -> gr.HTML:
+def _note(key: str) -> gr.HTML:
     note = view()
-    note.value = Spoken(lambda: render("note", kind="ts-warn", title="", text=say("page.sign_in_first")))
+    note.value = Spoken(lambda: render("note", kind="ts-warn", title="", text=say(key)))
     return note
 
 

@@ -1,0 +1,140 @@
+"""The app on a ZeroGPU Space, as far as a machine without one can show: under a stand-in for `spaces` that forks."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from core import settings
+from core.errors import UserError
+from inference.service import CompareRequest, Work, _Group, check_request
+from inference.sources import Fetched, Source
+from inference.zero import LONGEST, SHORTEST, seconds
+from tests.app_process import ROOT, running_app
+from tests.tiny.training import write_data
+from tests.tiny_model import make_tiny_model
+from tests.ui.people import Visitor, entry_of
+
+STAND_IN = Path(__file__).parent / "zerogpu"
+COLUMNS = ["greedy", "beam num_beams=2", "nucleus top_p=0.9 temperature=0.8"]
+LONG = 2000
+
+
+def _environment(folder):
+    path = os.pathsep.join([str(STAND_IN), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+    return {"SPACES_ZERO_GPU": "true", "PYTHONPATH": path, "SPACES_STAND_IN_LOG": str(folder / "spaces.log")}
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory):
+    """A tiny model that never ends by itself, with room for thousands of tokens."""
+    folder = make_tiny_model(tmp_path_factory.mktemp("endless"), context=8192)
+    for name in ("config.json", "generation_config.json"):
+        read = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**read, "eos_token_id": None}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def zero(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zero")
+    with running_app(folder, {"OMP_NUM_THREADS": "1", **_environment(folder)}) as app:
+        assert Visitor(app).call(entry_of(app, "compare_machine"), [])["success"]
+        yield app
+
+
+def _told(app, event):
+    lines = (app.log.parent / "spaces.log").read_text().splitlines()
+    return [fact for line in lines if (fact := json.loads(line))["event"] == event]
+
+
+def _compare(app, model, columns, tokens=8):
+    said = Visitor(app).call(
+        entry_of(app, "compare"), ["the quick", columns, str(model), "", 3, tokens, "float32", True]
+    )
+    return said["output"]["data"][0] if said["success"] else said["output"]["error"]
+
+
+def test_spaces_comes_before_torch_and_knows_the_work_when_the_page_is_launched(zero):
+    assert [(fact["wrapped"], fact["torch_was_there"]) for fact in _told(zero, "launched")] == [(1, False)]
+
+
+def test_compare_writes_the_same_in_a_forked_process(zero, app, tiny_model):
+    here, there = _compare(app, tiny_model, COLUMNS), _compare(zero, tiny_model, COLUMNS)
+    for name in ("name", "token_ids", "text", "finish"):
+        assert [column[name] for column in there["columns"]] == [column[name] for column in here["columns"]]
+    assert there["forwards"] == here["forwards"]
+    scheduled, worked = _told(zero, "schedule")[-1], _told(zero, "worked")[-1]
+    assert scheduled["pid"] == zero.process.pid != worked["pid"]
+    assert scheduled["seconds"] == SHORTEST and worked["items"] > len(COLUMNS)
+
+
+def test_the_process_and_its_models_serve_the_next_comparison(zero, tiny_model):
+    first, second = (_compare(zero, tiny_model, ["greedy"]) for _ in range(2))
+    assert first["columns"][0]["text"] == second["columns"][0]["text"]
+    assert len({fact["pid"] for fact in _told(zero, "worked")}) == 1
+
+
+def test_what_is_wrong_there_comes_back_as_a_sentence(zero, tiny_model):
+    said = _compare(zero, tiny_model, ["greedy"], tokens=600)
+    assert "600" in said and "512" in said, said
+
+
+def test_what_would_take_too_long_is_refused_before_the_gpu_is_asked_for(zero, tiny_model):
+    before = len(_told(zero, "schedule"))
+    said = _compare(zero, tiny_model, ["beam num_beams=8"] * 12, tokens=1000)
+    assert f"at most {LONGEST} s" in said, said
+    assert len(_told(zero, "schedule")) == before
+
+
+def test_stop_ends_the_forked_work_and_keeps_what_is_written(zero, endless):
+    visitor = Visitor(zero)
+    board = {"columns": [{"strategy": "greedy", "knobs": {}, "model": ""}]}
+    data = ["hi", board, str(endless), 1, LONG, "float32", "", "", True]
+    assert visitor.join(entry_of(zero, "compare_run"), data).status_code == 200
+    with visitor.client.stream("GET", "queue/data", params={"session_hash": visitor.session}) as stream:
+        for line in stream.iter_lines():
+            message = json.loads(line[5:]) if line.startswith("data:") else {}
+            if message.get("msg") == "process_generating" and "is writing" in line:
+                stop = {"data": [], "fn_index": entry_of(zero, "compare_stop")["id"], "session_hash": visitor.session}
+                assert Visitor(zero).post("run/predict", stop).status_code == 200
+            if message.get("msg") == "process_completed":
+                break
+    assert message["success"], message
+    assert 0 < _told(zero, "worked")[-1]["items"] < LONG
+    (column,) = message["output"]["data"][0]["columns"]
+    assert ["stopped", "end"] in column["figures"] and column["firm"], column["figures"]
+
+
+def test_the_time_asked_for_grows_with_tokens_columns_and_weights(tiny_model):
+    def asked(tokens, columns, folder=tiny_model):
+        request = CompareRequest("m", columns, "hi", max_new_tokens=tokens)
+        group = _Group(Source(Fetched(folder, "m", "m", None, False, "0" * 64, 8192)))
+        for place, spec in enumerate(check_request(request)):
+            group.add(place, spec, plain=False)
+        return seconds(Work(request, [group], 0.0))
+
+    assert asked(10, ["greedy"]) == SHORTEST
+    assert SHORTEST < asked(500, ["greedy"]) < asked(500, ["greedy"] * 12) < asked(500, ["beam num_beams=4"] * 12)
+    with pytest.raises(UserError, match="fewer tokens or columns"):
+        asked(2048, ["beam num_beams=8"] * 12)
+
+
+def test_training_there_is_refused_and_a_job_offered(zero, tmp_path, tiny_model):
+    assert "Train as a job on a rented GPU" in json.dumps(zero.config())
+    config = tmp_path / "run.yaml"
+    write_data(tmp_path / "data.json")
+    config.write_text(yaml.safe_dump({"model": str(tiny_model), "stages": [{"data": [{"path": "data.json"}]}]}))
+    command = [sys.executable, "-m", "finetune", "start", str(config)]
+    environment = {**os.environ, **_environment(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "") and "--on jobs" in done.stderr
+
+
+def test_without_the_package_nothing_changes(monkeypatch):
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    assert settings.zero_gpu() is False
