@@ -26,6 +26,9 @@ def test_what_is_made_of_a_run_is_pushed_and_proved(hub, finished, publisher, ca
     place = "spaces" if kind == "space" else "models"
     repo = hub.repos[place, REPO]
     assert repo.private and FILES[kind] <= set(repo.head.files) and REPO in printed.out and "Proved" in printed.err
+    card = hub.content(REPO, "README.md").decode() if place == "models" else ""
+    assert ("the model before rounding |" in card) == (kind == "gguf")
+    assert ("base and adapter through PEFT" in card) == (kind == "merged")
     if kind == "gguf":
         assert {f"{finished.id}-F16.gguf", f"{finished.id}-Q8_0.gguf"} <= set(repo.head.files)
     assert not (finished.folder / "publish" / kind).exists()

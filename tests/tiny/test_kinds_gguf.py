@@ -58,11 +58,11 @@ def test_a_run_becomes_two_files_that_hold_its_weights_and_a_modelfile(owner, ti
     options = Options(name="tea", columns=("nucleus top_p=0.9 temperature=0.8",))
     built = build("gguf", run, owner, tmp_path / "out", options)
     assert set(built.facts["files"]) == {"tea-F16.gguf", "tea-Q8_0.gguf", "Modelfile"}
-    for kind, furthest in (("F16", 0.1), ("Q8_0", 5)):
-        found = built.facts["check"][kind]
-        assert found["against_rounded"]["max_difference"] < 1e-3
-        assert found["against_original"]["max_difference"] < furthest and found["against_original"]["top1"] > 0.5
-    assert built.facts["check"]["F16"]["against_original"]["top1"] > 0.95
+    half, half_apart, eight, eight_apart = built.facts["comparisons"]
+    assert [half["what"], half_apart["what"], eight["what"], eight_apart["what"]] == ["F16", "F16", "Q8_0", "Q8_0"]
+    assert half["max_difference"] < 1e-3 and eight["max_difference"] < 1e-3
+    assert half_apart["max_difference"] < 0.1 < eight_apart["max_difference"] < 5
+    assert half_apart["top1"] > 0.95 and 0.5 < eight_apart["top1"] <= 1
     facts = contents(tmp_path / "out" / "tea-Q8_0.gguf")
     assert (facts["general.architecture"], facts["general.file_type"], facts["llama.block_count"]) == ("llama", 7, 2)
     assert facts["tokenizer.ggml.pre"] == "gpt-2" and "<|im_start|>" in facts["tokenizer.chat_template"]

@@ -88,7 +88,8 @@ def test_a_run_becomes_shards_with_an_index_that_load_as_one_model(owner, run, t
     shards = sorted(path.name for path in built.folder.glob("model-*.safetensors"))
     index = json.loads((built.folder / "model.safetensors.index.json").read_text())
     assert len(shards) == built.facts["shards"] > 1 and set(index["weight_map"].values()) == set(shards)
-    assert built.facts["check"]["max_difference"] < 1e-3 and built.facts["check"]["top1"] == 1
+    [found] = built.facts["comparisons"]
+    assert found["max_difference"] < 1e-3 and found["top1"] == 1 and "PEFT" in found["against"]
     assert built.facts["files"].keys() >= {"config.json", "tokenizer.json", *shards}
     assert sum(built.facts["files"].values()) <= priced.disk + 64 * 1024
     assert [step.done for step in seen] == sorted(step.done for step in seen) and shards[0] in str(seen)
@@ -99,7 +100,7 @@ def test_a_run_becomes_shards_with_an_index_that_load_as_one_model(owner, run, t
 def test_a_full_run_is_only_cut_into_shards(owner, tiny_model, tmp_path):
     run = finished(owner, tiny_model, full=True)
     built = build("merged", run, owner, tmp_path / "out")
-    assert built.facts["changed_tensors"] == 0 and built.facts["check"]["max_difference"] == 0
+    assert built.facts["changed_tensors"] == 0 and built.facts["comparisons"][0]["max_difference"] == 0
     assert "merged" in refused("kinds.no_adapter", build, "adapter", run, owner, tmp_path / "adapter")
 
 

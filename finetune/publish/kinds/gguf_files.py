@@ -44,10 +44,10 @@ def prepare(request: Request) -> Job:
             "chat_family": chat.family.key if chat.family else None,
             "stops": list(chat.stops),
             "types": list(types),
-            "check": None,
+            "comparisons": [],
         }
         if request.options.check and check.fits_in_memory(plan, copies=2):
-            facts["check"] = _Checker(plan, source, header, work).all(folder, name, types)
+            facts["comparisons"] = _Checker(plan, source, header, work).all(folder, name, types)
         return facts
 
     return Job(Cost({**files, "Modelfile": 4096}), write)
@@ -75,30 +75,30 @@ class _Checker:
     def __init__(self, plan: lora.Plan, source: Trained, header: Header, work: Work) -> None:
         self.plan, self.source, self.header, self.work = plan, source, header, work
 
-    def all(self, folder: Path, name: str, types: tuple[str, ...]) -> dict[str, Any]:
+    def all(self, folder: Path, name: str, types: tuple[str, ...]) -> list[dict[str, Any]]:
         """Raises UserError where a file does not hold what it should."""
         self.work.say(say("kinds.checking", name=name))
         prompts = check.prompt_ids(self.source.tokenizer)
         original = check.logits(check.in_memory(self.plan, self.source.base), prompts)
-        facts: dict[str, Any] = {}
+        rows: list[dict[str, Any]] = []
         for kind in types:
             path = folder / f"{name}-{kind}.gguf"
             self.work.say(say("kinds.checking", name=path.name))
             self._same_tokens(path, prompts)
             found = check.logits_of_gguf(path, self.header.config, prompts)
-            facts[kind] = {
-                "against_original": check.distance(original, found).to_json(),
-                "against_rounded": self._rounded(path, kind, prompts, found),
-            }
-        return facts
+            rounded = self._rounded(path, kind, prompts, found)
+            rows.append({"what": kind, "against": f"the same weights rounded to {kind}", **rounded.to_json()})
+            apart = check.distance(original, found)
+            rows.append({"what": kind, "against": "the model before rounding", **apart.to_json()})
+        return rows
 
-    def _rounded(self, path: Path, kind: str, prompts: list[list[int]], found: "list[torch.Tensor]") -> dict[str, Any]:
+    def _rounded(self, path: Path, kind: str, prompts: list[list[int]], found: "list[torch.Tensor]") -> check.Distance:
         """Against the same model with its matrices rounded as the file rounds them: next to no difference is left."""
         wanted = check.logits(check.in_memory(self.plan, self.source.base, check.rounded(kind)), prompts)
         distance = check.distance(wanted, found)
         if not distance.max_difference <= LIMIT:
             raise UserError("kinds.differs", name=path.name, difference=f"{distance.max_difference:.3g}", limit=LIMIT)
-        return distance.to_json()
+        return distance
 
     def _same_tokens(self, path: Path, prompts: list[list[int]]) -> None:
         from inference.standin import tokenizer_of

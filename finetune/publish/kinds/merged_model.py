@@ -24,9 +24,9 @@ def prepare(request: Request) -> Job:
 
     def write(folder: Path, work: Work) -> dict[str, Any]:
         facts = merged.write(plan, source, folder, most, work)
-        facts["check"] = None
+        facts["comparisons"] = []
         if request.options.check and check.fits_in_memory(plan, copies=1):
-            facts["check"] = _checked(source, plan, folder, work)
+            facts["comparisons"] = [_checked(source, plan, folder, work)]
         return facts
 
     return Job(Cost({**files, **small, "config.json": _SMALL}), write)
@@ -39,4 +39,5 @@ def _checked(source: Trained, plan: lora.Plan, folder: Path, work: Work) -> dict
     exact = all(part.dtype in ("F32", "F64") for part in plan.parts)
     if exact and not found.max_difference <= LIMIT:
         raise UserError("kinds.differs", name="safetensors", difference=f"{found.max_difference:.3g}", limit=LIMIT)
-    return found.to_json()
+    against = "base and adapter through PEFT" if source.adapter else "the result of the run"
+    return {"what": "merged weights", "against": against, **found.to_json()}

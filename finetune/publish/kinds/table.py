@@ -56,7 +56,8 @@ KINDS: dict[str, Kind] = {
 @dataclass(frozen=True)
 class Built:
     """What was built: `folder` holds the files as they will lie in the repository, `facts` are for card and proof
-    (always `files`: their sizes by path, and `size`: all of them in bytes)."""
+    (always `files`: their sizes by path, and `size`: all of them in bytes; of models `comparisons`: what was loaded
+    back, against what, and the distance, see `check.Distance`)."""
 
     kind: str
     repo_type: RepoType
