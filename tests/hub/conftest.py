@@ -19,27 +19,31 @@ def hub(monkeypatch, tmp_path):
     The client reads offline mode, endpoint and Xet into constants when it is imported: these are set as well, as
     they would be in a process started with this environment. Its waits between retries are made short.
     """
+    stand_in = HubStandIn()
+    stand_in.add_user(USER, organisations=("acme",), token=TOKEN)
+    speak_to(stand_in, monkeypatch, tmp_path / "hf-home")
+    yield stand_in
+    stand_in.close()
+
+
+def speak_to(stand_in, patch, folder):
+    """Make this process, and those it starts, take the stand-in for the Hub; `folder` is the client's cache."""
     from huggingface_hub import constants
     from huggingface_hub.utils import _http
 
-    stand_in = HubStandIn()
-    stand_in.add_user(USER, organisations=("acme",), token=TOKEN)
-    monkeypatch.setenv("HF_ENDPOINT", stand_in.url)
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", stand_in.url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", stand_in.url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-home" / "hub"))
-    monkeypatch.setattr(_http, "time", _ShortWaits())
-    monkeypatch.setattr(calls, "patience", calls.Patience(pace=0.001))
-    yield stand_in
-    stand_in.close()
+    patch.setenv("HF_ENDPOINT", stand_in.url)
+    patch.setenv("HF_HUB_DISABLE_XET", "1")
+    patch.setenv("HF_HOME", str(folder))
+    patch.setenv("OMP_NUM_THREADS", "1")
+    patch.delenv("HF_HUB_OFFLINE", raising=False)
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    patch.setattr(constants, "ENDPOINT", stand_in.url)
+    template = stand_in.url + "/{repo_id}/resolve/{revision}/{filename}"
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    patch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+    patch.setattr(_http, "time", _ShortWaits())
+    patch.setattr(calls, "patience", calls.Patience(pace=0.001))
 
 
 class _ShortWaits:
