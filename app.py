@@ -5,6 +5,7 @@ import sys
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve the page until it is interrupted. Returns 2, with a sentence on stderr, for an address it cannot have."""
+    from core import limits, logs
     from core.errors import UserError
     from core.threads import share_the_cores
     from inference import zero
@@ -15,6 +16,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         address = choose(arguments)
+        limits.check_variables()
+        logs.set_up()
         from ui.server import serve
 
         return serve(address)

@@ -24,8 +24,6 @@ THREADS = 120
 
 def serve(address: Address) -> int:
     """Serve until interrupted; prints exactly one line, with the address. Returns the exit code."""
-    logs.set_up()
-    limits.check_variables()
     demo = page.build()
     try:
         launch(demo, address)

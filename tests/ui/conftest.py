@@ -34,6 +34,19 @@ def app(tmp_path_factory, hub_process):
 
 
 @pytest.fixture(scope="session")
+def space(tmp_path_factory, hub_process):
+    """The page as a simulated Space with the Hub stand-in behind it: `.model` is there, `.token` is known there."""
+    from tests.ui.hub_models import environment, publish_endless_model
+    from tests.ui.people import running_space
+
+    folder = tmp_path_factory.mktemp("space")
+    model = publish_endless_model(hub_process, folder / "endless")
+    with running_space(folder, environment(hub_process, folder) | {"TUNESCOPE_LIMIT_QUEUE": "4"}) as running:
+        running.model, running.token = model, hub_process.token
+        yield running
+
+
+@pytest.fixture(scope="session")
 def chromium():
     """A started Chromium. Where none is installed the test is skipped; with TUNESCOPE_REQUIRE_BROWSER it fails."""
     from playwright.sync_api import expect, sync_playwright

@@ -104,3 +104,11 @@ def snapshot(folder: Path) -> dict[str, str]:
     """What lies below a folder: names and contents."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def filled(app: App, entry: dict, known: dict[str, Any]) -> list:
+    """The inputs of an entry: what is known for a component's id on the page, else what the page shows at first."""
+    parts = {part["id"]: part for part in config_of(app.url)["components"]}
+    asked = [parts[number] for number in entry["inputs"]]
+    first = [None if part["type"] == "state" else part["props"].get("value") for part in asked]
+    return [known.get(part["props"].get("elem_id"), value) for part, value in zip(asked, first, strict=True)]

@@ -9,26 +9,18 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from tests.ui.hub_models import environment, publish_endless_model
-from tests.ui.people import Visitor, entry_of, running_space
+from tests.ui.people import Visitor, entry_of
 
 TWELVE = ["greedy", *(f"sample temperature=1.{number}" for number in range(10)), "beam num_beams=4"]
 LONG = 4000
 
 
 @pytest.fixture(scope="module")
-def model(hub_process, tmp_path_factory):
-    return publish_endless_model(hub_process, tmp_path_factory.mktemp("endless"))
-
-
-@pytest.fixture(scope="module")
-def space(hub_process, tmp_path_factory, model):
-    folder = tmp_path_factory.mktemp("queue")
-    with running_space(folder, environment(hub_process, folder) | {"TUNESCOPE_LIMIT_QUEUE": "4"}) as app:
-        app.token = hub_process.token
-        said = _person(app, "warm").call(entry_of(app, "compare"), _asked(model, ["greedy"], 4))
-        assert said["success"], said
-        yield app
+def model(space):
+    """Its name, once it is loaded."""
+    said = _person(space, "warm").call(entry_of(space, "compare"), _asked(space.model, ["greedy"], 4))
+    assert said["success"], said
+    return space.model
 
 
 def _person(space, name):
