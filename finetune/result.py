@@ -31,8 +31,7 @@ def learned_weights(model: Any, masters: MasterAdamW, stored: torch.dtype, keep:
         if id(value) not in found:
             master = exact.get(id(value))
             unrounded = value.detach() if master is None else master.to(torch.float32 if adapter else stored)
-            tensor = whole(unrounded)
-            found[id(value)] = tensor if keep else tensor.new_empty(0)
+            found[id(value)] = whole(unrounded, keep)
         weights[name] = found[id(value)]
     return weights
 

@@ -3,7 +3,8 @@
 import math
 import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from finetune.checkpoints import OPTIMIZER, SCHEDULER, let_appear, read_state, r
 from finetune.clock import Clock
 from finetune.config import RunConfig, Stage
 from finetune.data.tokenise import Encoded
+from finetune.device import choose_device
 from finetune.head import AnswerLoss
 from finetune.journal import Journal
 from finetune.masters import MasterAdamW, groups_by_decay
@@ -56,7 +58,7 @@ class RunTrainer(Trainer):
         self.answer_loss = AnswerLoss(model, OBJECTIVES[stage.objective])
         self.sharded = config.compute.sharding == "fsdp" and team.size > 1
         if self.sharded:
-            shard(model, team.size)
+            shard(model, team.size, choose_device(config).type)
         self.clock = Clock()
         self.checkpoints = journal.run.checkpoints
         self._place: Path | None = None
@@ -117,6 +119,11 @@ class RunTrainer(Trainer):
 
     def _sync_replicated_trainable_parameters(self, model: Any) -> None:
         """Nothing: every process starts from the same seed, and `_clip_grad_norm` averages the gradients."""
+
+    @contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        """Nothing is deferred: sharded gradients are averaged after each batch and added up in the masters."""
+        yield
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -245,7 +252,7 @@ class RunTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """As one process alone would write them, so that any number of processes can go on from there."""
-        state = whole(self.masters.state_dict())
+        state = whole(self.masters.state_dict(), keep=self.team.leads)
         if self.team.leads:
             torch.save(state, Path(output_dir) / OPTIMIZER)
             assert self.lr_scheduler is not None, "the Trainer made it"

@@ -102,8 +102,10 @@ def _model(run: Run, config: RunConfig, base: Path, device: torch.device, dtype:
     """The model to train, and the name of the dtype that the base's files hold."""
     stored = AutoConfig.from_pretrained(base, local_files_only=True).dtype or torch.float32
     model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True, local_files_only=True)
-    model.to(device)
-    use_short_attention(model)
+    if config.compute.sharding == "none":
+        model.to(device)
+    if device.type == "cpu":
+        use_short_attention(model)
     set_seed(config.seed)
     model = METHODS[config.method].apply(model, config)
     if METHODS[config.method].adapter:

@@ -25,6 +25,7 @@ CALM = {
     "optim__schedule": "constant",
     "optim__warmup": 0,
     "optim__batch_size": 5,
+    "optim__gradient_accumulation": 2,
     "lora": {"rank": 4, "dropout": 0},
     "watch__evaluate_every": 1000,
     "watch__checkpoint_every": 2,
