@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait, in seconds: for a connection, for the Hub to say anything, between tries; how many tries.
+    """How long to wait, in seconds: for a connection, for the Hub to say anything (`look`: to a mere question),
+    between tries; how many tries.
 
     Where the Hub asks for more than `longest_wait`, it is not waited for: the person is told how long it takes. `pace`
     makes all waits between tries longer or shorter.
@@ -22,6 +23,7 @@ class Patience:
 
     connect: float = 15.0
     answer: float = 120.0
+    look: float = 15.0
     tries: int = 4
     first_wait: float = 1.0
     longest_wait: float = 20.0

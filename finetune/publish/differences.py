@@ -81,8 +81,8 @@ def between(to: Destination, since: str | None, found: Found, history: list[Chan
     """The commits after `since` (all where it is None or gone), and which files they added, changed or removed."""
     known = [change.commit for change in history]
     after = history[: known.index(since)] if since in known else history
-    now = _tree(to, str(found.commit), owner)
-    before = _tree(to, since, owner) if since in known and since is not None else {}
+    now = tree(to, str(found.commit), owner)
+    before = tree(to, since, owner) if since in known and since is not None else {}
     return Difference(
         since or "",
         tuple(after),
@@ -105,7 +105,7 @@ def _change(commit: Any) -> Change:
     return Change(commit.commit_id, commit.title, ", ".join(commit.authors) or "?", when)
 
 
-def _tree(to: Destination, revision: str, owner: Owner) -> dict[str, str]:
+def tree(to: Destination, revision: str, owner: Owner) -> dict[str, str]:
     """Every file at a commit, by its content's name."""
     token = remote.token_of(owner)
     entries: list[Any] = calls.again(

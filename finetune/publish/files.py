@@ -11,7 +11,7 @@ from core.workspace import Owner
 from finetune.publish.scan import VOCABULARY, WEIGHTS, look_inside, machine_path, read
 from inference.files import PICKLES
 
-__all__ = ["WEIGHTS", "PlannedFile", "collect", "machine_path", "made", "sha256_of"]
+__all__ = ["WEIGHTS", "PlannedFile", "collect", "git_name", "machine_path", "made", "sha256_of"]
 
 _CONFIGURATION = re.compile(
     r"(config|generation_config|adapter_config|tokenizer_config|special_tokens_map|added_tokens|chat_template"
@@ -99,6 +99,11 @@ def _planned(path: Path, name: str, kind: str, base: str | None, revision: str |
 
 def _listed(name: str, kind: str) -> bool:
     return any(pattern.fullmatch(name) for pattern in (*_ALLOWED[kind], _PAPERS))
+
+
+def git_name(content: bytes) -> str:
+    """What git calls a content (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects)."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

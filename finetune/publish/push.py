@@ -9,8 +9,8 @@ from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
 from finetune.publish import calls, remote
-from finetune.publish.differences import since_the_preview
-from finetune.publish.files import sha256_of
+from finetune.publish.differences import since_the_preview, tree
+from finetune.publish.files import PlannedFile, git_name, sha256_of
 from finetune.publish.plan import Plan
 from finetune.publish.records import PushResult, keep_push, read_push
 from finetune.publish.refusals import in_words, uncertain
@@ -21,6 +21,7 @@ from inference.sources import Report
 __all__ = ["PushResult", "push", "read_push"]
 
 _SDK = "gradio"
+_LARGEST_READ = 50 * 2**20
 
 
 def push(
@@ -90,20 +91,28 @@ def _agreed(plan: Plan, found: Found, owner: Owner, confirmed: bool) -> None:
     if visible and not plan.licence.key and plan.to.repo_type != "space":
         raise UserError("publish.licence_needed", repo=plan.repo_id)
     seen = plan.found
-    ours = found.target == "empty" or _complete(plan, found)
-    if found.commit is not None and found.commit != seen.commit and not ours:
+    moved = found.commit is not None and found.commit != seen.commit and found.target != "empty"
+    if moved and not _complete(plan, found, owner):
         difference = since_the_preview(plan.to, seen, found, owner)
         raise UserError("publish.changed_since", repo=plan.repo_id, what=difference.sentence(plan.repo_id))
-    if plan.needs_yes and not confirmed and not ours:
+    if plan.needs_yes and not confirmed:
         assert plan.difference is not None, "what is foreign was refused above"
         raise UserError("publish.changed_by", repo=plan.repo_id, what=plan.difference.sentence(plan.repo_id))
 
 
-def _complete(plan: Plan, found: Found) -> bool:
-    """Whether what lies there is this very plan, pushed."""
-    return bool(found.manifest) and found.manifest.get("files") == {
-        file.path: file.sha256 for file in plan.files if file.path != MANIFEST
-    }
+def _complete(plan: Plan, found: Found, owner: Owner) -> bool:
+    """Whether every file of the plan lies there and none that is new, as after a push whose answer was lost."""
+    if found.manifest.get("files") != {file.path: file.sha256 for file in plan.files if file.path != MANIFEST}:
+        return False
+    with in_words(plan.repo_id, owner):
+        there = tree(plan.to, str(found.commit), owner)
+    known = {file.path for file in plan.files} | set(plan.found.files) | {".gitattributes"}
+    return there.keys() <= known and all(_is(file, there.get(file.path)) for file in plan.files)
+
+
+def _is(file: PlannedFile, name: str | None) -> bool:
+    """Whether the Hub's name of a content (SHA-256 of a large file, git's of a small one) is this file's."""
+    return name == file.sha256 or (file.size <= _LARGEST_READ and name == git_name(file.content()))
 
 
 def _unchanged(plan: Plan) -> None:
@@ -186,7 +195,7 @@ def _went_through(plan: Plan, owner: Owner, error: Exception) -> tuple[str, int 
     where that cannot be found out."""
     if uncertain(error):
         found = _looked(plan, owner, error)
-        if _complete(plan, found) and (found.pull_request or not plan.to.pull_request):
+        if _complete(plan, found, owner) and (found.pull_request or not plan.to.pull_request):
             return str(found.commit), found.pull_request, True
     raise error
 

@@ -27,7 +27,6 @@ Target = Literal["new", "empty", "same", "foreign"]
 MANIFEST = "tunescope.json"
 _HARMLESS = {".gitattributes", "README.md"}
 _LARGEST_MANIFEST = 1_000_000
-_SECONDS = 15
 _REMEMBERED_SECONDS = 60.0
 _known: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
 
@@ -125,7 +124,11 @@ def look(to: Destination, mark: dict[str, str], owner: Owner, stop: threading.Ev
 
 def _info(to: Destination, owner: Owner, revision: str | None) -> Any:
     return api(owner).repo_info(
-        to.repo_id, repo_type=to.repo_type, revision=revision, timeout=_SECONDS, token=token_of(owner)
+        to.repo_id,
+        repo_type=to.repo_type,
+        revision=revision,
+        timeout=min(calls.patience.look, calls.patience.answer),
+        token=token_of(owner),
     )
 
 

@@ -92,6 +92,8 @@ def _finish(commit: Any, tell: "Callable[[], None]", stop: threading.Event | Non
             commit.abort()
             raise
     thread.join()
+    if failed and not isinstance(failed[0], OSError):
+        raise ConnectionError(str(failed[0])) from failed[0]
     if failed:
         raise failed[0]
     tell()
