@@ -174,7 +174,7 @@ def _start(arguments: argparse.Namespace) -> int:
     from finetune.launch.local import LocalLauncher
 
     if arguments.on == "jobs":
-        print(start_job(_config(arguments), local_owner(), arguments.flavor, arguments.timeout))
+        print(start_job(_config(arguments), local_owner(), arguments.flavor, arguments.timeout, _show_progress))
         return 0
     if arguments.flavor or arguments.timeout:
         raise UserError("job.shell.only_jobs")
@@ -261,7 +261,7 @@ def _resume(arguments: argparse.Namespace) -> int:
     owner = local_owner()
     run = find(arguments.which, owner)
     if job_of(run):
-        resume_job(run, owner, arguments.flavor, arguments.timeout)
+        resume_job(run, owner, arguments.flavor, arguments.timeout, _show_progress)
     elif arguments.flavor or arguments.timeout:
         raise UserError("job.shell.only_jobs")
     else:

@@ -1,5 +1,6 @@
 """The Hub as jobs need it: the client with the caller's token, who the caller is, and refusals in words."""
 
+import errno
 import hashlib
 import time
 from collections.abc import Callable, Iterator
@@ -76,13 +77,27 @@ def in_words(owner: Owner, what: str) -> Iterator[None]:
 
     try:
         yield
-    except HfHubHTTPError as error:
-        raise _refusal(error, owner, what) from error
-    except OfflineModeIsEnabled:
-        raise UserError("job.offline") from None
-    except (httpx2.TransportError, ConnectionError) as error:
-        reason = clean(str(error) or type(error).__name__, owner)
-        raise UserError("job.unreachable", value=what, endpoint=hub.endpoint(), reason=reason) from error
+    except UserError:
+        raise
+    except Exception as error:
+        for cause in _chain(error):
+            if isinstance(cause, HfHubHTTPError):
+                raise _refusal(cause, owner, what) from cause
+            if isinstance(cause, OfflineModeIsEnabled):
+                raise UserError("job.offline") from None
+            if isinstance(cause, httpx2.TransportError | ConnectionError):
+                reason = clean(str(cause) or type(cause).__name__, owner)
+                raise UserError("job.unreachable", value=what, endpoint=hub.endpoint(), reason=reason) from cause
+            if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError("job.no_room", value=what, folder=settings.home()) from cause
+        raise
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what caused it: the client wraps some."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 _BY_STATUS = {401: "job.wrong_token", 402: "job.no_credit", 403: "job.no_right", 404: "job.not_there", 429: "job.busy"}

@@ -12,6 +12,7 @@ from finetune.launch.job_record import JobRecord, job_of
 
 if TYPE_CHECKING:
     from finetune.config import RunConfig
+    from finetune.prepare import OnProgress
     from finetune.run import Run
 
 _MARKS = {True: "+", False: "!", None: "?"}
@@ -25,7 +26,9 @@ def job_flags(command: argparse.ArgumentParser, *, place: bool) -> None:
     command.add_argument("--timeout", metavar="2h", help=say("job.help.timeout"))
 
 
-def start_job(config: "RunConfig", owner: Owner, flavour: str | None, timeout: str | None) -> str:
+def start_job(
+    config: "RunConfig", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress"
+) -> str:
     """Check, say on stderr what was found and about what it will cost, start. Returns the run's id."""
     from finetune.launch.job_checks import look
     from finetune.launch.jobs import JobsLauncher, estimate
@@ -40,16 +43,16 @@ def start_job(config: "RunConfig", owner: Owner, flavour: str | None, timeout: s
     rough = estimate(config, owner, machine, base.parameters)
     facts = {"flavour": machine.title, "price": f"{machine.usd_per_hour:.2f}", "usd": f"{rough.usd:.2f}"}
     print(say("job.shell.estimate", minutes=max(rough.seconds // 60, 1), **facts), file=sys.stderr)
-    return JobsLauncher(flavour, timeout).start(config, owner)
+    return JobsLauncher(flavour, timeout).start(config, owner, progress=progress)
 
 
-def resume_job(run: "Run", owner: Owner, flavour: str | None, timeout: str | None) -> None:
+def resume_job(run: "Run", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress") -> None:
     """Go on with a job's run, on the same machine as before unless another is named."""
     from finetune.launch.jobs import JobsLauncher
 
     record = job_of(run)
     assert record is not None, "a run of this machine is resumed here"
-    JobsLauncher(flavour or record.flavour, timeout or record.timeout).resume(run, owner)
+    JobsLauncher(flavour or record.flavour, timeout or record.timeout).resume(run, owner, progress=progress)
 
 
 def sync_all(runs: list["Run"], owner: Owner) -> None:

@@ -155,6 +155,7 @@ def _settle(run: "Run", owner: Owner) -> None:
     if record.at_work:
         if record.asked_to_stop and record.id and time.time() - record.asked_to_stop > GRACE_SECONDS:
             cancel(run, owner)
+            return _settle(run, owner)
         return
     if _told_its_ending(run):
         return

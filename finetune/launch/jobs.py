@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.files import write_json
+from core.words import say
 from core.workspace import Owner
 from finetune.config import RunConfig, load_yaml, to_yaml
 from finetune.launch import Launcher
@@ -26,6 +27,7 @@ from finetune.launch.job_follow import follow
 from finetune.launch.job_hub import LABEL, api, in_words, token_of, whoami
 from finetune.launch.job_record import JobRecord, job_of, locked, save, update
 from finetune.launch.job_sync import cancel, facts_of, sync, sync_quietly
+from finetune.launch.room import room
 from finetune.prepare import OnProgress, import_data
 from finetune.run import Run, reserve
 
@@ -89,14 +91,17 @@ class JobsLauncher:
         Raises UserError; what was refused before it was paid leaves no run. Where the Hub took the job but its answer
         was lost, the run stays and `sync` finds the job by its label.
         """
+        steps = _Steps(progress, stop)
+        steps.next("job.progress.checking")
         config = import_data(config, owner)
         _, machine, base = look(config, owner, self.flavour, self.timeout)
         config = with_processes(config, machine)
-        run = reserve(owner)
+        with room(owner):
+            run = reserve(owner)
         environment = {"base": base.reference, "asked": config.model, "revision": base.revision, "stand_in": False}
         write_json(run.folder / "env.json", environment)
         try:
-            self._launch(run, config, owner, machine, base)
+            self._launch(run, config, owner, machine, base, steps)
         except BaseException:
             if job_of(run) is None:
                 shutil.rmtree(run.folder)
@@ -112,14 +117,16 @@ class JobsLauncher:
         stop: threading.Event | None = None,
     ) -> None:
         """Start a new job that goes on from the last checkpoint that was uploaded. Raises UserError."""
-        sync(run, owner)
+        sync(run, owner, log=False)
         if run.alive():
             raise UserError("run.alive", value=run.id)
         if run.progress().ending == "done":
             raise UserError("run.is_done", value=run.id)
+        steps = _Steps(progress, stop)
+        steps.next("job.progress.checking")
         pinned = run.config().model_copy(update={"model": str(run.environment()["base"])})
         _, machine, base = look(pinned, owner, self.flavour, self.timeout)
-        self._launch(run, run.config(), owner, machine, base)
+        self._launch(run, run.config(), owner, machine, base, steps)
 
     def stop(self, run: Run, owner: Owner | None = None) -> None:
         """Ask the job to save a checkpoint and end; returns at once. One that does not run yet is cancelled.
@@ -128,7 +135,7 @@ class JobsLauncher:
         """
         owner = owner or self.owner
         assert owner is not None, "a job is stopped with somebody's token"
-        sync(run, owner)
+        sync(run, owner, log=False)
         record = job_of(run)
         if record is None or not record.at_work or record.id is None:
             raise UserError("run.not_alive", value=run.id, status=run.status().status)
@@ -155,7 +162,7 @@ class JobsLauncher:
         """Come back when the job has ended."""
         follow(run, owner).join()
 
-    def _launch(self, run: Run, config: RunConfig, owner: Owner, machine: Flavour, base: Base) -> None:
+    def _launch(self, run: Run, config: RunConfig, owner: Owner, machine: Flavour, base: Base, steps: "_Steps") -> None:
         """Everything from the private repositories to the job's id in the run folder, under the run's lock."""
         before = job_of(run)
         user = str(whoami(owner)["name"])
@@ -172,9 +179,11 @@ class JobsLauncher:
             usd_earlier=before.usd_so_far if before else 0.0,
         )
         with _starting(run):
+            steps.next("job.progress.sending")
             write_access(owner, record.inputs, "dataset")
             write_access(owner, record.results, "model")
             record = _push(run, config, owner, record, base)
+            steps.next("job.progress.renting")
             with locked(run):
                 if before is None:
                     run.save(config)
@@ -194,6 +203,22 @@ class JobsLauncher:
             raise
         with locked(run):
             update(run, **facts_of(told))
+
+
+class _Steps:
+    """Tells what is being done, and ends it between two steps where somebody asked to."""
+
+    def __init__(self, progress: OnProgress | None, stop: threading.Event | None) -> None:
+        self.progress, self.stop, self.done = progress, stop, 0
+
+    def next(self, key: str) -> None:
+        from inference.sources import Progress
+
+        if self.stop is not None and self.stop.is_set():
+            raise UserError("job.start_stopped")
+        if self.progress is not None:
+            self.progress(Progress(say(key), self.done, 3, "steps"))
+        self.done += 1
 
 
 class _starting:

@@ -91,3 +91,26 @@ def finished(publisher, hub, trained, tiny_model):
 def copy_run(run: Run, owner: Owner) -> Run:
     """The same run in another workspace."""
     return Run(Path(shutil.copytree(run.folder, owner.runs / run.id)))
+
+
+@pytest.fixture
+def renter(hub, workspace, monkeypatch, tiny_model):
+    """Somebody who rents machines: their base lies on the stand-in, private; jobs wait and never train."""
+    from finetune.launch import job_hub
+    from inference import hub as the_hub
+
+    monkeypatch.setenv("TUNESCOPE_CACHE", str(workspace / "cache"))
+    monkeypatch.setattr(job_hub, "_WAITS", (0, 0, 0))
+    monkeypatch.setattr(job_hub, "_known", {})
+    the_hub.forget()
+    hub.add_repo(BASE_ID, tiny_model, private=True)
+    hub.jobs.hold.clear()
+    return Owner("local", TOKEN)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A config on the renter's base and a small file."""
+    from tests.tiny.training import make_config, write_data
+
+    return make_config(BASE_ID, write_data(tmp_path / "data.json"))
