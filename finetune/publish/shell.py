@@ -77,7 +77,7 @@ def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner:
         proof = _prove(plan, pushed, built, owner, line)
     except UserError as error:
         line.end()
-        return _complain(error, _FAILED)
+        return _complain(error, _BAD_INPUT if error.code == "publish.licence_needed" else _FAILED)
     line.end()
     print(proof.sentence(), file=sys.stderr)
     if proof.ok and built is not None:
@@ -99,12 +99,19 @@ def _build(order: Order, subject: "Run | Dataset", owner: Owner, line: "_Line") 
         return None
     from finetune.publish.kinds import Options, build
 
-    options = Options(licence=order.licence, repo_id=order.model_repo, columns=order.presets)
+    options = Options(
+        licence=order.licence, repo_id=order.model_repo, columns=order.presets, name=_file_name(order.repo_id)
+    )
     folder = subject.folder / _FOLDER / order.what
     try:
         return build(order.what, subject, owner, folder, options, line, None)
     finally:
         line.end()
+
+
+def _file_name(repo_id: str) -> str | None:
+    """What files are called that carry a name of their own, as GGUF files do: as their repository."""
+    return repo_id.strip().rpartition("/")[2] or None
 
 
 def _plan(order: Order, subject: "Run | Dataset", built: "Built | None", owner: Owner) -> Plan:

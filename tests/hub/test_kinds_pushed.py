@@ -30,7 +30,7 @@ def test_what_is_made_of_a_run_is_pushed_and_proved(hub, finished, publisher, ca
     assert ("the model before rounding |" in card) == (kind == "gguf")
     assert ("base and adapter through PEFT" in card) == (kind == "merged")
     if kind == "gguf":
-        assert {f"{finished.id}-F16.gguf", f"{finished.id}-Q8_0.gguf"} <= set(repo.head.files)
+        assert {"tea-F16.gguf", "tea-Q8_0.gguf"} <= set(repo.head.files)
     assert not (finished.folder / "publish" / kind).exists()
 
 

@@ -1,5 +1,6 @@
 """The demo Space: its app is started as a process, loads the model from the Hub and streams an answer."""
 
+import json
 import os
 import queue
 import re
@@ -56,13 +57,13 @@ def test_the_demo_starts_and_streams_what_the_adapter_writes(hub, finished, publ
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     adapter = build("adapter", finished, publisher, tmp_path / "adapter")
-    hub.add_repo(REPO, adapter.folder)
+    commit = hub.add_repo(REPO, adapter.folder).head.sha
     assert hub.content(REPO, "adapter_config.json").count(BASE_ID.encode()) == 1
     (finished.folder / "published.json").write_text(
-        f'{{"repo_id": "{REPO}", "url": "{hub.url}/{REPO}", "commit": "main", "private": false, "files": {{}}}}'
+        f'{{"repo_id": "{REPO}", "url": "{hub.url}/{REPO}", "commit": "{commit}", "private": false, "files": {{}}}}'
     )
     built = build("space", finished, publisher, tmp_path / "space", Options(columns=("greedy",)))
-    assert built.repo_type == "space" and built.facts["adapter"] is True
+    assert built.repo_type == "space" and built.facts["revision"] == commit
     environment = {name: value for name, value in os.environ.items() if name not in ("HF_TOKEN", "SPACE_ID", "SYSTEM")}
     environment |= {"HF_HOME": str(tmp_path / "visitor"), "GRADIO_SERVER_NAME": "127.0.0.1"}
     environment["GRADIO_SERVER_PORT"] = free_port()
@@ -104,3 +105,13 @@ def test_a_repository_that_is_none_gets_no_demo(hub, finished, publisher, tmp_pa
 
 def test_a_demo_of_what_was_never_published_is_refused(hub, finished, publisher, tmp_path):
     assert finished.id in refused("kinds.not_published", build, "space", finished, publisher, tmp_path / "space")
+
+
+def test_an_adapter_whose_base_others_cannot_find_gets_no_demo(hub, publisher, tiny_model, tmp_path):
+    from tests.hub.finished_run import make_finished_run
+
+    run = make_finished_run(publisher, tiny_model, base_text=str(tiny_model))
+    record = {"repo_id": REPO, "url": "", "commit": "c0", "private": True, "files": {}}
+    (run.folder / "published.json").write_text(json.dumps(record))
+    sentence = refused("kinds.base_elsewhere", build, "space", run, publisher, tmp_path / "space")
+    assert tiny_model.name in sentence and str(tiny_model) not in sentence

@@ -159,7 +159,8 @@ def test_a_killed_process_holds_nobody_up_and_what_it_left_is_swept_away(owner, 
     child.kill()
     child.communicate()
     assert leftovers(tmp_path) == [".out.part"] and not folder.exists()
-    build("merged", run, owner, folder, Options(check=False))
+    built = build("merged", run, owner, folder, Options(check=False))
+    assert built.facts["comparisons"] == [] and "not asked" in built.facts["not_compared"]
     assert leftovers(tmp_path) == [] and (folder / "config.json").is_file()
 
 

@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.words import say
 from finetune.publish.kinds.lora import HEAD, Plan
 from finetune.publish.kinds.weights import Reader
+from inference.files import megabytes
 
 if TYPE_CHECKING:
     import torch
@@ -154,11 +156,16 @@ def in_memory(plan: Plan, config_folder: Path, change: "Callable[[torch.Tensor],
     return model.eval()
 
 
-def fits_in_memory(plan: Plan, copies: int) -> bool:
-    """Whether so many copies of the model in float32 fit into what memory is free."""
+def skipped(plan: Plan, wanted: bool, copies: int) -> str | None:
+    """Why nothing is loaded back, in a sentence: it was not asked for, or so many copies of the model in float32 do not
+    fit into what memory is free. None where it can be."""
     import psutil
 
-    return sum(part.numbers for part in plan.parts) * 4 * (copies + 0.5) < psutil.virtual_memory().available
+    needed = int(sum(part.numbers for part in plan.parts) * 4 * (copies + 0.5))
+    free = psutil.virtual_memory().available
+    if not wanted:
+        return say("kinds.not_asked")
+    return None if needed < free else say("kinds.too_large", needed=megabytes(needed), free=megabytes(free))
 
 
 def rounded(kind: str) -> "Callable[[torch.Tensor], torch.Tensor]":

@@ -46,7 +46,8 @@ def prepare(request: Request) -> Job:
             "types": list(types),
             "comparisons": [],
         }
-        if request.options.check and check.fits_in_memory(plan, copies=2):
+        facts["not_compared"] = check.skipped(plan, request.options.check, copies=3)
+        if facts["not_compared"] is None:
             facts["comparisons"] = _Checker(plan, source, header, work).all(folder, name, types)
         return facts
 

@@ -25,7 +25,8 @@ def prepare(request: Request) -> Job:
     def write(folder: Path, work: Work) -> dict[str, Any]:
         facts = merged.write(plan, source, folder, most, work)
         facts["comparisons"] = []
-        if request.options.check and check.fits_in_memory(plan, copies=1):
+        facts["not_compared"] = check.skipped(plan, request.options.check, copies=1)
+        if facts["not_compared"] is None:
             facts["comparisons"] = [_checked(source, plan, folder, work)]
         return facts
 

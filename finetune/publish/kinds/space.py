@@ -22,19 +22,19 @@ _PREFIX = {"app.py": "space/app.py.jinja", "requirements.txt": "space/requiremen
 
 
 def prepare(request: Request) -> Job:
-    """Raises UserError where no model was published yet, or the repository's name is none."""
+    """Raises UserError where no model was published yet, its base is not on the Hub, or the name is no repository's."""
     run = request.run
     done(run)
     column = presets.first(request.options.columns)
     decoding = presets.generation_config(column) if column else {"do_sample": False}
     repo_id, revision = _published(request)
-    whole = adapter(run) and not request.options.repo_id
     with speaking("en"):
         base = base_of(run, request.owner)
+    if adapter(run) and not request.options.repo_id and not base.hub_id:
+        raise UserError("kinds.base_elsewhere", base=base.name)
     values = {
         "repo_id": repo_id,
         "revision": revision,
-        "adapter": whole,
         "decoding": decoding,
         "title": repo_id.split("/")[1],
         "base": base.hub_id or base.name,
