@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 _MOST_CHARACTERS = 200_000
 _SHARE = 0.1
+_FEWEST = 3
 _SCRIPTS = {
     "ja": r"[\u3040-\u30ff]",
     "ko": r"[\uac00-\ud7af]",
@@ -42,7 +43,7 @@ def languages(texts: Iterable[str]) -> list[str]:
     latin = sum(len(word) * count for word, count in words.items())
     small = {name: sum(words[word] for word in known) for name, known in _SMALL.items()}
     best = max(small, key=lambda name: small[name])
-    if small[best] * 30 > sum(words.values()):
+    if small[best] >= _FEWEST and small[best] * 30 > sum(words.values()):
         counts[best] = latin
     total = sum(counts.values()) or 1
     return [language for language, count in counts.most_common() if count >= _SHARE * total and count > 0]

@@ -173,6 +173,8 @@ def _load(
     if sent.kind not in _LOADED or not isinstance(run, Run) or folder is None or not folder.is_dir():
         return None
     adapter = (folder / "adapter_config.json").is_file()
+    if adapter and sent.kind == "merged":
+        return None
     base = base_of(run, owner)
     base_folder = _base_folder(run, owner, progress, stop) if adapter else None
     return {

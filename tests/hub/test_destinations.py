@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune.publish import prepare, push, read_push
+from finetune.publish import keep_in_card, prepare, prove, push, read_push
+from finetune.publish.shell import publish_command
 from tests.hub.test_publish import REPO, publish
 from tests.refusals import refused
 
@@ -70,6 +71,14 @@ def test_a_pull_request_goes_to_a_repository_of_others_and_changes_nothing_there
     assert (result.pull_request, result.revision) == (1, "refs/pr/1")
     assert result.url == f"{hub.url}/{OTHERS}/discussions/1"
     assert others.branches["refs/pr/1"][-1].sha == result.commit and read_push(finished) == result
+
+
+def test_a_pull_request_is_proved_by_code_that_loads_it_and_told_so_in_its_card(hub, others, finished, publisher):
+    result = send(finished, publisher, OTHERS, private=False, licence="mit", pull_request=True)
+    proof = prove(finished, OTHERS, result.commit, publisher)
+    kept = keep_in_card(finished, proof, publisher)
+    assert proof.ok and proof.prompts == 5 and len(others.commits) == 2
+    assert others.branches["refs/pr/1"][-1].sha == kept.card_commit
 
 
 def test_a_pull_request_of_ours_is_continued_while_it_is_open(hub, others, finished, publisher):
@@ -233,3 +242,36 @@ def test_a_file_that_is_too_large_is_refused_with_its_size(hub, finished, publis
 
 def test_the_plain_push_goes_where_it_went_before(hub, finished, publisher):
     assert publish(finished, publisher).revision is None
+
+
+def test_the_shell_publishes_a_dataset_and_a_demo_too_and_says_when_nothing_changed(
+    hub, finished, publisher, tmp_path, capsys
+):
+    from finetune.data.importing import import_file
+
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "one two three"}\n')
+    dataset = import_file(path, publisher)
+    options = {"what": "dataset", "licence": "mit"}
+    assert publish_command(dataset.id, "tester/rows", True, False, publisher, **options) == 0
+    push(prepare(finished, REPO, publisher), publisher)
+    assert publish_command(finished.id, "tester/demo", False, False, publisher, what="space") == 0
+    commits = len(hub.repos["spaces", "tester/demo"].commits)
+    assert publish_command(finished.id, "tester/demo", False, False, publisher, what="space") == 0
+    assert len(hub.repos["spaces", "tester/demo"].commits) == commits
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [f"{hub.url}/datasets/tester/rows", *[f"{hub.url}/spaces/tester/demo"] * 2]
+    assert printed.err.count("Proved") == 3 and "nothing was changed" in printed.err
+    assert (
+        not hub.repos["datasets", "tester/rows"].private
+        and "## Proof" in hub.content("tester/demo", "README.md", "spaces").decode()
+    )
+
+
+def test_the_shell_tells_what_it_cannot_do(hub, finished, publisher, tmp_path, capsys):
+    assert publish_command(finished.id, REPO, False, False, publisher, card=tmp_path / "none.md") == 2
+    assert publish_command(finished.id, REPO, True, False, publisher) == 2
+    hub.add_repo(REPO, {"notes.txt": b"1"}, private=True)
+    assert publish_command(finished.id, REPO, False, False, publisher) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and "none.md" in told.err and "--licence" in told.err and "--yes" in told.err
