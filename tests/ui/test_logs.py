@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -44,12 +45,15 @@ def _publish(space, ada, folder):
         patch.setenv("TUNESCOPE_HOME", str(folder / "home"))
         run = make_finished_run(Owner(ada.sub), folder / "endless", base_text=space.model)
     known = {"publish-run": run.id, "publish-repo": "tester/of-the-log", "publish-visibility": "private"}
-    for name in ("look_1", "send"):
-        entry = entry_of(space, name)
-        assert ada.join(entry, filled(space, entry, known)).status_code == 200
-        messages = [message for message in ada.read() if message["msg"] == "process_completed"]
-        assert messages[-1]["success"], messages
-    assert (run.folder / "published.json").is_file()
+    assert ada.join(entry_of(space, "look_1"), filled(space, entry_of(space, "look_1"), known)).status_code == 200
+    said = [message for message in ada.read() if message["msg"] == "process_completed"]
+    assert said[-1]["success"], said
+    assert ada.join(entry_of(space, "send"), filled(space, entry_of(space, "send"), known)).status_code == 200
+    while not (run.folder / "published.json").is_file():
+        assert '"handler": "send"' not in space.log.read_text(), "the push ended too soon"
+        time.sleep(0.05)
+    ada.post("run/predict", {"data": [], "fn_index": entry_of(space, "stop_1")["id"], "session_hash": ada.session})
+    assert ada.read()
 
 
 def _fail(space, ada):

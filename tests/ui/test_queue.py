@@ -75,6 +75,12 @@ def wait_for(look):
 WAITING = "Waiting for its turn"
 
 
+@pytest.fixture(autouse=True)
+def idle(space):
+    """Nobody writes or waits any more: each that joined has ended."""
+    wait_for(lambda: len(_events(space, "queued")) == len(_events(space, "comparison")))
+
+
 def test_twelve_columns_asked_for_twice_hold_up_anothers_one_for_one_request_alone(space, model):
     entry, page = entry_of(space, "compare"), entry_of(space, "compare_run")
     asked = [("ada", TWELVE, 40), ("ada", TWELVE, 40), ("grace", ["greedy"], 5)]
