@@ -145,8 +145,9 @@ class _Stream:
         self.out, self.reader, self.work, self.nbytes = out, reader, work, out.size
 
     def tofile(self, file: IO[bytes]) -> None:
+        block: Any
         for block in self._encoded():
-            block.tofile(file)
+            file.write(block)  # numpy's own tofile hides why the disk would not take it
             self.work.add(block.nbytes)
 
     def _encoded(self) -> "Iterator[numpy.ndarray[Any, Any]]":
