@@ -53,13 +53,23 @@ def _client() -> Any:
 
 
 def _limit(client: Any) -> Any:
-    import httpx2
-
-    client.timeout = httpx2.Timeout(patience.answer, connect=patience.connect)
     hooks = client.event_hooks
-    if _not_too_long not in hooks.get("response", []):
-        client.event_hooks = {**hooks, "response": [*hooks.get("response", []), _not_too_long]}
+    wanted = {"request": _with_limits, "response": _not_too_long}
+    if any(hook not in hooks.get(name, []) for name, hook in wanted.items()):
+        client.event_hooks = {
+            name: [*(known for known in hooks.get(name, []) if known is not hook), hook]
+            for name, hook in wanted.items()
+        }
     return client
+
+
+def _with_limits(request: Any) -> None:
+    """Give a request the limits that it lacks: some calls of the client say themselves that they have none."""
+    own = request.extensions.get("timeout") or {}
+    limits = {"connect": patience.connect, "pool": patience.answer, "read": patience.answer, "write": patience.answer}
+    request.extensions["timeout"] = {
+        name: limit if own.get(name) is None else own[name] for name, limit in limits.items()
+    }
 
 
 def _not_too_long(response: Any) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 from core.words import say
 from core.workspace import Owner
-from finetune.publish import calls, remote
+from finetune.publish import remote
 from finetune.publish.destination import Destination
 from finetune.publish.remote import Found
 
+PROOF = "Put the proof of the push into the card"
 _MOST_NAMES = 12
 _MOST_CHANGES = 5
 
@@ -59,14 +60,14 @@ def since_our_push(to: Destination, found: Found, last: str | None, called: str,
     """What happened since our last push; None where nothing did.
 
     `last` is the commit that this machine remembers. Where it remembers none, the newest commit of a push by that
-    name counts as ours.
+    name, or of its proof, counts as ours.
     """
     if found.target != "same" or found.commit is None or found.make_branch or last == found.commit:
         return None
     with remote.in_words(to.repo_id, owner):
         history = _history(to, found.commit, owner)
         if last is None or last not in [change.commit for change in history]:
-            last = next((change.commit for change in history if change.title == called), None)
+            last = next((change.commit for change in history if change.title in (called, PROOF)), None)
         return between(to, last, found, history, owner) if last != found.commit else None
 
 
@@ -94,9 +95,7 @@ def between(to: Destination, since: str | None, found: Found, history: list[Chan
 
 def _history(to: Destination, revision: str, owner: Owner) -> list[Change]:
     token = remote.token_of(owner)
-    commits = calls.again(
-        lambda: remote.api(owner).list_repo_commits(to.repo_id, repo_type=to.repo_type, revision=revision, token=token)
-    )
+    commits = remote.api(owner).list_repo_commits(to.repo_id, repo_type=to.repo_type, revision=revision, token=token)
     return [_change(commit) for commit in commits]
 
 
@@ -108,11 +107,9 @@ def _change(commit: Any) -> Change:
 def tree(to: Destination, revision: str, owner: Owner) -> dict[str, str]:
     """Every file at a commit, by its content's name."""
     token = remote.token_of(owner)
-    entries: list[Any] = calls.again(
-        lambda: list(
-            remote.api(owner).list_repo_tree(
-                to.repo_id, repo_type=to.repo_type, revision=revision, recursive=True, token=token
-            )
+    entries: list[Any] = list(
+        remote.api(owner).list_repo_tree(
+            to.repo_id, repo_type=to.repo_type, revision=revision, recursive=True, token=token
         )
     )
     return {entry.path: entry.lfs.sha256 if entry.lfs else entry.blob_id for entry in entries if _is_file(entry)}

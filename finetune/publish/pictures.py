@@ -11,7 +11,7 @@ WIDTH, HEIGHT = 760, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 34, 40
 _INK, _GRID, _PAPER = (60, 60, 67), (228, 228, 231), (255, 255, 255)
 _COLOURS = ((37, 99, 235), (234, 88, 12))
-_TICKS = 5
+_TICKS, _DOTS_BELOW, _SHARP = 5, 30, 3
 
 Points = list[tuple[int, float]]
 
@@ -48,35 +48,64 @@ def _good(value: float) -> bool:
 
 def draw(lines: list[Line]) -> bytes:
     """A PNG with axes, a grid, the lines and their names."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    image = Image.new("RGB", (WIDTH, HEIGHT), _PAPER)
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(13)
     shown = [line for line in lines if line.points]
     steps = [step for line in shown for step, _ in line.points]
     values = [value for line in shown for _, value in line.points]
-    frame = _Frame(min(steps), max(steps), *_bounds(values))
-    for value in _ticks(frame.low, frame.high):
-        _, y = frame.place(frame.first, value)
-        pen.line([(_LEFT, y), (WIDTH - _RIGHT, y)], fill=_GRID)
-        pen.text((_LEFT - 8, y), f"{value:.3g}", fill=_INK, font=font, anchor="rm")
-    for step in sorted({round(step) for step in _ticks(frame.first, frame.last)}):
-        x, _ = frame.place(step, frame.low)
-        pen.text((x, HEIGHT - _BOTTOM + 8), str(step), fill=_INK, font=font, anchor="mt")
-    pen.text((WIDTH - _RIGHT, HEIGHT - 6), "step", fill=_INK, font=font, anchor="rs")
+    frame, pen = _Frame(min(steps), max(steps), *_bounds(values)), _Pen()
+    _draw_axes(frame, pen)
     x = _LEFT
     for line, colour in zip(shown, _COLOURS, strict=False):
         places = [frame.place(step, value) for step, value in line.points]
-        pen.line(places, fill=colour, width=2, joint="curve")
-        if len(places) < 30:
-            for place in places:
-                pen.circle(place, 3, fill=colour)
-        pen.line([(x, 16), (x + 22, 16)], fill=colour, width=3)
-        pen.text((x + 28, 16), line.name, fill=_INK, font=font, anchor="lm")
-        x += 44 + int(pen.textlength(line.name, font=font))
-    content = io.BytesIO()
-    image.save(content, "PNG", optimize=False)
-    return content.getvalue()
+        pen.line(places, colour, 2)
+        if len(places) < _DOTS_BELOW:
+            pen.dots(places, colour)
+        pen.line([(x, 16), (x + 22, 16)], colour, 3)
+        x += 44 + pen.text((x + 28, 16), line.name, "lm")
+    return pen.png()
+
+
+def _draw_axes(frame: "_Frame", pen: "_Pen") -> None:
+    for value in _ticks(frame.low, frame.high):
+        _, y = frame.place(frame.first, value)
+        pen.line([(_LEFT, y), (WIDTH - _RIGHT, y)], _GRID, 1)
+        pen.text((_LEFT - 8, y), f"{value:.3g}", "rm")
+    for step in sorted({round(step) for step in _ticks(frame.first, frame.last)}):
+        x, _ = frame.place(step, frame.low)
+        pen.text((x, HEIGHT - _BOTTOM + 8), str(step), "mt")
+    pen.text((WIDTH - _RIGHT, HEIGHT - 6), "step", "rs")
+
+
+class _Pen:
+    """Draws three times as large as the picture will be, so that its lines are smooth."""
+
+    def __init__(self) -> None:
+        from PIL import Image, ImageDraw, ImageFont
+
+        self.image = Image.new("RGB", (_SHARP * WIDTH, _SHARP * HEIGHT), _PAPER)
+        self.drawing, self.font = ImageDraw.Draw(self.image), ImageFont.load_default(13 * _SHARP)
+
+    def line(self, places: list[tuple[float, float]], colour: tuple[int, int, int], width: int) -> None:
+        self.drawing.line([_large(place) for place in places], fill=colour, width=width * _SHARP, joint="curve")
+
+    def dots(self, places: list[tuple[float, float]], colour: tuple[int, int, int]) -> None:
+        for place in places:
+            self.drawing.circle(_large(place), 3 * _SHARP, fill=colour)
+
+    def text(self, place: tuple[float, float], text: str, anchor: str) -> int:
+        """Write a text; returns how wide it is."""
+        self.drawing.text(_large(place), text, fill=_INK, font=self.font, anchor=anchor)
+        return round(self.drawing.textlength(text, font=self.font) / _SHARP)
+
+    def png(self) -> bytes:
+        from PIL import Image
+
+        content = io.BytesIO()
+        self.image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS).save(content, "PNG")
+        return content.getvalue()
+
+
+def _large(place: tuple[float, float]) -> tuple[float, float]:
+    return place[0] * _SHARP, place[1] * _SHARP
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
 from finetune.publish import calls, remote
+from finetune.publish.differences import PROOF
 from finetune.publish.files import made
 from finetune.publish.records import PushResult, keep_push, read_push, summary
 from finetune.publish.refusals import in_words
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _SECTION = re.compile(r"<!-- tunescope:proof -->.*?<!-- /tunescope:proof -->\n*", re.DOTALL)
 _BEFORE = "## Licence"
-TITLE = "Put the proof of the push into the card"
 
 
 def with_proof(card: str, proof: dict[str, Any] | None) -> str:
@@ -102,13 +102,37 @@ def _fetch(sent: PushResult, name: str, commit: str, owner: Owner, stop: threadi
 def _commit(sent: PushResult, files: dict[str, bytes], parent: str, owner: Owner) -> str:
     from huggingface_hub import CommitOperationAdd
 
-    made_commit = remote.api(owner).create_commit(
-        sent.repo_id,
-        [CommitOperationAdd(path, content) for path, content in files.items()],
-        commit_message=TITLE,
-        token=remote.token_of(owner),
-        repo_type=sent.repo_type,
-        revision=sent.revision,
-        parent_commit=parent,
-    )
+    try:
+        made_commit = remote.api(owner).create_commit(
+            sent.repo_id,
+            [CommitOperationAdd(path, content) for path, content in files.items()],
+            commit_message=PROOF,
+            token=remote.token_of(owner),
+            repo_type=sent.repo_type,
+            revision=sent.revision,
+            parent_commit=parent,
+        )
+    except Exception:
+        found = _already(sent, files, owner)
+        if found is None:
+            raise
+        return found
     return str(made_commit.oid)
+
+
+def _already(sent: PushResult, files: dict[str, bytes], owner: Owner) -> str | None:
+    """The newest commit, where it holds these files: one whose answer was lost, now or at an earlier try."""
+    try:
+        info = calls.again(
+            lambda: remote.api(owner).repo_info(
+                sent.repo_id,
+                repo_type=sent.repo_type,
+                revision=sent.revision,
+                timeout=calls.patience.look,
+                token=remote.token_of(owner),
+            )
+        )
+        there = {name: _fetch(sent, name, str(info.sha), owner, None) for name in files}
+    except (OSError, ValueError):
+        return None
+    return str(info.sha) if there == files else None

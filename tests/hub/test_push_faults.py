@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from core.errors import UserError
-from finetune.publish import calls, prepare, push
+from finetune.publish import calls, keep_in_card, prepare, push
+from finetune.publish.proof import compare
 from tests.hub.standin import TOKEN
 from tests.hub.test_publish import REPO, publish
 from tests.refusals import refused
@@ -113,6 +114,18 @@ def test_where_nothing_can_be_found_out_that_is_what_is_said(hub, plan, publishe
     assert len(hub.repos["models", REPO].branches["tries"]) == 2
 
 
+@pytest.mark.parametrize("kind", ["commits", "tree", "discussions"])
+def test_a_hub_that_never_answers_a_question_ends_in_a_sentence(hub, finished, publisher, changed, kind, monkeypatch):
+    monkeypatch.setattr(calls, "patience", calls.Patience(answer=0.1, tries=1, pace=0.001))
+    fault = hub.fail(kind, hold=threading.Event(), times=50)
+    try:
+        with pytest.raises(UserError) as caught:
+            prepare(finished, REPO, publisher, pull_request=kind == "discussions")
+        assert caught.value.code == "publish.unreachable"
+    finally:
+        fault.hold.set()
+
+
 @pytest.mark.parametrize("kind", [*SAFE, *ONCE])
 def test_a_hub_that_never_answers_ends_in_a_sentence(hub, plan, publisher, kind, monkeypatch):
     monkeypatch.setattr(calls, "patience", calls.Patience(answer=0.1, tries=1, pace=0.001))
@@ -175,3 +188,58 @@ def test_a_lost_answer_to_a_pull_request_opens_no_second_one(hub, finished, publ
             push(plan, publisher)
         assert others.pulls == []
     assert push(plan, publisher).pull_request == 1 and len(others.pulls) == 1
+
+
+QUESTIONS = ("info", "auth_check", "discussions", "commits", "tree", "head", "file", "validate")
+CUT = {"cut": True}
+ANSWERS = {403: "publish.no_right", 429: "publish.slow_down", 500: "publish.hub_broken", None: "publish.unreachable"}
+
+
+@pytest.fixture
+def changed(hub, finished, publisher):
+    """A push that somebody changed afterwards, and a pull request of ours beside it: a look asks everything."""
+    publish(finished, publisher)
+    repo = hub.repos["models", REPO]
+    repo.add_commit({**repo.head.files, "extra.txt": hub.blobs.entry("extra.txt", b"1")}, "more", by="grace")
+
+
+@pytest.mark.parametrize("kind", QUESTIONS)
+def test_a_preview_meets_faults_at_each_of_its_questions_with_a_sentence(hub, finished, publisher, changed, kind):
+    look = {"pull_request": kind == "discussions"}
+    for status, code in ANSWERS.items():
+        if (kind, status) == ("file", None):
+            continue
+        hub.heal()
+        hub.fail(kind, path=REPO if kind != "validate" else "", times=50, **({"status": status} if status else CUT))
+        refused(code, prepare, finished, REPO, publisher, **look)
+    hub.heal()
+    hub.fail(kind, path=REPO if kind != "validate" else "", times=2, status=503)
+    assert prepare(finished, REPO, publisher, **look).target == "same"
+
+
+@pytest.mark.parametrize("fault", [{"lost": True}, {"cut": True}, {"status": 500}])
+def test_a_proof_whose_answer_was_lost_stands_in_the_card_once(hub, finished, publisher, fault):
+    pushed = publish(finished, publisher)
+    proof = proof_of(pushed)
+    commits = hub.repos["models", REPO].commits
+    hub.fail("commit", **fault)
+    if "lost" in fault:
+        keep_in_card(finished, proof, publisher)
+    else:
+        with pytest.raises(UserError):
+            keep_in_card(finished, proof, publisher)
+        assert len(commits) == 2
+    hub.heal()
+    kept = keep_in_card(finished, proof, publisher)
+    assert len(commits) == 3 and commits[-1].sha == kept.card_commit
+
+
+def test_a_proof_put_there_by_another_machine_is_no_change_by_others(hub, finished, publisher):
+    pushed = publish(finished, publisher)
+    keep_in_card(finished, proof_of(pushed), publisher)
+    (finished.folder / "published.json").unlink()
+    assert prepare(finished, REPO, publisher).difference is None
+
+
+def proof_of(pushed):
+    return compare(pushed, pushed.commit, {"files": pushed.files, "logits_max_difference": 0.0, "same_tokens": True}, 1)
