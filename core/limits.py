@@ -87,6 +87,14 @@ def check_disk(owner: Owner, coming: int = 0) -> None:
         raise UserError("limits.disk", most=most, variable="TUNESCOPE_LIMIT_DISK_MB", **facts)
 
 
+def check_uploads(sent: int, coming: int) -> None:
+    """Raises UserError where a person's uploaded files, kept for a day, would take more than their whole disk."""
+    most = bound("disk")
+    if most is not None and sent + coming > most * MB:
+        facts = {"used": _megabytes(sent), "coming": _megabytes(coming)}
+        raise UserError("limits.uploads", most=most, variable="TUNESCOPE_LIMIT_DISK_MB", **facts)
+
+
 def _megabytes(count: int) -> str:
     return f"{count / MB:.1f}"
 

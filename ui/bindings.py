@@ -53,6 +53,7 @@ class Uploads:
         self._folders = {os.path.abspath(folder), os.path.realpath(folder)}
         self._bindings = bindings
         self._public: set[str] = set()
+        self._sent: dict[str, set[str]] = {}
 
     def publish(self, value: Any) -> None:
         """Files that the page itself shows to everybody, such as icons: every path that stands in its config."""
@@ -62,6 +63,13 @@ class Uploads:
         """The visitor has sent this file."""
         for name in self._inside(path):
             self._bindings.give("file", name, visitor)
+        self._sent.setdefault(visitor, set()).add(path)
+
+    def size(self, visitor: str) -> int:
+        """Bytes of the files that the visitor has sent and that have not been cleared away yet."""
+        there = {path: os.path.getsize(path) for path in self._sent.get(visitor, set()) if os.path.exists(path)}
+        self._sent[visitor] = set(there)
+        return sum(there.values())
 
     def open_to(self, value: Any, visitor: str) -> bool:
         """Whether the visitor may use every uploaded file that a value names anywhere in it."""

@@ -109,6 +109,10 @@ class Gate:
         if most is not None and size.isdigit() and int(size) > most * limits.MB + 10_000:
             facts = {"size": round(int(size) / limits.MB), "most": most, "variable": "TUNESCOPE_LIMIT_UPLOAD_MB"}
             raise Refused(413, say("limits.upload", **facts), "limits.upload")
+        try:
+            limits.check_uploads(self.uploads.size(asked.visitor.key), int(size) if size.isdigit() else 0)
+        except UserError as error:
+            raise Refused(413, str(error), error.code) from error
 
     def _check_ids(self, asked: Asked) -> None:
         """Sessions and uploads belong to who names them first, events to who was given them."""

@@ -48,9 +48,10 @@ def _publish(space, ada, folder):
     assert ada.join(entry_of(space, "look_1"), filled(space, entry_of(space, "look_1"), known)).status_code == 200
     said = [message for message in ada.read() if message["msg"] == "process_completed"]
     assert said[-1]["success"], said
+    sends = space.log.read_text().count('"handler": "send"')
     assert ada.join(entry_of(space, "send"), filled(space, entry_of(space, "send"), known)).status_code == 200
     while not (run.folder / "published.json").is_file():
-        assert '"handler": "send"' not in space.log.read_text(), "the push ended too soon"
+        assert space.log.read_text().count('"handler": "send"') == sends, "the push ended too soon"
         time.sleep(0.05)
     ada.post("run/predict", {"data": [], "fn_index": entry_of(space, "stop_1")["id"], "session_hash": ada.session})
     assert ada.read()

@@ -47,7 +47,7 @@ def proxy():
 def bounded(tmp_path_factory, proxy):
     """The app at home, with Gradio's analytics asked for from outside, small bounds, and a way out that is watched."""
     folder = tmp_path_factory.mktemp("bounded")
-    bounds = {"TUNESCOPE_LIMIT_UPLOAD_MB": "1", "TUNESCOPE_LIMIT_REQUESTS": "12"}
+    bounds = {"TUNESCOPE_LIMIT_UPLOAD_MB": "1", "TUNESCOPE_LIMIT_REQUESTS": "24", "TUNESCOPE_LIMIT_DISK_MB": "2"}
     ways = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"), proxy[0])
     gradio = {"GRADIO_ANALYTICS_ENABLED": "True", "GRADIO_TEMP_DIR": str(folder / "uploads"), "OMP_NUM_THREADS": "1"}
     with running_app(folder, {**bounds, **ways, **gradio, "NO_PROXY": "127.0.0.1,localhost"}) as app:
@@ -97,13 +97,20 @@ def test_an_upload_that_is_too_large_is_refused_with_a_sentence(bounded):
     assert visitor.client.post("upload", content=parts(), headers=kind).status_code == 413
 
 
+def test_files_that_are_uploaded_again_and_again_do_not_fill_the_disk(bounded):
+    visitor = Visitor(bounded)
+    answers = [visitor.upload(f"{number}.jsonl", bytes(800_000) + bytes([number])) for number in range(4)]
+    assert [answer.status_code for answer in answers[-2:]] == [413, 413]
+    assert "cleared away after a day" in answers[-1].json()["detail"]
+
+
 def test_too_many_requests_a_minute_are_refused_with_a_sentence(bounded):
     visitor = Visitor(bounded)
     entry = entry_of(bounded, "runs_line")
-    answers = [visitor.predict(entry, []) for _ in range(13)]
+    answers = [visitor.predict(entry, []) for _ in range(25)]
     assert answers[-1].status_code == 429
     said = answers[-1].json()["detail"]
-    assert "12 requests within a minute" in said and "TUNESCOPE_LIMIT_REQUESTS" in said
+    assert "24 requests within a minute" in said and "TUNESCOPE_LIMIT_REQUESTS" in said
 
 
 def test_the_cache_of_uploads_is_cleared_every_hour_of_what_is_a_day_old():
