@@ -245,7 +245,7 @@ plan = lora.plan(base, adapter)
 torch.randn(64, 64) @ torch.randn(64, 64)
 Path("/proc/self/clear_refs").write_text("5")
 before = status("VmRSS")
-merged.write(plan, Trained(base, adapter, base), target, 40_000_000, Work(plan.size, None, None))
+merged.write(plan, Trained(base, adapter, base), target, 30_000_000, Work(plan.size, None, None))
 largest = max(path.stat().st_size for path in target.glob("*.safetensors"))
 print(json.dumps({"grown": status("VmHWM") - before, "largest": largest, "size": plan.size, "changed": plan.changed}))
 """
@@ -259,7 +259,7 @@ def test_the_memory_it_takes_is_bounded_by_a_shard(tiny_model, tmp_path):
     base, adapter, target = (tmp_path / name for name in ("base", "adapter", "target"))
     for folder in (base, adapter, target):
         folder.mkdir()
-    names = [f"model.layers.{layer}.mlp.{name}_proj" for layer in range(5) for name in ("gate", "up")]
+    names = [f"model.layers.{layer}.mlp.{name}_proj" for layer in range(3) for name in ("gate", "up")]
     weights = {f"{name}.weight": torch.full((2048, 1536), 0.5) for name in names}
     save_file({**weights, "model.embed_tokens.weight": torch.ones(320, 32)}, base / "model.safetensors")
     (base / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
@@ -273,5 +273,5 @@ def test_the_memory_it_takes_is_bounded_by_a_shard(tiny_model, tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["changed"] == 10 and found["size"] > 3 * found["largest"] > 100_000_000
+    assert found["changed"] == 6 and found["size"] > 2.9 * found["largest"] > 70_000_000
     assert found["grown"] <= 1.5 * found["largest"], found
