@@ -232,7 +232,6 @@ MEMORY = """
 import json, sys
 from pathlib import Path
 import torch
-from peft.utils.other import get_pattern_key
 from finetune.publish.kinds import lora, merged
 from finetune.publish.kinds.sources import Trained
 from finetune.publish.kinds.workshop import Work

@@ -103,10 +103,11 @@ class _Changes:
         return LowRank(a, b, self._scale(module, a.shape[0]), transposed, held.get("magnitude"))
 
     def _scale(self, module: str, rank: int) -> float:
-        from peft.utils.other import get_pattern_key
+        alphas, alpha = self.settings.get("alpha_pattern") or {}, self.settings.get("lora_alpha") or 8
+        if alphas:
+            from peft.utils.other import get_pattern_key
 
-        alphas = self.settings.get("alpha_pattern") or {}
-        alpha = alphas.get(get_pattern_key(list(alphas), module), self.settings.get("lora_alpha") or 8)
+            alpha = alphas.get(get_pattern_key(list(alphas), module), alpha)
         return float(alpha) / (math.sqrt(rank) if self.settings.get("use_rslora") else rank)
 
 
