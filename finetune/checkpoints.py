@@ -20,6 +20,11 @@ def whole_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
+def processes_of(checkpoint: Path) -> int:
+    """How many processes wrote a checkpoint: each keeps the state of its random numbers."""
+    return len(list(checkpoint.glob("rng_state_*.pth"))) or 1
+
+
 def let_appear(part: Path, checkpoints: Path) -> None:
     """Rename the checkpoint in `part` into its place, and throw away what is older than the last two."""
     for written in part.iterdir():

@@ -20,7 +20,7 @@ from core.files import write_json
 from core.rows import Row
 from core.words import say
 from finetune.attention import use_short_attention
-from finetune.checkpoints import whole_checkpoints
+from finetune.checkpoints import processes_of, whole_checkpoints
 from finetune.config import RunConfig
 from finetune.data.store import open_dataset
 from finetune.data.tokenise import Encoded, encode_all, ensure_template
@@ -184,7 +184,7 @@ def _fit(run: Run, trainer: RunTrainer, journal: Journal, device: str, dtype: st
     recorded = run.environment()
     if recorded.get("stand_in"):
         journal.say(say("run.stand_in", asked=recorded["asked"], base=recorded["base"]))
-    before = (run.progress().started or {}).get("processes", 1) if checkpoints else trainer.team.size
+    before = processes_of(checkpoints[-1]) if checkpoints else trainer.team.size
     if before != trainer.team.size:
         journal.say(say("run.processes_changed", before=before, now=trainer.team.size))
     journal.write(
