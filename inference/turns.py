@@ -65,22 +65,28 @@ class Turns:
         self._working: list[Turn] = []
         self._waiting: list[Turn] = []
 
-    def join(self, visitor: str) -> Turn:
-        """A place for the visitor. Raises UserError where they, or all together, have as many as there may be."""
+    def join(self, visitor: str, *, stranger: bool = False) -> Turn:
+        """A place for the visitor. Raises UserError where they, or all together, have as many as there may be.
+
+        A stranger leaves a quarter of the places to those who are known: there can be any number of strangers.
+        """
         turn = Turn(self, visitor)
         with self._lock:
             own = sum(other.visitor == visitor for other in self._everybody())
-            self._check(own)
+            self._check(own, stranger)
             self._waiting.insert(self._place(visitor, own), turn)
         return turn
 
     def _everybody(self) -> list[Turn]:
         return self._working + self._waiting
 
-    def _check(self, own: int) -> None:
+    def _check(self, own: int, stranger: bool) -> None:
         places, queue, used = limits.bound("places"), limits.bound("queue"), len(self._everybody())
         if places is not None and own >= places:
             raise UserError("limits.places", used=own, most=places, variable="TUNESCOPE_LIMIT_PLACES")
+        if queue is not None and stranger and used >= queue - queue // 4:
+            facts = {"used": used, "most": queue - queue // 4, "variable": "TUNESCOPE_LIMIT_QUEUE"}
+            raise UserError("limits.queue_strangers", **facts)
         if queue is not None and used >= queue:
             raise UserError("limits.queue", used=used, most=queue, variable="TUNESCOPE_LIMIT_QUEUE")
 

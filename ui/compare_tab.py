@@ -160,7 +160,7 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
 
 
 def _join(caller: Caller) -> Turn:
-    turn = _turns.join(caller.line)
+    turn = _turns.join(caller.line, stranger=caller.anonymous)
     logs.event("queued", id=caller.visitor.request, before=turn.before())
     return turn
 

@@ -159,7 +159,9 @@ def test_places_are_limited_with_a_sentence_for_one_visitor_and_for_all(space, m
             assert "2 comparisons writing or waiting, and 2 is the most" in said
             with listening(_person(space, "zoe"), page, _on_the_page(model, ["greedy"], 1)) as third:
                 until(third, WAITING)
-                with listening(Visitor(space), page, _on_the_page(model, ["greedy"], 1)) as fourth:
+                said = Visitor(space).call(api, short)["output"]["error"]
+                assert "3 places are open to visitors who are not signed in" in said
+                with listening(_person(space, "iris"), page, _on_the_page(model, ["greedy"], 1)) as fourth:
                     until(fourth, WAITING)
                     said = _person(space, "grace").call(api, short)["output"]["error"]
                     assert "4 comparisons are writing or waiting, and there is room for 4" in said

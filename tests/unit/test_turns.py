@@ -120,3 +120,13 @@ def test_places_are_limited_for_one_visitor_and_for_all_with_a_sentence(monkeypa
         turns.join("c")
     third.leave()
     assert turns.join("c").before() == 1
+
+
+def test_strangers_leave_a_quarter_of_the_places_to_those_who_are_known(monkeypatch):
+    monkeypatch.setenv("TUNESCOPE_LIMIT_QUEUE", "4")
+    turns = Turns()
+    for number in range(3):
+        turns.join(f"stranger {number}", stranger=True)
+    with pytest.raises(UserError, match="3 places are open to visitors who are not signed in"):
+        turns.join("stranger 3", stranger=True)
+    assert turns.join("ada").before() == 3
