@@ -10,6 +10,7 @@ from pathlib import Path
 from core import words
 from core.errors import UserError
 from finetune.config import RunConfig
+from finetune.failures import explain
 from finetune.meeting import Meeting
 from finetune.run import Run
 
@@ -33,9 +34,16 @@ def train_together(
         ending = run.progress().ending
         if code == 0 and ending in STOPPED:
             return ending == "stopped"
-        raise meeting.reason() or UserError("run.process_lost", count=config.compute.processes)
+        raise meeting.reason() or _lost(run, config, device)
     finally:
         meeting.close()
+
+
+def _lost(run: Run, config: RunConfig, device: str) -> UserError:
+    """Why a process may have gone without a word: a full disk, which takes the word as well, or somebody killed it."""
+    found = explain(ChildProcessError(), config, run.progress().step, device, run.folder)
+    full = found.code == "run.disk"
+    return found if full else UserError("run.process_lost", count=config.compute.processes)
 
 
 def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from core.errors import UserError
 from core.files import read_json
 from core.workspace import Owner
+from finetune.device import check_processes
 from finetune.journal import Journal
 from finetune.launch.local import LocalLauncher
 from finetune.prepare import import_data
@@ -209,3 +210,13 @@ def test_processes_that_were_launched_alone_refuse_to_train(monkeypatch):
 def test_what_cannot_be_shared_is_refused_before_there_is_a_run(place, changes, part):
     with pytest.raises(UserError, match=part):
         import_data(make_config(place.model, place.data, **{"optim__batch_size": 5, **changes}), place.owner)
+
+
+@pytest.mark.parametrize(
+    ("device", "part"), [("mps", 'a run on "mps" has one process'), ("cuda", "this machine has 0 GPUs")]
+)
+def test_more_processes_than_devices_are_refused(place, monkeypatch, device, part):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    config = make_config(place.model, place.data, compute__processes=2, compute__device=device)
+    with pytest.raises(UserError, match=part):
+        check_processes(config, torch.device(device))

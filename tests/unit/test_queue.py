@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from finetune.launch.queue import device_of, draw_ticket, is_my_turn, visible_devices
+from finetune.launch.queue import device_of, devices_of, draw_ticket, draw_tickets, is_my_turn, visible_devices
 
 PROGRAM = """
 import sys
@@ -74,3 +74,16 @@ def test_a_device_has_one_name_however_it_is_asked_for(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     assert visible_devices("cuda-1") == "7"
     assert visible_devices("cpu") == ""
+
+
+def test_a_run_on_several_gpus_stands_in_the_queue_of_each(workspace):
+    assert devices_of("cuda:1", 2) == ["cuda-1", "cuda-2"]
+    assert devices_of("cpu", 4) == ["cpu"]
+    first = draw_tickets(["cuda-0", "cuda-1"], "first")
+    second = draw_tickets(["cuda-1", "cuda-2"], "second")
+    assert [is_my_turn(device, "second") for device in ("cuda-1", "cuda-2")] == [False, True]
+    for ticket in first:
+        os.close(ticket)
+    assert is_my_turn("cuda-1", "second")
+    for ticket in second:
+        os.close(ticket)
