@@ -114,6 +114,7 @@ def write(path: Path, outs: list[Out], header: Header, file_type: str, work: Wor
     import gguf
     import numpy
 
+    work.say(say("kinds.writing", file=path.name))
     writer = gguf.GGUFWriter(path, header.family)
     try:
         _metadata(writer, header, file_type)
@@ -131,7 +132,6 @@ def write(path: Path, outs: list[Out], header: Header, file_type: str, work: Wor
             writer.write_tensor_data(factors)
         with Reader() as reader:
             for out in outs:
-                work.say(say("kinds.converting", file=path.name, tensor=out.name))
                 stream: Any = _Stream(out, reader, work)
                 writer.write_tensor_data(stream, gguf.GGUFEndian.LITTLE)
     finally:
