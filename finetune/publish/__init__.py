@@ -1,8 +1,11 @@
 """From a finished run to a repository on the Hub, and the proof that what lies there is what was trained.
 
-plan = prepare(run, "ada/tea-adapter", owner)        # files and card, nothing is sent
+plan = prepare(run, "ada/tea-adapter", owner)        # files and card, nothing is kept on the Hub
 pushed = push(plan, owner, confirmed=False, progress=print)
 proof = prove(run, pushed.repo_id, pushed.commit, owner, print)
+keep_in_card(run, proof, owner)                      # where others see it
+
+Other kinds are built first (`finetune.publish.kinds`) and handed over as `prepare(..., built=built)`.
 """
 
 from finetune.publish.files import PlannedFile

@@ -1,5 +1,6 @@
 """The model card: what a run is, in the words of `card.md.jinja`, with every value made harmless."""
 
+import json
 import re
 import unicodedata
 from dataclasses import dataclass, field, replace
@@ -103,7 +104,7 @@ def render(subject: Subject, owner: Owner) -> str:
             "base": _shown(subject.base),
             "base_link": Trusted(_link(subject.base)),
             "ways": [(title, language, Trusted(text)) for title, language, text in ways(subject)],
-            "decoding": facts.decoding_of(run.model),
+            "decoding": _decoding(subject),
             "samples": [*subject.samples, *measures.samples_of(run)],
             "datasets": datasets,
             "languages": spoken,
@@ -122,6 +123,12 @@ def render(subject: Subject, owner: Owner) -> str:
             "facts": subject.facts,
         }
         return _template("card.md.jinja").render(values)
+
+
+def _decoding(subject: Subject) -> list[tuple[str, str]]:
+    """What the `generation_config.json` that goes along says; where none goes, the one that the run has."""
+    files = [file for file in subject.files if file.path == "generation_config.json"]
+    return facts.decoding_in(json.loads(files[0].content())) if files else facts.decoding_of(subject.run.model)
 
 
 def snippet(subject: Subject) -> str:

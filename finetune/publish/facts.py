@@ -208,7 +208,11 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 def decoding_of(model: Path) -> list[tuple[str, str]]:
     """What `generation_config.json` says of decoding."""
     path = model / "generation_config.json"
-    values = read_json(path) if path.is_file() else {}
+    return decoding_in(read_json(path) if path.is_file() else {})
+
+
+def decoding_in(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """The settings of a `generation_config.json` that shape what is written."""
     return [(name, str(values[name])) for name in _DECODING if values.get(name) is not None]
 
 

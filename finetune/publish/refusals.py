@@ -42,6 +42,9 @@ def in_words(repo_id: str, owner: Owner, *, lost: str = "publish.unreachable") -
                 raise no_room(repo_id) from error
             if type(cause) is ValueError and "README.md" in str(cause):
                 raise UserError("publish.card_refused", reason=_reason(str(cause), owner)) from error
+            if type(cause) is ValueError and "LFS batch API" in str(cause):
+                reason = _reason(str(cause).rpartition("`: `")[2] or str(cause), owner).rstrip("`")
+                raise UserError("publish.refused", repo=repo_id, status="LFS", reason=reason) from error
             if isinstance(cause, HfHubHTTPError):
                 raise _refusal(cause, repo_id, owner) from error
             if isinstance(cause, OfflineModeIsEnabled):

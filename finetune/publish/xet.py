@@ -4,6 +4,7 @@ https://huggingface.co/docs/hub/xet. The client's own way tells its progress to 
 """
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
@@ -38,7 +39,7 @@ def upload(
 
     granted = calls.again(lambda: _grant(url, headers), stop)
     session = hf_xet.XetSession()
-    seen: dict[str, int] = {"bytes": 0}
+    seen = _Seen()
     commit = session.new_upload_commit(
         endpoint=granted["casUrl"],
         token=granted["accessToken"],
@@ -46,7 +47,7 @@ def upload(
         token_refresh_url=url,
         token_refresh_headers=headers,
         custom_headers={name: value for name, value in headers.items() if name.lower() != "authorization"},
-        progress_callback=lambda group, items: seen.update(bytes=group.total_bytes_completed),
+        progress_callback=seen,
     )
     for operation in operations:
         sha256 = operation.upload_info.sha256.hex()
@@ -55,7 +56,7 @@ def upload(
         else:
             commit.start_upload_file(str(operation.path_or_fileobj), sha256=sha256)
     text = say("publish.uploading", file=", ".join(operation.path_in_repo for operation in operations)[:120])
-    _finish(commit, lambda: tell(text, seen["bytes"]), stop)
+    _finish(commit, seen, lambda: tell(text, seen.done))
 
 
 def _grant(url: str, headers: dict[str, str]) -> dict[str, Any]:
@@ -70,8 +71,28 @@ def _grant(url: str, headers: dict[str, str]) -> dict[str, Any]:
     return granted
 
 
-def _finish(commit: Any, tell: "Callable[[], None]", stop: threading.Event | None) -> None:
-    """Wait until all is there, telling how far it is; end it where it was stopped. Raises what hf_xet raised."""
+class _Seen:
+    """How many bytes are there, as hf_xet tells every tenth of a second, and since when nothing moved."""
+
+    def __init__(self) -> None:
+        self.done, self.moved, self.since = 0, -1, time.monotonic()
+
+    def __call__(self, group: Any, items: Any) -> None:
+        moved = group.total_bytes_completed + group.total_transfer_bytes_completed
+        if moved != self.moved:
+            self.moved, self.since = moved, time.monotonic()
+        self.done = group.total_bytes_completed
+
+    @property
+    def stuck(self) -> bool:
+        return time.monotonic() - self.since > calls.patience.answer
+
+
+def _finish(commit: Any, seen: _Seen, tell: "Callable[[], None]") -> None:
+    """Wait until all is there, telling how far it is; end it where it was stopped, or where nothing moves any more.
+
+    Raises what hf_xet raised, which of itself would try for minutes.
+    """
     failed: list[BaseException] = []
     ended = threading.Event()
 
@@ -91,6 +112,9 @@ def _finish(commit: Any, tell: "Callable[[], None]", stop: threading.Event | Non
         except UserError:
             commit.abort()
             raise
+        if seen.stuck:
+            commit.abort()
+            raise ConnectionError("no progress")
     thread.join()
     if failed and not isinstance(failed[0], OSError):
         raise ConnectionError(str(failed[0])) from failed[0]

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from finetune.publish import PushResult, prepare, prove, push, read_proof, remote
+from finetune.publish.kinds import Options, build
 from finetune.publish.proof import compare
 from finetune.publish.shell import publish_command
 from tests.hub.conftest import copy_run
@@ -133,7 +134,12 @@ def test_the_examples_of_the_cards_run_as_they_stand(hub, finished, publisher, t
         plan = prepare(run, repo, publisher, private=False, licence="mit")
         push(plan, publisher)
         programs += re.findall(r"```python\n(.*?)```", plan.card, re.DOTALL)
-    assert len(programs) == 2 and "PeftModel" in programs[0] and "PeftModel" not in programs[1]
+    built = build("presets", finished, publisher, tmp_path / "built", Options(columns=("nucleus top_p=0.9", "greedy")))
+    plan = prepare(finished, "tester/presets", publisher, built=built, private=False, licence="mit")
+    push(plan, publisher)
+    programs += re.findall(r"```python\n(.*?)```", plan.card, re.DOTALL)
+    assert "| top\\_p | 0.9 |" in plan.card and "| presets/greedy.json | greedy |" in plan.card
+    assert len(programs) == 3 and "PeftModel" in programs[0] and "PeftModel" not in programs[1]
     environment = {**os.environ, "HF_HOME": str(tmp_path / "stranger")}
     command = [sys.executable, "-c", "\nprint('SECOND')\n".join(programs)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)

@@ -1,5 +1,6 @@
 """Each call of a push meets each fault: one sentence, nothing half visible, and the next try works."""
 
+import re
 import threading
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from core.errors import UserError
 from finetune.publish import calls, keep_in_card, prepare, push
 from finetune.publish.proof import compare
+from tests.hub import routes
 from tests.hub.standin import TOKEN
 from tests.hub.test_publish import REPO, publish
 from tests.refusals import refused
@@ -24,6 +26,7 @@ STATUSES = {
     500: "publish.hub_broken",
     503: "publish.hub_broken",
 }
+FULL = b'{"objects": [{"oid": "%s", "size": 1, "error": {"code": 507, "message": "The storage is full"}}]}'
 HARMLESS = {"front", "harnesses"}
 
 
@@ -156,22 +159,31 @@ def test_a_refusal_at_the_first_question_is_a_sentence(hub, finished, publisher,
     publish(finished, publisher)
 
 
-def test_something_else_in_the_hubs_place_is_told_from_it(hub, finished, publisher, plan):
-    from tests.hub import routes
-
-    page = [("POST", r"/api/models/[^/]+/[^/]+/preupload/.*", "preupload", login_page)]
+@pytest.mark.parametrize(
+    ("pattern", "kind", "answer", "code", "word"),
+    [
+        (r"/api/models/.*/preupload/.*", "preupload", b"<html>Please sign in</html>", "publish.strange", "HF_ENDPOINT"),
+        (r"/api/validate-yaml", "validate", b"<html>Please sign in</html>", "publish.strange", "HF_ENDPOINT"),
+        (r"/api/models/.*/commit/.*", "commit", b"<html>Wait</html>", "publish.strange", "HF_ENDPOINT"),
+        (r"/.*/objects/batch", "lfs_batch", b"{}", "publish.strange", "HF_ENDPOINT"),
+        (r"/.*/objects/batch", "lfs_batch", FULL, "publish.refused", "storage is full"),
+    ],
+)
+def test_answers_that_are_none_of_the_hubs_are_told_from_its_own(
+    hub, plan, publisher, pattern, kind, answer, code, word
+):
     kept = list(routes.ROUTES)
-    routes.ROUTES[:0] = page
+    routes.ROUTES.insert(0, ("POST", pattern, kind, lambda call: give(call, answer)))
     try:
-        assert "HF_ENDPOINT" in refused("publish.strange", push, plan, publisher)
+        assert word in refused(code, push, plan, publisher)
     finally:
         routes.ROUTES[:] = kept
     the_next_try_works(hub, plan, publisher)
 
 
-def login_page(call):
-    call.body()
-    call.send(200, b"<html>Please sign in to the network</html>", {"Content-Type": "text/html"})
+def give(call, answer):
+    oid = re.search(rb'"oid": ?"(\w+)"', call.body())
+    call.send(200, answer % oid[1] if answer is FULL else answer, {"Content-Type": "application/json"})
 
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"lost": True}, {"cut": True}])

@@ -1,10 +1,12 @@
 """Large files go through Xet storage where the package is there: the same repository, progress, sentences."""
 
+import socket
 import threading
+from dataclasses import replace
 
 import pytest
 
-from finetune.publish import prepare, push
+from finetune.publish import calls, prepare, push
 from tests.hub.finished_run import BASE_ID
 from tests.hub.test_publish import REPO
 from tests.refusals import refused
@@ -107,3 +109,16 @@ def test_a_pull_request_goes_the_same_way_with_xet(hub, with_xet, finished, publ
     [grant] = [request.path for request in hub.requests if request.kind == "xet_grant"]
     assert grant.endswith("/xet-write-token/None?create_pr=1") and len(others.commits) == 2
     assert BASE_ID.split("/")[0] == others.pulls[0].author
+
+
+def test_a_storage_that_never_answers_is_a_sentence(hub, with_xet, finished, publisher, monkeypatch):
+    plan = prepare(finished, REPO, publisher)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with monkeypatch.context() as patch:
+            patch.setattr(type(hub.xet), "address", address)
+            patch.setattr(calls, "patience", replace(calls.patience, answer=1.0))
+            assert REPO in refused("publish.lost", push, plan, publisher)
+    assert push(plan, publisher).changed
