@@ -17,7 +17,7 @@ from finetune.config import validate
 from finetune.launch.local import take
 from finetune.run import Run, create
 from tests.app_process import SPACE
-from tests.ui.people import Visitor, entries, entry_of, file_data, filled, snapshot
+from tests.ui.people import Visitor, config_of, entries, entry_of, file_data, filled, snapshot
 
 MARKER = "larkspur-under-the-window"
 ROWS = [{"prompt": f"say {number}", "response": f"{MARKER} {number}"} for number in range(3)]
@@ -83,7 +83,13 @@ def asking(space, entry, things, run):
     """The inputs of an entry with Ada's ids wherever one fits, and else what the page shows at first."""
     if entry["api_name"] == "compare":
         return ["hi", ["greedy"], run.id, "", 0, 5, "auto", False]
-    return filled(space, entry, naming(things, run))
+    known = naming(things, run)
+    parts = {part["id"]: part for part in config_of(space.url)["components"]}
+    lists = (parts[number]["props"] for number in entry["inputs"] if parts[number]["type"] == "dropdown")
+    for props in lists:  # lists that are filled for each visitor take ids, too
+        if props.get("elem_id") and not props["choices"]:
+            known.setdefault(props["elem_id"], [run.id] if props.get("multiselect") else run.id)
+    return filled(space, entry, known)
 
 
 def test_ada_herself_reaches_what_is_hers(space, ada, things):
