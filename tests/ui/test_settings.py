@@ -1,5 +1,6 @@
 """How Gradio is set up: nothing recorded, counted or sent elsewhere, uploads and requests bounded, doors closed."""
 
+import html
 import os
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from tests.app_process import ROOT, running_app
-from tests.ui.people import Visitor, entry_of
+from tests.ui.people import Visitor, entry_of, file_data
 
 CLOSED = (
     "monitoring",
@@ -48,6 +49,7 @@ def bounded(tmp_path_factory, proxy):
     """The app at home, with Gradio's analytics asked for from outside, small bounds, and a way out that is watched."""
     folder = tmp_path_factory.mktemp("bounded")
     bounds = {"TUNESCOPE_LIMIT_UPLOAD_MB": "1", "TUNESCOPE_LIMIT_REQUESTS": "24", "TUNESCOPE_LIMIT_DISK_MB": "2"}
+    bounds["TUNESCOPE_LIMIT_ROWS"] = "2"
     ways = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"), proxy[0])
     gradio = {"GRADIO_ANALYTICS_ENABLED": "True", "GRADIO_TEMP_DIR": str(folder / "uploads"), "OMP_NUM_THREADS": "1"}
     with running_app(folder, {**bounds, **ways, **gradio, "NO_PROXY": "127.0.0.1,localhost"}) as app:
@@ -79,6 +81,18 @@ def test_another_sites_page_may_not_act_at_home(bounded):
     allowed = visitor.client.options("run/predict", headers=asked)
     assert "access-control-allow-origin" not in allowed.headers
     assert visitor.post("run/predict", body, headers={"origin": bounded.url}).status_code == 200
+
+
+def test_page_and_shell_refuse_the_same_file_with_the_same_sentence(bounded, tmp_path):
+    visitor, path = Visitor(bounded), tmp_path / "three.jsonl"
+    path.write_text("".join(f'{{"prompt": "ask {number}", "response": "answer"}}\n' for number in range(3)))
+    uploaded = visitor.upload(path.name, path.read_bytes()).json()[0]
+    said = visitor.call(entry_of(bounded, "bring_file"), [file_data(uploaded)])["output"]["error"]
+    assert "more than 2 rows" in said
+    environment = {**os.environ, "TUNESCOPE_LIMIT_ROWS": "2", "LC_ALL": "C.UTF-8"}
+    command = [sys.executable, "-m", "finetune", "check", str(path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and html.unescape(said) in done.stdout + done.stderr
 
 
 def test_an_upload_that_is_too_large_is_refused_with_a_sentence(bounded):

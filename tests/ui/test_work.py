@@ -66,6 +66,15 @@ def test_another_tab_cannot_stop_it(caller):
     assert drawn(items)[1] is False
 
 
+def test_another_owner_cannot_stop_it_even_from_the_same_tab(caller):
+    go = threading.Event()
+    items = run(caller, lambda job: go.wait() and job.stop.is_set())
+    next(items)
+    work.stop(Caller(Owner("somebody"), "en", caller.session), "import")
+    go.set()
+    assert drawn(items)[1] is False
+
+
 def test_a_closed_tab_stops_its_work(caller):
     stopped = threading.Event()
     items = run(caller, lambda job: job.stop.wait() and stopped.set())
