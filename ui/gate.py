@@ -193,10 +193,13 @@ def _asked(scope: Message) -> Asked:
 def _check_origin(asked: Asked) -> None:
     """Another site's page may not act with this visitor's cookie or, at home, with this machine's rights.
 
-    Gradio keeps only the answer from it, and only at home.
+    Gradio keeps only the answer from it, and only at home. A browser says itself, and no page can make it say, that
+    a request comes from the page's own site: that holds behind proxies that change the host's name, too.
     """
     origin = asked.headers.get("origin")
-    if origin is None or (settings.on_space() and "session=" not in asked.headers.get("cookie", "")):
+    if origin is None or asked.headers.get("sec-fetch-site") == "same-origin":
+        return
+    if settings.on_space() and "session=" not in asked.headers.get("cookie", ""):
         return
     if urlsplit(origin).netloc not in ({asked.headers.get("host", "")} | settings.own_hosts()) - {""}:
         raise Refused(403, say("gate.other_site"), "other site")

@@ -81,6 +81,9 @@ def test_another_sites_page_may_not_act_at_home(bounded):
     allowed = visitor.client.options("run/predict", headers=asked)
     assert "access-control-allow-origin" not in allowed.headers
     assert visitor.post("run/predict", body, headers={"origin": bounded.url}).status_code == 200
+    behind = {"origin": "https://proxy.example", "sec-fetch-site": "same-origin"}
+    assert visitor.post("run/predict", body, headers=behind).status_code == 200
+    assert visitor.post("run/predict", body, headers={**behind, "sec-fetch-site": "cross-site"}).status_code == 403
 
 
 def test_page_and_shell_refuse_the_same_file_with_the_same_sentence(bounded, tmp_path):
