@@ -4,6 +4,7 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,7 @@ def ways(subject: Subject) -> list[tuple[str, str, str]]:
     return [(title, "python", f"{snippet(subject)}\n\n{asked}"), ("vLLM", "bash", served)]
 
 
+@lru_cache(maxsize=16)
 def _template(name: str) -> Any:
     import jinja2
 
