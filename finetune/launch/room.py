@@ -19,8 +19,8 @@ def check_room(owner: Owner) -> None:
 @contextmanager
 def room(owner: Owner) -> Iterator[None]:
     """The block makes a run that counts as at work. Raises UserError as `check_room` does."""
-    owner.runs.mkdir(parents=True, exist_ok=True)
-    with open(owner.runs / ".starts", "a") as turn:
+    owner.folder.mkdir(parents=True, exist_ok=True)
+    with open(owner.folder / ".starts", "a") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         check_room(owner)
         yield
