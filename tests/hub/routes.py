@@ -187,12 +187,37 @@ def lfs_batch(call: Call, repo_id: str, kind: str = "models") -> None:
     objects = []
     for asked in order["objects"]:
         actions = {
-            "upload": {"href": f"{call.hub.url}/_lfs/{asked['oid']}", "header": {}},
+            "upload": upload_of(call, asked["oid"], asked["size"]),
             "verify": {"href": f"{call.hub.url}/_lfs-verify"},
         }
         missing = {} if call.hub.blobs.has(asked["oid"]) else {"actions": actions}
         objects.append({"oid": asked["oid"], "size": asked["size"], **missing})
     call.json({"transfer": "basic", "objects": objects}, content_type="application/vnd.git-lfs+json")
+
+
+def upload_of(call: Call, oid: str, size: int) -> dict:
+    """Where a content goes: in one piece, or in parts where the test asks for parts."""
+    part = call.hub.part_size
+    if not part or size <= part:
+        return {"href": f"{call.hub.url}/_lfs/{oid}", "header": {}}
+    count = -(-size // part)
+    parts = {str(number): f"{call.hub.url}/_lfs-part/{oid}/{number}" for number in range(1, count + 1)}
+    return {"href": f"{call.hub.url}/_lfs-done/{oid}", "header": {"chunk_size": str(part), **parts}}
+
+
+def lfs_part(call: Call, oid: str, number: str) -> None:
+    call.hub.parts[oid, int(number)] = call.body()
+    call.json({}, headers={"ETag": f'"{number}"'})
+
+
+def lfs_done(call: Call, oid: str) -> None:
+    """Put the parts together, which must be those that were named."""
+    named = [part["partNumber"] for part in json.loads(call.body())["parts"]]
+    content = b"".join(call.hub.parts.get((oid, number), b"") for number in named)
+    if hashlib.sha256(content).hexdigest() != oid:
+        raise Refused(400, "The parts do not make the content")
+    call.hub.blobs.add(content)
+    call.json({})
 
 
 def lfs_put(call: Call, oid: str) -> None:
@@ -396,6 +421,8 @@ ROUTES: list[tuple[str, str, str, Callable[..., None]]] = [
     ("GET", _REPO + r"/xet-write-token" + _REVISION, "xet_grant", xet_grant),
     ("POST", _LFS_REPO + r"\.git/info/lfs/objects/batch", "lfs_batch", lfs_batch),
     ("PUT", r"/_lfs/(?P<oid>[0-9a-f]{64})", "lfs_put", lfs_put),
+    ("PUT", r"/_lfs-part/(?P<oid>[0-9a-f]{64})/(?P<number>[0-9]+)", "lfs_part", lfs_part),
+    ("POST", r"/_lfs-done/(?P<oid>[0-9a-f]{64})", "lfs_done", lfs_done),
     ("POST", r"/_lfs-verify", "lfs_verify", lfs_verify),
     ("HEAD", _RESOLVE, "head", resolve),
     ("GET", _RESOLVE, "file", resolve),

@@ -79,6 +79,8 @@ class HubStandIn:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.page_size: int | None = None
+        self.part_size: int | None = None
+        self.parts: dict[tuple[str, int], bytes] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="hub-stand-in-")
         self.blobs = Blobs(Path(self._folder.name))
         self._xet_folder = tempfile.TemporaryDirectory(prefix="hub-xet-")

@@ -255,3 +255,22 @@ def test_a_proof_put_there_by_another_machine_is_no_change_by_others(hub, finish
 
 def proof_of(pushed):
     return compare(pushed, pushed.commit, {"files": pushed.files, "logits_max_difference": 0.0, "same_tokens": True}, 1)
+
+
+@pytest.mark.parametrize("kind", ["lfs_part", "lfs_done"])
+def test_an_upload_in_parts_meets_faults_like_one_in_a_piece(hub, plan, publisher, kind):
+    hub.part_size = 5000
+    for fault in ({"status": 403}, {"status": 500}, {"cut": True}):
+        hub.heal()
+        hub.fail(kind, times=50, **fault)
+        with pytest.raises(UserError) as caught:
+            push(plan, publisher)
+        assert caught.value.code == ("publish.lost" if "cut" in fault else STATUSES[fault["status"]])
+        assert not whole_or_nothing(hub, plan)
+    hub.heal()
+    hub.fail(kind, status=503)
+    seen = []
+    push(plan, publisher, progress=seen.append)
+    assert whole_or_nothing(hub, plan) and "lfs_put" not in hub.kinds() and seen[-1].done == plan.size
+    weights = next(file for file in plan.files if file.path.endswith(".safetensors"))
+    assert hub.blobs.path(weights.sha256).read_bytes() == weights.content()
