@@ -18,6 +18,8 @@ from ui.language import ReadersLanguage
 from ui.look import THEME
 
 STATIC = Path(__file__).parent / "static"
+SESSIONS = 1_000
+"""Browser tabs whose state is kept, about 1 MB each; Gradio would keep ten times as many."""
 THREADS = 120
 """Each comparison that writes or waits has one now and then; with Gradio's 40 the rest of the page would wait, too."""
 
@@ -56,6 +58,7 @@ def launch(demo: gr.Blocks, address: Address) -> None:
         enable_monitoring=False,
         max_file_size=None if most is None else most * limits.MB,
         max_threads=THREADS,
+        state_session_capacity=SESSIONS,
         footer_links=[],
         ssr_mode=False,
         mcp_server=False,
