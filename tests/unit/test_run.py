@@ -2,17 +2,23 @@
 
 import fcntl
 import os
+import socket
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from core.errors import UserError
+from core.files import write_json
 from core.workspace import Owner
 from finetune.config import load_yaml
-from finetune.launch.local import take
+from finetune.launch.local import LocalLauncher, _Launch, take
+from finetune.launch.queue import draw_ticket, is_my_turn
 from finetune.run import Run, create, find, list_runs
 
-CONFIG = load_yaml("stages: [{data: [{dataset: abababababab}]}]")
+CONFIG_TEXT = "stages: [{data: [{dataset: abababababab}]}]"
+CONFIG = load_yaml(CONFIG_TEXT)
 
 
 @pytest.fixture
@@ -80,6 +86,51 @@ def test_a_lock_is_taken_however_many_look_at_it_and_only_once(run):
     looking.set()
     for thread in threads:
         thread.join()
+
+
+def test_a_stop_never_reaches_a_process_that_has_the_number_of_an_earlier_one(run):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as innocent:
+        write_json(run.folder / "handle.json", {"host": socket.gethostname(), "pid": innocent.pid})
+        lock = take(run)
+        with pytest.raises(UserError, match="nothing to stop"):
+            LocalLauncher().stop(run)
+        innocent.communicate(b"\n")
+    os.close(lock)
+    assert innocent.returncode == 0
+
+
+def test_a_stop_that_comes_when_the_process_has_just_gone_gets_a_sentence(run):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    lock = take(run)
+    write_json(run.folder / "handle.json", {"host": socket.gethostname(), "pid": gone.pid})
+    with pytest.raises(UserError, match="nothing to stop"):
+        LocalLauncher().stop(run)
+    os.close(lock)
+
+
+def test_a_start_that_fails_leaves_nobody_waiting_behind_it(owner):
+    first, second = (create(load_yaml(f"{CONFIG_TEXT}\ncompute: {{device: cpu}}"), owner) for _ in range(2))
+    (first.folder / "events.jsonl").mkdir()
+    lock = take(first)
+    with pytest.raises(IsADirectoryError):
+        _Launch(first, None, lock)
+    os.close(lock)
+    ticket = draw_ticket("cpu", second.id)
+    assert is_my_turn("cpu", second.id)
+    os.close(ticket)
+
+
+def test_a_second_request_to_stop_does_not_disturb_the_first():
+    """In a process of its own, which both signals really reach."""
+    program = (
+        "import os, signal\nfrom finetune.worker import StopSignal, Stopped\n"
+        "stop = StopSignal()\nstop.waiting = True\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "except Stopped:\n    os.kill(os.getpid(), signal.SIGTERM)\n    print('written down')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout == "written down\n", result.stderr
 
 
 def test_the_json_of_a_status_has_its_promised_keys(run):
