@@ -53,7 +53,13 @@ def test_the_front_matter_is_a_spaces():
     assert head["python_version"] == "3.12"
     assert head["app_file"] == "app.py"
     assert head["hf_oauth"] is True
-    assert set(head["hf_oauth_scopes"]) == {"read-repos", "gated-repos", "contribute-repos", "jobs", "write-discussions"}
+    assert set(head["hf_oauth_scopes"]) == {
+        "read-repos",
+        "gated-repos",
+        "contribute-repos",
+        "jobs",
+        "write-discussions",
+    }
     assert len(head["short_description"]) <= 60
     import gradio
 
