@@ -25,6 +25,7 @@ from core.workspace import Owner
 from finetune.publish import remote
 from finetune.publish.card import snippet_of
 from finetune.publish.facts import base_of
+from finetune.publish.kinds.check import PROMPTS
 from finetune.publish.records import PushResult, path_of, read_push
 from finetune.run import Run
 from inference import hub
@@ -33,13 +34,6 @@ from inference.sources import Progress, Report
 if TYPE_CHECKING:
     from finetune.data.store import Dataset
 
-PROMPTS = (
-    "The quick brown fox jumps over the lazy dog. Two plus two makes",
-    "How do I keep fresh basil from wilting in the kitchen?",
-    "Write a short story about a lighthouse keeper who finds a letter.",
-    "def fibonacci(n):\n    if n < 2:\n        return n\n",
-    "请用一句话解释什么是机器学习。",
-)
 TOLERANCE = 1e-4
 MARK = "@proof "
 _LOADED = ("adapter", "merged", "")
