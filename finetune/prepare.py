@@ -122,13 +122,18 @@ def look(
 
     Raises UserError where a run could not start.
     """
+    config = import_data(config, owner)
+    base = base_of(config, owner, progress, stop)
+    return look_at(config, owner, base.name, base.folder)
+
+
+def look_at(config: RunConfig, owner: Owner, model: str, folder: Path) -> Checked:
+    """As `look`, for imported data and a base whose small files lie in `folder`."""
     from finetune.data.check import data_findings
     from finetune.data.store import open_dataset
     from inference.models import load_tokenizer
 
-    config = import_data(config, owner)
-    base = base_of(config, owner, progress, stop)
-    tokenizer, limit = load_tokenizer(base.folder), config.limits.max_rows
+    tokenizer, limit = load_tokenizer(folder), config.limits.max_rows
     rows, findings = 0, []
     for source in config.stages[0].data:
         dataset = open_dataset(dataset_folder(owner, source.dataset or ""))
@@ -138,7 +143,7 @@ def look(
     training = rows - held_out(rows, config)
     if not training:
         raise UserError("run.no_rows", rows=rows, held=rows)
-    return Checked(config, base.name, rows, total_steps(training, config, config.stages[0]), findings)
+    return Checked(config, model, rows, total_steps(training, config, config.stages[0]), findings)
 
 
 def held_out(rows: int, config: RunConfig) -> int:

@@ -137,7 +137,7 @@ class Inside:
             if event["type"] == "started":
                 self.teller.tell({"t": event["t"], "type": ENVIRONMENT, "environment": self.run.environment()})
             if event["type"] == "checkpoint":
-                self.keeper.wake()
+                self.keeper.wake(event["step"])
 
     def _end(self) -> int:
         """Keep what is left to keep, then say the last word; one who died silently has none, unless told to stop."""

@@ -33,6 +33,7 @@ class Keeper:
         self.kept: int | None = None
         self._wanted = threading.Condition()
         self._news = self._closing = False
+        self._told_step = 0
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -49,10 +50,10 @@ class Keeper:
             self.teller.say(f"stop file: {error}")
             return False
 
-    def wake(self) -> None:
-        """There is a new checkpoint."""
+    def wake(self, step: int) -> None:
+        """There is a new checkpoint, and every event up to it was told: they go with it."""
         with self._wanted:
-            self._news = True
+            self._news, self._told_step = True, step
             self._wanted.notify_all()
 
     def finish(self, ending: dict[str, Any] | None) -> None:
@@ -89,7 +90,8 @@ class Keeper:
 
     def _newest(self) -> int | None:
         found = [path for path in self.run.checkpoints.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-        return max((int(path.name.rpartition("-")[2]) for path in found), default=None)
+        steps = [int(path.name.rpartition("-")[2]) for path in found]
+        return max((step for step in steps if self._closing or step <= self._told_step), default=None)
 
     def _patiently(self, keep: Callable[[], None]) -> None:
         for attempt in range(_TRIES):

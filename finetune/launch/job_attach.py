@@ -9,8 +9,8 @@ from core.files import new_folder, read_json, write_json
 from core.workspace import RUN_ID, Owner
 from finetune.launch.job_flavours import flavours
 from finetune.launch.job_hub import LABEL, again, api, in_words, token_of, whoami
-from finetune.launch.job_intake import feed, kept_lines
-from finetune.launch.job_record import JobRecord, job_of, locked, path_of, save
+from finetune.launch.job_intake import feed, kept_lines, retell
+from finetune.launch.job_record import JobRecord, path_of
 from finetune.launch.job_sync import facts_of, sync_quietly
 from finetune.run import Run
 
@@ -105,10 +105,7 @@ def _retell(run: Run, owner: Owner, record: JobRecord) -> None:
     for attempt in range(1, record.attempt + 1):
         run.log.write("queued", device=record.flavour, attempt=attempt)
         lines = kept_lines(run, owner, attempt)
-        last = attempt == record.attempt
-        feed(run, owner, str(record.id), [line for line in lines if last or '"type": "done"' not in line])
-        if not last:
-            with locked(run):
-                known = job_of(run)
-                assert known is not None, "it was written before"
-                save(run, JobRecord(**{**vars(known), "events": 0}))
+        if attempt < record.attempt:
+            retell(run, f"attempt-{attempt}", lines)
+        else:
+            feed(run, owner, str(record.id), lines)

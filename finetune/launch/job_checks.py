@@ -4,6 +4,7 @@ import math
 import re
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
@@ -38,12 +39,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Base:
-    """The model that a job starts from, pinned; `parameters` and `weights_gb` as far as the Hub tells."""
+    """The model that a job starts from, pinned; `parameters` and `weights_gb` as far as the Hub tells. Its small files
+    lie in `folder`."""
 
     reference: str
     revision: str
     parameters: float
     weights_gb: float
+    folder: Path
 
 
 def seconds_of(timeout: str | int) -> int:
@@ -136,7 +139,7 @@ def pinned_base(config: RunConfig, owner: Owner) -> Base:
     check_context(config, config.model, context_length(described))
     size = sum(listing.sizes[name] for name in weights)
     wide = 4 if "32" in str(getattr(described, "dtype", None)) else 2
-    return Base(f"{resolved.base.repo_id}@{listing.commit}", listing.commit, size / wide, size / 1e9)
+    return Base(f"{resolved.base.repo_id}@{listing.commit}", listing.commit, size / wide, size / 1e9, folder)
 
 
 def _model(base: Base) -> Check:

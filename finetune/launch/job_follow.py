@@ -32,7 +32,7 @@ def follow(run: "Run", owner: Owner) -> threading.Thread:
 
 def _follow(run: "Run", owner: Owner) -> None:
     pause = threading.Event()
-    measuring = False
+    measuring, wait = False, RETRY_SECONDS
     while True:
         sync_quietly(run, owner, log=False)
         record = job_of(run)
@@ -43,7 +43,8 @@ def _follow(run: "Run", owner: Owner) -> None:
                 measuring = True
                 threading.Thread(target=_measure, args=(run, owner, record.id), daemon=True).start()
             _read(run, owner, record.id, record.namespace)
-        pause.wait(RETRY_SECONDS if record.at_work else RETRY_SECONDS / 5)
+        wait = min(2 * wait, 12 * RETRY_SECONDS) if record.problem else RETRY_SECONDS
+        pause.wait(wait)
 
 
 def _read(run: "Run", owner: Owner, job_id: str, namespace: str) -> None:

@@ -12,6 +12,7 @@ from finetune.launch.job_record import job_of, locked, update
 if TYPE_CHECKING:
     from finetune.run import Run
 
+_TAIL_BYTES = 16 * 1024
 _FACTS_OF_THE_JOB = ("fingerprint", "device", "device_name", "dtype", "threads", "versions")
 
 
@@ -28,7 +29,7 @@ def feed(run: "Run", owner: Owner, job_id: str, lines: Sequence[str], plain_befo
         record = job_of(run)
         if record is None or record.id != job_id:
             return plain_before
-        seen, plain, fresh = record.events, plain_before, []
+        seen, plain, fresh = max(record.events, _last_number(run, job_id)), plain_before, []
         for line, event in zip(lines, events, strict=True):
             if event is None:
                 plain += 1
@@ -42,6 +43,14 @@ def feed(run: "Run", owner: Owner, job_id: str, lines: Sequence[str], plain_befo
     return plain
 
 
+def retell(run: "Run", job_id: str, lines: Sequence[str]) -> None:
+    """Write the events of an earlier job of the run, in a folder that is just being made."""
+    for line in lines:
+        event = from_line(line)
+        if event and event["type"] != "done":
+            _write(run, job_id, event)
+
+
 def _write(run: "Run", job_id: str, event: dict[str, Any]) -> None:
     """One event into events.jsonl; what the run runs on goes into env.json, the queue is the Hub's."""
     if event["type"] == ENVIRONMENT:
@@ -50,6 +59,16 @@ def _write(run: "Run", job_id: str, event: dict[str, Any]) -> None:
         write_json(run.folder / "env.json", {**run.environment(), **facts})
     elif event["type"] != "queued":
         run.log.write(event.pop("type"), **event, job=job_id)
+
+
+def _last_number(run: "Run", job_id: str) -> int:
+    """The number of the job's last event in the file: the record may be older where its writer was killed."""
+    try:
+        size = run.log.path.stat().st_size
+    except FileNotFoundError:
+        return 0
+    events, _ = run.events(max(0, size - _TAIL_BYTES))
+    return max((event["n"] for event in events if event.get("job") == job_id and "n" in event), default=0)
 
 
 def _append(run: "Run", lines: list[str]) -> None:

@@ -3,6 +3,7 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
@@ -33,22 +34,22 @@ def sync(run: "Run", owner: Owner, *, log: bool = True) -> None:
     if record is None or (not record.at_work and run.progress().ending is not None):
         return
     try:
-        record = _inspect(run, owner, record)
-        if record.id is not None and (log or not record.at_work):
-            _read(run, owner, record)
-        _settle(run, owner)
+        with in_words(owner, run.id):
+            record = _inspect(run, owner, record)
+            if record.id is not None and (log or not record.at_work):
+                _read(run, owner, record)
+            _settle(run, owner)
+            _remember(run, None)
     except UserError as error:
-        _remember(run, str(error))
+        with suppress(OSError):
+            _remember(run, str(error))
         raise
-    _remember(run, None)
 
 
 def sync_quietly(run: "Run", owner: Owner, *, log: bool = True) -> None:
     """As `sync`, for a list of many: what goes wrong stands in the record."""
-    try:
+    with suppress(UserError):
         sync(run, owner, log=log)
-    except UserError as error:
-        _remember(run, str(error))
 
 
 def _remember(run: "Run", problem: str | None) -> None:

@@ -28,7 +28,7 @@ from finetune.launch.job_hub import LABEL, api, in_words, token_of, whoami
 from finetune.launch.job_record import JobRecord, job_of, locked, save, update
 from finetune.launch.job_sync import cancel, facts_of, sync, sync_quietly
 from finetune.launch.room import room
-from finetune.prepare import OnProgress, import_data
+from finetune.prepare import OnProgress, import_data, look_at
 from finetune.run import Run, reserve
 
 if TYPE_CHECKING:
@@ -70,13 +70,10 @@ class JobsLauncher:
         progress: OnProgress | None = None,
         stop: threading.Event | None = None,
     ) -> list["Finding"]:
-        """What the data holds that is left out. Raises UserError where the job could not start; nothing is paid."""
-        from finetune.data.store import open_dataset
-
-        look(config, owner, self.flavour, self.timeout)
-        sources = import_data(config, owner).stages[0].data
-        folders = [owner.datasets / str(source.dataset) for source in sources]
-        return [finding for folder in folders for finding in open_dataset(folder).report.findings]
+        """What the data holds that is left out or cut. Raises UserError where the job could not start."""
+        config = import_data(config, owner)
+        base = look(config, owner, self.flavour, self.timeout)[2]
+        return look_at(config, owner, base.reference, base.folder).findings
 
     def start(
         self,
@@ -95,6 +92,7 @@ class JobsLauncher:
         steps.next("job.progress.checking")
         config = import_data(config, owner)
         _, machine, base = look(config, owner, self.flavour, self.timeout)
+        look_at(config, owner, base.reference, base.folder)
         config = with_processes(config, machine)
         with room(owner):
             run = reserve(owner)
@@ -179,6 +177,8 @@ class JobsLauncher:
             usd_earlier=before.usd_so_far if before else 0.0,
         )
         with _starting(run):
+            if job_of(run) != before:
+                raise UserError("run.alive", value=run.id)
             steps.next("job.progress.sending")
             write_access(owner, record.inputs, "dataset")
             write_access(owner, record.results, "model")

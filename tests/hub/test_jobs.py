@@ -18,6 +18,7 @@ import yaml
 from core.workspace import Owner
 from finetune.launch import job_follow, jobs
 from finetune.launch.job_intake import feed
+from finetune.launch.job_sync import last_kept
 from finetune.run import Run
 from tests.hub.conftest import speak_to
 from tests.hub.standin import TOKEN, USER, HubStandIn
@@ -75,15 +76,18 @@ def start_from_the_shell(story, data):
     config = story.place / "long.yaml"
     raw = make_config(BASE, data, watch__checkpoint_every=5, optim__epochs=5000).model_dump(exclude_none=True)
     config.write_text(yaml.safe_dump(raw))
+    story.hub.jobs.hold.clear()
     story.start = shell("start", config, "--on", "jobs", "--flavor", "cpu-basic", "--timeout", "90m")
     assert story.start.returncode == 0, story.start.stderr
     story.long = Run(story.owner.runs / story.start.stdout.strip())
+    story.hub.fail("commit", path=story.long.id, status=503)
+    story.hub.jobs.hold.set()
 
 
 def stop_from_the_shell(story):
     """Let it train a while, then stop it as a person types it, and look at it."""
     follower = jobs.follow(story.long, story.owner)
-    while story.long.progress().step < 3:
+    while not last_kept(story.long):
         assert follower.is_alive(), story.long.log_tail()
         time.sleep(0.05)
     story.stop = shell("stop", story.long.id)
@@ -196,6 +200,11 @@ def test_stopping_saves_and_keeps_the_checkpoint_of_that_step(story):
     assert checkpoints(story.hub, story.long) == [status.step] and status.step >= 3
     assert story.status["status"] == "stopped" and story.status["job"]["stage"] == "COMPLETED"
     assert story.status["job"]["asked_to_stop"] and story.status["job"]["flavour"] == "cpu-basic"
+
+
+def test_an_upload_that_fails_is_said_and_the_next_checkpoint_kept(story):
+    assert "503" in story.long.log_path.read_text()
+    assert last_kept(story.long) == story.long.status().step
 
 
 def test_the_shell_says_what_was_checked_and_what_it_may_cost(story):
