@@ -148,7 +148,7 @@ def _model(base: Base) -> Check:
 
 def _processes(config: RunConfig, machine: Flavour) -> Check:
     """A process a GPU: fewer leave GPUs idle, more have none."""
-    asked, there = config.compute.processes, max(machine.gpus, 1)
+    asked, there = config.compute.processes, machine.gpus or config.compute.processes
     if machine.gpus and asked > machine.gpus:
         raise UserError("job.too_many_processes", value=asked, flavour=machine.name, gpus=machine.gpus)
     sentence = "job.check.processes" if asked == there else "job.check.idle_gpus"
