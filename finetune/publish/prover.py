@@ -7,6 +7,7 @@ loaded.
 """
 
 import json
+import math
 import runpy
 import sys
 import threading
@@ -105,8 +106,13 @@ def _compared(order: dict[str, Any]) -> dict[str, Any]:
     token_ids = [here for here, _ in prompts]
     got = _logits(there.pop("model"), token_ids)
     wanted = _logits(_local_model(local, load["base"]), token_ids)
-    difference = max((one - other).abs().max().item() for one, other in zip(wanted, got, strict=True))
-    return {"logits_max_difference": difference, "same_tokens": True}
+    return {"logits_max_difference": _apart(wanted, got), "same_tokens": True}
+
+
+def _apart(wanted: "list[torch.Tensor]", got: "list[torch.Tensor]") -> float:
+    """The largest difference of any two logits; infinite where one is no number, which `max` would pass over."""
+    pairs = zip(wanted, got, strict=True)
+    return max((one - other).abs().nan_to_num(nan=math.inf, posinf=math.inf).max().item() for one, other in pairs)
 
 
 def _by_the_card(order: dict[str, Any]) -> dict[str, Any]:

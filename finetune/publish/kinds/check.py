@@ -1,6 +1,7 @@
 """How far two models are from each other, by the logits they give for the same prompts."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Distance:
 def distance(wanted: "list[torch.Tensor]", got: "list[torch.Tensor]") -> Distance:
     """The distance between the logits [tokens, vocabulary] of two models, one tensor a prompt.
 
-    Where one vocabulary was padded, the columns that both have are compared.
+    Where one vocabulary was padded, the columns that both have are compared. What is no number is infinitely far.
     """
     import torch
 
@@ -51,7 +52,7 @@ def distance(wanted: "list[torch.Tensor]", got: "list[torch.Tensor]") -> Distanc
     for one, other in zip(wanted, got, strict=True):
         width = min(one.shape[1], other.shape[1])
         one, other = one[:, :width], other[:, :width]
-        apart = (one - other).abs()
+        apart = (one - other).abs().nan_to_num(nan=math.inf, posinf=math.inf)
         worst, largest = max(worst, apart.max().item()), max(largest, one.abs().max().item())
         total += apart.sum(dtype=torch.float64).item()
         same += int((one.argmax(dim=1) == other.argmax(dim=1)).sum())
