@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "attach", _attach)
     for name, run in (("status", _status), ("stop", _stop), ("resume", _resume), ("publish", _publish)):
         _command(commands, name, run).add_argument("which", metavar="RUN", help=say("run.help.run"))
+    _command(commands, "delete", _delete).add_argument("which", metavar="ID", help=say("run.help.delete_id"))
     _json_flag(commands.choices["status"])
     job_flags(commands.choices["resume"], place=False)
     publish = commands.choices["publish"]
@@ -267,6 +268,13 @@ def _resume(arguments: argparse.Namespace) -> int:
     else:
         LocalLauncher().resume(run, owner, progress=_show_progress)
     print(run.id)
+    return 0
+
+
+def _delete(arguments: argparse.Namespace) -> int:
+    from finetune.remove import remove
+
+    print(say("run.removed", value=remove(arguments.which, local_owner())))
     return 0
 
 

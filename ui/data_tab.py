@@ -13,7 +13,7 @@ from core.words import say
 from finetune.data.importing import import_file, import_hub
 from finetune.data.recognise import recognise
 from finetune.data.store import Dataset, example_file, list_datasets, open_dataset
-from ui import mapping_form, preview, work
+from ui import deleting, mapping_form, preview, work
 from ui.caller import Caller, handler
 from ui.controls import button, dropdown, refreshed, textbox
 from ui.language import Spoken, words
@@ -41,13 +41,16 @@ def draw(page: Page) -> None:
         with gr.Column(scale=2, min_width=320):
             source = _draw_source()
         with gr.Column(scale=3, min_width=360):
-            picker = dropdown("page.your_datasets", elem_id="datasets")
+            with gr.Row(elem_classes="ts-bar"):
+                picker = dropdown("page.your_datasets", elem_id="datasets", scale=4, min_width=260)
+                deleted = deleting.draw(picker, choices, "dataset")
             summary = view(elem_id="dataset")
             summary.value = Spoken(nothing_yet)
     findings = view(elem_id="findings")
     mapping = mapping_form.draw()
     seen = preview.draw(picker)
     page.datasets.append(picker)
+    deleted.success(show, picker, [summary, findings], **SHOWN).then(*seen.wiring, **SHOWN)
     _wire(page, source, picker, mapping, [summary, findings], seen)
 
 
