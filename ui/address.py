@@ -36,11 +36,10 @@ def choose(arguments: list[str] | None = None) -> Address:
     speak(nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
     typed = _parser().parse_args(arguments)
     host = (typed.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1").strip().strip("[]")
-    password = os.environ.get("TUNESCOPE_PASSWORD") or None
-    if not _loopback(host) and not settings.on_space() and not password:
+    if not loopback(host) and not settings.on_space() and not password():
         raise UserError("page.address_open", value=host)
     wanted = typed.port if typed.port is not None else os.environ.get("GRADIO_SERVER_PORT") or None
-    return Address(host, _free_port(host) if wanted is None else _named_port(host, wanted), password)
+    return Address(host, _free_port(host) if wanted is None else _named_port(host, wanted), password())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,7 +49,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _loopback(host: str) -> bool:
+def password() -> str | None:
+    """What is asked for before the page is shown (`TUNESCOPE_PASSWORD`); None where nobody is asked."""
+    return os.environ.get("TUNESCOPE_PASSWORD") or None
+
+
+def loopback(host: str) -> bool:
+    """Whether a name or address, without a port, can only mean this very machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from core import limits, logs, settings
 from core.errors import UserError
 from core.words import say
+from ui.address import loopback, password
 from ui.bindings import Bindings, Uploads
 from ui.visitor import COOKIE, Visitor, new_cookie, who
 
@@ -26,6 +27,7 @@ CLOSED = (
 )  # fmt: skip
 """Gradio's routes that this page has no use for."""
 LARGEST_BODY = 8 * limits.MB
+_LONGEST_ID = 128
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -81,6 +83,7 @@ class Gate:
 
     async def _let_in(self, asked: Asked, receive: Receive) -> Receive:
         """Raises Refused; returns what the app reads the body from."""
+        _check_host(asked)
         _check_origin(asked)
         if not asked.route:
             return receive
@@ -120,18 +123,24 @@ class Gate:
         body = asked.body if isinstance(asked.body, dict) else {}
         sessions = [*asked.query.get("session_hash", []), body.get("session_hash")]
         sessions += [parts[1]] if parts[0] == "heartbeat" and len(parts) > 1 else []
-        mine = all(self._may("session", name, asked) for name in sessions if name is not None)
-        mine = mine and all(self._may("upload", name, asked) for name in asked.query.get("upload_id", []))
+        mine = self._may("session", sessions, asked)
+        mine = mine and self._may("upload", asked.query.get("upload_id", []), asked)
         events = [body.get("event_id")] if parts[0] in ("cancel", "reset") else []
         events += parts[-1:] if parts[0] == "call" and asked.method == "GET" else []
         mine = mine and all(self._has("event", name, asked) for name in events if name is not None)
         if not mine:
             raise Refused(403, say("gate.not_yours"), "not theirs")
 
-    def _may(self, kind: str, name: Any, asked: Asked) -> bool:
-        """A POST makes the id theirs; to look at one that is nobody's makes no difference."""
+    def _may(self, kind: str, names: list[Any], asked: Asked) -> bool:
+        """A POST makes the id theirs; to look at one that is nobody's makes no difference.
+
+        A request names one, and a short one: what is named is kept.
+        """
+        told = {str(name) for name in names if name is not None}
+        if len(told) > 1 or any(len(name) > _LONGEST_ID for name in told):
+            return False
         use = self.bindings.claim if asked.method == "POST" else self.bindings.free
-        return use(kind, str(name), asked.visitor.key)
+        return all(use(kind, name, asked.visitor.key) for name in told)
 
     def _has(self, kind: str, name: Any, asked: Asked) -> bool:
         return self.bindings.has(kind, str(name), asked.visitor.key)
@@ -203,6 +212,20 @@ def _check_origin(asked: Asked) -> None:
         return
     if urlsplit(origin).netloc not in ({asked.headers.get("host", "")} | settings.own_hosts()) - {""}:
         raise Refused(403, say("gate.other_site"), "other site")
+
+
+def _check_host(asked: Asked) -> None:
+    """At home without a password, only by this machine's own names or those it was told of.
+
+    Another site can let its own name lead to this machine, after its page is loaded: to the browser, page and app are
+    then one site.
+    """
+    host = asked.headers.get("host", "")
+    if settings.on_space() or password() or host in settings.own_hosts() | {""}:
+        return
+    name, _, port = host.rpartition(":")
+    if not loopback((name if port.isdigit() else host).strip("[]").lower()):
+        raise Refused(403, say("gate.other_name", host=host[:80]), "other name")
 
 
 async def _whole(receive: Receive) -> tuple[Any, Receive]:

@@ -10,6 +10,8 @@ from typing import Any
 from core import logs, settings
 
 COOKIE = "tunescope_visitor"
+STRANGER = "stranger "
+"""How the keys of those begin who are not signed in."""
 _COOKIE = re.compile(r"[A-Za-z0-9_-]{22}")
 _YEAR = 365 * 24 * 3600
 
@@ -44,8 +46,8 @@ def who(session: Mapping[str, Any], cookie: str, address: str, request: str) -> 
     if sub:
         return Visitor(f"owner {sub}", f"owner {sub}", request)
     known = cookie if _COOKIE.fullmatch(cookie) else ""
-    counted = f"stranger {known}" if known else f"address {address}"
-    return Visitor(f"stranger {known}", counted, request, stranger=True, cookie=known)
+    counted = f"{STRANGER}{known}" if known else f"address {address}"
+    return Visitor(f"{STRANGER}{known}", counted, request, stranger=True, cookie=known)
 
 
 def _signed_in(session: Mapping[str, Any]) -> str:
