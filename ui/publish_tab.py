@@ -1,35 +1,38 @@
-"""The Publish tab: choose a finished run and a repository, look at files and card, push, see the proof."""
+"""The Publish tab: choose what and where to, look at files and card, change the card, push, see the proof."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from core.errors import UserError
 from core.words import say
-from finetune.publish.plan import Plan, prepare
+from finetune.publish.kinds import KINDS
 from finetune.publish.proof import prove, read_proof
 from finetune.publish.proofcard import keep_in_card
 from finetune.publish.push import push, read_push
-from finetune.run import Run, find, list_runs
-from ui import work
+from finetune.run import Run, list_runs
+from ui import data_tab, publish_form, work
 from ui.caller import Caller, handler
-from ui.controls import button, dropdown, refreshed, textbox
+from ui.controls import button, refreshed, textbox
 from ui.language import Spoken, words
+from ui.publish_order import Order, Preview, forget, is_full, keep, kept, look
 from ui.views import render, view
 from ui.wiring import QUIET, SHOWN, Page
+
+if TYPE_CHECKING:
+    from finetune.data.store import Dataset
+
+VIEWED = 17
 
 
 @dataclass
 class Panel:
-    """The tab's components. `seen` holds what the caller last looked at: the preview's fingerprint."""
+    """The tab's components. `seen` holds the id of the preview that the caller last looked at."""
 
-    run: gr.Dropdown
-    repo: gr.Textbox
-    visibility: gr.Radio
-    look: gr.Button
+    fields: publish_form.Fields
     push: gr.Button
     prove: gr.Button
     stop: gr.Button
@@ -37,44 +40,44 @@ class Panel:
     progress: gr.HTML
     outcome: gr.HTML
     files: gr.HTML
+    editor: gr.Accordion
+    text: gr.Textbox
     card: gr.Markdown
     seen: gr.State
 
-    def target(self) -> list:
-        return [self.run, self.repo, self.visibility]
+    def working(self) -> list:
+        return [self.progress, self.stop]
 
     def plan(self) -> list:
-        return [self.files, self.card, self.yes, self.push, self.seen]
+        return [self.files, self.editor, self.text, self.card, self.yes, self.push, self.seen]
+
+    def view(self) -> list:
+        """What `show_kind` fills."""
+        return [self.fields.kind, *self.fields.changing(), self.outcome, self.prove, *self.plan()]
 
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
     panel = _draw()
-    once = {**SHOWN, "trigger_mode": "once"}
-    working = [panel.progress, panel.stop]
-    panel.look.click(look, panel.target(), [*working, panel.outcome, *panel.plan()], **once)
-    pushed = panel.push.click(send, [*panel.target(), panel.yes, panel.seen], [*working, panel.outcome], **once)
-    pushed.success(offer_proof, panel.run, panel.prove, **SHOWN)
-    panel.prove.click(prove_again, panel.run, [*working, panel.outcome], **once)
+    fields, once = panel.fields, {**SHOWN, "trigger_mode": "once"}
+    asked, outcome = fields.inputs(), [*panel.working(), panel.outcome]
+    fields.look.click(preview, asked, [*outcome, fields.licence, *panel.plan()], **once)
+    sent = panel.push.click(send, [panel.text, panel.yes, panel.seen, *asked], [*outcome, *panel.plan()], **once)
+    sent.success(offer_proof, asked, panel.prove, **SHOWN)
+    panel.prove.click(prove_again, asked, outcome, **once)
     panel.stop.click(stop, None, None, **QUIET)
-    panel.run.change(show, panel.run, [panel.outcome, panel.prove, *panel.plan()], **SHOWN)
-    page.tab.select(refresh, panel.run, panel.run, **QUIET)
-    page.on_open(refresh, panel.run, panel.run, then=(show, panel.run, [panel.outcome, panel.prove, *panel.plan()]))
+    panel.text.blur(read_card, panel.text, panel.card, **SHOWN)
+    chosen = [fields.kind, fields.run, fields.dataset, fields.licence]
+    fields.kind.input(show_kind, chosen, panel.view(), **SHOWN)
+    fields.run.change(show_run, chosen, panel.view(), **SHOWN)
+    fields.dataset.change(show_dataset, chosen, panel.view(), **SHOWN)
+    lists = [fields.run, fields.dataset]
+    page.tab.select(refresh, lists, lists, **QUIET)
+    page.on_open(refresh, lists, lists, then=(show_kind, chosen, panel.view()))
 
 
 def _draw() -> Panel:
-    with gr.Row(elem_classes="ts-start"):
-        run = dropdown("publishing.run", scale=3, min_width=260, elem_id="publish-run")
-        repo = textbox("publishing.repo", hint="publishing.repo_hint", scale=3, min_width=240, elem_id="publish-repo")
-        visibility = gr.Radio(
-            [(words("publishing.private"), "private"), (words("publishing.public"), "public")],
-            value="private",
-            label=words("publishing.visibility"),
-            scale=3,
-            min_width=320,
-            elem_id="publish-visibility",
-        )
-        look_first = button("publishing.preview", variant="primary", scale=1, min_width=200, elem_id="publish-look")
+    fields = publish_form.draw()
     files = view(elem_id="publish-plan")
     with gr.Row(elem_classes="ts-start"):
         yes = gr.Checkbox(False, label=words("publishing.yes"), visible=False, elem_id="publish-yes")
@@ -84,16 +87,18 @@ def _draw() -> Panel:
     stop_it = button("page.stop", visible=False, variant="stop", size="sm", elem_id="publish-stop")
     outcome = view(elem_id="published")
     outcome.value = Spoken(_nothing_yet)
+    with gr.Accordion(words("publishing.edit"), open=False, visible=False, elem_id="publish-edit") as editor:
+        text = textbox("publishing.card_text", lines=16, max_lines=40, elem_id="publish-text", elem_classes="ts-code")
     card = gr.Markdown(visible=False, container=True, label=words("publishing.card"), elem_id="publish-card")
     seen = gr.State()
-    return Panel(run, repo, visibility, look_first, push_it, again, stop_it, yes, progress, outcome, files, card, seen)
+    return Panel(fields, push_it, again, stop_it, yes, progress, outcome, files, editor, text, card, seen)
 
 
 @handler(quiet=True)
-def refresh(caller: Caller, chosen: str | None) -> Any:
-    """The owner's finished runs, the newest chosen where none is."""
-    done = [(_title(run), run.id) for run in list_runs(caller.owner) if _done(run)]
-    return refreshed(done, chosen)
+def refresh(caller: Caller, run: str | None, dataset: str | None) -> tuple:
+    """The owner's finished runs and datasets, the newest chosen where none is."""
+    done = [(_title(run), run.id) for run in list_runs(caller.owner) if run.status().status == "done"]
+    return refreshed(done, run), refreshed(data_tab.choices(caller), dataset)
 
 
 def _title(run: Run) -> str:
@@ -104,48 +109,95 @@ def _title(run: Run) -> str:
         return run.id
 
 
-def _done(run: Run) -> bool:
-    return run.status().status == "done"
+@handler(quiet=True)
+def show_kind(caller: Caller, *chosen: Any) -> list:
+    """What a kind asks for, and what is known of its subject: where it was published, and the proof."""
+    return _view(caller, *chosen)
 
 
 @handler(quiet=True)
-def show(caller: Caller, chosen: str | None) -> tuple:
-    """What is known of the run chosen: where it was published, and the proof."""
-    if not chosen:
-        return _nothing_yet(), gr.update(visible=False), *_no_plan()
-    run = find(chosen, caller.owner)
-    outcome = _outcome(run) or render("empty", title=say("publishing.ready"), text=say("publishing.ready_help"))
-    return outcome, gr.update(visible=read_push(run) is not None), *_no_plan()
+def show_run(caller: Caller, *chosen: Any) -> list:
+    """The same for another run, unless it is a dataset that is published."""
+    return _view(caller, *chosen) if KINDS[chosen[0]].subject == "run" else [gr.skip()] * VIEWED
+
+
+@handler(quiet=True)
+def show_dataset(caller: Caller, *chosen: Any) -> list:
+    """The same for another dataset, where one is published. The list is filled together with that of runs: what it
+    was answered for the run at that moment would not be true any more."""
+    return _view(caller, *chosen) if KINDS[chosen[0]].subject == "dataset" else [gr.skip()] * VIEWED
+
+
+def _view(caller: Caller, kind: str, run: str | None, dataset: str | None, licence: str | None) -> list:
+    """A run that trained every weight has no adapter: its whole model is offered."""
+    subject = _chosen(caller, kind, run, dataset)
+    known = kind
+    if kind == "adapter" and isinstance(subject, Run) and is_full(subject):
+        known = "merged"
+    fields = publish_form.shown_for(known, licence, bool(caller.owner.token))
+    waiting = render("empty", title=say("publishing.ready"), text=say("publishing.ready_help"))
+    outcome = (_outcome(subject, known) or waiting) if subject else _nothing_yet()
+    prove_it = gr.update(visible=subject is not None and read_push(subject, known) is not None)
+    return [gr.skip() if known == kind else known, *fields, outcome, prove_it, *_no_plan()]
+
+
+def _chosen(caller: Caller, kind: str, run: str | None, dataset: str | None) -> "Run | Dataset | None":
+    if not (dataset if KINDS[kind].subject == "dataset" else run):
+        return None
+    return Order.typed(kind, run, dataset, *[None] * 8).subject(caller.owner)
 
 
 @handler()
-def look(caller: Caller, chosen: str | None, repo: str, visibility: str) -> Iterator[tuple]:
-    """The preview: every file, the card, what lies at the target. Nothing is sent."""
-    nothing = (gr.skip(),) * 6
-    busy = lambda text: (text, gr.update(visible=True), *nothing)  # noqa: E731
-    idle = lambda: ("", gr.update(visible=False), gr.skip(), *_no_plan())  # noqa: E731
-    plan = yield from work.run(caller, "look", lambda job: _plan(caller, chosen, repo, visibility, job), busy, idle)
-    yield "", gr.update(visible=False), _outcome(plan.run), *_shown(plan)
+def preview(caller: Caller, *values: Any) -> Iterator[tuple]:
+    """Build what has to be built; every file, the card, what lies at the target. Nothing is sent."""
+    order = Order.typed(*values)
+    forget(caller)
+    busy = lambda text: (text, gr.update(visible=True), *[gr.skip()] * 9)  # noqa: E731
+    idle = lambda: ("", gr.update(visible=False), gr.skip(), gr.skip(), *_no_plan())  # noqa: E731
+    found = yield from work.run(caller, "look", lambda job: look(order, caller.owner, job), busy, idle)
+    keep(caller, found)
+    unknown = not found.plan.licence.key and found.plan.to.repo_type != "space"
+    licence = gr.update(visible=unknown or bool(order.licence) or order.kind == "dataset")
+    yield "", gr.update(visible=False), _outcome(found.plan.run, order.kind), licence, *_shown(found)
 
 
 @handler()
-def send(
-    caller: Caller, chosen: str | None, repo: str, visibility: str, yes: bool, seen: str | None
-) -> Iterator[tuple]:
-    """Push what was previewed, then fetch it back and prove it."""
-    yield from _working(caller, lambda job: _send(caller, chosen, repo, visibility, yes, seen, job))
+def send(caller: Caller, card: str, yes: bool, seen: str | None, *values: Any) -> Iterator[tuple]:
+    """Push what was previewed, with the card as it was left, then fetch it back and prove it."""
+    order, looked_at = Order.typed(*values), kept(caller, seen or "")
+    if looked_at is None:
+        raise UserError("publishing.look_again")
+    pushed = yield from _follow(caller, lambda job: _push(looked_at, order, caller, card, bool(yes), job), 7)
+    done = render("plan", plan=pushed, sent=True)
+    kept_open = [gr.skip()] * 3
+    hidden = gr.update(visible=False)
+    plan = [done, *kept_open, gr.update(visible=False, value=False), hidden, None]
+    yield "", gr.update(visible=True), _outcome(pushed.run, order.kind), *plan
+    outcome = yield from _follow(caller, lambda job: _prove(caller, pushed.run, order.kind, job), 7)
+    yield "", hidden, outcome, *plan
+
+
+def _push(looked_at: Preview, order: Order, caller: Caller, card: str, yes: bool, job: work.Job) -> Any:
+    job.report(None)
+    plan = looked_at.again(order, caller.owner, card)
+    push(plan, caller.owner, confirmed=yes, progress=job.report, stop=job.stop)
+    return plan
 
 
 @handler()
-def prove_again(caller: Caller, chosen: str | None) -> Iterator[tuple]:
+def prove_again(caller: Caller, *values: Any) -> Iterator[tuple]:
     """Fetch the last push back once more."""
-    yield from _working(caller, lambda job: _prove(caller, _chosen(caller, chosen), job))
+    order = Order.typed(*values)
+    subject = order.subject(caller.owner)
+    outcome = yield from _follow(caller, lambda job: _prove(caller, subject, order.kind, job), 0)
+    yield "", gr.update(visible=False), outcome
 
 
 @handler()
-def offer_proof(caller: Caller, chosen: str | None) -> Any:
+def offer_proof(caller: Caller, *values: Any) -> Any:
     """The button that repeats the proof, once there is something to prove."""
-    return gr.update(visible=read_push(_chosen(caller, chosen)) is not None)
+    order = Order.typed(*values)
+    return gr.update(visible=read_push(order.subject(caller.owner), order.kind) is not None)
 
 
 @handler()
@@ -155,53 +207,44 @@ def stop(caller: Caller) -> None:
     work.stop(caller, "publish")
 
 
-def _working(caller: Caller, do: Any) -> Iterator[tuple]:
-    busy = lambda text: (text, gr.update(visible=True), gr.skip())  # noqa: E731
-    idle = lambda: ("", gr.update(visible=False), gr.skip())  # noqa: E731
-    outcome = yield from work.run(caller, "publish", do, busy, idle)
-    yield "", gr.update(visible=False), outcome
+@handler()
+def read_card(caller: Caller, text: str | None) -> Any:
+    """The card as a person reads it, while it is being changed."""
+    return _readable(text or "")
 
 
-def _send(
-    caller: Caller, chosen: str | None, repo: str, visibility: str, yes: bool, seen: str | None, job: work.Job
-) -> str:
-    plan = _plan(caller, chosen, repo, visibility, job)
-    if seen != _fingerprint(plan):
-        raise UserError("publishing.look_again")
-    push(plan, caller.owner, confirmed=bool(yes), progress=job.report, stop=job.stop)
-    return _prove(caller, plan.run, job)
+def _follow(caller: Caller, do: Any, further: int) -> Iterator[tuple]:
+    """Do something long; `further` outputs behind progress, stop and outcome stay as they are."""
+    busy = lambda text: (text, gr.update(visible=True), *[gr.skip()] * (1 + further))  # noqa: E731
+    idle = lambda: ("", gr.update(visible=False), *[gr.skip()] * (1 + further))  # noqa: E731
+    return (yield from work.run(caller, "publish", do, busy, idle))
 
 
-def _prove(caller: Caller, run: Run, job: work.Job) -> str:
+def _prove(caller: Caller, subject: "Run | Dataset", kind: str, job: work.Job) -> str:
     """The outcome with its proof; where the proof could not be made, what was pushed is shown all the same."""
-    pushed = read_push(run)
+    pushed, looked_at = read_push(subject, kind), kept(caller)
     if pushed is None:
         raise UserError("publishing.choose_run")
+    built = (
+        looked_at.built if looked_at and (looked_at.order.kind, looked_at.plan.run.id) == (kind, subject.id) else None
+    )
     proof = None
     try:
-        proof = prove(run, pushed.repo_id, pushed.commit, caller.owner, job.report, job.stop)
+        local = built.folder if built else None
+        proof = prove(
+            subject, pushed.repo_id, pushed.commit, caller.owner, job.report, job.stop, kind=kind, local=local
+        )
         if proof.ok:
-            keep_in_card(run, proof, caller.owner, job.report, stop=job.stop)
+            forget(caller)
+            keep_in_card(subject, proof, caller.owner, job.report, kind=kind, stop=job.stop)
     except UserError as error:
         return render("published", pushed=pushed, proof=proof, trouble=str(error))
-    return _outcome(run)
+    return _outcome(subject, kind)
 
 
-def _plan(caller: Caller, chosen: str | None, repo: str, visibility: str, job: work.Job) -> Plan:
-    run = _chosen(caller, chosen)
-    job.report(None)
-    return prepare(run, (repo or "").strip(), caller.owner, private=visibility != "public")
-
-
-def _chosen(caller: Caller, chosen: str | None) -> Run:
-    if not chosen:
-        raise UserError("publishing.choose_run")
-    return find(chosen, caller.owner)
-
-
-def _outcome(run: Run) -> str:
-    """Where the run lies on the Hub, with the proof of that push; empty where it was never published."""
-    pushed, proof = read_push(run), read_proof(run)
+def _outcome(subject: "Run | Dataset", kind: str) -> str:
+    """Where it lies on the Hub, with the proof of that push; empty where it was never published."""
+    pushed, proof = read_push(subject, kind), read_proof(subject, kind)
     if pushed is None:
         return ""
     if proof is not None and proof.revision != pushed.commit:
@@ -209,26 +252,21 @@ def _outcome(run: Run) -> str:
     return render("published", pushed=pushed, proof=proof, trouble=None)
 
 
-def _shown(plan: Plan) -> tuple:
+def _shown(found: Preview) -> tuple:
+    plan, visible = found.plan, gr.update(visible=True)
     foreign = gr.update(visible=plan.needs_yes, value=False)
     card = gr.update(value=_readable(plan.card), visible=True)
-    return render("plan", plan=plan), card, foreign, gr.update(visible=True), _fingerprint(plan)
+    return render("plan", plan=plan, sent=False), visible, plan.card, card, foreign, visible, found.id
 
 
 def _no_plan() -> tuple:
     hidden = gr.update(visible=False)
-    return "", gr.update(value="", visible=False), gr.update(visible=False, value=False), hidden, None
+    return "", hidden, "", gr.update(value="", visible=False), gr.update(visible=False, value=False), hidden, None
 
 
 def _readable(card: str) -> str:
     """The card with its metadata as a block of code, as a person reads it."""
-    return re.sub(r"\A---\n(.*?)\n---\n", r"```yaml\n\1\n```\n", card, flags=re.DOTALL)
-
-
-def _fingerprint(plan: Plan) -> str:
-    """What must not change between the preview and the push: target, visibility, every file, and what lies there."""
-    seen = [plan.run.id, plan.repo_id, str(plan.private), str(plan.found.commit)]
-    return "\n".join([*seen, *(file.sha256 for file in plan.files)])
+    return re.sub(r"\A---\r?\n(.*?)\r?\n---\r?\n", r"```yaml\n\1\n```\n", card, flags=re.DOTALL)
 
 
 def _nothing_yet() -> str:

@@ -45,9 +45,10 @@ def _publish(space, ada, folder):
         patch.setenv("TUNESCOPE_HOME", str(folder / "home"))
         run = make_finished_run(Owner(ada.sub), folder / "endless", base_text=space.model)
     known = {"publish-run": run.id, "publish-repo": "tester/of-the-log", "publish-visibility": "private"}
-    assert ada.join(entry_of(space, "look_1"), filled(space, entry_of(space, "look_1"), known)).status_code == 200
+    assert ada.join(entry_of(space, "preview"), filled(space, entry_of(space, "preview"), known)).status_code == 200
     said = [message for message in ada.read() if message["msg"] == "process_completed"]
     assert said[-1]["success"], said
+    (known["publish-text"],) = [value for value in said[-1]["output"]["data"] if str(value).startswith("---")]
     sends = space.log.read_text().count('"handler": "send"')
     assert ada.join(entry_of(space, "send"), filled(space, entry_of(space, "send"), known)).status_code == 200
     while not (run.folder / "published.json").is_file():

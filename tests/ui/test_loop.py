@@ -3,6 +3,7 @@
 import json
 import re
 
+import httpx
 import pytest
 from playwright.sync_api import expect
 
@@ -94,12 +95,47 @@ def compare(tab, run):
 def publish(tab, run, hub_process):
     open_tab(tab, "Publish")
     tab.locator("#published").get_by_text("look before you push").wait_for()
-    tab.locator("#publish-repo input, #publish-repo textarea").first.fill(f"{hub_process.user}/from-the-page")
-    tab.locator("#publish-look").click()
-    tab.locator("#publish-plan").get_by_text("adapter_model.safetensors").wait_for()
+    look_at(tab, f"{hub_process.user}/from-the-page", "adapter_model.safetensors")
     assert tab.locator("#published .ts-empty").count() == 0
+    tab.locator("#publish-edit button").first.click()
+    card = tab.locator("#publish-text textarea")
+    card.fill(card.input_value().replace("## Limits", f"{MARKUP} by hand\n\n## Limits"))
+    push_and_prove(tab)
+    assert tab.locator("#published").bounding_box()["y"] > tab.locator("#publish-prove").bounding_box()["y"]
+    assert "will be made" not in tab.locator("#publish-plan").text_content()
+    assert f"{MARKUP} by hand" in on_the_hub(hub_process, "from-the-page/resolve/main/README.md")
+    expect(tab.locator("#publish-card")).to_contain_text("by hand")
+    assert tab.locator("img[onerror]").count() == 0
+    picture(tab, "publish")
+    publish_the_data(tab, hub_process)
+
+
+def publish_the_data(tab, hub_process):
+    """Another kind: what was imported, which nobody but a person knows the licence of."""
+    tab.get_by_label("Dataset", exact=True).first.check()
+    expect(tab.locator("#publish-run")).to_be_hidden()
+    expect(tab.locator("#publish-dataset input")).to_have_value(re.compile("rows & more.json"))
+    tab.locator("#publish-licence input, #publish-licence textarea").first.fill("cc-by-4.0")
+    look_at(tab, f"{hub_process.user}/rows-of-the-page", "data/train.parquet")
+    push_and_prove(tab)
+    assert "license: cc-by-4.0" in on_the_hub(hub_process, "rows-of-the-page/resolve/main/README.md", "datasets/")
+
+
+def look_at(tab, repo, file):
+    tab.locator("#publish-repo input, #publish-repo textarea").first.fill(repo)
+    tab.locator("#publish-look").click()
+    tab.locator("#publish-plan").get_by_text(file).wait_for()
+    expect(tab.locator("#publish-plan")).to_contain_text("will be made")
+
+
+def push_and_prove(tab):
     tab.locator("#publish-push").click()
     tab.locator("#published a").first.wait_for()
-    assert tab.locator("#published").bounding_box()["y"] > tab.locator("#publish-push").bounding_box()["y"]
     tab.locator("#published .ts-good").wait_for()
-    picture(tab, "publish")
+    expect(tab.locator("#publish-plan")).to_contain_text("Sent.")
+    expect(tab.locator("#publish-push")).to_be_hidden()
+
+
+def on_the_hub(hub_process, path, kind=""):
+    headers = {"authorization": f"Bearer {hub_process.token}"}
+    return httpx.get(f"{hub_process.url}/{kind}{hub_process.user}/{path}", headers=headers, follow_redirects=True).text
