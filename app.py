@@ -8,6 +8,7 @@ def main(arguments: list[str] | None = None) -> int:
     from core import limits, logs
     from core.errors import UserError
     from core.threads import share_the_cores
+    from finetune.keep.places import place_from_settings
     from inference import zero
     from ui.address import choose
 
@@ -18,9 +19,10 @@ def main(arguments: list[str] | None = None) -> int:
         address = choose(arguments)
         limits.check_variables()
         logs.set_up()
+        place = place_from_settings()
         from ui.server import serve
 
-        return serve(address)
+        return serve(address, place)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -49,3 +49,13 @@ def own_hosts() -> set[str]:
 def hub_offline() -> bool:
     """Whether the person asked for no Hub at all (`HF_HUB_OFFLINE`)."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def backup() -> str:
+    """Where copies of finished things are kept (`TUNESCOPE_BACKUP`): a folder or `hf://datasets/<namespace>/<name>`."""
+    return os.environ.get("TUNESCOPE_BACKUP", "").strip()
+
+
+def take_backup_token() -> str:
+    """The token for that repository (`TUNESCOPE_BACKUP_TOKEN`), which leaves the environment: no child inherits it."""
+    return os.environ.pop("TUNESCOPE_BACKUP_TOKEN", "").strip()

@@ -11,7 +11,7 @@ from core.errors import UserError
 
 RUN_ID = re.compile(r"r\d{8}-\d{6}-[0-9a-f]{4}")
 DATASET_ID = re.compile(r"[0-9a-f]{12,64}")
-_OWNER_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+OWNER_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Owner:
     scopes: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        assert _OWNER_KEY.fullmatch(self.key), "owner keys come from the program or the OAuth provider"
+        assert OWNER_KEY.fullmatch(self.key), "owner keys come from the program or the OAuth provider"
 
     def __repr__(self) -> str:
         return f"Owner({self.key!r})"

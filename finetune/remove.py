@@ -10,6 +10,7 @@ from core.references import Data, parse
 from core.references import Run as RunReference
 from core.references import dataset as dataset_of
 from core.workspace import Owner, run_folder
+from finetune import keep
 from finetune.launch.job_record import job_of
 from finetune.launch.local import take
 from finetune.run import Run, list_runs
@@ -54,7 +55,8 @@ def _remove_dataset(folder: Path, owner: Owner) -> str:
 
 
 def _rename(folder: Path) -> Path:
-    """Take a folder out of sight: names that begin with a dot are nobody's."""
+    """Take a folder out of sight: names that begin with a dot are nobody's. Its copies elsewhere go as well."""
+    keep.forget(folder)
     gone = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}{_GONE}")
     os.rename(folder, gone)
     return gone

@@ -10,6 +10,8 @@ from starlette.middleware import Middleware
 from core import limits, logs
 from core.errors import UserError
 from core.words import say
+from finetune.keep import keeper
+from finetune.keep.places import Place
 from ui import page, warm
 from ui.address import USER, Address
 from ui.bindings import Bindings, Uploads
@@ -24,8 +26,12 @@ THREADS = 120
 """Each comparison that writes or waits has one now and then; with Gradio's 40 the rest of the page would wait, too."""
 
 
-def serve(address: Address) -> int:
-    """Serve until interrupted; prints exactly one line, with the address. Returns the exit code."""
+def serve(address: Address, copies: Place | None = None) -> int:
+    """Serve until interrupted; prints exactly one line, with the address. Returns the exit code.
+
+    `copies` is where the workspace is copied to, and brought back from.
+    """
+    keeper.start(copies)
     demo = page.build()
     try:
         launch(demo, address)

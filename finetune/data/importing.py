@@ -10,6 +10,7 @@ from typing import Any
 from core import limits as bounds
 from core.errors import UserError
 from core.workspace import Owner
+from finetune import keep
 from finetune.data.findings import shortened
 from finetune.data.intake import Intake
 from finetune.data.limits import LIMITS, Limits
@@ -89,7 +90,9 @@ def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> D
             raise UserError("data.nothing_left", name=name, rows=report.rows_in, findings=_summary(report))
         if not (owner.datasets / identity).exists():
             bounds.check_disk(owner, rows.stat().st_size)
-        return add(owner, rows, identity, report, name, source)
+        dataset = add(owner, rows, identity, report, name, source)
+    keep.hint()
+    return dataset
 
 
 def _sweep(datasets: Path) -> None:
