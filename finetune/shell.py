@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 USABLE, WITH_FINDINGS, NOT_USABLE = 0, 1, 2
 YAML = (".yaml", ".yml")
+DATA = (".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -113,6 +114,8 @@ def _config(arguments: argparse.Namespace) -> "RunConfig":
     path: Path = arguments.file
     if not os.path.isfile(path):
         raise UserError("run.shell.no_input", value=path)
+    if path.suffix.lower() in DATA:
+        raise UserError("run.shell.data_file", value=path, name=path.name)
     return load_yaml(path.read_bytes(), path.absolute().parent, tuple(arguments.set))
 
 

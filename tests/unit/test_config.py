@@ -11,6 +11,7 @@ from finetune.data.importing import import_file
 from finetune.data.store import example_file
 from finetune.plain_yaml import nest
 from finetune.prepare import import_data
+from finetune.shell import main
 
 FULL = """
 model: HuggingFaceTB/SmolLM2-135M-Instruct
@@ -135,3 +136,11 @@ def test_the_form_can_build_a_config_from_paths():
     values = {knob.path: knob.default for knob in knobs() if knob.shown_when in (None, ("method", "lora"))}
     config = validate(nest(values) | {"stages": [{"data": [{"dataset": "ab" * 6}]}]})
     assert config == load_yaml(DATA)
+
+
+def test_a_data_file_in_the_place_of_a_config_is_told_so(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\n')
+    assert main(["train", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert str(path) in told and "stages: [{data: [{path: rows.jsonl}]}]" in told
