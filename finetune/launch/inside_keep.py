@@ -28,6 +28,9 @@ class Keeper:
     def __init__(self, run: Run, told: dict[str, Any], token: str, teller: Teller) -> None:
         from huggingface_hub import HfApi
 
+        from finetune.publish import calls
+
+        calls.limit_time()
         self.run, self.told, self.token, self.teller = run, told, token, teller
         self.client = HfApi(endpoint=hub.endpoint(), token=token)
         self.kept: int | None = None

@@ -19,7 +19,7 @@ class Teller:
     def tell(self, event: dict[str, Any]) -> None:
         """Print an event with the next number."""
         with self._lock:
-            self.told.append(to_line(event, len(self.told) + 1))
+            self.told.append(to_line(event, len(self.told) + 1).replace(self.token, "***"))
             self._write(self.told[-1])
 
     def fail(self, sentence: str) -> None:

@@ -1,18 +1,23 @@
 """Finds the caller's jobs by label and makes run folders of those that are not here: another machine, a new disk."""
 
+import logging
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
 from core.files import new_folder, read_json, write_json
 from core.workspace import RUN_ID, Owner
 from finetune.launch.job_flavours import flavours
 from finetune.launch.job_hub import LABEL, again, api, in_words, token_of, whoami
 from finetune.launch.job_intake import feed, kept_lines, retell
+from finetune.launch.job_newer import attempt_of, take_over
 from finetune.launch.job_record import JobRecord, path_of
 from finetune.launch.job_sync import facts_of, sync_quietly
 from finetune.run import Run
+
+log = logging.getLogger("tunescope")
 
 
 def attach(owner: Owner) -> list[Run]:
@@ -27,22 +32,29 @@ def attach(owner: Owner) -> list[Run]:
     newest: dict[str, Any] = {}
     for job in found:
         run_id = (job.labels or {}).get(LABEL, "")
-        if RUN_ID.fullmatch(run_id) and _attempt(job) >= _attempt(newest.get(run_id, job)):
-            newest[run_id] = job
-    runs = [run for run_id, job in newest.items() if (run := _attached(Run(owner.runs / run_id), owner, user, job))]
+        if RUN_ID.fullmatch(run_id):
+            newest[run_id] = max(newest.get(run_id, job), job, key=attempt_of)
+    runs = [run for run_id, job in newest.items() if (run := _try(Run(owner.runs / run_id), owner, user, job))]
     for run in runs:
         sync_quietly(run, owner)
     return sorted(runs, key=lambda run: run.id, reverse=True)
 
 
-def _attempt(job: Any) -> int:
-    text = str(job.labels.get(f"{LABEL}-attempt", "1"))
-    return int(text) if text.isdigit() else 1
+def _try(run: Run, owner: Owner, user: str, job: Any) -> Run | None:
+    """As `_attached`; a job whose inputs are gone, or are not what this version writes, keeps no other from coming."""
+    try:
+        return _attached(run, owner, user, job)
+    except (UserError, OSError, ValueError, KeyError, TypeError) as error:
+        log.info(
+            "job not attached", extra={"facts": {"run": run.id, "why": getattr(error, "code", type(error).__name__)}}
+        )
+        return None
 
 
 def _attached(run: Run, owner: Owner, user: str, job: Any) -> Run | None:
     """The run of a job: as it is here, or made from what the job was given. None where that is gone."""
     if path_of(run.folder).is_file():
+        take_over(run, job, owner)
         return run
     volume = next((one for one in job.volumes or [] if one.mount_path == "/inputs"), None)
     if run.folder.exists() or volume is None or not volume.source.startswith(f"{user}/"):

@@ -32,11 +32,17 @@ def token_of(owner: Owner) -> str:
 
 
 def api(owner: Owner) -> "HfApi":
-    """The client, with the caller's token and no other. Raises UserError where the Hub is switched off."""
+    """The client, with the caller's token and no other, and with a time limit: of itself it waits for ever.
+
+    Raises UserError where the Hub is switched off.
+    """
     from huggingface_hub import HfApi
+
+    from finetune.publish import calls
 
     if settings.hub_offline():
         raise UserError("job.offline")
+    calls.limit_time()
     return HfApi(endpoint=hub.endpoint(), token=token_of(owner))
 
 
@@ -106,7 +112,7 @@ _BY_STATUS = {401: "job.wrong_token", 402: "job.no_credit", 403: "job.no_right",
 def _refusal(error: Any, owner: Owner, what: str) -> UserError:
     response = error.response
     status = response.status_code
-    code = _BY_STATUS.get(status, "job.hub_broken" if status >= 500 else "job.refused")
+    code = _BY_STATUS.get(status, "job.hub_broken" if status >= 500 or status == 408 else "job.refused")
     reason = clean(error.server_message or response.headers.get("X-Error-Message") or str(error), owner)
     wait = response.headers.get("Retry-After") or "60"
     return UserError(code, value=what, endpoint=hub.endpoint(), status=status, reason=reason, wait=wait)

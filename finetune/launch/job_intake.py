@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from finetune.run import Run
 
 _TAIL_BYTES = 16 * 1024
+_LONGEST_LINE, _LARGEST_LOG = 4_000, 20_000_000
 _FACTS_OF_THE_JOB = ("fingerprint", "device", "device_name", "dtype", "threads", "versions")
 
 
@@ -72,9 +73,11 @@ def _last_number(run: "Run", job_id: str) -> int:
 
 
 def _append(run: "Run", lines: list[str]) -> None:
+    """Into the log, which takes what people can read: a job may print without end."""
     if lines:
         with open(run.log_path, "a", encoding="utf-8") as log:
-            log.writelines(line + "\n" for line in lines)
+            if log.tell() < _LARGEST_LOG:
+                log.writelines(line[:_LONGEST_LINE] + "\n" for line in lines)
 
 
 def bring_result(run: "Run", owner: Owner) -> bool:

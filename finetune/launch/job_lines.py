@@ -6,6 +6,11 @@ from typing import Any
 PREFIX = "TUNESCOPE_EVENT "
 ENDINGS = ("done", "stopped", "failed")
 ENVIRONMENT, UPLOADED = "environment", "uploaded"
+LONGEST_EVENT = 2**20
+_STEPPED = ("started", "train", "eval", "sample", "checkpoint", UPLOADED, *ENDINGS)
+_NEEDED = {"started": ("steps",), "train": ("loss", "tokens_per_s"), "eval": ("eval_loss",)}
+"""What readers of the event file rely on."""
+_LARGEST = 10**12
 
 
 def to_line(event: dict[str, Any], number: int) -> str:
@@ -14,12 +19,29 @@ def to_line(event: dict[str, Any], number: int) -> str:
 
 
 def from_line(line: str) -> dict[str, Any] | None:
-    """The event in a line; None for any other line, and for one that is cut off."""
-    if not line.startswith(PREFIX):
+    """The event in a line; None for any other line, for one that is cut off, and for what no run of ours tells: a job
+    can print anything, and what is written stays."""
+    if not line.startswith(PREFIX) or len(line) > LONGEST_EVENT:
         return None
     try:
-        event = json.loads(line[len(PREFIX) :])
-    except ValueError:
+        event = json.loads(line[len(PREFIX) :], parse_constant=_no_number)
+    except (ValueError, RecursionError):
         return None
-    whole = isinstance(event, dict) and isinstance(event.get("type"), str) and isinstance(event.get("n"), int)
-    return event if whole else None
+    return event if isinstance(event, dict) and _whole(event) else None
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _whole(event: dict[str, Any]) -> bool:
+    """Whether an event has what every reader takes for granted, and nothing that the file's writer adds itself."""
+    kind = event.get("type")
+    counts = [event.get("n"), *([event.get("step")] if kind in _STEPPED else [])]
+    numbers = [event.get("t", 0), *(event.get(name, "") for name in _NEEDED.get(str(kind), ()))]
+    return (
+        isinstance(kind, str)
+        and not {"job", "self"} & event.keys()
+        and all(type(count) is int and 0 <= count < _LARGEST for count in counts)
+        and all(number is None or type(number) in (int, float) for number in numbers)
+    )

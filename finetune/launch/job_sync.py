@@ -2,8 +2,10 @@
 
 import json
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 300.0
 """How long a job that was asked to stop may take to save before it is cancelled."""
+LATE_SECONDS = 300.0
+"""How long a job may take to appear after the answer to its start was lost: until then nothing is started again."""
 _STARTING = "renting"
+_AT_ONCE = 1000
 
 
 def sync(run: "Run", owner: Owner, *, log: bool = True) -> None:
@@ -99,6 +104,8 @@ def _look_for(run: "Run", owner: Owner, record: JobRecord) -> JobRecord:
     client, token = api(owner), token_of(owner)
     labels = {LABEL: run.id, f"{LABEL}-attempt": str(record.attempt)}
     found = again(lambda: list(client.list_jobs(labels=labels, namespace=record.namespace, token=token)))
+    if not found and time.time() - record.asked < LATE_SECONDS:
+        return record
     with locked(run):
         return update(run, **facts_of(found[0])) if found else update(run, stage=VANISHED)
 
@@ -107,24 +114,26 @@ def _read(run: "Run", owner: Owner, record: JobRecord) -> None:
     """Copy the log as far as it is there and one sample of the metrics. Both wait for a silent Hub, so side by side."""
     with ThreadPoolExecutor(2) as pool:
         sample = pool.submit(_sample, run, owner, record)
-        feed(run, owner, str(record.id), _log(owner, record))
+        plain, lines = 0, _log(owner, record)
+        while some := list(islice(lines, _AT_ONCE)):
+            plain = feed(run, owner, str(record.id), some, plain)
         sample.result()
 
 
-def _log(owner: Owner, record: JobRecord) -> list[str]:
+def _log(owner: Owner, record: JobRecord) -> Iterator[str]:
+    """The lines of the log as they come: somebody else's job may print without end."""
     from huggingface_hub.errors import HfHubHTTPError
 
     client, token = api(owner), token_of(owner)
     if record.stage in (VANISHED, "SCHEDULING"):
-        return []
+        return
     try:
         with in_words(owner, str(record.id)):
-            return list(client.fetch_job_logs(job_id=str(record.id), namespace=record.namespace, token=token))
+            yield from client.fetch_job_logs(job_id=str(record.id), namespace=record.namespace, token=token)
     except UserError as error:
         gone = isinstance(error.__cause__, HfHubHTTPError) and error.__cause__.response.status_code == 404
-        if gone:
-            return []
-        raise
+        if not gone:
+            raise
 
 
 def _sample(run: "Run", owner: Owner, record: JobRecord) -> None:

@@ -25,6 +25,7 @@ from finetune.launch.job_estimate import Estimate, estimate
 from finetune.launch.job_flavours import Flavour, flavours
 from finetune.launch.job_follow import follow
 from finetune.launch.job_hub import LABEL, api, in_words, token_of, whoami
+from finetune.launch.job_newer import catch_up
 from finetune.launch.job_record import JobRecord, job_of, locked, save, update
 from finetune.launch.job_sync import cancel, facts_of, sync, sync_quietly
 from finetune.launch.room import room
@@ -116,6 +117,7 @@ class JobsLauncher:
     ) -> None:
         """Start a new job that goes on from the last checkpoint that was uploaded. Raises UserError."""
         sync(run, owner, log=False)
+        catch_up(run, owner)
         if run.alive():
             raise UserError("run.alive", value=run.id)
         if run.progress().ending == "done":
@@ -251,7 +253,7 @@ def _push(run: Run, config: RunConfig, owner: Owner, record: JobRecord, base: Ba
         "poll_seconds": POLL_SECONDS,
     }
     commit, source = push_inputs(run.id, config, owner, record.inputs, told)
-    return replace(record, commit=commit, source=source)
+    return replace(record, commit=commit, source=source, asked=time.time())
 
 
 def _take_back(run: Run, before: JobRecord | None, error: str) -> None:

@@ -1,0 +1,106 @@
+"""Jobs that this workspace does not know: late ones, those of another machine. No run is paid twice because of them."""
+
+import threading
+
+import pytest
+
+from core.errors import UserError
+from finetune.launch import job_sync, jobs
+from finetune.launch.job_lines import to_line
+from finetune.publish import calls
+from finetune.run import Run, list_runs
+
+LAUNCHER = jobs.JobsLauncher("a10g-small", "2h")
+
+
+def lost_start(hub, renter, recipe, **fault):
+    """A run whose start was not answered."""
+    hub.fail("job_start", **fault)
+    with pytest.raises(UserError) as caught:
+        LAUNCHER.start(recipe, renter)
+    assert caught.value.code == "job.unknown_start"
+    (run,) = list_runs(renter)
+    return run
+
+
+def arrives(hub, run):
+    """The Hub makes a job of what it was asked for some time ago."""
+    labels = {"made-by": "tunescope", "tunescope": run.id, "tunescope-attempt": "1"}
+    spec = {"labels": labels, "flavor": "a10g-small", "command": [], "arguments": [], "environment": {}}
+    return hub.jobs.start(jobs.job_of(run).namespace, "", spec)
+
+
+def test_a_job_that_appears_late_is_the_runs_own(hub, renter, recipe):
+    run = lost_start(hub, renter, recipe, cut=True)
+    jobs.sync(run, renter)
+    assert run.alive()
+    with pytest.raises(UserError, match="still at work"):
+        LAUNCHER.resume(run, renter)
+    late = arrives(hub, run)
+    jobs.sync(run, renter)
+    assert jobs.job_of(run).id == late.id and len(hub.jobs.all) == 1
+
+
+def test_a_job_that_appears_when_nobody_waits_any_more_is_not_paid_twice(hub, renter, recipe, monkeypatch):
+    monkeypatch.setattr(job_sync, "LATE_SECONDS", 0)
+    run = lost_start(hub, renter, recipe, status=408)
+    jobs.sync(run, renter)
+    assert run.status().status == "failed"
+    late = arrives(hub, run)
+    with pytest.raises(UserError, match="still at work"):
+        LAUNCHER.resume(run, renter)
+    assert len(hub.jobs.all) == 1 and run.status().status == "queued"
+    LAUNCHER.stop(run, renter)
+    assert late.stage == "CANCELED"
+
+
+def test_a_silent_hub_does_not_hold_up_a_start_for_ever(hub, renter, recipe, monkeypatch):
+    monkeypatch.setattr(calls, "patience", calls.Patience(answer=0.5))
+    release = threading.Event()
+    try:
+        run = lost_start(hub, renter, recipe, hold=release, cut=True)
+        assert run.alive()
+    finally:
+        release.set()
+
+
+def test_a_run_that_another_machine_resumed_is_followed_here_and_not_paid_twice(hub, renter, recipe, monkeypatch):
+    here = Run(renter.runs / LAUNCHER.start(recipe, renter))
+    first, home = hub.jobs.newest, renter.folder.parent
+    first.end("ERROR", "Job timeout")
+    jobs.sync(here, renter)
+    monkeypatch.setenv("TUNESCOPE_HOME", str(home / "another-machine"))
+    (there,) = jobs.attach(renter)
+    LAUNCHER.resume(there, renter)
+    monkeypatch.setenv("TUNESCOPE_HOME", str(home))
+    with pytest.raises(UserError, match="still at work"):
+        LAUNCHER.resume(here, renter)
+    assert len(hub.jobs.all) == 2 and jobs.job_of(here).attempt == 2
+    assert jobs.job_of(here).id == hub.jobs.newest.id
+
+
+def test_attaching_brings_a_newer_job_and_events_go_on(hub, renter, recipe, monkeypatch):
+    here = Run(renter.runs / LAUNCHER.start(recipe, renter))
+    job, home = hub.jobs.newest, renter.folder.parent
+    job.started, job.stage = job.created, "RUNNING"
+    job.say(to_line({"t": 1.0, "type": "uploaded", "step": 3}, 1))
+    job.end("ERROR", "Job timeout")
+    jobs.sync(here, renter)
+    monkeypatch.setenv("TUNESCOPE_HOME", str(home / "another-machine"))
+    LAUNCHER.resume(jobs.attach(renter)[0], renter)
+    second = hub.jobs.newest
+    second.started, second.stage = second.created, "RUNNING"
+    second.say(to_line({"t": 2.0, "type": "uploaded", "step": 9}, 1))
+    monkeypatch.setenv("TUNESCOPE_HOME", str(home))
+    assert [run.id for run in jobs.attach(renter)] == [here.id]
+    assert here.status().status == "running" and job_sync.last_kept(here) == 9
+
+
+def test_a_job_whose_inputs_are_gone_keeps_no_other_from_being_found(hub, renter, recipe, monkeypatch):
+    run = Run(renter.runs / LAUNCHER.start(recipe, renter))
+    broken = hub.jobs.newest.spec["volumes"][0] | {"revision": "0" * 40}
+    labels = {"made-by": "tunescope", "tunescope": "r20260101-000000-abcd"}
+    hub.jobs.start(jobs.job_of(run).namespace, "", {**hub.jobs.newest.spec, "labels": labels, "volumes": [broken]})
+    monkeypatch.setenv("TUNESCOPE_HOME", str(renter.folder.parent / "another-machine"))
+    assert [found.id for found in jobs.attach(renter)] == [run.id]
+    assert not list(renter.runs.glob(".*part")) and not (renter.runs / "r20260101-000000-abcd").exists()
