@@ -1,5 +1,6 @@
 """Writing so that nothing is ever half there: a temporary name first, then a rename."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from core.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_IN_WORDS = ("(os error 28)", "(os error 122)", "(os error 27)", "inline_container.cc")
 _LARGEST_JSON = 64_000_000
 
 
@@ -56,6 +61,32 @@ def folder_size(folder: Path) -> int:
                 status = os.lstat(os.path.join(parent, name))
                 total += status.st_size if stat.S_ISREG(status.st_mode) else 0
     return total
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says that a disk takes no more: full, or a quota or a limit is reached.
+
+    The libraries that write weights raise errors of their own: safetensors with the system's number, PyTorch without.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        if getattr(chain, "errno", None) in _FULL or any(words in str(chain) for words in _FULL_IN_WORDS):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
+
+
+@contextmanager
+def full_disk_in_words(folder: Path) -> Iterator[None]:
+    """Raise UserError where what is written in the block finds the disk of `folder` full."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if disk_full(error):
+            raise UserError("core.disk_full", folder=folder, free=shutil.disk_usage(folder).free // 2**20) from error
+        raise
 
 
 @contextmanager

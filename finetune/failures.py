@@ -1,10 +1,10 @@
 """Why a run failed, in one sentence with the remedy; anything unknown is named as a bug, its details in the log."""
 
-import errno
 import shutil
 from pathlib import Path
 
 from core.errors import UserError
+from core.files import disk_full
 from finetune.config import RunConfig
 
 NO_ROOM = 64 * 1024 * 1024
@@ -22,6 +22,6 @@ def explain(error: BaseException, config: RunConfig, step: int, device: str, fol
             "run.memory", step=step, device=device, batch=optim.batch_size, length=config.limits.max_length
         )
     free = shutil.disk_usage(folder).free
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in text or free < NO_ROOM:
+    if disk_full(error) or free < NO_ROOM:
         return UserError("run.disk", free=free // 2**20, folder=folder)
     return UserError("run.bug", kind=type(error).__name__, message=" ".join(str(error).split())[:200])

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,14 @@ class Run:
             return True
         finally:
             os.close(descriptor)
+
+    def sweep(self) -> None:
+        """Throw away what was left half written; call it with the lock held."""
+        for left in [*self.folder.glob(".*.part"), *self.checkpoints.glob(".part")]:
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
     def wait(self) -> None:
         """Come back when nobody holds the run's lock any more."""

@@ -3,7 +3,6 @@
 import importlib.metadata
 import platform
 import random
-import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -50,7 +49,7 @@ def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool], team
     config = run.config()
     asked = partial(_asked, stop, team)
     if team.leads:
-        _sweep(run)
+        run.sweep()
     device = choose_device(config)
     dtype = choose_dtype(config, device)
     journal.write("progress", phase="loading", done=0, total=0)
@@ -215,9 +214,3 @@ def _fit(run: Run, trainer: RunTrainer, journal: Journal, device: str, dtype: st
 def _stopped(journal: Journal, step: int) -> bool:
     journal.write("stopped", step=step)
     return True
-
-
-def _sweep(run: Run) -> None:
-    """Throw away what a killed attempt left half written."""
-    for left in [*run.folder.glob(".*.part"), *run.checkpoints.glob(".part")]:
-        shutil.rmtree(left) if left.is_dir() else left.unlink()

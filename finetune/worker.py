@@ -112,10 +112,12 @@ def _train(run: Run, arguments: argparse.Namespace, stop: StopSignal, journal: J
 
 
 def _fail(run: Run, error: BaseException, device: str, journal: Journal) -> None:
+    """Write down why; on a full disk there is room for it once what is half written is gone."""
     if not isinstance(error, UserError):
         journal.say(traceback.format_exc())
     step = run.progress().step
     sentence = explain(error, run.config(), step, device, run.folder)
+    run.sweep()
     journal.write("failed", step=step, error=str(sentence))
 
 

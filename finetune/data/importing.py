@@ -9,6 +9,7 @@ from typing import Any
 
 from core import limits as bounds
 from core.errors import UserError
+from core.files import full_disk_in_words
 from core.workspace import Owner
 from finetune import keep
 from finetune.data.findings import shortened
@@ -73,7 +74,8 @@ def import_hub(
 
     found = find_split(repo_id, config, split, revision, owner, token)
     with tempfile.TemporaryDirectory(prefix="tunescope-hub-") as folder:
-        paths = download(found, Path(folder), token, progress, limits)
+        with full_disk_in_words(Path(folder)):
+            paths = download(found, Path(folder), token, progress, limits)
         files = [look(path, limits) for path in paths]
         return _store(Intake(files, mapping, limits, progress), owner, short_name(found.title), found.source())
 
@@ -82,7 +84,10 @@ def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> D
     owner.datasets.mkdir(parents=True, exist_ok=True)
     _sweep(owner.datasets)
     bounds.check_disk(owner)
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=owner.datasets) as scratch:
+    with (
+        full_disk_in_words(owner.datasets),
+        tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=owner.datasets) as scratch,
+    ):
         rows = Path(scratch) / "rows"
         identity = write_rows(rows, intake.mapping.kind, intake)
         report = intake.report()
@@ -97,7 +102,7 @@ def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> D
 
 def _sweep(datasets: Path) -> None:
     """Remove what imports left that were killed more than a day ago; others come and go meanwhile."""
-    for folder in datasets.glob(f"{_SCRATCH}*"):
+    for folder in [*datasets.glob(f"{_SCRATCH}*"), *datasets.glob(".*.part")]:
         with suppress(FileNotFoundError):
             if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -2,17 +2,20 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from core import settings, words
 from core.errors import UserError
-from core.files import read_json, write_json
+from core.files import full_disk_in_words, read_json, write_json
 from core.references import Base, parse
 from core.workspace import Owner
 from finetune.config import RunConfig
@@ -59,7 +62,8 @@ class LocalLauncher:
         Raises UserError before there is any run. `stop` ends the fetching.
         """
         launch = self._begin(config, owner, progress, stop)
-        launch.spawn()
+        with _all_or_nothing(launch.run):
+            launch.spawn()
         return launch.run.id
 
     def train(self, config: RunConfig, owner: Owner, *, progress: OnProgress | None = None) -> NoReturn:
@@ -75,7 +79,8 @@ class LocalLauncher:
         stop: threading.Event | None = None,
     ) -> None:
         """Go on from the last whole checkpoint, detached. Raises UserError where the run is at work or done."""
-        self._go_on(run, owner, progress, stop).spawn()
+        with full_disk_in_words(run.folder):
+            self._go_on(run, owner, progress, stop).spawn()
 
     def go_on(self, run: Run, owner: Owner, *, progress: OnProgress | None = None) -> NoReturn:
         """As `resume`, but this very process becomes the run. So trains a rented job, whose run is a folder already."""
@@ -117,14 +122,15 @@ class LocalLauncher:
         base = base_of(config, owner, progress, stop)
         with room(owner):
             run = reserve(owner)
-            lock = take(run)
-            try:
-                write_json(run.folder / "env.json", _recorded(base))
-                run.save(config)
-                return _Launch(run, base, lock)
-            except BaseException:
-                os.close(lock)
-                raise
+            with _all_or_nothing(run):
+                lock = take(run)
+                try:
+                    write_json(run.folder / "env.json", _recorded(base))
+                    run.save(config)
+                    return _Launch(run, base, lock)
+                except BaseException:
+                    os.close(lock)
+                    raise
 
 
 class _Launch:
@@ -163,7 +169,12 @@ class _Launch:
                     start_new_session=True,
                     pass_fds=(self.lock, *self.tickets),
                 )
-            self._write_handle(process.pid)
+            try:
+                self._write_handle(process.pid)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             for descriptor in (self.lock, *self.tickets):
@@ -205,6 +216,17 @@ class _Launch:
                 "PYTHONUNBUFFERED": "1",
             }
         )
+
+
+@contextmanager
+def _all_or_nothing(run: Run) -> Iterator[None]:
+    """A new run whose start fails is no run. Raises UserError where the disk was full."""
+    try:
+        with full_disk_in_words(run.folder):
+            yield
+    except BaseException:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        raise
 
 
 def take(run: Run) -> int:
