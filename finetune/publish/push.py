@@ -46,6 +46,7 @@ def push(
     with in_words(plan.repo_id, owner, lost="publish.lost"):
         if found.target == "new":
             found = _create(plan, owner, tell)
+            _agreed(plan, found, owner, confirmed)
         if found.make_branch:
             found = _branch(plan, found, owner, tell)
         commit, number, changed = _commit(plan, found, owner, tell)

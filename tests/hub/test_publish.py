@@ -156,6 +156,30 @@ def test_a_public_repository_is_not_taken_for_a_private_push(hub, finished, publ
     assert prepare(finished, REPO, publisher, private=False).private is False
 
 
+@pytest.mark.parametrize(
+    ("files", "private", "code"),
+    [(None, False, "publish.is_public"), ({"weights.bin": b"1"}, True, "publish.foreign")],
+)
+def test_what_somebody_else_made_at_that_moment_is_not_written_over(hub, finished, publisher, files, private, code):
+    fault = hub.fail("create", hold=threading.Event(), status=503)
+    plan, outcome = prepare(finished, REPO, publisher), []
+    thread = threading.Thread(target=lambda: outcome.append(refused(code, push, plan, publisher)))
+    thread.start()
+    wait_for(fault, thread)
+    repo = hub.add_repo(REPO, files, private=private)
+    before = repo.head.sha
+    fault.hold.set()
+    thread.join()
+    assert outcome and repo.head.sha == before
+
+
+@pytest.mark.parametrize("content", [b" " * 1_000_001, b"[" * 200_000])
+def test_a_file_that_is_called_as_ours_but_is_none_is_foreign_and_not_read(hub, finished, publisher, content):
+    hub.add_repo(REPO, {"tunescope.json": content}, private=True)
+    assert prepare(finished, REPO, publisher).target == "foreign"
+    assert (len(content) > 1_000_000) == ("file" not in hub.kinds())
+
+
 def test_a_private_repository_stays_private_and_the_preview_says_so(hub, finished, publisher):
     hub.add_repo(REPO, private=True)
     plan = prepare(finished, REPO, publisher, private=False)
