@@ -9,11 +9,12 @@ import pandas as pd
 
 from core.errors import UserError
 from core.words import say
+from finetune.launch.jobs import JobsLauncher, job_of, launcher_of
 from finetune.launch.local import LocalLauncher
 from finetune.run import Run, find, list_runs
-from ui import work
+from ui import jobs, place, work
 from ui.caller import Caller, handler
-from ui.controls import button, dropdown, refreshed
+from ui.controls import button, dropdown, refreshed, textbox
 from ui.language import Spoken, words
 from ui.runs import follow, thinned
 from ui.views import render, view
@@ -21,6 +22,7 @@ from ui.wiring import SHOWN, Page
 
 LISTED = 50
 LOG_LINES = 30
+PARTS = 14
 
 
 @dataclass
@@ -31,13 +33,28 @@ class Live:
     wiring: tuple
 
 
+@dataclass
+class Buttons:
+    """What is done with the chosen run. `agreed` is what the price of another job was told for."""
+
+    picker: gr.Dropdown
+    stop: gr.Button
+    resume: gr.Button
+    timeout: gr.Textbox
+    answer: gr.HTML
+    rent: gr.Button
+    agreed: gr.State
+
+
 def draw(page: Page) -> Live:
     """Draw the run's view and wire it."""
     with gr.Row(elem_classes="ts-start"):
         picker = dropdown("page.your_runs", scale=4, min_width=280, elem_id="runs")
         stop = button("page.stop_run", variant="stop", scale=1, min_width=110, visible=False, elem_id="stop-run")
         resume = button("page.resume_run", scale=1, min_width=110, visible=False, elem_id="resume-run")
+        timeout = textbox("page.timeout_again", scale=1, min_width=200, visible=False, elem_id="resume-timeout")
     answer = view(elem_id="run-answer")
+    rent = place.rent_button("rent-again").render()
     state = view(elem_id="run-state")
     state.value = Spoken(nothing_yet)
     with gr.Row(visible=False, elem_id="plots") as plots:
@@ -50,8 +67,8 @@ def draw(page: Page) -> Live:
     with gr.Accordion(words("page.log"), open=False, visible=False) as log_box:
         log = gr.Textbox(show_label=False, lines=12, max_lines=12, interactive=False, elem_id="log", buttons=["copy"])
     seen = gr.State("")
-    outputs = [seen, picker, state, stop, resume, plots, *curves, samples, log_box, log]
-    _wire(page, picker, stop, resume, answer, seen, outputs)
+    outputs = [seen, picker, state, stop, resume, timeout, rent, plots, *curves, samples, log_box, log]
+    _wire(page, Buttons(picker, stop, resume, timeout, answer, rent, gr.State()), seen, outputs)
     page.runs.append(picker)
     return Live(picker, (show, picker, outputs))
 
@@ -70,17 +87,22 @@ def _plot(title: str, y: str, color: str | None = None) -> gr.LinePlot:
     )
 
 
-def _wire(page: Page, picker: Any, stop: Any, resume: Any, answer: Any, seen: Any, outputs: list) -> None:
+def _wire(page: Page, buttons: Buttons, seen: Any, outputs: list) -> None:
+    picker, once = buttons.picker, {**SHOWN, "trigger_mode": "once"}
     picker.input(show, picker, outputs, **SHOWN)
     page.every_two_seconds(tick, [picker, seen], outputs)
     page.on_open(refresh, picker, picker, then=(show, picker, outputs))
-    stop.click(stop_run, picker, answer, **SHOWN)
-    resume.click(resume_run, picker, answer, **SHOWN).success(show, picker, outputs, **SHOWN)
+    buttons.stop.click(stop_run, picker, buttons.answer, **once)
+    wish, answers = [picker, buttons.timeout], [buttons.answer, buttons.rent, buttons.agreed]
+    buttons.resume.click(resume_run, wish, answers, **once).success(tick, [picker, seen], outputs, **SHOWN)
+    rented = buttons.rent.click(rent_again, [buttons.agreed, *wish], answers, **once)
+    rented.success(show, picker, outputs, **SHOWN)
 
 
 @handler(quiet=True)
 def refresh(caller: Caller, chosen: str | None) -> Any:
-    """The owner's runs, the newest chosen where none is."""
+    """The owner's runs, the newest chosen where none is. Their jobs elsewhere are looked for meanwhile."""
+    jobs.find_again(caller.owner)
     return refreshed(choices(caller), chosen)
 
 
@@ -126,23 +148,49 @@ def show(caller: Caller, chosen: str | None) -> list:
 
 
 def _view(caller: Caller, chosen: str | None, seen: str | None) -> list:
+    came = jobs.arrivals(caller.owner)
     if not chosen:
-        shown = [nothing_yet(), *[gr.update(visible=False)] * 3, *[None] * 3, "", gr.update(visible=False), ""]
-        return ["", gr.skip(), *shown] if seen != "" else [gr.skip()] * 12
+        return _empty(caller, str(came or ""), seen)
     run = find(chosen, caller.owner)
     state = state_of(run)
-    now = f"{run.id} {state} {follow(run).cursor}"
+    news = f"{follow(run).cursor} {jobs.stamp(run)}"
+    now = f"{run.id} {state} {came} {news}"
     if now == seen:
-        return [gr.skip()] * 12
+        return [gr.skip()] * PARTS
     progress = follow(run).progress
-    html = render("run", run=run, state=state, about=_about(run), progress=progress, error=_error(run, state))
-    going = state in ("queued", "running")
-    buttons = [gr.update(visible=going), gr.update(visible=state in ("stopped", "failed"))]
+    rented = jobs.rented(run)
+    html = render(
+        "run", run=run, state=state, about=_about(run), progress=progress, error=_error(run, state), **rented or {}
+    )
     samples = render("samples", samples=progress.samples)
     plots = [gr.update(visible=bool(progress.train)), *_curves(progress)]
-    changed = not (seen or "").startswith(f"{run.id} {state} ")
+    changed = not (seen or "").startswith(f"{run.id} {state} {came} ")
     listed = gr.update(choices=choices(caller), value=chosen) if changed else gr.skip()
+    buttons = _buttons(state, rented, changed)
     return [now, listed, html, *buttons, *plots, samples, gr.update(visible=True), run.log_tail(LOG_LINES)]
+
+
+def _empty(caller: Caller, now: str, seen: str | None) -> list:
+    """The view of no run; the list is filled as soon as runs arrive from elsewhere."""
+    if now == seen:
+        return [gr.skip()] * PARTS
+    listed = refreshed(choices(caller), None) if now else gr.skip()
+    hidden = gr.update(visible=False)
+    return [now, listed, nothing_yet(), *[hidden] * 5, *[None] * 3, "", hidden, ""]
+
+
+def _buttons(state: str, rented: dict | None, changed: bool) -> list:
+    """Stop, resume, the next job's time limit, and the yes to its price: that goes when the run changes."""
+    again = state in ("stopped", "failed")
+    more = gr.update(visible=again and rented is not None)
+    if rented and changed:
+        more["value"] = f"{rented['job'].timeout // 60}m"
+    return [
+        gr.update(visible=state in ("queued", "running")),
+        gr.update(visible=again),
+        more,
+        gr.update(visible=False) if changed else gr.skip(),
+    ]
 
 
 def _error(run: Run, state: str) -> str | None:
@@ -166,20 +214,49 @@ def nothing_yet() -> str:
 
 
 @handler()
-def stop_run(caller: Caller, chosen: str | None) -> str:
+def stop_run(caller: Caller, chosen: str | None) -> Iterator[str]:
     """Ask the run to save a checkpoint and end."""
     run = find(chosen or "", caller.owner)
-    LocalLauncher().stop(run)
-    return render("note", kind="ts-warn", title="", text=say("page.stopping", run=run.id))
+    yield from work.run(caller, "stop", lambda job: launcher_of(run, caller.owner).stop(run), str, str)
+    yield render("note", kind="ts-warn", title="", text=say("page.stopping", run=run.id))
 
 
 @handler()
-def resume_run(caller: Caller, chosen: str | None) -> Iterator[str]:
-    """Go on from the last checkpoint."""
-    run = find(chosen or "", caller.owner)
+def resume_run(caller: Caller, chosen: str | None, timeout: str | None) -> Iterator[tuple]:
+    """Go on from the last checkpoint. A job is paid for anew: what it costs at most is told first."""
+    run, hidden = find(chosen or "", caller.owner), gr.update(visible=False)
+    record = job_of(run)
+    if record is not None:
+        config = run.config().model_copy(update={"model": str(run.environment().get("base") or run.config().model)})
+        limit = (timeout or "").strip() or str(record.timeout)
+        offer = yield from _follow(
+            caller, lambda job: place.preflight(caller.owner, config, record.flavour, limit, job)
+        )
+        yield place.told(offer), place.yes_to(offer), place.same_wish(run.id, timeout)
+        return
 
     def resume(job: work.Job) -> None:
         LocalLauncher().resume(run, caller.owner, progress=job.report, stop=job.stop)
 
-    yield from work.run(caller, "resume", resume, str, str)
-    yield render("note", kind="ts-good", title="", text=say("page.resumed", run=run.id))
+    yield from _follow(caller, resume)
+    yield render("note", kind="ts-good", title="", text=say("page.resumed", run=run.id)), hidden, None
+
+
+@handler()
+def rent_again(caller: Caller, agreed: str | None, chosen: str | None, timeout: str | None) -> Iterator[tuple]:
+    """Go on in a new job: the one whose price was agreed to."""
+    run = find(chosen or "", caller.owner)
+    if agreed is None or agreed != place.same_wish(run.id, timeout):
+        raise UserError("page.changed_wish")
+    launcher = launcher_of(run, caller.owner)
+    if isinstance(launcher, JobsLauncher) and (timeout or "").strip():
+        launcher.timeout = (timeout or "").strip()
+    yield from _follow(caller, lambda job: launcher.resume(run, caller.owner))
+    jobs.keep_up(run, caller.owner)
+    text = render("note", kind="ts-good", title="", text=say("page.resumed", run=run.id))
+    yield text, gr.update(visible=False), None
+
+
+def _follow(caller: Caller, do: Any) -> Iterator[tuple]:
+    rest = (gr.skip(), gr.skip())
+    return (yield from work.run(caller, "resume", do, lambda text: (text, *rest), lambda: ("", *rest)))

@@ -29,7 +29,7 @@ class Fields:
     pull_request: gr.Checkbox
     licence: gr.Textbox
     columns: gr.Textbox
-    types: gr.CheckboxGroup
+    types: gr.Dropdown
     shows: gr.Textbox
     about: gr.HTML
     look: gr.Button
@@ -78,8 +78,8 @@ def _draw_asked() -> tuple:
         columns = textbox(
             "publishing.columns", hint="publishing.columns_hint", lines=2, elem_id="publish-columns", **hidden
         )
-        types = gr.CheckboxGroup(
-            list(GGUF_TYPES), value=list(GGUF_TYPES), label=words("publishing.types"), elem_id="publish-types", **hidden
+        types = dropdown(
+            "publishing.types", list(GGUF_TYPES), list(GGUF_TYPES), multiselect=True, elem_id="publish-types", **hidden
         )
         shows = textbox("publishing.shows", hint="publishing.shows_hint", elem_id="publish-shows", **hidden)
         licence = textbox("publishing.licence", hint="publishing.licence_hint", elem_id="publish-licence", **hidden)

@@ -8,6 +8,7 @@ from pathlib import Path
 from core.workspace import Owner
 from finetune.events import Progress, fold
 from finetune.run import Run, list_runs
+from ui import jobs
 
 KEPT = 64
 
@@ -40,21 +41,26 @@ def follow(run: Run) -> Followed:
 
 @dataclass(frozen=True)
 class AtWork:
-    """A run that is queued or running, for the slim line."""
+    """A run that is queued or running, for the slim line. `flavour` and `cost` are a rented machine's."""
 
     id: str
     queued: bool
     step: int
     steps: int | None
+    flavour: str | None = None
+    cost: str | None = None
 
 
 def at_work(owner: Owner) -> list[AtWork]:
-    """The owner's runs that hold their lock, the oldest first."""
+    """The owner's runs that hold their lock and their jobs that have not ended, the oldest first. Jobs are followed."""
     found = []
     for run in reversed(list_runs(owner)):
         if run.alive():
-            progress = follow(run).progress
-            found.append(AtWork(run.id, not progress.begun, progress.step, progress.steps))
+            jobs.keep_up(run, owner)
+            progress, rented = follow(run).progress, jobs.rented(run)
+            job = rented["job"] if rented else None
+            paid = (job.flavour, jobs.usd(job.usd_so_far)) if job else (None, None)
+            found.append(AtWork(run.id, not progress.begun, progress.step, progress.steps, *paid))
     return found
 
 

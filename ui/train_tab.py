@@ -7,16 +7,23 @@ from typing import Any
 
 import gradio as gr
 
+from core import settings
+from core.errors import UserError
 from core.words import say
 from finetune.config import knobs, load_yaml, to_yaml
+from finetune.launch.jobs import JobsLauncher
 from finetune.launch.local import LocalLauncher
 from finetune.prepare import import_data, look
-from ui import data_tab, form, live, work
+from finetune.run import find
+from ui import data_tab, form, jobs, live, place, work
 from ui.caller import Caller, handler
 from ui.controls import button, dropdown, upload_button
 from ui.language import words
 from ui.views import findings_table, render, view
 from ui.wiring import QUIET, SHOWN, Page
+
+PRICED = ("model", "limits.max_length", "optim.epochs")
+"""The fields of the first row on which the rough price depends most."""
 
 
 @dataclass
@@ -33,6 +40,11 @@ class Setup:
     yaml: gr.Code
     command: gr.Code
     upload: gr.UploadButton
+    place: place.Place
+
+    def inputs(self) -> list:
+        """Where it shall run, the data, the form."""
+        return [*self.place.inputs(), self.datasets, *self.form.inputs]
 
 
 def draw(page: Page) -> None:
@@ -42,18 +54,22 @@ def draw(page: Page) -> None:
     page.datasets.append(setup.datasets)
     _wire_buttons(setup, runs)
     _wire_form(page, setup)
+    _wire_place(page, setup)
     page.tab.select(refresh, setup.datasets, setup.datasets, **QUIET)
 
 
 def _draw_setup() -> Setup:
     known = knobs()
     with gr.Row(elem_classes="ts-start"):
-        datasets = dropdown("page.train_on", multiselect=True, scale=4, min_width=280, elem_id="train-on")
+        datasets = dropdown("page.train_on", multiselect=True, scale=3, min_width=280, elem_id="train-on")
+        where = place.draw_choice()
         start = button("page.start", variant="primary", scale=1, min_width=140, elem_id="start")
         check = button("page.check", scale=1, min_width=110, elem_id="check")
         stop = button("page.stop", variant="stop", visible=False, scale=1, min_width=110)
     fields = form.draw_basic(known)
+    rented = place.draw_machine(where)
     answer = view(elem_id="train-answer")
+    rented.rent.render()
     with gr.Accordion(words("page.more_settings"), open=False, elem_id="more-settings"):
         fields |= form.draw_advanced(known)
     with gr.Accordion(words("page.as_yaml"), open=False, elem_id="as-yaml"):
@@ -63,15 +79,29 @@ def _draw_setup() -> Setup:
         yaml = gr.Code(language="yaml", label=words("page.yaml"), interactive=False, visible=False, max_lines=24)
         command = gr.Code(language="shell", label=words("page.command"), interactive=False, visible=False)
     ordered = {knob.path: fields[knob.path] for knob in known}
-    return Setup(datasets, form.Form(known, ordered), start, check, stop, answer, show, yaml, command, upload)
+    filled = form.Form(known, ordered)
+    return Setup(datasets, filled, start, check, stop, answer, show, yaml, command, upload, rented)
 
 
 def _wire_buttons(setup: Setup, runs: live.Live) -> None:
-    inputs = [setup.datasets, *setup.form.inputs]
-    once = {**SHOWN, "trigger_mode": "once"}
-    setup.start.click(start, inputs, [setup.answer, setup.stop, runs.picker], **once).success(*runs.wiring, **SHOWN)
-    setup.check.click(check, inputs, [setup.answer, setup.stop], **once)
+    once, rented = {**SHOWN, "trigger_mode": "once"}, setup.place
+    outputs = [setup.answer, setup.stop, runs.picker, rented.rent, rented.agreed]
+    setup.start.click(start, setup.inputs(), outputs, **once).success(*runs.wiring, **SHOWN)
+    agreed = [rented.agreed, *setup.inputs()]
+    rented.rent.click(rent, agreed, outputs, **once).success(*runs.wiring, **SHOWN)
+    setup.check.click(check, setup.inputs(), [setup.answer, setup.stop, rented.rent], **once)
     setup.stop.click(stop, None, None, **QUIET)
+
+
+def _wire_place(page: Page, setup: Setup) -> None:
+    """The machines are asked for when somebody wants one, and priced anew when what shall run changes."""
+    outputs, fields = [setup.place.box, *setup.place.shown()], setup.form.fields
+    wiring = {**SHOWN, "show_progress": "minimal", "show_progress_on": setup.place.table}
+    setup.place.where.input(choose_place, setup.inputs(), outputs, **wiring)
+    for changed in (setup.place.flavour.input, setup.datasets.input, *(fields[path].blur for path in PRICED)):
+        changed(choose_place, setup.inputs(), outputs, **SHOWN)
+    if settings.zero_gpu():
+        page.tab.select(choose_place, setup.inputs(), outputs, **wiring)
 
 
 def _wire_form(page: Page, setup: Setup) -> None:
@@ -101,26 +131,80 @@ def choose_method(caller: Caller, method: str) -> list:
 
 
 @handler()
-def start(caller: Caller, datasets: list[str], *values: Any) -> Iterator[tuple]:
-    """Start a detached run; what takes time before it is shown and can be stopped."""
+def choose_place(
+    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str] | None, *values: Any
+) -> tuple:
+    """The rented machines with their prices, where one is wanted."""
+    if where != place.RENTED:
+        return gr.update(visible=False), gr.skip(), gr.skip(), gr.skip(), gr.update(visible=False)
+    return gr.update(visible=True), *place.offer(caller.owner, flavour, datasets, values)
+
+
+@handler()
+def start(
+    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str], *values: Any
+) -> Iterator[tuple]:
+    """Start a detached run; what takes time before it is shown and can be stopped.
+
+    On a rented machine nothing starts yet: what it costs at most is told first.
+    """
     config = form.read(datasets, values)
+    hidden = gr.update(visible=False)
+    if where == place.RENTED:
+        offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job), 5)
+        wish = place.same_wish(flavour, timeout, datasets, values)
+        yield place.told(offer), hidden, gr.skip(), place.yes_to(offer), wish
+        return
 
     def begin(job: work.Job) -> str:
         return LocalLauncher().start(config, caller.owner, progress=job.report, stop=job.stop)
 
-    run = yield from _follow(caller, begin, 3)
+    run = yield from _follow(caller, begin, 5)
     text = render("note", kind="ts-good", title="", text=say("page.started", run=run))
-    yield text, gr.update(visible=False), gr.update(choices=live.choices(caller), value=run)
+    yield text, hidden, gr.update(choices=live.choices(caller), value=run), hidden, None
 
 
 @handler()
-def check(caller: Caller, datasets: list[str], *values: Any) -> Iterator[tuple]:
-    """Check data, model and settings together; nothing starts."""
+def rent(
+    caller: Caller,
+    agreed: str | None,
+    where: str,
+    flavour: str | None,
+    timeout: str,
+    datasets: list[str],
+    *values: Any,
+) -> Iterator[tuple]:
+    """Start the run as a job: what was agreed to, nothing else."""
+    if agreed is None or agreed != place.same_wish(flavour, timeout, datasets, values):
+        raise UserError("page.changed_wish")
     config = form.read(datasets, values)
-    checked = yield from _follow(caller, lambda job: look(config, caller.owner, job.report, job.stop), 2)
+    launcher = JobsLauncher(flavour or "", timeout, caller.owner)
+
+    def begin(job: work.Job) -> str:
+        return launcher.start(config, caller.owner, progress=job.report, stop=job.stop)
+
+    run = yield from _follow(caller, begin, 5)
+    jobs.keep_up(find(run, caller.owner), caller.owner)
+    text = render("note", kind="ts-good", title="", text=say("page.rented", run=run))
+    hidden = gr.update(visible=False)
+    yield text, hidden, gr.update(choices=live.choices(caller), value=run), hidden, None
+
+
+@handler()
+def check(
+    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str], *values: Any
+) -> Iterator[tuple]:
+    """Check data, model and settings together, and what a rented machine needs; nothing starts."""
+    config = form.read(datasets, values)
+    hidden = gr.update(visible=False)
+    if where == place.RENTED:
+        offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job), 3)
+        yield place.told(offer), hidden, hidden
+        return
+    checked = yield from _follow(caller, lambda job: look(config, caller.owner, job.report, job.stop), 3)
     fine = say("page.checked", model=checked.model, rows=checked.rows, steps=checked.steps)
     note = render("note", kind="ts-good", title="", text=fine)
-    yield note + findings_table(checked.findings, say("page.no_findings_model")), gr.update(visible=False)
+    yield note + findings_table(checked.findings, say("page.no_findings_model")), hidden, hidden
 
 
 def _follow(caller: Caller, begin: Any, outputs: int) -> Iterator[tuple]:

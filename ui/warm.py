@@ -29,3 +29,8 @@ def machine() -> "Machine | None":
     """The machine's facts, once they are known; None if they cannot be known."""
     _ready.wait()
     return _known[0] if _known else None
+
+
+def settled(seconds: float) -> None:
+    """Wait until that is over, `seconds` at most: what can wait then does not keep the page from being drawn."""
+    _ready.wait(seconds)

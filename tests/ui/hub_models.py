@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.hub_process import HubProcess
 from tests.tiny_model import make_tiny_model
 
-_UPLOAD = """import sys, huggingface_hub as hub
+UPLOAD = """import sys, huggingface_hub as hub
 hub.create_repo(sys.argv[1], private=False, exist_ok=True)
 hub.upload_folder(repo_id=sys.argv[1], folder_path=sys.argv[2])"""
 
@@ -21,7 +21,7 @@ def publish_endless_model(hub: HubProcess, folder: Path) -> str:
         settings = json.loads((folder / name).read_text())
         (folder / name).write_text(json.dumps({**settings, "eos_token_id": None}))
     name = f"{hub.user}/endless"
-    subprocess.run([sys.executable, "-c", _UPLOAD, name, folder], env={**os.environ, **hub.environment}, check=True)
+    subprocess.run([sys.executable, "-c", UPLOAD, name, folder], env={**os.environ, **hub.environment}, check=True)
     return name
 
 

@@ -49,7 +49,7 @@ def test_a_killed_page_leaves_the_run_alone_and_the_next_finds_it(tmp_path, envi
         imported = ask(first, "bring_example", [])
         dataset = imported[2]["value"]
         values = form_values(model=str(tiny_model), limits__max_length=64, optim__epochs=MANY_EPOCHS)
-        started = ask(first, "start", [[dataset], *values])
+        started = ask(first, "start", ["here", None, "2h", [dataset], *values])
         run = started[2]["value"]
         wait_for(first, run, "ts-is-running")
         first.process.send_signal(signal.SIGKILL)
@@ -61,7 +61,7 @@ def test_a_killed_page_leaves_the_run_alone_and_the_next_finds_it(tmp_path, envi
             time.sleep(0.3)
         ask(second, "stop_run", [run])
         stopped = step_of(wait_for(second, run, "ts-is-stopped"))
-        ask(second, "resume_run", [run])
+        ask(second, "resume_run", [run, None])
         wait_for(second, run, "ts-is-running")
         while step_of(ask(second, "tick", [run, ""])[2]) <= stopped:
             time.sleep(0.3)
