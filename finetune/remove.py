@@ -11,7 +11,7 @@ from core.references import Run as RunReference
 from core.references import dataset as dataset_of
 from core.workspace import Owner, run_folder
 from finetune import keep
-from finetune.launch.job_record import job_of
+from finetune.launch.job_record import job_of, remember_removed
 from finetune.launch.local import take
 from finetune.run import Run, list_runs
 
@@ -38,6 +38,8 @@ def _remove_run(run: Run) -> str:
         record = job_of(run)
         if record is not None and record.at_work:
             raise UserError("run.alive", value=run.id)
+        if record is not None:
+            remember_removed(run)
         gone = _rename(run.folder)
     finally:
         os.close(lock)

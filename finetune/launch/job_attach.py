@@ -13,7 +13,7 @@ from finetune.launch.job_flavours import flavours
 from finetune.launch.job_hub import LABEL, again, api, in_words, token_of, whoami
 from finetune.launch.job_intake import feed, kept_lines, retell
 from finetune.launch.job_newer import attempt_of, take_over
-from finetune.launch.job_record import JobRecord, path_of
+from finetune.launch.job_record import JobRecord, path_of, removed
 from finetune.launch.job_sync import facts_of, sync_quietly
 from finetune.run import Run
 
@@ -23,16 +23,18 @@ log = logging.getLogger("tunescope")
 def attach(owner: Owner) -> list[Run]:
     """Bring every job of the caller's that the Hub still lists into the workspace; returns the runs, the newest first.
 
-    A run that is here already is only brought up to date. Raises UserError where the Hub cannot be asked.
+    A run that is here already is only brought up to date; one that was deleted here stays so. Raises UserError where
+    the Hub cannot be asked.
     """
     user = str(whoami(owner)["name"])
     client, token = api(owner), token_of(owner)
     with in_words(owner, user):
         found = again(lambda: list(client.list_jobs(labels={"made-by": LABEL}, namespace=user, token=token)))
     newest: dict[str, Any] = {}
+    gone = removed(owner)
     for job in found:
         run_id = (job.labels or {}).get(LABEL, "")
-        if RUN_ID.fullmatch(run_id):
+        if RUN_ID.fullmatch(run_id) and run_id not in gone:
             newest[run_id] = max(newest.get(run_id, job), job, key=attempt_of)
     runs = [run for run_id, job in newest.items() if (run := _try(Run(owner.runs / run_id), owner, user, job))]
     for run in runs:

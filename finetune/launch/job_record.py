@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from core.files import read_json, write_json
 
 if TYPE_CHECKING:
+    from core.workspace import Owner
     from finetune.run import Run
 
 ASKED, VANISHED = "ASKED", "VANISHED"
 """Stages of our own: the Hub was asked for a job and its id is not known yet; the Hub knows no such job any more."""
+_REMOVED = ".removed-jobs"
 AT_WORK = (ASKED, "SCHEDULING", "RUNNING")
 
 
@@ -106,3 +108,17 @@ def locked(run: "Run") -> Iterator[None]:
     with open(run.folder / "job.lock", "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def remember_removed(run: "Run") -> None:
+    """Keep in mind that somebody deleted this run: the Hub still lists its jobs, and would bring it back."""
+    with open(run.folder.parent / _REMOVED, "a", encoding="utf-8") as names:
+        names.write(run.id + "\n")
+
+
+def removed(owner: "Owner") -> set[str]:
+    """The runs that were deleted here and had jobs."""
+    try:
+        return set((owner.runs / _REMOVED).read_text(encoding="utf-8").split())
+    except FileNotFoundError:
+        return set()

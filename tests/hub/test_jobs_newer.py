@@ -8,6 +8,7 @@ from core.errors import UserError
 from finetune.launch import job_sync, jobs
 from finetune.launch.job_lines import to_line
 from finetune.publish import calls
+from finetune.remove import remove
 from finetune.run import Run, list_runs
 
 LAUNCHER = jobs.JobsLauncher("a10g-small", "2h")
@@ -104,3 +105,11 @@ def test_a_job_whose_inputs_are_gone_keeps_no_other_from_being_found(hub, renter
     monkeypatch.setenv("TUNESCOPE_HOME", str(renter.folder.parent / "another-machine"))
     assert [found.id for found in jobs.attach(renter)] == [run.id]
     assert not list(renter.runs.glob(".*part")) and not (renter.runs / "r20260101-000000-abcd").exists()
+
+
+def test_a_run_that_was_deleted_does_not_come_back_with_its_job(hub, renter, recipe):
+    run = Run(renter.runs / LAUNCHER.start(recipe, renter))
+    hub.jobs.newest.end("ERROR", "node lost")
+    jobs.sync(run, renter)
+    remove(run.id, renter)
+    assert jobs.attach(renter) == [] and list_runs(renter) == []
