@@ -44,10 +44,13 @@ class Caller:
 
     @property
     def line(self) -> str:
-        """Whose turn it is when they take turns: the owner's, a stranger's, else this browser tab's."""
+        """Whose turn it is when they take turns: the owner's, a stranger's, else this browser tab's.
+
+        Cookies and tabs are named by whoever asks, so none of them can be another's line.
+        """
         if not self.anonymous:
-            return self.owner.key
-        return self.visitor.cookie or self.session
+            return f"owner {self.owner.key}"
+        return f"stranger {self.visitor.cookie}" if self.visitor.cookie else f"tab {self.session}"
 
 
 def handler(*, open_to_anyone: bool = False, quiet: bool = False) -> Callable[[Callable], Callable]:

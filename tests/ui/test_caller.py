@@ -7,7 +7,9 @@ import pytest
 
 from core.errors import UserError
 from core.words import current, say
-from ui.caller import handler
+from core.workspace import Owner
+from ui.caller import ANONYMOUS, Caller, handler
+from ui.visitor import Visitor
 
 
 def request(accept="en", cookie=None):
@@ -110,3 +112,11 @@ def test_bugs_come_through_when_tests_ask_for_them(monkeypatch):
 def test_a_stream_keeps_its_language_from_item_to_item():
     stream = counting(request("zh"), None, None)
     assert [next(stream), current(), *stream] == ["0 zh 数据", "en", "1 zh 数据", "2 zh 数据"]
+
+
+def test_nobody_can_wait_in_anothers_line_by_naming_a_tab_or_a_cookie_like_them():
+    name = "A" * 22
+    known = Caller(Owner(name), "en", "tab")
+    strange = Caller(ANONYMOUS, "en", "tab", Visitor(f"stranger {name}", "", cookie=name))
+    nameless = Caller(ANONYMOUS, "en", name)
+    assert len({known.line, strange.line, nameless.line}) == 3
