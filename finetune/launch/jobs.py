@@ -28,7 +28,7 @@ from finetune.launch.job_hub import LABEL, api, in_words, token_of, whoami
 from finetune.launch.job_newer import catch_up
 from finetune.launch.job_record import JobRecord, job_of, locked, save, update
 from finetune.launch.job_sync import cancel, facts_of, sync, sync_quietly
-from finetune.launch.room import room
+from finetune.launch.room import check_room, room
 from finetune.prepare import OnProgress, import_data, look_at
 from finetune.run import Run, reserve
 
@@ -95,8 +95,8 @@ class JobsLauncher:
         _, machine, base = look(config, owner, self.flavour, self.timeout)
         look_at(config, owner, base.reference, base.folder)
         config = with_processes(config, machine)
-        with room(owner):
-            run = reserve(owner)
+        check_room(owner)
+        run = reserve(owner)
         environment = {"base": base.reference, "asked": config.model, "revision": base.revision, "stand_in": False}
         write_json(run.folder / "env.json", environment)
         try:
@@ -122,6 +122,7 @@ class JobsLauncher:
             raise UserError("run.alive", value=run.id)
         if run.progress().ending == "done":
             raise UserError("run.is_done", value=run.id)
+        check_room(owner)
         steps = _Steps(progress, stop)
         steps.next("job.progress.checking")
         pinned = run.config().model_copy(update={"model": str(run.environment()["base"])})
@@ -186,7 +187,7 @@ class JobsLauncher:
             write_access(owner, record.results, "model")
             record = _push(run, config, owner, record, base)
             steps.next("job.progress.renting")
-            with locked(run):
+            with room(owner), locked(run):
                 if before is None:
                     run.save(config)
                 save(run, record)

@@ -7,7 +7,7 @@ import pytest
 from core.errors import UserError
 from core.workspace import Owner
 from finetune.launch import job_flavours, jobs
-from finetune.run import list_runs
+from finetune.run import Run, list_runs
 from tests.hub.standin import TOKEN, USER
 
 SCOPES = frozenset({"jobs", "contribute-repos", "read-repos"})
@@ -129,3 +129,32 @@ def test_a_larger_machine_is_estimated_to_be_quicker_and_more_rows_to_take_longe
     assert slow.seconds > quick.seconds > 240
     assert jobs.estimate(big, 40_000, "a10g-small").usd > quick.usd
     assert jobs.estimate(recipe, renter, "cpu-basic").seconds >= 240
+
+
+def test_more_runs_than_one_person_may_have_are_refused_also_at_the_same_moment(hub, renter, recipe, monkeypatch):
+    monkeypatch.setenv("TUNESCOPE_LIMIT_RUNS", "1")
+    launcher, others = jobs.JobsLauncher("a10g-small", "2h"), []
+
+    def meanwhile(progress):
+        if progress.done == 1 and not others:
+            others.append(None)
+            others[0] = launcher.start(recipe, renter)
+
+    with pytest.raises(UserError) as caught:
+        launcher.start(recipe, renter, progress=meanwhile)
+    assert caught.value.code == "limits.runs" and others[0] in str(caught.value)
+    assert [run.id for run in list_runs(renter)] == others and len(hub.jobs.all) == 1
+    assert len(list(renter.runs.glob("r*"))) == 1
+
+
+def test_a_resume_counts_as_a_run_at_work(hub, renter, recipe, monkeypatch):
+    launcher = jobs.JobsLauncher("a10g-small", "2h")
+    ended = Run(renter.runs / launcher.start(recipe, renter))
+    hub.jobs.newest.end("ERROR", "Job timeout")
+    jobs.sync(ended, renter)
+    launcher.start(recipe, renter)
+    monkeypatch.setenv("TUNESCOPE_LIMIT_RUNS", "1")
+    with pytest.raises(UserError) as caught:
+        launcher.resume(ended, renter)
+    assert caught.value.code == "limits.runs" and len(hub.jobs.all) == 2
+    assert ended.status().status == "failed" and jobs.job_of(ended).attempt == 1
