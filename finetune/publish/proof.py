@@ -150,7 +150,8 @@ def prove(
         }
         answer = _ask(order, progress, stop)
     proof = compare(sent, revision, answer, time.monotonic() - started)
-    write_json(path_of(run, "proof", kind), proof.to_json())
+    with remote.in_words(repo_id, owner):
+        write_json(path_of(run, "proof", kind), proof.to_json())
     return proof
 
 

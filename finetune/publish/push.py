@@ -68,7 +68,8 @@ def push(
         number,
         changed,
     )
-    keep_push(plan.run, result)
+    with in_words(plan.repo_id, owner):
+        keep_push(plan.run, result)
     return result
 
 

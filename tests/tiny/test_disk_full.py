@@ -9,7 +9,6 @@ import resource
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
 
 import pytest
 
@@ -26,6 +25,7 @@ from finetune.prepare import import_data
 from finetune.run import list_runs
 from finetune.training import train
 from tests.refusals import refused
+from tests.small_disk import fill, make_room, small_disk
 from tests.tiny.keeping import ROOT
 from tests.tiny.test_keep import losses
 from tests.tiny.training import make_config, make_run, write_data
@@ -34,16 +34,11 @@ ROWS = 400
 
 
 @pytest.fixture
-def small_disk(tmp_path, monkeypatch):
-    """A file system of 3 MB of its own, with the workspace on it."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a tmpfs; the same is tried with a limit on the size of files")
-    monkeypatch.setenv("TUNESCOPE_HOME", str(folder / "home"))
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+def disk(tmp_path, monkeypatch):
+    """A small disk with the workspace on it."""
+    with small_disk(tmp_path / "small") as folder:
+        monkeypatch.setenv("TUNESCOPE_HOME", str(folder / "home"))
+        yield folder
 
 
 @pytest.fixture
@@ -51,39 +46,28 @@ def data(tmp_path):
     return write_data(tmp_path / "data.json", ROWS)
 
 
-def fill(folder):
-    """Write until not one byte more goes in."""
-    with suppress(OSError), (folder / "ballast").open("wb", buffering=0) as file:
-        while file.write(bytes(4096)):
-            pass
-
-
-def make_room(folder):
-    (folder / "ballast").unlink()
-
-
 def left_in(folder):
     """What an owner's folder of datasets or runs holds, in sight or not."""
     return sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
 
 
-def test_an_import(small_disk, data):
+def test_an_import(disk, data):
     owner = Owner("local")
     owner.datasets.mkdir(parents=True)
-    fill(small_disk)
+    fill(disk)
     assert str(owner.datasets) in refused("core.disk_full", import_file, data, owner)
     assert left_in(owner.datasets) == [] and list_datasets(owner) == []
-    make_room(small_disk)
+    make_room(disk)
     assert import_file(data, owner).report.rows_kept == ROWS
 
 
-def test_the_start_of_a_run(small_disk, data, tiny_model):
+def test_the_start_of_a_run(disk, data, tiny_model):
     owner = Owner("local")
     config = import_data(make_config(tiny_model, data, optim__max_steps=1, limits__max_rows=8), owner)
-    fill(small_disk)
+    fill(disk)
     refused("core.disk_full", LocalLauncher().start, config, owner)
     assert list_runs(owner) == [] and left_in(owner.runs) == []
-    make_room(small_disk)
+    make_room(disk)
     started = LocalLauncher().start(config, owner)
     (run,) = list_runs(owner)
     assert run.id == started and run.alive()
@@ -115,14 +99,14 @@ def failing(run, model, folder, when):
     ],
     ids=["a checkpoint", "the result"],
 )
-def test_what_a_run_writes(small_disk, data, tiny_model, tmp_path, monkeypatch, moment):
+def test_what_a_run_writes(disk, data, tiny_model, tmp_path, monkeypatch, moment):
     owner = Owner("local")
     changes = {"optim__max_steps": 6, "watch__checkpoint_every": 3, "limits__max_rows": 24}
     run = make_run(owner, tiny_model, data, **changes)
-    assert "The disk is full" in failing(run, tiny_model, small_disk, moment)
+    assert "The disk is full" in failing(run, tiny_model, disk, moment)
     assert not run.model.exists() and not list(run.folder.glob(".*.part"))
     assert all((path / "trainer_state.json").stat().st_size for path in run.checkpoints.iterdir())
-    make_room(small_disk)
+    make_room(disk)
     run.log.write("queued", device="cpu")
     assert train(run, tiny_model, Journal(run), lambda: False) is False
     assert run.status().status == "done" and run.model.is_dir()
@@ -132,22 +116,22 @@ def test_what_a_run_writes(small_disk, data, tiny_model, tmp_path, monkeypatch, 
     assert losses(run) == losses(whole)
 
 
-def test_copies_in_a_full_bucket(small_disk, data, tmp_path, monkeypatch):
-    bucket = small_disk / "bucket"
+def test_copies_in_a_full_bucket(disk, data, tmp_path, monkeypatch):
+    bucket = disk / "bucket"
     bucket.mkdir()
     monkeypatch.setenv("TUNESCOPE_HOME", str(tmp_path / "home"))
     owner = Owner("local")
     import_file(data, owner)
     keeper = Keeper(FolderPlace(bucket), settings.home())
     keeper.restore()
-    fill(small_disk)
+    fill(disk)
     assert str(bucket) in refused("keep.no_room", keeper.look)
     assert [path for path in bucket.rglob("*") if path.is_file()] == []
-    make_room(small_disk)
+    make_room(disk)
     assert keeper.look() == 1
 
 
-def test_what_comes_back_from_copies(small_disk, data, tmp_path, monkeypatch, caplog):
+def test_what_comes_back_from_copies(disk, data, tmp_path, monkeypatch, caplog):
     bucket = tmp_path / "bucket"
     bucket.mkdir()
     owner = Owner("local")
@@ -155,12 +139,12 @@ def test_what_comes_back_from_copies(small_disk, data, tmp_path, monkeypatch, ca
     Keeper(FolderPlace(bucket), settings.home()).look()
     shutil.rmtree(settings.home())
     settings.home().mkdir()
-    fill(small_disk)
+    fill(disk)
     keeper = Keeper(FolderPlace(bucket), settings.home())
     monkeypatch.setattr("finetune.keep.keeper.MARGIN", 0)
     assert keeper._round(False) is False or not list_datasets(owner)
     assert "the disk of" in caplog.records[-1].facts["said"] and left_in(owner.datasets) == []
-    make_room(small_disk)
+    make_room(disk)
     assert Keeper(FolderPlace(bucket), settings.home()).restore() == 1
     assert list_datasets(owner)[0].id == dataset.id
 

@@ -21,7 +21,7 @@ def small_disk(tmp_path):
     if mounted.returncode:
         pytest.skip("needs the right to mount a tmpfs")
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def fill(folder):
