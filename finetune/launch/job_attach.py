@@ -3,9 +3,11 @@
 import logging
 import shutil
 import tempfile
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from core import limits
 from core.errors import UserError
 from core.files import new_folder, read_json, write_json
 from core.workspace import RUN_ID, Owner
@@ -88,7 +90,15 @@ def _download(owner: Owner, volume: Any, run_id: str, inputs: Path) -> None:
         snapshot_download(volume.source, allow_patterns=[f"runs/{run_id}/*"], **where, **access)
         config = Run(inputs / "runs" / run_id).config()
         names = [f"datasets/{source.dataset}*/*" for source in config.stages[0].data]
+        _check_room(owner, volume, names)
         snapshot_download(volume.source, allow_patterns=names, **where, **access)
+
+
+def _check_room(owner: Owner, volume: Any, names: list[str]) -> None:
+    """Raise UserError where the files of these names would take more room than a person has."""
+    info = api(owner).dataset_info(volume.source, revision=volume.revision, files_metadata=True, token=token_of(owner))
+    sizes = [file.size or 0 for file in info.siblings or [] if any(fnmatch(file.rfilename, name) for name in names)]
+    limits.check_disk(owner, sum(sizes))
 
 
 def _record(job: Any, told: dict[str, Any], user: str, volume: Any, owner: Owner) -> JobRecord:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +23,23 @@ def checkpoint_steps(paths: list[str]) -> list[int]:
     return sorted({int(match[1]) for path in paths if (match := _CHECKPOINT.fullmatch(path))})
 
 
-def bring_folder(client: "HfApi", token: str, repo_id: str, folder: str, target: Path, revision: str = "main") -> bool:
+def bring_folder(
+    client: "HfApi", token: str, repo_id: str, folder: str, target: Path, room: Callable[[int], None] | None = None
+) -> bool:
     """Download a folder of a model repository and let it appear at `target` whole, or not at all.
 
-    Every file must have the hash that the repository lists. Returns False where there is no such folder or where
-    `target` is there already. Raises UserError for a file that arrives with other bytes, and what the client raises.
+    Every file must have the hash that the repository lists. `room` is told the bytes before any comes and may raise.
+    Returns False where there is no such folder or where `target` is there already. Raises UserError for a file that
+    arrives with other bytes, and what the client raises.
     """
     from huggingface_hub import snapshot_download
 
-    info = client.model_info(repo_id, revision=revision, files_metadata=True, token=token)
+    info = client.model_info(repo_id, revision="main", files_metadata=True, token=token)
     listed = {file.rfilename: file for file in info.siblings or [] if file.rfilename.startswith(f"{folder}/")}
     if not listed or target.exists():
         return False
+    if room is not None:
+        room(sum(file.size or 0 for file in listed.values()))
     part = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.part"
     try:
         snapshot_download(

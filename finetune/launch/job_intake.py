@@ -1,8 +1,10 @@
 """What a job tells goes into the run's own files, each line once, however often the log is read."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from core import limits
 from core.files import write_json
 from core.workspace import Owner
 from finetune.launch.job_hub import api, in_words, token_of
@@ -83,7 +85,7 @@ def _append(run: "Run", lines: list[str]) -> None:
 def bring_result(run: "Run", owner: Owner) -> bool:
     """Fetch `model/` from the job's private repository, checked by hash. Returns whether it is here.
 
-    Raises UserError where it cannot be fetched now; nothing is half there.
+    Raises UserError where it cannot be fetched now, or takes more room than a person has; nothing is half there.
     """
     from finetune.launch.job_files import bring_folder
 
@@ -91,7 +93,8 @@ def bring_result(run: "Run", owner: Owner) -> bool:
     assert record is not None, "only a job has a result elsewhere"
     if not run.model.exists():
         with in_words(owner, record.results):
-            bring_folder(api(owner), token_of(owner), record.results, "model", run.model)
+            room = partial(limits.check_disk, owner)
+            bring_folder(api(owner), token_of(owner), record.results, "model", run.model, room)
     return run.model.exists()
 
 

@@ -113,3 +113,30 @@ def test_a_run_that_was_deleted_does_not_come_back_with_its_job(hub, renter, rec
     jobs.sync(run, renter)
     remove(run.id, renter)
     assert jobs.attach(renter) == [] and list_runs(renter) == []
+
+
+def test_what_jobs_bring_counts_against_the_room_that_a_person_has(hub, renter, recipe, monkeypatch):
+    run = Run(renter.runs / LAUNCHER.start(recipe, renter))
+    job, repo = hub.jobs.newest, hub.repos["models", jobs.job_of(run).results]
+    repo.add_commit({"model/model.safetensors": hub.blobs.entry("model.safetensors", bytes(1_500_000))}, "Result")
+    job.started, job.stage = job.created, "RUNNING"
+    job.say(to_line({"t": 1.0, "type": "done", "step": 5}, 1))
+    job.end("COMPLETED")
+    monkeypatch.setenv("TUNESCOPE_LIMIT_DISK_MB", "1")
+    with pytest.raises(UserError) as caught:
+        jobs.sync(run, renter)
+    assert caught.value.code == "limits.disk" and not run.model.exists()
+    monkeypatch.setenv("TUNESCOPE_LIMIT_DISK_MB", "4")
+    jobs.sync(run, renter)
+    assert run.status().status == "done"
+
+
+def test_data_that_a_job_had_is_not_brought_where_there_is_no_room(hub, renter, recipe, monkeypatch):
+    LAUNCHER.start(recipe, renter)
+    repo = hub.repos["datasets", hub.jobs.newest.spec["volumes"][0]["source"]]
+    (name,) = [path for path in repo.head.files if path.endswith("rows.parquet")]
+    repo.add_commit({**repo.head.files, name: hub.blobs.entry(name, bytes(1_500_000))}, "Larger")
+    hub.jobs.newest.spec["volumes"][0]["revision"] = repo.head.sha
+    monkeypatch.setenv("TUNESCOPE_HOME", str(renter.folder.parent / "another-machine"))
+    monkeypatch.setenv("TUNESCOPE_LIMIT_DISK_MB", "1")
+    assert jobs.attach(renter) == [] and not list(renter.datasets.glob("*"))
