@@ -17,23 +17,27 @@ RETRY_SECONDS = 5.0
 SAMPLE_EVERY = 10
 _lock = threading.Lock()
 _followers: dict[str, threading.Thread] = {}
+_owners: dict[str, Owner] = {}
+"""Who asked last for a run to be followed: a sign-in ends, and the next one has another token."""
 
 
 def follow(run: "Run", owner: Owner) -> threading.Thread:
     """Follow a run's job in the background until it has ended and told everything. One thread a run and process."""
     with _lock:
+        _owners[str(run.folder)] = owner
         known = _followers.get(str(run.folder))
         if known is None or not known.is_alive():
-            known = threading.Thread(target=_follow, args=(run, owner), name=f"follow {run.id}", daemon=True)
+            known = threading.Thread(target=_follow, args=(run,), name=f"follow {run.id}", daemon=True)
             _followers[str(run.folder)] = known
             known.start()
         return known
 
 
-def _follow(run: "Run", owner: Owner) -> None:
+def _follow(run: "Run") -> None:
     pause = threading.Event()
     measuring, wait = False, RETRY_SECONDS
     while True:
+        owner = _owners[str(run.folder)]
         sync_quietly(run, owner, log=False)
         record = job_of(run)
         if record is None or (not record.at_work and run.progress().ending is not None):

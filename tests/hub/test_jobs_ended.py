@@ -5,7 +5,8 @@ import json
 import pytest
 
 from core.errors import UserError
-from finetune.launch import job_hub, job_sync, jobs
+from core.workspace import Owner
+from finetune.launch import job_follow, job_hub, job_sync, jobs
 from finetune.launch.job_lines import to_line
 from finetune.launch.job_record import locked, update
 from finetune.run import Run, list_runs
@@ -201,9 +202,18 @@ def test_two_who_read_the_same_log_write_each_line_once(run, job, renter):
     assert run.log_path.read_text() == "a line for people\n"
 
 
-def test_a_job_of_somebody_else_is_not_taken_for_a_vanished_one(hub, run, job, renter):
-    from core.workspace import Owner
+def test_a_follower_goes_on_with_the_token_of_the_next_sign_in(hub, run, job, renter, monkeypatch):
+    monkeypatch.setattr(job_follow, "RETRY_SECONDS", 0.05)
+    work(job, *UPLOADED, ending=("CANCELED", None))
+    follower = jobs.follow(run, Owner("local", "hf_" + "ended" * 5))
+    while jobs.job_of(run).problem is None:
+        assert follower.is_alive()
+    assert jobs.follow(run, renter) is follower
+    follower.join(60)
+    assert not follower.is_alive() and run.status().status == "failed"
 
+
+def test_a_job_of_somebody_else_is_not_taken_for_a_vanished_one(hub, run, job, renter):
     stranger = Owner("local", hub.add_user("mallory"))
     job_hub._known.clear()
     with pytest.raises(UserError) as caught:
