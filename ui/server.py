@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.words import say
 from finetune.keep import keeper
 from finetune.keep.places import Place
-from ui import page, warm
+from ui import page, sessions, warm
 from ui.address import USER, Address
 from ui.bindings import Bindings, Uploads
 from ui.gate import Gate
@@ -47,6 +47,7 @@ def serve(address: Address, copies: Place | None = None) -> int:
 
 def launch(demo: gr.Blocks, address: Address) -> None:
     """Start the server in the background, with nothing recorded, counted, shared or said."""
+    sessions.use()
     most, bindings = limits.bound("upload"), Bindings()
     uploads = Uploads(Path(get_upload_folder()), bindings)
     uploads.publish(demo.get_config_file())

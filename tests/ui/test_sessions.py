@@ -1,0 +1,49 @@
+"""What the page keeps of a browser tab does not grow with what happens there."""
+
+import socket
+import uuid
+
+import httpx
+import pytest
+
+from ui import page, server
+from ui.address import Address
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """The page, served by this process: only from within can be seen what is kept."""
+    monkeypatch.setenv("TUNESCOPE_HOME", str(tmp_path))
+    demo, address = page.build(), Address("127.0.0.1", free_port())
+    server.launch(demo, address)
+    with httpx.Client(base_url=f"{address.url}/gradio_api/", timeout=None, trust_env=False) as client:
+        yield demo, client
+    demo.close(verbose=False)
+
+
+def entry(demo, name):
+    return next(fn for fn in demo.config["dependencies"] if fn["api_name"] == name)
+
+
+def ask(demo, client, session, name, data):
+    """Let the page answer one event of the session."""
+    body = {"data": data, "fn_index": entry(demo, name)["id"], "session_hash": session}
+    return client.post("run/predict", json=body).raise_for_status().json()["data"]
+
+
+def kept(demo, session):
+    state = demo.app.state_holder.session_data[session]
+    return sorted(state.blocks_config.blocks), sorted(state.config_values)
+
+
+def test_a_tab_that_stays_open_keeps_as_many_components_as_the_page_has(served):
+    demo, client = served
+    session, page_has = uuid.uuid4().hex[:11], sorted(demo.default_config.blocks)
+    for _ in range(5):
+        ask(demo, client, session, "tick", [None, None])
+    assert kept(demo, session) == (page_has, page_has)
