@@ -1,4 +1,4 @@
-"""A disk that is full for real: a file system of 3 MB of its own, which a test fills up."""
+"""A disk that is full for real: a small file system of its own, which a test fills up."""
 
 import subprocess
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ import pytest
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
+def small_disk(folder: Path, size: str = "3m") -> Iterator[Path]:
     """The file system, at a new folder. The test is skipped where this machine does not let us have one.
 
     It is let go lazily: an error that a test holds may hold an open file on it.
     """
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
         pytest.skip("needs the right to mount a tmpfs; a limit on the size of files is tried in its place")
     try:
