@@ -60,7 +60,7 @@ def draw_choice() -> gr.Radio:
     choices = [(words("page.place_jobs"), RENTED)]
     if not settings.zero_gpu():
         choices.insert(0, (words("page.place_here"), HERE))
-    return gr.Radio(choices, value=choices[0][1], label=words("page.place"), scale=3, min_width=440, elem_id="place")
+    return gr.Radio(choices, value=choices[0][1], label=words("page.place"), scale=3, min_width=480, elem_id="place")
 
 
 def draw_machine(where: gr.Radio) -> Place:

@@ -99,7 +99,7 @@ def _wire_place(page: Page, setup: Setup) -> None:
     wiring = {**SHOWN, "show_progress": "minimal", "show_progress_on": setup.place.table}
     setup.place.where.input(choose_place, setup.inputs(), outputs, **wiring)
     for changed in (setup.place.flavour.input, setup.datasets.input, *(fields[path].blur for path in PRICED)):
-        changed(choose_place, setup.inputs(), outputs, **SHOWN)
+        changed(reprice, setup.inputs(), setup.place.table, **SHOWN)
     if settings.zero_gpu():
         page.tab.select(choose_place, setup.inputs(), outputs, **wiring)
 
@@ -138,6 +138,14 @@ def choose_place(
     if where != place.RENTED:
         return gr.update(visible=False), gr.skip(), gr.skip(), gr.skip(), gr.update(visible=False)
     return gr.update(visible=True), *place.offer(caller.owner, flavour, datasets, values)
+
+
+@handler()
+def reprice(
+    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str] | None, *values: Any
+) -> Any:
+    """The prices for what shall run now, where they are shown. Nothing else: a choice made meanwhile stands."""
+    return place.offer(caller.owner, flavour, datasets, values)[2] if where == place.RENTED else gr.skip()
 
 
 @handler()

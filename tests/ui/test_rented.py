@@ -9,10 +9,32 @@ import sys
 import pytest
 from playwright.sync_api import expect
 
+from tests.app_process import running_app
+from tests.hub_process import running_hub
 from tests.ui.conftest import picture
 from tests.ui.hub_models import UPLOAD
 
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def hub_process():
+    """A Hub of its own: jobs come to every app of the same person, and other tests' apps shall have none."""
+    with running_hub() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory, hub_process):
+    """An app of its own, in which there is nothing yet."""
+    folder = tmp_path_factory.mktemp("renting")
+    with running_app(folder, {**hub_process.environment, **own_folders(folder)}) as running:
+        yield running
+
+
+def own_folders(folder):
+    quick = {"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
+    return {**quick, "HF_HOME": str(folder / "hf"), "TUNESCOPE_CACHE": str(folder / "cache")}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +53,7 @@ def rows_file(tmp_path):
     return path
 
 
-def test_a_job_is_priced_agreed_to_and_followed_until_it_is_done(tab, base, rows_file):
+def test_a_job_is_priced_agreed_to_followed_and_found_from_another_machine(tab, base, rows_file, tmp_path, hub_process):
     tab.locator("#upload input[type=file]").set_input_files(rows_file)
     expect(tab.locator("#dataset .ts-title")).to_contain_text("few.json")
     tab.get_by_role("tab", name="Fine-tune", exact=True).click()
@@ -40,7 +62,8 @@ def test_a_job_is_priced_agreed_to_and_followed_until_it_is_done(tab, base, rows
     tab.locator("#knob-limits-max_length input").fill("64")
     choose_a_machine(tab)
     agree(tab)
-    follow(tab)
+    run = follow(tab)
+    find_it_elsewhere(tab, run, tmp_path, hub_process)
 
 
 def choose_a_machine(tab):
@@ -76,3 +99,14 @@ def follow(tab):
     expect(tab.locator("#run-state .ts-cost")).to_contain_text("$2.00 at most")
     expect(tab.locator("#rent")).to_be_hidden()
     picture(tab, "job")
+    return run
+
+
+def find_it_elsewhere(tab, run, folder, hub_process):
+    """Another app with an empty workspace, and the same person: the run and its result come to it by themselves."""
+    with running_app(folder, {**hub_process.environment, **own_folders(folder)}) as other:
+        tab.goto(other.url)
+        tab.get_by_role("tab", name="Fine-tune", exact=True).click()
+        expect(tab.locator("#run-state code")).to_have_text(run)
+        tab.locator("#run-state .ts-is-done").wait_for()
+        tab.goto("about:blank")

@@ -126,6 +126,8 @@ def test_the_time_asked_for_grows_with_tokens_columns_and_weights(tiny_model):
 
 def test_training_there_is_refused_and_a_job_offered(zero, tmp_path, tiny_model):
     assert "Train as a job on a rented GPU" in json.dumps(zero.config())
+    (where,) = [part["props"] for part in zero.config()["components"] if part["props"].get("elem_id") == "place"]
+    assert ([value for _, value in where["choices"]], where["value"]) == (["jobs"], "jobs")
     config = tmp_path / "run.yaml"
     write_data(tmp_path / "data.json")
     config.write_text(yaml.safe_dump({"model": str(tiny_model), "stages": [{"data": [{"path": "data.json"}]}]}))
