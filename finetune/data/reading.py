@@ -20,6 +20,9 @@ RawRow = dict[str, Any] | None
 OnProgress = Callable[[int, int], None]
 TEXT = "text"
 _PARQUET_BATCH = 64
+_PARQUET_BATCH_BYTES = 64 * MIB
+_PARQUET_CHUNK = 1024 * MIB
+_PARQUET_VALUES = 50_000_000
 _TOLD_EVERY = 256
 
 
@@ -162,8 +165,9 @@ def _parquet_rows(source: BinaryIO, file: DataFile, limits: Limits) -> _Rows:
 
     seen = 0
     try:
+        rows_at_once = _measured(source, file, limits)
         table = parquet.ParquetFile(source)
-        for batch in table.iter_batches(batch_size=_PARQUET_BATCH):
+        for batch in table.iter_batches(batch_size=rows_at_once):
             seen += batch.nbytes
             if seen > limits.expanded_bytes:
                 raise UserError("data.expands", name=file.name, most=limits.expanded_bytes // MIB)
@@ -171,6 +175,46 @@ def _parquet_rows(source: BinaryIO, file: DataFile, limits: Limits) -> _Rows:
                 yield row, partial(min, seen, file.size)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError("data.not_parquet", name=file.name) from error
+
+
+def _measured(source: BinaryIO, file: DataFile, limits: Limits) -> int:
+    """How many rows to read together. Raises UserError where all of them would expand too far.
+
+    A column may name one long text a million times in a few bytes. So texts are first read as the file keeps them,
+    each once, and their lengths are added up.
+    """
+    from pyarrow import parquet
+
+    metadata = parquet.ParquetFile(source).metadata
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
+    too_far = UserError("data.expands", name=file.name, most=limits.expanded_bytes // MIB)
+    if any(chunk.num_values > _PARQUET_VALUES or chunk.total_uncompressed_size > _PARQUET_CHUNK for chunk in chunks):
+        raise too_far
+    named = sorted({chunk.path_in_schema for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"})
+    table = parquet.ParquetFile(source, read_dictionary=named)
+    total, largest = 0, 1
+    for batch in table.iter_batches(batch_size=_PARQUET_BATCH):
+        size = sum(_expanded(column) for column in batch.columns)
+        total, largest = total + size, max(largest, size)
+        if total > limits.expanded_bytes:
+            raise too_far
+    return max(1, min(_PARQUET_BATCH, _PARQUET_BATCH * _PARQUET_BATCH_BYTES // largest))
+
+
+def _expanded(array: Any) -> int:
+    """The bytes that the values of an array take when each is written out."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        lengths = compute.binary_length(array.dictionary)
+        return compute.sum(lengths.take(array.indices)).as_py() or 0
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_struct(kind):
+        inner = array.flatten()
+        return sum(map(_expanded, inner)) if isinstance(inner, list) else _expanded(inner)
+    return array.nbytes
 
 
 def _batch_rows(batch: Any) -> list[RawRow]:

@@ -270,3 +270,17 @@ def write(folder, name, content):
     path = folder / name
     path.write_bytes(content)
     return path
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_parquet_file_that_names_one_long_text_many_times_is_refused_unread(tmp_path, nested):
+    once = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), pa.array(["a" * 1_000_000]))
+    path = tmp_path / "bomb.parquet"
+    texts = pa.ListArray.from_arrays(pa.array([0, 3000]), once) if nested else once
+    parquet.write_table(pa.table({"text": texts}), path, compression="zstd")
+    assert path.stat().st_size < 3000
+    before = pa.total_allocated_bytes()
+    with pytest.raises(UserError) as caught:
+        check_file(path)
+    assert caught.value.code == "data.expands"
+    assert pa.total_allocated_bytes() - before < 100_000_000
