@@ -6,6 +6,7 @@ identity) and `report.json`. The name is the SHA-256 of `{"kind":...,"rows":[...
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import logs
 from core.errors import UserError
 from core.files import new_folder, read_json, write_json
 from core.rows import KINDS, Row
@@ -188,9 +190,18 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def list_datasets(owner: Owner) -> list[Dataset]:
-    """The owner's datasets, newest first."""
+    """The owner's datasets, newest first. One whose report was damaged is left out, with a line in the log."""
     folders = [path.parent for path in owner.datasets.glob(f"*/{REPORT}") if not path.parent.name.startswith(".")]
-    return sorted(map(open_dataset, folders), key=lambda dataset: (dataset.created, dataset.id), reverse=True)
+    found = [dataset for folder in folders if (dataset := _opened(folder)) is not None]
+    return sorted(found, key=lambda dataset: (dataset.created, dataset.id), reverse=True)
+
+
+def _opened(folder: Path) -> Dataset | None:
+    try:
+        return open_dataset(folder)
+    except (UserError, OSError, ValueError, KeyError, TypeError) as error:
+        logs.event("damaged_dataset", logging.WARNING, id=folder.name[:24], kind=type(error).__name__)
+        return None
 
 
 def example_file() -> Path:

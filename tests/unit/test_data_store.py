@@ -121,3 +121,14 @@ def test_the_example_has_sixty_good_rows_two_thirds_of_them_english():
 def write(path, rows):
     path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
     return path
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"id": 1', '{"kind": "chat", "findings": 3}'])
+def test_a_damaged_report_hides_its_own_dataset_alone(owner, tmp_path, content, caplog):
+    whole, damaged = (tmp_path / f"{name}.txt" for name in ("whole", "damaged"))
+    whole.write_text("one\ntwo\n")
+    damaged.write_text("three\nfour\n")
+    kept = import_file(whole, owner)
+    (import_file(damaged, owner).folder / "report.json").write_text(content)
+    assert [dataset.id for dataset in list_datasets(owner)] == [kept.id]
+    assert [record.getMessage() for record in caplog.records] == ["damaged_dataset"]
