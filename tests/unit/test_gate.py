@@ -3,6 +3,7 @@
 import asyncio
 import json
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -47,7 +48,8 @@ class House:
 
         named = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": named}
-        asyncio.run(self.gate(scope, receive, send))
+        with ThreadPoolExecutor(1) as thread:  # the main thread may have a loop of a browser's tests by now
+            thread.submit(asyncio.run, self.gate(scope, receive, send)).result()
         return told[0]["status"]
 
     def join(self, session, query=""):
