@@ -7,12 +7,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve the page until it is interrupted. Returns 2, with a sentence on stderr, for an address it cannot have."""
     from core import limits, logs
     from core.errors import UserError
-    from core.threads import share_the_cores
+    from core.threads import no_bar_monitors, share_the_cores
     from finetune.keep.places import place_from_settings
     from inference import zero
     from ui.address import choose
 
     share_the_cores()
+    no_bar_monitors()
     zero.prepare()
 
     try:

@@ -1,4 +1,4 @@
-"""How the threads of the arithmetic behave towards other processes on the machine."""
+"""How threads behave towards each other and towards other processes on the machine."""
 
 import os
 
@@ -10,3 +10,14 @@ def share_the_cores() -> None:
     working, and a step takes many times its time. Whoever sets `OMP_WAIT_POLICY` has the last word.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def no_bar_monitors() -> None:
+    """Let no progress bar start tqdm's monitoring thread; call it before bars are made.
+
+    tqdm starts that thread while it holds its lock and waits until it runs. Where the garbage collector happens to run
+    in the new thread and ends an old bar, that bar wants the same lock, and neither goes on ever again.
+    """
+    from tqdm.std import tqdm
+
+    tqdm.monitor_interval = 0

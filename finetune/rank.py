@@ -11,6 +11,7 @@ from pathlib import Path
 
 from core import words
 from core.errors import UserError
+from core.threads import no_bar_monitors
 from finetune.failures import explain
 from finetune.journal import Journal, Silence
 from finetune.meeting import Meeting
@@ -21,6 +22,7 @@ def main() -> int:
     """0 when the run is done or stopped, 1 when this process gave up."""
     arguments = _arguments()
     words.speak(arguments.locale)
+    no_bar_monitors()
     meeting = Meeting(arguments.meeting)
     meeting.end_with_worker()
     run = Run(arguments.folder)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from core import words
 from core.errors import UserError
-from core.threads import share_the_cores
+from core.threads import no_bar_monitors, share_the_cores
 from core.words import say
 from core.workspace import RUN_ID, local_owner
 from finetune.launch.job_record import job_of
@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     A reader that has seen enough (`| head -1`) is no error.
     """
     share_the_cores()
+    no_bar_monitors()
     words.speak(words.nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
     arguments = _parser().parse_args(argv)
     try:

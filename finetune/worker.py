@@ -15,6 +15,7 @@ from types import FrameType
 
 from core import words
 from core.errors import UserError
+from core.threads import no_bar_monitors
 from finetune.failures import explain
 from finetune.journal import Journal
 from finetune.launch.queue import wait_for_turn
@@ -61,6 +62,7 @@ def main() -> int:
     for descriptor in (arguments.lock, *arguments.tickets):
         os.set_inheritable(descriptor, False)
     words.speak(arguments.locale)
+    no_bar_monitors()
     run = Run(arguments.folder)
     journal = Journal(run, arguments.foreground)
     stop = StopSignal()

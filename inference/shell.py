@@ -13,7 +13,7 @@ from typing import NoReturn, TextIO
 
 from core import settings, words
 from core.errors import UserError
-from core.threads import share_the_cores
+from core.threads import no_bar_monitors, share_the_cores
 from core.words import say
 from inference.results import Board, Done, Event, Finished, Loading, Started, Step
 from inference.strategies import STRATEGIES
@@ -24,6 +24,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns 0, 2 for bad input (one sentence on stderr) or 3 where single columns failed."""
     share_the_cores()
+    no_bar_monitors()
     words.speak(words.nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
     try:
         return _compare(_parser().parse_args(argv))

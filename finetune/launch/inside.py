@@ -19,6 +19,7 @@ from core import words
 from core.errors import UserError
 from core.files import read_json, write_json
 from core.references import Hub, parse
+from core.threads import no_bar_monitors
 from core.workspace import Owner
 from finetune.launch.inside_keep import Keeper
 from finetune.launch.inside_tell import Teller
@@ -160,6 +161,7 @@ def main() -> int:
     """The token leaves the environment first, so that no child inherits it."""
     inputs, run_id = Path(sys.argv[1]), sys.argv[2]
     token = os.environ.pop("HF_TOKEN")
+    no_bar_monitors()
     os.environ["TUNESCOPE_HOME"] = str(Path.cwd().parent / "tunescope-home")
     inside = Inside(inputs, run_id, token)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.files import folder_size
+from core.threads import no_bar_monitors
 from core.words import say, speak
 from core.workspace import Owner
 from finetune.publish import remote
@@ -33,6 +34,7 @@ _FLOAT32_BELOW = 4_000_000_000
 def main() -> int:
     order = json.loads(sys.stdin.read())
     speak(order["language"])
+    no_bar_monitors()
     try:
         answer = _answer(order)
     except UserError as error:

@@ -272,6 +272,15 @@ def test_a_download_that_breaks_is_told_and_the_next_try_completes_it(hub, model
     assert locate(MODEL, owner).base.name == MODEL
 
 
+def test_a_download_starts_no_thread_that_watches_its_bars(hub, model, owner, monkeypatch):
+    monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 10)
+    before = set(threading.enumerate())
+    bars = []
+    locate(MODEL, owner, progress=bars.append)
+    watching = [thread for thread in set(threading.enumerate()) - before if type(thread).__name__ == "TMonitor"]
+    assert bars and watching == []
+
+
 def test_a_hub_in_trouble_is_done_without_where_the_files_are_here(hub, model, owner):
     base = locate(MODEL, owner).base
     hub.fail("info", times=100, status=503)
