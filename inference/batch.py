@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from inference.columns import Column, Seen, make_column
+from inference import stops
+from inference.columns import Column, Hidden, Moment, Seen, Setting, make_column
 from inference.loading import Loaded
 from inference.prepacked import prepacked
 from inference.samplers import Noise
 from inference.strategies import ColumnSpec
 
 ADAPTER, BASE = "default", "__base__"
-LIKELIEST = 5
+LIKELIEST = 8
+Failed = Callable[[int, Exception], None]
 
 
 @dataclass(frozen=True)
@@ -50,76 +52,105 @@ def plain_model(model: Any) -> Any:
 
 
 class Batch:
-    """The columns of one panel at work. `begin` and `advance` make one model call each."""
+    """The columns of one panel at work. `begin` and `advance` make one model call each.
+
+    With `exact` the plain linear layers are used and the prefill has as many rows as the columns take, so that a
+    column alone in its batch is computed in the very shapes of `generate`.
+    """
 
     def __init__(self, panel: Panel, seed: int, max_new_tokens: int, exact: bool = False) -> None:
         self.panel = panel
         self._loaded = panel.loaded
+        self._exact = exact
         self._model = panel.loaded.model if exact else prepacked(panel.loaded.model)
         self._device = torch.device(panel.loaded.device)
         inner = plain_model(self._model)
         self._config = inner.config
+        self._head = inner.get_output_embeddings()
         self._options = {"logits_to_keep": 1} if inner._supports_logits_to_keep() else {}
-        self._noise = Noise(seed, self._device)
-        ends = end_ids(self._model)
-        self.columns = {i: make_column(spec, ends, max_new_tokens, self._noise) for i, spec in panel.columns}
-        self._adapters = {index: self._adapter_of(index, spec) for index, spec in panel.columns}
+        self._noises: dict[int, Noise] = {}
+        self._plain = {i: self._without_adapter(i, spec) for i, spec in panel.columns}
+        self.columns = {i: make_column(spec, self._setting(spec, seed, max_new_tokens)) for i, spec in panel.columns}
         self._cache: Any = None
         self._rows = 0
         self.forwards = 0
 
-    def _adapter_of(self, index: int, spec: ColumnSpec) -> str:
-        plain = self._loaded.adapter is None or spec.model == "base" or index in self.panel.plain
-        return BASE if plain else ADAPTER
+    def _without_adapter(self, index: int, spec: ColumnSpec) -> bool:
+        return self._loaded.adapter is None or spec.model == "base" or index in self.panel.plain
+
+    def _setting(self, spec: ColumnSpec, seed: int, limit: int) -> Setting:
+        own = int(spec.knobs.get("seed") or seed) if spec.knobs.get("seed") != "" else seed
+        noise = self._noises.setdefault(own, Noise(own, self._device))
+        tokenizer, config = self._loaded.tokenizer, self._config.get_text_config()
+        return Setting(
+            end_ids(self._model),
+            limit,
+            noise,
+            self.panel.prompt_ids,
+            stops.stop_check(tokenizer, spec.texts("stop")),
+            stops.banned_ids(tokenizer, spec.texts("banned")),
+            stops.breaker_ids(tokenizer, config.vocab_size) if spec.knobs.get("dry_multiplier") else frozenset(),
+            config.num_hidden_layers,
+            bool(config.tie_word_embeddings),
+        )
 
     @property
     def working(self) -> dict[int, Column]:
         """The columns that are not done, by index."""
         return {index: column for index, column in self.columns.items() if column.finish is None}
 
+    def _names(self, index: int, column: Column) -> list[str]:
+        """The adapter of each row that a column looks at."""
+        return [ADAPTER if own and not self._plain[index] else BASE for own in column.views()]
+
     @torch.inference_mode()
-    def begin(self, failed: Callable[[int, Exception], None]) -> None:
+    def begin(self, failed: Failed) -> None:
         """The prefill, one row a model, and every column's first token."""
-        names = sorted(set(self._adapters.values()))
+        wanted = [name for index, column in self.columns.items() for name in self._names(index, column)]
+        names = sorted(set(wanted))
+        if self._exact:
+            names = names * max(column.spec.rows for column in self.columns.values())
         self._cache = DynamicCache(config=self._config)
-        logits = self._forward(torch.tensor([self.panel.prompt_ids] * len(names)), names)
-        order = [names.index(self._adapters[index]) for index in self.columns]
+        seen = self._forward(torch.tensor([self.panel.prompt_ids] * len(names)), names)
         self._rows = len(names)
-        self._choose(logits, order, failed)
+        self._choose(seen, [names.index(name) for name in wanted], failed)
 
     @torch.inference_mode()
-    def advance(self, failed: Callable[[int, Exception], None]) -> None:
+    def advance(self, failed: Failed) -> None:
         """One forward for the tokens chosen last, and every column's next ones."""
-        tokens = [token for column in self.working.values() for token in column.tokens]
-        names = [self._adapters[index] for index, column in self.working.items() for _ in column.tokens]
-        logits = self._forward(torch.tensor(tokens)[:, None], names)
+        working = self.working
+        tokens = [token for column in working.values() for token in column.tokens]
+        names = [name for index, column in working.items() for name in self._names(index, column)]
+        seen = self._forward(torch.tensor(tokens)[:, None], names)
         self._rows = len(tokens)
-        self._choose(logits, list(range(len(tokens))), failed)
+        self._choose(seen, list(range(len(tokens))), failed)
 
-    def _forward(self, ids: Tensor, names: list[str]) -> Tensor:
-        """The float32 logits [rows, V] after `ids` [rows, length]."""
+    def _forward(self, ids: Tensor, names: list[str]) -> Any:
+        """The model's output for `ids` [rows, length], with the hidden states where a column needs them."""
         self.forwards += 1
         options: dict[str, Any] = dict(self._options)
-        mixed = self._loaded.adapter is not None and BASE in names
-        if mixed:
+        if any(column.needs_hidden for column in self.working.values()):
+            options["output_hidden_states"] = True
+        if self._loaded.adapter is not None and BASE in names:
             options["adapter_names"] = names
         with self._loaded.lock if self._loaded.adapter else contextlib.nullcontext():
-            seen = self._model(input_ids=ids.to(self._device), past_key_values=self._cache, use_cache=True, **options)
-        return seen.logits[:, -1].float()
+            return self._model(input_ids=ids.to(self._device), past_key_values=self._cache, use_cache=True, **options)
 
-    def _choose(self, logits: Tensor, order: list[int], failed: Callable[[int, Exception], None]) -> None:
+    def _choose(self, seen: Any, order: list[int], failed: Failed) -> None:
         """Let each column choose from its rows, then bring the cache into the order it goes on in.
 
-        `order` holds the row of `logits` behind each row that the columns look at.
+        `order` holds the row of the output behind each row that the columns look at.
         """
-        self._noise.next_step(logits.shape[-1])
+        logits = seen.logits[:, -1].float()
+        for noise in self._noises.values():
+            noise.next_step(logits.shape[-1])
         logprobs = logits.log_softmax(-1)
-        values, ids = (found.tolist() for found in logprobs.topk(min(LIKELIEST, logits.shape[-1])))
+        moments = moments_of(logprobs)
         kept: list[int] = []
         for index, column, rows in list(self._parts(order)):
-            seen = Seen(logits[rows], logprobs[rows], [ids[row] for row in rows], [values[row] for row in rows])
+            hidden = Hidden(seen.hidden_states, rows, self._head) if column.needs_hidden else None
             try:
-                column.step(seen)
+                column.step(Seen(logits[rows], logprobs[rows], [moments[row] for row in rows], hidden))
             except Exception as error:  # one column's failure is its own; the caller logs it and tells
                 column.stop("error")
                 failed(index, error)
@@ -131,10 +162,17 @@ class Batch:
         """Each working column with its rows of the logits, side by side."""
         start = 0
         for index, column in self.working.items():
-            width = max(1, len(column.tokens))
+            width = len(column.views())
             yield index, column, order[start : start + width]
             start += width
 
     def close(self) -> None:
         """Free the cache."""
         self._cache = None
+
+
+def moments_of(logprobs: Tensor) -> list[Moment]:
+    """What is told of each row of float32 log-probabilities [rows, V]."""
+    values, ids = (found.tolist() for found in logprobs.topk(min(LIKELIEST, logprobs.shape[-1])))
+    entropies = -(logprobs.exp() * logprobs).nansum(-1)
+    return [Moment(*facts) for facts in zip(ids, values, entropies.tolist(), strict=True)]

@@ -1,75 +1,153 @@
 """What a column does with its logits at each step: log-probabilities in, tokens and parent rows out.
 
 A column knows nothing of a model, a cache or its neighbours; feed it logits and it can be tested alone. Its rows lie
-side by side in the batch: one for a column that samples, one a beam for beam search, one for every column at first.
+side by side in the batch: one for a column that picks a token at a time, one a hypothesis for beam search.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from core.errors import UserError
-from inference.results import Finish
-from inference.samplers import Noise, filtered
+from inference.results import Branch, Finish, Trace
+from inference.samplers import Noise
 from inference.strategies import ColumnSpec
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """A row's distribution when a token was chosen from it: the likeliest tokens with their raw log-probabilities, and
+    the entropy in nats."""
+
+    top_ids: list[int]
+    top_logprobs: list[float]
+    entropy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the processors made of a row: how many tokens they `kept`, and the probabilities `after` of the moment's
+    likeliest tokens and of the written one (`own`)."""
+
+    kept: int
+    after: list[float]
+    own: float
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
-    """One written token with its raw log-probability and the likeliest tokens of that moment."""
+    """One written token with its raw log-probability and rank, and the moment it was chosen in."""
 
     token_id: int
     logprob: float
-    top_ids: list[int]
-    top_logprobs: list[float]
+    rank: int
+    moment: Moment
+    choice: Choice | None = None
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """The hidden states behind a step: `layers` holds [rows of the batch, positions, size] for each layer and the
+    embedding, of which `rows` are the column's; `head` gives logits."""
+
+    layers: Sequence[Tensor]
+    rows: list[int]
+    head: Callable[[Tensor], Tensor]
+
+    def last(self, layer: int = -1) -> Tensor:
+        """The states of the newest position [rows, size]."""
+        return self.layers[layer][self.rows, -1]
+
+    def all(self, layer: int = -1) -> Tensor:
+        """The states of the first row at all positions [positions, size]."""
+        return self.layers[layer][self.rows[0]]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a column sees at one step: its rows of the float32 `logits` [rows, V], their log_softmax, and the five
-    likeliest tokens of each row."""
+    """What a column sees at one step: its rows of the float32 `logits` [rows, V], their log_softmax, the likeliest
+    tokens of each row and its entropy; `hidden` only where the column needs it."""
 
     logits: Tensor
     logprobs: Tensor
-    top_ids: list[list[int]]
-    top_logprobs: list[list[float]]
+    moments: list[Moment]
+    hidden: Hidden | None = None
 
-    def write(self, row: int, token_id: int, logprob: float | None = None) -> Written:
+    def write(self, row: int, token_id: int, logprob: float | None = None, choice: Choice | None = None) -> Written:
         known = float(self.logprobs[row, token_id]) if logprob is None else logprob
-        return Written(token_id, known, self.top_ids[row], self.top_logprobs[row])
+        return Written(token_id, known, self._rank(row, token_id), self.moments[row], choice)
+
+    def _rank(self, row: int, token_id: int) -> int:
+        likeliest = self.moments[row].top_ids
+        if token_id in likeliest:
+            return likeliest.index(token_id) + 1
+        own = self.logprobs[row]
+        return int((own > own[token_id]).sum()) + 1
+
+    def choice(self, row: int, token_id: int, scores: Tensor, probabilities: Tensor) -> Choice:
+        """What is told of a row's processed `scores` [V] and their `probabilities` [V]."""
+        places = torch.tensor([*self.moments[row].top_ids, token_id], device=probabilities.device)
+        *after, own = probabilities[places].tolist()
+        return Choice(int((scores > float("-inf")).sum()), after, own)
 
     def check(self) -> None:
         """Raises UserError when a row's probabilities are no numbers (an overflow, as happens in float16)."""
-        if any(tops[0] != tops[0] for tops in self.top_logprobs):
+        if any(moment.top_logprobs[0] != moment.top_logprobs[0] for moment in self.moments):
             raise UserError("decode.not_finite")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a column works with besides its own knobs. `noise` is the shared randomness of its seed, `stopped` says
+    whether the end of some written ids completes a stop text, `banned` holds sequences of ids never to be written."""
+
+    end_ids: frozenset[int]
+    limit: int
+    noise: Noise
+    prompt_ids: list[int] = field(default_factory=list)
+    stopped: Callable[[list[int]], bool] | None = None
+    banned: list[list[int]] = field(default_factory=list)
+    breakers: frozenset[int] = frozenset()
+    layers: int = 0
+    tied: bool = False
 
 
 class Column:
     """One column at work.
 
     After `step`, `tokens` and `parents` hold a token and a parent row (among the column's own rows before) for each
-    row it goes on with; `finish` is set, and they are empty, once it is done.
+    row it goes on with; `finish` is set, and they are empty, once it is done. `views` says which models the rows of
+    its first step belong to: True for the column's own, False for its base.
     """
 
-    def __init__(self, spec: ColumnSpec, end_ids: frozenset[int], limit: int) -> None:
+    needs_hidden = False
+
+    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
         self.spec = spec
-        self.end_ids = end_ids
-        self.limit = limit
+        self.setting = setting
+        self.end_ids = setting.end_ids
+        self.limit = setting.limit
         self.tokens: list[int] = []
         self.parents: list[int] = [0]
         self.finish: Finish | None = None
         self.length = 0
+        self.row_forwards = 0
 
     def step(self, seen: Seen) -> None:
         """Choose the next token or tokens. Raises UserError for logits that are no numbers."""
         seen.check()
-        self.length += 1
+        self.row_forwards += len(seen.moments)
         self._choose(seen)
 
     def _choose(self, seen: Seen) -> None:
         raise NotImplementedError
+
+    def views(self) -> list[bool]:
+        """For each row that the column looks at: whether it is of the column's own model (False: of its base)."""
+        return [True] * max(1, len(self.tokens))
 
     def news(self) -> tuple[list[Written], list[Written]]:
         """What became firm since the last call, and the draft behind it."""
@@ -79,6 +157,10 @@ class Column:
         """All that is written now; after the end, the result."""
         raise NotImplementedError
 
+    def trace(self) -> Trace:
+        """What the column can show of its way."""
+        return Trace(fixed_width=self.spec.rows)
+
     def _end(self, finish: Finish) -> None:
         self.finish, self.tokens, self.parents = finish, [], []
 
@@ -86,26 +168,45 @@ class Column:
         """End here and keep what is written."""
         self._end(finish)
 
+    @cached_property
+    def start(self) -> list[int]:
+        """The ids that are written first."""
+        return self.spec.start
+
+    def _ends(self, ids: list[int]) -> Finish | None:
+        """Why the written `ids` are at their end, if they are."""
+        if ids[-1] in self.end_ids:
+            return "eos"
+        if self.setting.stopped is not None and len(ids) > len(self.start) and self.setting.stopped(ids):
+            return "stop"
+        return "length" if len(ids) >= self.limit else None
+
 
 class SingleColumn(Column):
-    """A column of one row: greedy, or a draw."""
+    """A column that writes a token at a time."""
 
-    def __init__(self, spec: ColumnSpec, end_ids: frozenset[int], limit: int) -> None:
-        super().__init__(spec, end_ids, limit)
+    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
+        super().__init__(spec, setting)
+        self.ids: list[int] = []
         self._path: list[Written] = []
         self._told = 0
 
-    def _pick(self, logits: Tensor) -> int:
+    def _pick(self, seen: Seen) -> Written:
         raise NotImplementedError
 
     def _choose(self, seen: Seen) -> None:
-        token = self._pick(seen.logits)
-        self._path.append(seen.write(0, token))
-        self.tokens, self.parents = [token], [0]
-        if token in self.end_ids:
-            self._end("eos")
-        elif self.length == self.limit:
-            self._end("length")
+        forced = self.length < len(self.start)
+        self._append(seen.write(0, self.start[self.length]) if forced else self._pick(seen))
+
+    def _append(self, written: Written) -> None:
+        self.length += 1
+        self._path.append(written)
+        self.ids.append(written.token_id)
+        finish = self._ends(self.ids)
+        if finish:
+            self._end(finish)
+        else:
+            self.tokens, self.parents = [written.token_id], [0]
 
     def news(self) -> tuple[list[Written], list[Written]]:
         told, self._told = self._told, len(self._path)
@@ -115,151 +216,59 @@ class SingleColumn(Column):
         return self._path
 
 
-class GreedyColumn(SingleColumn):
+class ChainColumn(SingleColumn):
+    """A column that picks from what its chain of processors leaves."""
+
+    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
+        from inference.chain import chain_of
+
+        super().__init__(spec, setting)
+        self.chain = chain_of(spec, setting)
+
+    def trace(self) -> Trace:
+        return Trace(chain=self.chain.told())
+
+
+class GreedyColumn(ChainColumn):
     """The likeliest token each time."""
 
-    def _pick(self, logits: Tensor) -> int:
-        return int(logits[0].argmax())
+    def _pick(self, seen: Seen) -> Written:
+        if not self.chain.links:
+            token = int(seen.logits[0].argmax())
+            return seen.write(0, token)
+        scores = self.chain(seen.logits, [self.setting.prompt_ids + self.ids])
+        token = int(scores[0].argmax())
+        return seen.write(0, token, choice=seen.choice(0, token, scores[0], scores[0].softmax(-1)))
 
 
-class SampleColumn(SingleColumn):
-    """A draw from what temperature and filter leave."""
+class SampleColumn(ChainColumn):
+    """A draw from what the chain leaves."""
 
-    def __init__(self, spec: ColumnSpec, end_ids: frozenset[int], limit: int, noise: Noise) -> None:
-        super().__init__(spec, end_ids, limit)
-        self._noise = noise
-        self._knobs = {name: float(value) for name, value in spec.knobs.items()}
-
-    def _pick(self, logits: Tensor) -> int:
-        return self._noise.draw(filtered(logits, self._knobs).softmax(-1))
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Node:
-    """A token of a hypothesis and the way back to its beginning; hypotheses share their beginnings."""
-
-    written: Written
-    parent: "Node | None"
-    depth: int
-
-    def path(self) -> list[Written]:
-        return [node.written for node in self.back()][::-1]
-
-    def back(self) -> Iterator["Node"]:
-        node: Node | None = self
-        while node is not None:
-            yield node
-            node = node.parent
+    def _pick(self, seen: Seen) -> Written:
+        history = [self.setting.prompt_ids + self.ids] if self.chain.reads_history else [[]]
+        scores = self.chain(seen.logits, history)
+        probabilities = scores.softmax(-1)
+        token = self.setting.noise.draw(probabilities)
+        self.chain.drawn(float(probabilities[0, token]))
+        return seen.write(0, token, choice=seen.choice(0, token, scores[0], probabilities[0]))
 
 
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """A beam: its last token and its score (for a finished one divided by length ** length_penalty)."""
+def make_column(spec: ColumnSpec, setting: Setting) -> Column:
+    """The column that runs a spec."""
+    from inference import beams, contrasts, lookup
 
-    node: Node
-    score: float
-
-
-class BeamColumn(Column):
-    """Beam search as `generate` does it: hypotheses scored by the sum of their log-probabilities.
-
-    A step takes the best (1 + number of end tokens) * num_beams continuations, so that num_beams stay alive whatever
-    ends; of those that end, the ones among the best num_beams may become finished hypotheses, the best num_beams of
-    which are kept (transformers 5.23, `_beam_search`).
-    """
-
-    def __init__(self, spec: ColumnSpec, end_ids: frozenset[int], limit: int) -> None:
-        super().__init__(spec, end_ids, limit)
-        self.beams = int(spec.knobs["num_beams"])
-        self.length_penalty = float(spec.knobs["length_penalty"])
-        self.early_stopping = spec.knobs["early_stopping"]
-        self.live: list[Hypothesis] = []
-        self.kept: list[Hypothesis] = []
-        self._firm_depth = 0
-
-    def _choose(self, seen: Seen) -> None:
-        best = self._continuations(seen)
-        ended = [self.length == self.limit or token in self.end_ids for _, _, token in best]
-        going = [choice for choice, end in zip(best, ended, strict=True) if not end][: self.beams]
-        closing = [choice for choice, end in zip(best[: self.beams], ended, strict=False) if end]
-        self.kept = self._best_finished([self._extend(seen, choice) for choice in closing])
-        before, self.live = self.live, [self._extend(seen, choice) for choice in going]
-        self.parents, self.tokens = [row for _, row, _ in going], [token for _, _, token in going]
-        if all(ended) or not self._can_improve():
-            self.live = self.live or before
-            self._finish()
-
-    def _continuations(self, seen: Seen) -> list[tuple[float, int, int]]:
-        """The best continuations over all beams: (score, row, token), best first."""
-        scores = seen.logprobs
-        if self.live:
-            scores = scores + torch.tensor([beam.score for beam in self.live], device=scores.device)[:, None]
-        count = max(2, 1 + len(self.end_ids)) * self.beams
-        values, ids = scores.topk(min(count, scores.shape[-1]))
-        best, places = values.flatten().topk(min(count, values.numel()))
-        rows = (places // values.shape[-1]).tolist()
-        return list(zip(best.tolist(), rows, ids.flatten()[places].tolist(), strict=True))
-
-    def _extend(self, seen: Seen, choice: tuple[float, int, int]) -> Hypothesis:
-        score, row, token = choice
-        parent = self.live[row].node if self.live else None
-        return Hypothesis(Node(seen.write(row, token), parent, self.length), score)
-
-    def _best_finished(self, closed: list[Hypothesis]) -> list[Hypothesis]:
-        normed = [Hypothesis(beam.node, beam.score / self.length**self.length_penalty) for beam in closed]
-        return sorted(self.kept + normed, key=lambda beam: -beam.score)[: self.beams]
-
-    def _can_improve(self) -> bool:
-        """Whether going on can change the result, by the rule of `early_stopping`."""
-        if len(self.kept) < self.beams:
-            return True
-        if self.early_stopping is True:
-            return False
-        to_the_end = self.early_stopping == "never" and self.length_penalty > 0
-        length = self.limit if to_the_end else self.length
-        return self.live[0].score / length**self.length_penalty > self.kept[-1].score
-
-    def _finish(self) -> None:
-        last = self.kept[0].node.written.token_id
-        self._end("eos" if last in self.end_ids else "length")
-
-    def stop(self, finish: Finish) -> None:
-        self.kept = []
-        self._end(finish)
-
-    def _best(self) -> Node | None:
-        if self.finish in ("eos", "length"):
-            return self.kept[0].node
-        return self.live[0].node if self.live else None
-
-    def written(self) -> list[Written]:
-        best = self._best()
-        return best.path() if best else []
-
-    def news(self) -> tuple[list[Written], list[Written]]:
-        """Firm is what all live beams and kept finished hypotheses begin with; the draft is the rest of the best."""
-        told = self._firm_depth
-        best = self._best()
-        self._firm_depth = max(told, best.depth if self.finish and best else self._common_depth())
-        path = self.written()
-        return path[told : self._firm_depth], path[self._firm_depth :]
-
-    def _common_depth(self) -> int:
-        """How many tokens all hypotheses share."""
-        nodes = {beam.node for beam in (*self.live, *self.kept)}
-        depth = min((node.depth for node in nodes), default=0)
-        nodes = {_ancestor(node, depth) for node in nodes}
-        while len(nodes) > 1:
-            nodes = {node.parent for node in nodes if node.parent is not None}
-        return min((node.depth for node in nodes), default=0)
+    kinds: dict[str, Callable[[ColumnSpec, Setting], Column]] = {
+        "greedy": GreedyColumn,
+        "sample": SampleColumn,
+        "beam": beams.BeamColumn,
+        "diverse_beam": beams.DiverseBeamColumn,
+        "dynamic_beam": beams.DynamicBeamColumn,
+        "contrastive": contrasts.ContrastiveColumn,
+        "contrast": contrasts.ContrastColumn,
+        "dola": contrasts.DolaColumn,
+        "lookup": lookup.LookupColumn,
+    }
+    return kinds[spec.kind](spec, setting)
 
 
-def _ancestor(node: Node, depth: int) -> Node:
-    return next(earlier for earlier in node.back() if earlier.depth == depth)
-
-
-def make_column(spec: ColumnSpec, end_ids: frozenset[int], limit: int, noise: Noise) -> Column:
-    """The column that runs a spec, `limit` tokens at most."""
-    if spec.kind == "beam":
-        return BeamColumn(spec, end_ids, limit)
-    return GreedyColumn(spec, end_ids, limit) if spec.kind == "greedy" else SampleColumn(spec, end_ids, limit, noise)
+__all__ = ["Branch", "Choice", "Column", "Hidden", "Moment", "Seen", "Setting", "Written", "make_column"]

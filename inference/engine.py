@@ -13,15 +13,29 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 from core.errors import UserError
 from core.words import say
 from inference.batch import Batch, Panel
-from inference.columns import Column, Written
+from inference.columns import Choice, Column, Written
 from inference.detokenise import Detokeniser, Pieces, decode
+from inference.lookup import LookupBatch
 from inference.metrics import column_metrics
 from inference.prompts import prompt_ids
-from inference.results import ColumnResult, Done, Event, Finished, Result, Started, Step, TokenView
+from inference.results import (
+    Alternative,
+    ColumnResult,
+    Done,
+    Event,
+    Finished,
+    Result,
+    Started,
+    Step,
+    TokenView,
+    Trace,
+)
+from inference.stops import cut
 from inference.strategies import ColumnSpec
 
 __all__ = ["Panel", "compare", "prompt_ids"]
@@ -66,26 +80,47 @@ class _Teller:
         return Step(self.index, added, self._text.draft([written.token_id for written in draft]), views)
 
     def _view(self, written: Written) -> TokenView:
-        text = self._pieces.text
-        top = zip(written.top_ids, written.top_logprobs, strict=True)
-        likeliest = tuple((text(token_id), math.exp(logprob)) for token_id, logprob in top)
-        return TokenView(text(written.token_id), written.token_id, math.exp(written.logprob), likeliest)
+        text, moment, choice = self._pieces.text, written.moment, written.choice
+        after = [None] * len(moment.top_ids) if choice is None else choice.after
+        top = tuple(
+            Alternative(text(token_id), token_id, math.exp(logprob), changed)
+            for token_id, logprob, changed in zip(moment.top_ids, moment.top_logprobs, after, strict=True)
+        )
+        told = _told(choice)
+        probability = math.exp(written.logprob)
+        return TokenView(
+            text(written.token_id), written.token_id, probability, written.rank, moment.entropy, top, *told
+        )
 
     def result(self, tokens_per_s: float) -> ColumnResult:
         written = self.column.written()
         ids = [token.token_id for token in written]
         views = self._views + [self._view(token) for token in written[len(self._views) :]]
         metrics = column_metrics(ids, [token.logprob for token in written], self.first_token_s, tokens_per_s)
-        text = decode(self._tokenizer, ids)
         finish = self.column.finish or "error"
-        return ColumnResult(self.spec.name, self.spec.model, ids, text, finish, metrics, views, self.error)
+        text = decode(self._tokenizer, ids)
+        if finish == "stop":
+            text = cut(text, self.spec.texts("stop"))
+        facts = (self.spec.name, self.spec.model, ids, text, finish, metrics, views, self.error)
+        return ColumnResult(*facts, self.column.row_forwards, self._trace())
+
+    def _trace(self) -> Trace:
+        trace = self.column.trace()
+        texts = (self._pieces.text(branch.token_id) for branch in trace.branches)
+        named = tuple(replace(branch, text=text) for branch, text in zip(trace.branches, texts, strict=True))
+        return replace(trace, branches=named)
+
+
+def _told(choice: Choice | None) -> tuple[float | None, int | None]:
+    return (None, None) if choice is None else (choice.own, choice.kept)
 
 
 class _Run:
-    """One panel's batch and what is told of it."""
+    """One batch and what is told of it."""
 
     def __init__(self, panel: Panel, seed: int, max_new_tokens: int, exact: bool) -> None:
-        self.batch = Batch(panel, seed, max_new_tokens, exact)
+        alone = panel.columns[0][1].kind == "lookup"
+        self.batch = (LookupBatch if alone else Batch)(panel, seed, max_new_tokens, exact)
         pieces = Pieces(panel.loaded.tokenizer)
         columns = self.batch.columns
         self.tellers = {i: _Teller(i, spec, columns[i], panel, pieces) for i, spec in panel.columns}
@@ -138,12 +173,22 @@ class _Run:
         return {index: teller.result(self.tokens_per_s()) for index, teller in self.tellers.items()}
 
 
+def _parts(panel: Panel, exact: bool) -> list[Panel]:
+    """The batches of a panel: one for all columns that go in step, one for each that does not, or with `exact` for
+    each column."""
+    apart = [column for column in panel.columns if exact or column[1].kind == "lookup"]
+    together = [column for column in panel.columns if column not in apart]
+    groups = [together, *([column] for column in apart)]
+    return [replace(panel, columns=group) for group in groups if group]
+
+
 class _Comparison:
     """All panels of a comparison."""
 
     def __init__(self, panels: list[Panel], seed: int, max_new_tokens: int, exact: bool) -> None:
         self._panels = panels
-        self._runs = [_Run(panel, seed, max_new_tokens, exact) for panel in panels]
+        parts = [part for panel in panels for part in _parts(panel, exact)]
+        self._runs = [_Run(part, seed, max_new_tokens, exact) for part in parts]
         self._specs = dict(sorted(column for panel in panels for column in panel.columns))
 
     def run(self, stop: threading.Event, load_s: float) -> Iterator[Event]:

@@ -5,16 +5,69 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Finish = Literal["eos", "length", "stop", "cancelled", "error"]
+BranchState = Literal["live", "finished", "pruned"]
 
 
 @dataclass(frozen=True, slots=True)
-class TokenView:
-    """One written token: its raw probability (temperature 1, before any filter) and the five likeliest there."""
+class Alternative:
+    """A likely token at a place: `probability` is the model's (temperature 1, before any processor), `after` what the
+    column's processors made of it (0: cut; None: the column has none)."""
 
     text: str
     token_id: int
     probability: float
-    top: tuple[tuple[str, float], ...]
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """One written token and the moment it was chosen in.
+
+    `probability` is the model's own (temperature 1, before any processor), `rank` its place among all tokens by that
+    (1: the likeliest), `entropy` that of the model's distribution in nats. `after` is the probability it was drawn
+    with and `kept` how many tokens the processors left (both None where the column has none).
+    """
+
+    text: str
+    token_id: int
+    probability: float
+    rank: int
+    entropy: float
+    top: tuple[Alternative, ...]
+    after: float | None = None
+    kept: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A hypothesis of a beam column at one step: `parent` is the index of the branch before it (None at the first
+    step), `state` what became of it at once."""
+
+    step: int
+    parent: int | None
+    token_id: int
+    text: str
+    score: float
+    state: BranchState
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a column can show of its way besides its tokens.
+
+    `chain` names the processors in the order of application, each with how many tokens it left at the last step (None:
+    it takes none away). `widths` has the rows of each step of a column whose width changes, `fixed_width` those of one
+    whose width does not. `branches` is the beam tree and `best` the indices of those that lead to the result. `others`
+    are the hypotheses of a beam column as (score, token ids), best first, or the best of each group.
+    """
+
+    chain: tuple[tuple[str, int | None], ...] = ()
+    widths: tuple[int, ...] = ()
+    fixed_width: int = 1
+    branches: tuple[Branch, ...] = ()
+    best: tuple[int, ...] = ()
+    others: tuple[tuple[float, tuple[int, ...]], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,6 +82,8 @@ class ColumnResult:
     metrics: dict[str, float | int | None]
     tokens: list[TokenView] = field(default_factory=list)
     error: str | None = None
+    row_forwards: int = 0
+    trace: Trace = field(default_factory=Trace)
 
     def to_json(self) -> dict[str, object]:
         shown = ("name", "model", "token_ids", "text", "finish", "metrics")

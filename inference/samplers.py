@@ -4,6 +4,7 @@ Every filter keeps exactly the tokens that the warper of the same name in transf
 vocabulary; here a filter looks at the likely tokens first and sorts all of them only where those do not decide it.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -22,6 +23,7 @@ class Noise:
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
+        self.seed = seed
         self._generator = torch.Generator(device).manual_seed(seed)
         self.row = torch.empty(0)
 
@@ -29,32 +31,18 @@ class Noise:
         row = torch.empty(1, vocabulary, device=self._generator.device)
         self.row = row.exponential_(1, generator=self._generator)
 
+    def own(self) -> torch.Generator:
+        """A generator that starts from the same seed, for a column whose draws have another shape."""
+        return torch.Generator(self._generator.device).manual_seed(self.seed)
+
     def draw(self, probabilities: Tensor) -> int:
         """The token that `torch.multinomial(probabilities, 1)` draws at this step; probabilities [1, V] float32."""
         return int((probabilities / self.row).argmax(-1))
 
 
-def filtered(logits: Tensor, knobs: Mapping[str, float]) -> Tensor:
-    """Scores [1, V] of a sampling column: logits divided by the temperature, what a filter removes at -inf.
-
-    The order is that of `generate`: temperature, top_k, top_p, min_p, typical_p.
-    """
-    temperature = float(knobs.get("temperature", 1.0))
-    scores = logits if temperature == 1.0 else logits / temperature
-    if "top_k" in knobs:
-        scores = top_k(scores, int(knobs["top_k"]))
-    if knobs.get("top_p", 1.0) < 1.0:
-        scores = top_p(scores, knobs["top_p"])
-    if "min_p" in knobs:
-        scores = min_p(scores, knobs["min_p"])
-    if knobs.get("typical_p", 1.0) < 1.0:
-        scores = typical(scores, knobs["typical_p"])
-    return scores
-
-
-def top_k(scores: Tensor, count: int) -> Tensor:
+def top_k(scores: Tensor, count: float) -> Tensor:
     """Keep the `count` likeliest tokens, and those that tie with the last of them (Fan et al. 2018)."""
-    least = scores.topk(min(count, scores.shape[-1])).values[:, -1:]
+    least = scores.topk(min(int(count), scores.shape[-1])).values[:, -1:]
     return scores.masked_fill(scores < least, _REMOVED)
 
 
@@ -119,3 +107,54 @@ def _typical_radius(distance: Tensor, probabilities: Tensor, radius: float, mass
     if reached[-1] <= mass + _ROUNDING or (reached - mass).abs().min() < _ROUNDING:
         return None
     return ordered[(reached < mass).sum()]
+
+
+def top_n_sigma(scores: Tensor, count: float) -> Tensor:
+    """Keep tokens whose score is within `count` standard deviations of the highest (Tang et al. 2024).
+
+    The deviation is over the tokens that are still there, so the temperature makes no difference.
+    """
+    there = scores > _REMOVED
+    number = there.sum(-1, keepdim=True)
+    mean = scores.masked_fill(~there, 0.0).sum(-1, keepdim=True) / number
+    variance = (scores - mean).masked_fill(~there, 0.0).square().sum(-1, keepdim=True) / number
+    return scores.masked_fill(scores < scores.amax(-1, keepdim=True) - count * variance.sqrt(), _REMOVED)
+
+
+class Xtc:
+    """Exclude top choices (text-generation-webui #6335): with `probability`, all tokens at `threshold` and above go but
+    the least likely of them. The gate has a generator of its own, so that draws stay those of the seed."""
+
+    def __init__(self, probability: float, threshold: float, seed: int) -> None:
+        self._probability, self._threshold = probability, threshold
+        self._gate = torch.Generator().manual_seed(seed)
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        if float(torch.rand((), generator=self._gate)) >= self._probability:
+            return scores
+        probabilities = scores.softmax(-1)
+        top = probabilities >= self._threshold
+        if int(top.sum()) < 2:
+            return scores
+        least = probabilities.masked_fill(~top, 2.0).argmin(-1, keepdim=True)
+        return scores.masked_fill(top.scatter(-1, least, False), _REMOVED)
+
+
+class Mirostat:
+    """Mirostat 2 (Basu et al. 2021): keep tokens of at most mu bits of surprise, and move mu by what was drawn.
+
+    mu begins at 2 tau and falls by eta times (surprise of the drawn token among those kept - tau).
+    """
+
+    def __init__(self, knobs: Mapping[str, int | float | bool | str]) -> None:
+        self._tau, self._eta = float(knobs["mirostat_tau"]), float(knobs["mirostat_eta"])
+        self.mu = 2 * self._tau
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        bits = -scores.log_softmax(-1) / math.log(2)
+        least = bits.amin(-1, keepdim=True)
+        return scores.masked_fill((bits > self.mu) & (bits > least), _REMOVED)
+
+    def learn(self, probability: float) -> None:
+        """The token that was drawn had this probability among those that were kept."""
+        self.mu -= self._eta * (-math.log2(max(probability, 1e-30)) - self._tau)

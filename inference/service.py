@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from core.errors import UserError
 from core.workspace import Owner
 from inference import zero
+from inference.checks import check_column
 from inference.prompts import Messages, check_context, check_messages, check_text
 from inference.results import Event, Loading, Started
 from inference.sources import Progress, Report, Source
@@ -30,7 +31,8 @@ _MEMORY_SHARE = 0.8
 @dataclass(frozen=True)
 class CompareRequest:
     """What a comparison is made of. Either `prompt` or `messages`; `adapter` goes on `model`; `dtype` None is what
-    suits the device (float32 on a CPU). `columns` are lines such as "nucleus top_p=0.9 model=base"."""
+    suits the device (float32 on a CPU). `columns` are lines such as "nucleus top_p=0.9 model=base". `exact`
+    computes each column in the shapes of `generate`, on plain layers."""
 
     model: str
     columns: list[str]
@@ -41,6 +43,7 @@ class CompareRequest:
     max_new_tokens: int = 100
     dtype: str | None = None
     raw: bool = False
+    exact: bool = False
 
 
 def run_comparison(
@@ -81,7 +84,8 @@ def write(work: Work, shelf: "Shelf", stop: threading.Event | None) -> Iterator[
     from inference.engine import compare
 
     load_s = time.perf_counter() - work.began
-    events = compare(panels, seed=request.seed, max_new_tokens=request.max_new_tokens, stop=stop, load_s=load_s)
+    length, exact = request.max_new_tokens, request.exact
+    events = compare(panels, seed=request.seed, max_new_tokens=length, stop=stop, exact=exact, load_s=load_s)
     begun = next(events)
     assert isinstance(begun, Started), "a comparison begins with its start"
     yield replace(begun, stand_in=any(group.source.base.stand_in for group in work.groups))
@@ -185,6 +189,7 @@ def _key(source: Source) -> tuple[object, ...]:
 
 def _load(request: CompareRequest, groups: list[_Group], shelf: "Shelf") -> list["Panel"]:
     """Load each group's model, as it will run, and check that prompt and rows fit."""
+    from inference.adapters import mixable
     from inference.batch import Panel
     from inference.engine import prompt_ids
     from inference.prepacked import prepacked
@@ -192,7 +197,11 @@ def _load(request: CompareRequest, groups: list[_Group], shelf: "Shelf") -> list
     panels = []
     for group in groups:
         loaded = shelf.get(group.source, request.dtype)
-        prepacked(loaded.model)
+        for index, spec in group.columns:
+            tuned = mixable(group.source) and spec.model != "base" and index not in group.plain
+            check_column(spec, loaded, tuned, request.max_new_tokens)
+        if not request.exact:
+            prepacked(loaded.model)
         asked = request.messages if request.prompt is None else request.prompt
         assert asked is not None
         ids = prompt_ids(loaded.tokenizer, asked, request.raw)

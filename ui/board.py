@@ -120,8 +120,8 @@ def _column(column: Any, final: bool) -> dict[str, Any]:
     return shown
 
 
-def _top(top: Sequence[tuple[str, float]]) -> list[list]:
-    return [[text, round(probability, 4)] for text, probability in top]
+def _top(top: Sequence[Any]) -> list[list]:
+    return [[one.text, round(one.probability, 4)] for one in top]
 
 
 def figures(result: Any) -> list[list[str]]:

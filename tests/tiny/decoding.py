@@ -2,10 +2,12 @@
 
 import torch
 
+from inference.chain import chain_of
+from inference.columns import Setting
 from inference.engine import Panel, compare
 from inference.loading import Loaded
 from inference.replay import generate_alone, new_tokens
-from inference.samplers import Noise, filtered
+from inference.samplers import Noise
 from inference.strategies import parse_columns
 
 TIE = 1e-3
@@ -54,12 +56,12 @@ def differences_of_ids(loaded, ids, specs, *, seed, max_new_tokens, peer=None):
             output_logits=True,
         )
         expected = new_tokens(alone.sequences[0], ids)
-        if column.token_ids != expected and not _tie(alone, spec, seed, column.token_ids, expected):
+        if column.token_ids != expected and not _tie(alone, ids, spec, seed, column.token_ids, expected):
             wrong.append((spec.name, seed, column.token_ids, expected))
     return result, wrong
 
 
-def _tie(alone, spec, seed, ours, theirs):
+def _tie(alone, ids, spec, seed, ours, theirs):
     """Whether two columns part at a numerical tie, judged by the scores of the peer; beams get no such mercy."""
     fork = next((at for at, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
     if fork is None or spec.kind == "beam":
@@ -70,5 +72,6 @@ def _tie(alone, spec, seed, ours, theirs):
     noise = Noise(seed, torch.device("cpu"))
     for _ in range(fork + 1):
         noise.next_step(logits.shape[-1])
-    reached = filtered(logits, spec.knobs).log_softmax(-1) - noise.row.log()
+    scores = chain_of(spec, Setting(frozenset(), 1, noise, ids))(logits, [ids + theirs[:fork]])
+    reached = scores.log_softmax(-1) - noise.row.log()
     return abs(reached[0, ours[fork]] - reached[0, theirs[fork]]) < TIE

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from core.errors import UserError
-from inference.columns import Seen, make_column
+from inference.batch import moments_of
+from inference.columns import Seen, Setting, make_column
 from inference.samplers import Noise
 from inference.strategies import parse_column
 
@@ -12,12 +13,11 @@ from inference.strategies import parse_column
 def _seen(*rows):
     logits = torch.tensor(rows, dtype=torch.float32)
     logprobs = logits.log_softmax(-1)
-    values, ids = logprobs.topk(3)
-    return Seen(logits, logprobs, ids.tolist(), values.tolist())
+    return Seen(logits, logprobs, moments_of(logprobs))
 
 
-def _column(line, ends=(0,), limit=5):
-    return make_column(parse_column(line), frozenset(ends), limit, Noise(0, torch.device("cpu")))
+def _column(line, ends=(0,), limit=5, **more):
+    return make_column(parse_column(line), Setting(frozenset(ends), limit, Noise(0, torch.device("cpu")), **more))
 
 
 def _ids(written):
@@ -31,7 +31,7 @@ def test_greedy_takes_the_likeliest_until_its_end_token():
     column.step(_seen([9.0, 1.0, 3.0, 2.0]))
     assert (column.tokens, column.parents, column.finish) == ([], [], "eos")
     assert _ids(column.written()) == [2, 0]
-    assert column.written()[0].top_ids == [2, 3, 1]
+    assert column.written()[0].moment.top_ids == [2, 3, 1, 0]
 
 
 def test_a_column_ends_at_its_limit():

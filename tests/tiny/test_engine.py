@@ -131,7 +131,9 @@ def test_metrics_are_those_of_the_tokens(loaded):
         assert column.metrics["tokens"] == len(column.token_ids) == len(column.tokens)
         for view, logprob, row in zip(column.tokens, chosen, logprobs, strict=True):
             assert view.probability == pytest.approx(logprob.exp().item(), abs=1e-4)
-            assert [p for _, p in view.top] == pytest.approx(row.exp().topk(5).values.tolist(), abs=1e-4)
+            assert [one.probability for one in view.top] == pytest.approx(row.exp().topk(8).values.tolist(), abs=1e-4)
+            assert view.entropy == pytest.approx(-(row.exp() * row).sum().item(), abs=1e-3)
+            assert view.rank == 1 + int((row > logprob).sum())
         assert set(column.metrics) == {
             "tokens",
             "perplexity",

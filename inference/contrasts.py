@@ -1,0 +1,159 @@
+"""Columns that weigh the choice against something else: what is written, an earlier layer, the untuned model."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from inference.chain import chain_of
+from inference.columns import ChainColumn, Seen, Setting, SingleColumn, Written
+from inference.results import Trace
+from inference.strategies import ColumnSpec
+
+
+class ContrastiveColumn(SingleColumn):
+    """Contrastive search (Su et al. 2022): of the top_k likeliest tokens the one with the highest
+    (1 - alpha) * probability - alpha * (its greatest cosine similarity to a token before).
+
+    Its candidates are rows of the next forward, which gives their hidden states; so a token is known one step later,
+    and the column makes one forward more than it writes tokens.
+    """
+
+    needs_hidden = True
+
+    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
+        super().__init__(spec, setting)
+        self._count, self._alpha = int(spec.knobs["top_k"]), float(spec.knobs["penalty_alpha"])
+        self._before: Tensor = torch.empty(0)
+        self._offered: list[Written] = []
+        self._penalties = chain_of(spec, setting)
+
+    def _choose(self, seen: Seen) -> None:
+        row = 0
+        assert seen.hidden is not None
+        if not self._offered:
+            self._before = _directions(seen.hidden.all())
+        else:
+            states = _directions(seen.hidden.last())
+            row = self._chosen(states)
+            self._before = torch.cat([self._before, states[row : row + 1]])
+            self._append(self._offered[row])
+        if self.finish is None:
+            self._offered = self._offers(seen, row)
+            self.tokens = [written.token_id for written in self._offered]
+            self.parents = [row] * len(self.tokens)
+
+    def _chosen(self, states: Tensor) -> int:
+        """The row of the candidate to write."""
+        similar = (states @ self._before.T).amax(-1)
+        own = torch.tensor([self._weight(written) for written in self._offered], device=similar.device)
+        return int(((1 - self._alpha) * own - self._alpha * similar).argmax())
+
+    @staticmethod
+    def _weight(written: Written) -> float:
+        return math.exp(written.logprob) if written.choice is None else written.choice.own
+
+    def _offers(self, seen: Seen, row: int) -> list[Written]:
+        """The candidates behind the token just written."""
+        if len(self.ids) < len(self.start):
+            return [seen.write(row, self.start[len(self.ids)])]
+        if not self._penalties.links:
+            tokens = seen.logits[row].topk(self._count).indices.tolist()
+            return [seen.write(row, token) for token in tokens]
+        scores = self._penalties(seen.logits[row : row + 1], [self.setting.prompt_ids + self.ids])[0]
+        probabilities = scores.softmax(-1)
+        tokens = scores.topk(self._count).indices.tolist()
+        return [seen.write(row, token, choice=seen.choice(row, token, scores, probabilities)) for token in tokens]
+
+    def trace(self) -> Trace:
+        return Trace(chain=(*self._penalties.told(), ("contrastive", 1)), fixed_width=self._count)
+
+
+def _directions(states: Tensor) -> Tensor:
+    """Float32 unit vectors of states [n, size]."""
+    return torch.nn.functional.normalize(states.float(), dim=-1)
+
+
+class _WeighedColumn(ChainColumn):
+    """A column whose chain works on contrasted log-probabilities, and that takes the highest."""
+
+    name = ""
+
+    def _contrasted(self, seen: Seen) -> Tensor:
+        """Scores [1, V]."""
+        raise NotImplementedError
+
+    def _pick(self, seen: Seen) -> Written:
+        scores = self._contrasted(seen)
+        self._left = int((scores > float("-inf")).sum())
+        scores = self.chain(scores, [self.setting.prompt_ids + self.ids] if self.chain.reads_history else [[]])
+        token = int(scores[0].argmax())
+        return seen.write(0, token, choice=seen.choice(0, token, scores[0], scores[0].softmax(-1)))
+
+    _left: int | None = None
+
+    def trace(self) -> Trace:
+        return Trace(chain=((self.name, self._left), *self.chain.told()), fixed_width=self.spec.rows)
+
+
+def plausible(logprobs: Tensor, share: float) -> Tensor:
+    """Which tokens have at least `share` of the likeliest one's probability [rows, V]."""
+    if share <= 0:
+        return torch.ones_like(logprobs, dtype=torch.bool)
+    return logprobs >= logprobs.amax(-1, keepdim=True) + math.log(share)
+
+
+class ContrastColumn(_WeighedColumn):
+    """Contrastive decoding (Li et al. 2022) of the tuned model against its base: the plausible token with the highest
+    log p_tuned - strength * log p_base. Two rows: the first tuned, the second base."""
+
+    name = "contrast"
+
+    def views(self) -> list[bool]:
+        return [True, False]
+
+    def _contrasted(self, seen: Seen) -> Tensor:
+        tuned, base = seen.logprobs[:1], seen.logprobs[1:2]
+        kept = plausible(tuned, float(self.spec.knobs["plausibility"]))
+        return (tuned - float(self.spec.knobs["strength"]) * base).masked_fill(~kept, float("-inf"))
+
+    def _append(self, written: Written) -> None:
+        super()._append(written)
+        if self.finish is None:
+            self.tokens, self.parents = [written.token_id] * 2, [0, 1]
+
+
+class DolaColumn(_WeighedColumn):
+    """DoLa (Chuang et al. 2023): the plausible token whose log-probability grew most from an earlier layer to the last.
+
+    Of the candidate layers the one is taken whose distribution is farthest (Jensen-Shannon) from that of the last.
+    Early layers are read by the model's own head.
+    """
+
+    name = "dola"
+    needs_hidden = True
+
+    def _contrasted(self, seen: Seen) -> Tensor:
+        assert seen.hidden is not None
+        last = seen.logprobs[:1]
+        states = torch.cat([seen.hidden.last(layer)[:1] for layer in self._layers()])
+        early = seen.hidden.head(states).float().log_softmax(-1)
+        chosen = early[_farthest(last, early)][None]
+        kept = plausible(last, float(self.spec.knobs["plausibility"]))
+        return (last - chosen).masked_fill(~kept, float("-inf"))
+
+    def _layers(self) -> list[int]:
+        """Every second layer of the lower or the upper half. Where the head is the embedding turned round, the
+        embedding itself would only repeat the last token, so two layers are left out."""
+        count = self.setting.layers
+        if self.spec.knobs["layers"] == "high":
+            return list(range(max(count // 2, count - 20), count, 2))
+        first = 2 if self.setting.tied and count > 2 else 0
+        return list(range(first, min(count // 2, 20), 2)) or [first]
+
+
+def _farthest(last: Tensor, early: Tensor) -> int:
+    """The row of log-probabilities [n, V] with the greatest Jensen-Shannon divergence from `last` [1, V]."""
+    middle = torch.logaddexp(last, early) - math.log(2)
+    divergence = 0.5 * (last.exp() * (last - middle)).sum(-1) + 0.5 * (early.exp() * (early - middle)).sum(-1)
+    return int(divergence.argmax())
