@@ -87,16 +87,17 @@ def _download(owner: Owner, volume: Any, run_id: str, inputs: Path) -> None:
     where: dict[str, Any] = {"repo_type": "dataset", "revision": volume.revision, "local_dir": inputs}
     access: dict[str, Any] = {"token": token_of(owner), "endpoint": api(owner).endpoint}
     with in_words(owner, volume.source):
-        snapshot_download(volume.source, allow_patterns=[f"runs/{run_id}/*"], **where, **access)
+        again(lambda: snapshot_download(volume.source, allow_patterns=[f"runs/{run_id}/*"], **where, **access))
         config = Run(inputs / "runs" / run_id).config()
         names = [f"datasets/{source.dataset}*/*" for source in config.stages[0].data]
         _check_room(owner, volume, names)
-        snapshot_download(volume.source, allow_patterns=names, **where, **access)
+        again(lambda: snapshot_download(volume.source, allow_patterns=names, **where, **access))
 
 
 def _check_room(owner: Owner, volume: Any, names: list[str]) -> None:
     """Raise UserError where the files of these names would take more room than a person has."""
-    info = api(owner).dataset_info(volume.source, revision=volume.revision, files_metadata=True, token=token_of(owner))
+    told: dict[str, Any] = {"revision": volume.revision, "files_metadata": True, "token": token_of(owner)}
+    info = again(lambda: api(owner).dataset_info(volume.source, **told))
     sizes = [file.size or 0 for file in info.siblings or [] if any(fnmatch(file.rfilename, name) for name in names)]
     limits.check_disk(owner, sum(sizes))
 

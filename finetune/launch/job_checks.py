@@ -13,12 +13,14 @@ from core.words import say
 from core.workspace import Owner
 from finetune.config import RunConfig
 from finetune.launch.job_flavours import Flavour, flavour_named
-from finetune.launch.job_hub import api, in_words, token_of, whoami
+from finetune.launch.job_hub import again, api, in_words, token_of, whoami
 from finetune.prepare import check_context
 from inference import hub
 
 NEEDED_SCOPES = ("jobs", "contribute-repos")
 _INCLUDED_IN = {"contribute-repos": ("write-repos", "manage-repos")}
+NEEDED_RIGHTS = ("repo.write", "job.write")
+"""What a fine-grained token must allow its owner, in the Hub's words."""
 MARGIN_SECONDS = 600
 """A token must live so much longer than the job may run: the result is fetched with it."""
 LONGEST_SECONDS = 7 * 24 * 3600
@@ -99,15 +101,42 @@ def _scopes(owner: Owner) -> Check:
 def _payer(owner: Owner) -> list[Check]:
     """Whether the token may write, and whether the Hub knows how its owner pays."""
     me = whoami(owner)
-    token = me.get("auth", {}).get("accessToken") or {}
-    if token.get("role") == "read":
-        raise UserError("job.read_only_token", value=me.get("name"), endpoint=hub.endpoint())
-    write = Check("token", True, say("job.check.token", user=me.get("name")))
+    write = _token(me)
     if me.get("canPay") is None:
         return [write, Check("credit", None, say("job.check.credit_unknown", endpoint=hub.endpoint()))]
     pays = bool(me["canPay"] or me.get("isPro"))
     sentence = "job.check.credit" if pays else "job.check.no_credit"
     return [write, Check("credit", pays, say(sentence, user=me.get("name"), endpoint=hub.endpoint()))]
+
+
+def _token(me: dict[str, Any]) -> Check:
+    """What the token may do, as far as the Hub tells: a fine-grained one lists its rights, for everything or for one
+    account or repository."""
+    name = str(me["name"])
+    token = (me.get("auth") or {}).get("accessToken") or {}
+    role = token.get("role")
+    if role == "read":
+        raise UserError("job.read_only_token", value=name, endpoint=hub.endpoint())
+    rights = _rights(token.get("fineGrained"), name) if role == "fineGrained" else None
+    if role != "write" and rights is None:
+        return Check("token", None, say("job.check.token_unknown", user=name, rights=", ".join(NEEDED_RIGHTS)))
+    missing = [right for right in NEEDED_RIGHTS if rights is not None and right not in rights]
+    if missing:
+        facts = {"user": name, "rights": ", ".join(missing), "endpoint": hub.endpoint()}
+        return Check("token", False, say("job.check.token_lacks", **facts))
+    return Check("token", True, say("job.check.token", user=name))
+
+
+def _rights(told: Any, user: str) -> set[str] | None:
+    """The rights of a fine-grained token over everything of `user`; None where they are not told."""
+    if not isinstance(told, dict) or not isinstance(told.get("scoped"), list):
+        return None
+    rights = {str(right) for right in told.get("global") or []}
+    for scope in told["scoped"]:
+        entity = scope.get("entity") or {}
+        if entity.get("type") == "user" and entity.get("name") == user:
+            rights |= {str(right) for right in scope.get("permissions") or []}
+    return rights
 
 
 def pinned_base(config: RunConfig, owner: Owner) -> Base:
@@ -184,7 +213,8 @@ def write_access(owner: Owner, repo_id: str, kind: str) -> None:
     """
     client = api(owner)
     with in_words(owner, repo_id):
-        client.create_repo(repo_id, repo_type=kind, private=True, exist_ok=True, token=token_of(owner))
-        info: Any = client.repo_info(repo_id, repo_type=kind, token=token_of(owner))
+        named: Any = {"repo_id": repo_id, "repo_type": kind, "token": token_of(owner)}
+        again(lambda: client.create_repo(private=True, exist_ok=True, **named))
+        info: Any = again(lambda: client.repo_info(**named))
     if not info.private:
         raise UserError("job.repo_is_public", value=repo_id, endpoint=hub.endpoint())

@@ -24,10 +24,10 @@ from finetune.launch.job_checks import Base, Check, look, preflight, seconds_of,
 from finetune.launch.job_estimate import Estimate, estimate
 from finetune.launch.job_flavours import Flavour, flavours
 from finetune.launch.job_follow import follow
-from finetune.launch.job_hub import LABEL, api, in_words, token_of, whoami
+from finetune.launch.job_hub import LABEL, UNCERTAIN, api, in_words, token_of, whoami
 from finetune.launch.job_newer import catch_up
 from finetune.launch.job_record import JobRecord, job_of, locked, save, update
-from finetune.launch.job_sync import cancel, facts_of, sync, sync_quietly
+from finetune.launch.job_sync import ask_to_stop, call_off, facts_of, sync, sync_quietly
 from finetune.launch.room import check_room, room
 from finetune.prepare import OnProgress, import_data, look_at
 from finetune.run import Run, reserve
@@ -140,20 +140,10 @@ class JobsLauncher:
         record = job_of(run)
         if record is None or not record.at_work or record.id is None:
             raise UserError("run.not_alive", value=run.id, status=run.status().status)
-        if record.asked_to_stop is None:
-            with locked(run):
-                record = update(run, asked_to_stop=time.time())
         if record.stage != "RUNNING":
-            cancel(run, owner)
+            call_off(run, owner)
             return sync(run, owner)
-        with in_words(owner, record.results):
-            api(owner).upload_file(
-                path_or_fileobj=b"stop\n",
-                path_in_repo=f"control/stop-{record.attempt}",
-                repo_id=record.results,
-                commit_message="Stop",
-                token=token_of(owner),
-            )
+        ask_to_stop(run, owner)
 
     def alive(self, run: Run) -> bool:
         """Whether the job is queued or running, as far as was last heard."""
@@ -200,7 +190,7 @@ class JobsLauncher:
             with in_words(owner, record.flavour):
                 told = api(owner).run_job(**specification(run, record, owner))
         except UserError as error:
-            if error.code in ("job.unreachable", "job.hub_broken"):
+            if error.code in UNCERTAIN:
                 raise UserError("job.unknown_start", value=run.id, reason=str(error)) from error
             _take_back(run, before, str(error))
             raise
