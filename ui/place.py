@@ -80,14 +80,18 @@ def rent_button(name: str) -> gr.Button:
 
 
 def available(owner: Owner) -> list[Flavour]:
-    """The machines for rent, remembered for ten minutes. Raises UserError where none can be: no token, no Hub."""
+    """The machines for rent, remembered for ten minutes where the Hub tells them; else those known, not current.
+
+    Raises UserError where none can be rented: no token, no Hub.
+    """
     client = api(owner)
     asked, found = _known.get(client.endpoint, (-REMEMBERED_SECONDS, []))
     if time.monotonic() - asked >= REMEMBERED_SECONDS:
         if not hub.reachable():
             raise UserError("job.unreachable", value="jobs", endpoint=hub.endpoint(), reason=say("job.no_answer"))
         found = flavours(owner)
-        _known[client.endpoint] = (time.monotonic(), found)
+        if all(one.current for one in found):
+            _known[client.endpoint] = (time.monotonic(), found)
     return found
 
 

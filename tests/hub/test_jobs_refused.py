@@ -5,10 +5,12 @@ import time
 import pytest
 
 from core.errors import UserError
+from core.words import say
 from core.workspace import Owner
-from finetune.launch import job_flavours, jobs
+from finetune.launch import job_flavours, job_shell, jobs
 from finetune.run import Run, list_runs
 from tests.hub.standin import TOKEN, USER
+from ui import place
 
 SCOPES = frozenset({"jobs", "contribute-repos", "read-repos"})
 
@@ -108,6 +110,35 @@ def test_the_checks_say_what_is_known_and_what_is_not(hub, renter, recipe):
     assert "job_start" not in hub.kinds() and "create" not in hub.kinds()
 
 
+MINE = {"type": "user", "name": USER}
+ALL_RIGHTS = ["repo.content.read", "repo.write", "job.write"]
+
+
+@pytest.mark.parametrize(
+    ("told", "ok", "word"),
+    [
+        ({"role": "write"}, True, "may write"),
+        ({"role": "fineGrained", "fineGrained": {"scoped": [{"entity": MINE, "permissions": ALL_RIGHTS}]}}, True, ""),
+        ({"role": "fineGrained", "fineGrained": {"global": ALL_RIGHTS, "scoped": []}}, True, "may write"),
+        ({"role": "fineGrained", "fineGrained": {"scoped": [{"entity": MINE, "permissions": []}]}}, False, "job.write"),
+        (
+            {
+                "role": "fineGrained",
+                "fineGrained": {"scoped": [{"entity": {"type": "org"}, "permissions": ALL_RIGHTS}]},
+            },
+            False,
+            "repo.write, job.write",
+        ),
+        ({"role": "fineGrained"}, None, "does not tell"),
+        ({"role": None}, None, "does not tell"),
+    ],
+)
+def test_what_a_token_may_do_is_said_as_the_hub_tells_it(hub, renter, recipe, told, ok, word):
+    hub.accounts[USER].told = told
+    (token,) = [check for check in jobs.preflight(recipe, renter, "a10g-small", "2h") if check.name == "token"]
+    assert token.ok is ok and word in token.sentence
+
+
 def test_a_machine_with_several_gpus_gets_a_process_for_each(hub, renter, recipe):
     recipe = recipe.model_copy(update={"compute": type(recipe.compute)(dtype="float32")})
     jobs.JobsLauncher("a10g-largex2", "2h").start(recipe, renter)
@@ -121,6 +152,21 @@ def test_the_machines_have_prices_with_the_hub_and_without(hub, renter, monkeypa
     assert there["a10g-small"].usd_per_hour == pytest.approx(1, rel=0.01)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert jobs.flavours(renter) == list(job_flavours.FALLBACK)
+
+
+@pytest.mark.parametrize("fault", [{"status": 401}, {"status": 403}, {"status": 503}, {"cut": True}])
+def test_nothing_is_rented_at_prices_that_the_hub_did_not_tell(hub, renter, recipe, fault):
+    hub.fail("hardware", times=99, **fault)
+    assert refusal(recipe, renter).code in ("job.wrong_token", "job.no_right", "job.hub_broken", "job.unreachable")
+    with pytest.raises(UserError):
+        jobs.preflight(recipe, renter, "a10g-small", "2h")
+    assert "job_start" not in hub.kinds() and "create" not in hub.kinds()
+    shown, _, table, yes = place.offer(renter, None, [], [])
+    assert shown["visible"] and say("job.not_current") in table and yes["visible"] is False
+    assert job_shell.flavour_lines(renter)[0] == say("job.not_current")
+    hub.heal()
+    assert say("job.not_current") not in place.offer(renter, None, [], [])[2], "remembered only where it was told"
+    assert jobs.JobsLauncher("a10g-small", "2h").start(recipe, renter)
 
 
 def test_a_larger_machine_is_estimated_to_be_quicker_and_more_rows_to_take_longer(renter, recipe):
