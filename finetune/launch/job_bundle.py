@@ -41,9 +41,9 @@ _A_DAY_IN_1980 = (1980, 1, 1, 0, 0, 0)
 
 
 def source_files(project: Path = PROJECT) -> list[Path]:
-    """The program's own files, relative to `project`: those git tracks (and new ones that it does not ignore) or,
-    where there is no git, those of the packages by their suffix."""
-    command = ["git", "-C", str(project), "ls-files", "-z", "--cached", "--others", "--exclude-standard", *PACKAGES]
+    """The program's own files, relative to `project`: those git tracks or, where there is no git, those of the packages
+    by their suffix. What nobody added to git stays here."""
+    command = ["git", "-C", str(project), "ls-files", "-z", "--cached", *PACKAGES]
     try:
         done = subprocess.run(command, capture_output=True, check=True)
         found = [Path(name) for name in done.stdout.decode().split("\0") if name]
