@@ -197,7 +197,8 @@ def shown(figures: Figures) -> str:
         f"later than promised   {len(figures.late())} {figures.late()[:3] or ''}",
         f"two timer questions   median {1000 * statistics.median(figures.ticks):.0f} ms, "
         f"longest {1000 * max(figures.ticks):.0f} ms",
-        f"resident memory       {min(settled):.0f} to {max(settled):.0f} MB after the warm-up, {figures.spread():.1%} apart",
+        f"resident memory       {min(settled):.0f} to {max(settled):.0f} MB after the warm-up, "
+        f"{figures.spread():.1%} apart",
     ])  # fmt: skip
 
 
