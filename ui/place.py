@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -165,6 +166,13 @@ def told(found: Offer) -> str:
 def yes_to(found: Offer) -> dict:
     """The button that says the price."""
     return gr.update(visible=True, value=say("page.rent_for", usd=usd(found.most), flavour=found.flavour.title))
+
+
+def options(where: str, flavour: str | None, timeout: str) -> str:
+    """The place as options of the shell's `start`; nothing for this machine."""
+    if where != RENTED:
+        return ""
+    return " " + shlex.join(["--on", "jobs", "--flavor", flavour or USUAL_FLAVOUR, "--timeout", timeout.strip()])
 
 
 def same_wish(*values: Any) -> str:

@@ -21,6 +21,8 @@ NEEDED_SCOPES = ("jobs", "contribute-repos")
 _INCLUDED_IN = {"contribute-repos": ("write-repos", "manage-repos")}
 NEEDED_RIGHTS = ("repo.write", "job.write")
 """What a fine-grained token must allow its owner, in the Hub's words."""
+INPUTS = "tunescope-inputs"
+"""The caller's private dataset repository in which data and sources travel."""
 MARGIN_SECONDS = 600
 """A token must live so much longer than the job may run: the result is fetched with it."""
 LONGEST_SECONDS = 7 * 24 * 3600
@@ -76,7 +78,14 @@ def look(config: RunConfig, owner: Owner, flavour: str, timeout: str | int) -> t
     machine = flavour_named(flavour, owner)
     checks += _payer(owner)
     base = pinned_base(config, owner)
-    checks += [_model(base), _processes(config, machine), _memory(config, machine, base), _disk(config, machine, base)]
+    checks += [
+        _repository(owner),
+        _model(base),
+        *_launch(config, machine),
+        _processes(config, machine),
+        _memory(config, machine, base),
+        _disk(config, machine, base),
+    ]
     return checks, machine, base
 
 
@@ -175,6 +184,36 @@ def _model(base: Base) -> Check:
     return Check("model", True, say("job.check.model", value=base.reference, gigabytes=f"{base.weights_gb:.2f}"))
 
 
+def _repository(owner: Owner) -> Check:
+    """Whether data may be sent to the caller's own repository; nothing is made yet. Raises UserError."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    repo_id = f"{whoami(owner)['name']}/{INPUTS}"
+    client = api(owner)
+    named: Any = {"repo_id": repo_id, "repo_type": "dataset", "token": token_of(owner)}
+    with in_words(owner, repo_id):
+        try:
+            info: Any = again(lambda: client.repo_info(**named))
+        except RepositoryNotFoundError:
+            return Check("repository", True, say("job.check.repository_new", repo=repo_id))
+        _refuse_public(repo_id, info)
+        again(lambda: client.auth_check(write=True, **named))
+    return Check("repository", True, say("job.check.repository", repo=repo_id))
+
+
+def _refuse_public(repo_id: str, info: Any) -> None:
+    if not info.private:
+        raise UserError("job.repo_is_public", value=repo_id, endpoint=hub.endpoint())
+
+
+def _launch(config: RunConfig, machine: Flavour) -> list[Check]:
+    """How several processes are started; nothing where there is one."""
+    from finetune.launch.processes import launch_line
+
+    count = config.compute.processes if "processes" in config.compute.model_fields_set else max(machine.gpus, 1)
+    return [Check("launch", True, say("job.check.launch", command=launch_line(count)))] if count > 1 else []
+
+
 def _processes(config: RunConfig, machine: Flavour) -> Check:
     """A process a GPU: fewer leave GPUs idle, more have none."""
     asked, there = config.compute.processes, machine.gpus or config.compute.processes
@@ -216,5 +255,4 @@ def write_access(owner: Owner, repo_id: str, kind: str) -> None:
         named: Any = {"repo_id": repo_id, "repo_type": kind, "token": token_of(owner)}
         again(lambda: client.create_repo(private=True, exist_ok=True, **named))
         info: Any = again(lambda: client.repo_info(**named))
-    if not info.private:
-        raise UserError("job.repo_is_public", value=repo_id, endpoint=hub.endpoint())
+    _refuse_public(repo_id, info)

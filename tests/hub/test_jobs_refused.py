@@ -75,6 +75,14 @@ def test_a_base_that_the_job_could_not_read_is_refused(hub, renter, recipe, tiny
     assert start_from(str(tiny_model)) == "job.base_not_on_hub"
 
 
+def test_whether_data_may_be_sent_is_looked_at_before_anything_is_paid_and_makes_nothing(hub, renter, recipe):
+    inputs = hub.add_repo(f"{USER}/tunescope-inputs", kind="datasets", private=True)
+    checks = {check.name: check for check in jobs.preflight(recipe, renter, "a10g-small", "2h")}
+    assert checks["repository"].ok and inputs.repo_id in checks["repository"].sentence
+    hub.fail("auth_check", status=403, times=9)
+    assert refusal(recipe, renter).code == "job.no_right" and "create" not in hub.kinds()
+
+
 def test_data_never_goes_to_a_repository_that_all_can_read(hub, renter, recipe):
     hub.add_repo(f"{USER}/tunescope-inputs", kind="datasets")
     assert refusal(recipe, renter).code == "job.repo_is_public"
@@ -106,7 +114,7 @@ def test_the_checks_say_what_is_known_and_what_is_not(hub, renter, recipe):
     checks = {check.name: check for check in jobs.preflight(recipe, renter, "a10g-small", "2h")}
     assert checks["credit"].ok is False and "prepaid credit" in checks["credit"].sentence
     assert checks["scopes"].ok is None and checks["time"].ok is None
-    assert all(checks[name].ok for name in ("token", "model", "processes", "memory", "disk"))
+    assert all(checks[name].ok for name in ("token", "repository", "model", "processes", "memory", "disk"))
     assert "job_start" not in hub.kinds() and "create" not in hub.kinds()
 
 
@@ -141,6 +149,8 @@ def test_what_a_token_may_do_is_said_as_the_hub_tells_it(hub, renter, recipe, to
 
 def test_a_machine_with_several_gpus_gets_a_process_for_each(hub, renter, recipe):
     recipe = recipe.model_copy(update={"compute": type(recipe.compute)(dtype="float32")})
+    checks = {check.name: check for check in jobs.preflight(recipe, renter, "a10g-largex2", "2h")}
+    assert "accelerate launch --multi_gpu --num_processes 2" in checks["launch"].sentence
     jobs.JobsLauncher("a10g-largex2", "2h").start(recipe, renter)
     (run,) = list_runs(renter)
     assert run.config().compute.processes == 2
