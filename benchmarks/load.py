@@ -54,11 +54,10 @@ class Figures:
         """The memory after the warm-up, which is a quarter of the time and at most a minute."""
         return self.memory[min(len(self.memory) // 4, 60) :]
 
-    def growth(self) -> float:
-        """By which part the memory grew from the first tenth after the warm-up to the last."""
+    def spread(self) -> float:
+        """How far the largest sample of the memory after the warm-up is above the smallest, as a part of that."""
         settled = self.settled()
-        part = max(1, len(settled) // 10)
-        return statistics.median(settled[-part:]) / statistics.median(settled[:part]) - 1
+        return max(settled) / min(settled) - 1
 
     def longest(self) -> float:
         """Seconds from the first token to the end, of the longest comparison."""
@@ -198,7 +197,8 @@ def shown(figures: Figures) -> str:
         f"later than promised   {len(figures.late())} {figures.late()[:3] or ''}",
         f"two timer questions   median {1000 * statistics.median(figures.ticks):.0f} ms, "
         f"longest {1000 * max(figures.ticks):.0f} ms",
-        f"resident memory       {settled[0]:.0f} to {settled[-1]:.0f} MB after the warm-up ({figures.growth():+.1%})",
+        f"resident memory       {min(settled):.0f} to {max(settled):.0f} MB after the warm-up, "
+        f"{figures.spread():.1%} apart",
     ])  # fmt: skip
 
 

@@ -21,7 +21,11 @@ LOG_TAIL_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Status:
-    """What a run is doing: queued, running, stopped, failed or done. `error` is a sentence where it failed."""
+    """What a run is doing: queued, running, fetching, stopped, failed or done.
+
+    `fetching` is a job that ended while its result or its last events are still elsewhere. `error` is a sentence where
+    it failed, or why it could not be fetched yet.
+    """
 
     id: str
     status: str
@@ -131,15 +135,27 @@ class Run:
         with open(self.lock_path, "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
 
+    def state(self, alive: bool, progress: Progress) -> str:
+        """The word for what the run is doing; `alive` was looked at before `progress`."""
+        from finetune.launch.job_record import job_of
+
+        if alive:
+            return "running" if progress.begun else "queued"
+        return progress.ending or ("fetching" if job_of(self) else "failed")
+
+    def _error(self, word: str, progress: Progress) -> str | None:
+        from finetune.launch.job_record import job_of
+
+        if word == "failed":
+            return progress.error or say("run.ended_silently", log=self.log_tail(5) or say("run.log_empty"))
+        record = job_of(self) if word == "fetching" else None
+        return say("run.being_fetched", problem=record.problem or "").rstrip() if record else None
+
     def status(self) -> Status:
         """The state now, from the lock and the events. The lock is looked at first: an ending is written under it."""
         alive = self.alive()
         progress = self.progress()
-        working = "running" if progress.begun else "queued"
-        word = working if alive else progress.ending or "failed"
-        error = None
-        if word == "failed":
-            error = progress.error or say("run.ended_silently", log=self.log_tail(5) or say("run.log_empty"))
+        word = self.state(alive, progress)
         return Status(
             id=self.id,
             status=word,
@@ -148,7 +164,7 @@ class Run:
             loss=progress.loss,
             eval_loss=progress.eval_loss,
             tokens_per_s=progress.tokens_per_s,
-            error=error,
+            error=self._error(word, progress),
             folder=str(self.folder),
         )
 

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,7 @@ import gradio as gr
 from core import logs, settings
 from core.errors import UserError
 from core.words import say
-from inference.results import Board, Loading, Started
+from inference.results import Board, Loading, Started, Step
 from inference.service import CompareRequest, check_request, run_comparison
 from inference.turns import Turn, Turns
 from ui import board, live, work
@@ -166,13 +167,17 @@ def _join(caller: Caller) -> Turn:
 
 
 def _fold(request: CompareRequest, caller: Caller, turn: Turn, state: Board, lock: Any, job: work.Job) -> None:
-    """What the job does; the turn is kept until the work has really ended."""
+    """What the job does; the turn is kept until the work has really ended. `late` counts forwards after a stop."""
+    late: Counter[int] = Counter()
     facts = {"id": caller.visitor.request, "columns": len(request.columns), "tokens": request.max_new_tokens}
     with turn, logs.timed("comparison", **facts) as told:
         for event in run_comparison(request, caller.owner, shelf(), job.stop, turn):
+            if isinstance(event, Step) and job.stop.is_set():
+                late[event.column] += 1
             with lock:
                 state.take(event)
-        told |= {"forwards": state.result.forwards if state.result else 0, "stopped": job.stop.is_set()}
+        forwards = state.result.forwards if state.result else 0
+        told |= {"forwards": forwards, "stopped": job.stop.is_set(), "late": max(late.values(), default=0)}
 
 
 def _status(state: Board, turn: Turn) -> str:

@@ -127,12 +127,9 @@ def _about(run: Run) -> str:
 
 
 def state_of(run: Run) -> str:
-    """queued, running, stopped, failed or done. The lock is looked at first: an ending is written under it."""
+    """The run's word, as `Run.state`. The lock is looked at first: an ending is written under it."""
     alive = run.alive()
-    progress = follow(run).progress
-    if alive:
-        return "running" if progress.begun else "queued"
-    return progress.ending or "failed"
+    return run.state(alive, follow(run).progress)
 
 
 @handler(quiet=True)
@@ -194,7 +191,7 @@ def _buttons(state: str, rented: dict | None, changed: bool) -> list:
 
 
 def _error(run: Run, state: str) -> str | None:
-    return run.status().error if state == "failed" else None
+    return run.status().error if state in ("failed", "fetching") else None
 
 
 def _curves(progress: Any) -> list:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,14 +81,18 @@ def rent_button(name: str) -> gr.Button:
 
 
 def available(owner: Owner) -> list[Flavour]:
-    """The machines for rent, remembered for ten minutes. Raises UserError where none can be: no token, no Hub."""
+    """The machines for rent, remembered for ten minutes where the Hub tells them; else those known, not current.
+
+    Raises UserError where none can be rented: no token, no Hub.
+    """
     client = api(owner)
     asked, found = _known.get(client.endpoint, (-REMEMBERED_SECONDS, []))
     if time.monotonic() - asked >= REMEMBERED_SECONDS:
         if not hub.reachable():
             raise UserError("job.unreachable", value="jobs", endpoint=hub.endpoint(), reason=say("job.no_answer"))
         found = flavours(owner)
-        _known[client.endpoint] = (time.monotonic(), found)
+        if all(one.current for one in found):
+            _known[client.endpoint] = (time.monotonic(), found)
     return found
 
 
@@ -161,6 +166,13 @@ def told(found: Offer) -> str:
 def yes_to(found: Offer) -> dict:
     """The button that says the price."""
     return gr.update(visible=True, value=say("page.rent_for", usd=usd(found.most), flavour=found.flavour.title))
+
+
+def options(where: str, flavour: str | None, timeout: str) -> str:
+    """The place as options of the shell's `start`; nothing for this machine."""
+    if where != RENTED:
+        return ""
+    return " " + shlex.join(["--on", "jobs", "--flavor", flavour or USUAL_FLAVOUR, "--timeout", timeout.strip()])
 
 
 def same_wish(*values: Any) -> str:

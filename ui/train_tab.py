@@ -109,7 +109,7 @@ def _wire_form(page: Page, setup: Setup) -> None:
     hidden = [setup.form.fields[knob.path] for knob in setup.form.conditional()]
     for path in {knob.shown_when[0] for knob in setup.form.conditional()}:
         setup.form.fields[path].change(choose_method, setup.form.fields[path], hidden, **SHOWN)
-    setup.show.click(show_yaml, inputs, [setup.yaml, setup.command], **SHOWN)
+    setup.show.click(show_yaml, setup.inputs(), [setup.yaml, setup.command], **SHOWN)
     setup.upload.upload(fill_from_yaml, setup.upload, [setup.answer, *inputs], **SHOWN)
     page.on_open(refresh, setup.datasets, setup.datasets)
 
@@ -229,10 +229,13 @@ def stop(caller: Caller) -> None:
 
 
 @handler()
-def show_yaml(caller: Caller, datasets: list[str], *values: Any) -> tuple:
-    """The form as YAML, and the command that does the same in a shell."""
+def show_yaml(
+    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str], *values: Any
+) -> tuple:
+    """The form as YAML, and the command that does the same in a shell, at the same place."""
     text = to_yaml(form.read(datasets, values))
-    return gr.update(value=text, visible=True), gr.update(value=say("page.command_text"), visible=True)
+    command = say("page.command_text", place=place.options(where, flavour, timeout))
+    return gr.update(value=text, visible=True), gr.update(value=command, visible=True)
 
 
 @handler()

@@ -32,22 +32,22 @@ def attach(owner: Owner) -> list[Run]:
     client, token = api(owner), token_of(owner)
     with in_words(owner, user):
         found = again(lambda: list(client.list_jobs(labels={"made-by": LABEL}, namespace=user, token=token)))
-    newest: dict[str, Any] = {}
+    jobs: dict[str, list[Any]] = {}
     gone = removed(owner)
     for job in found:
         run_id = (job.labels or {}).get(LABEL, "")
         if RUN_ID.fullmatch(run_id) and run_id not in gone:
-            newest[run_id] = max(newest.get(run_id, job), job, key=attempt_of)
-    runs = [run for run_id, job in newest.items() if (run := _try(Run(owner.runs / run_id), owner, user, job))]
+            jobs.setdefault(run_id, []).append(job)
+    runs = [run for run_id, some in jobs.items() if (run := _try(Run(owner.runs / run_id), owner, user, some))]
     for run in runs:
         sync_quietly(run, owner)
     return sorted(runs, key=lambda run: run.id, reverse=True)
 
 
-def _try(run: Run, owner: Owner, user: str, job: Any) -> Run | None:
-    """As `_attached`; a job whose inputs are gone, or are not what this version writes, keeps no other from coming."""
+def _try(run: Run, owner: Owner, user: str, jobs: list[Any]) -> Run | None:
+    """As `_attached`; a run whose inputs are gone, or are not what this version writes, keeps no other from coming."""
     try:
-        return _attached(run, owner, user, job)
+        return _attached(run, owner, user, jobs)
     except (UserError, OSError, ValueError, KeyError, TypeError) as error:
         log.info(
             "job not attached", extra={"facts": {"run": run.id, "why": getattr(error, "code", type(error).__name__)}}
@@ -55,8 +55,9 @@ def _try(run: Run, owner: Owner, user: str, job: Any) -> Run | None:
         return None
 
 
-def _attached(run: Run, owner: Owner, user: str, job: Any) -> Run | None:
-    """The run of a job: as it is here, or made from what the job was given. None where that is gone."""
+def _attached(run: Run, owner: Owner, user: str, jobs: list[Any]) -> Run | None:
+    """The run of some jobs: as it is here, or made from what the newest was given. None where that is gone."""
+    job = max(jobs, key=attempt_of)
     if path_of(run.folder).is_file():
         take_over(run, job, owner)
         return run
@@ -67,7 +68,7 @@ def _attached(run: Run, owner: Owner, user: str, job: Any) -> Run | None:
     try:
         _download(owner, volume, run.id, inputs)
         told = read_json(inputs / "runs" / run.id / "job.json")
-        record = _record(job, told, user, volume, owner)
+        record = _record(job, [one for one in jobs if one is not job], told, user, volume, owner)
         _bring_datasets(inputs, owner)
         with new_folder(run.folder) as folder:
             shutil.copyfile(inputs / "runs" / run.id / "config.yaml", folder / "config.yaml")
@@ -87,33 +88,37 @@ def _download(owner: Owner, volume: Any, run_id: str, inputs: Path) -> None:
     where: dict[str, Any] = {"repo_type": "dataset", "revision": volume.revision, "local_dir": inputs}
     access: dict[str, Any] = {"token": token_of(owner), "endpoint": api(owner).endpoint}
     with in_words(owner, volume.source):
-        snapshot_download(volume.source, allow_patterns=[f"runs/{run_id}/*"], **where, **access)
+        again(lambda: snapshot_download(volume.source, allow_patterns=[f"runs/{run_id}/*"], **where, **access))
         config = Run(inputs / "runs" / run_id).config()
         names = [f"datasets/{source.dataset}*/*" for source in config.stages[0].data]
         _check_room(owner, volume, names)
-        snapshot_download(volume.source, allow_patterns=names, **where, **access)
+        again(lambda: snapshot_download(volume.source, allow_patterns=names, **where, **access))
 
 
 def _check_room(owner: Owner, volume: Any, names: list[str]) -> None:
     """Raise UserError where the files of these names would take more room than a person has."""
-    info = api(owner).dataset_info(volume.source, revision=volume.revision, files_metadata=True, token=token_of(owner))
+    told: dict[str, Any] = {"revision": volume.revision, "files_metadata": True, "token": token_of(owner)}
+    info = again(lambda: api(owner).dataset_info(volume.source, **told))
     sizes = [file.size or 0 for file in info.siblings or [] if any(fnmatch(file.rfilename, name) for name in names)]
     limits.check_disk(owner, sum(sizes))
 
 
-def _record(job: Any, told: dict[str, Any], user: str, volume: Any, owner: Owner) -> JobRecord:
-    machine = next((one for one in flavours(owner) if one.name == job.flavor), None)
+def _record(job: Any, earlier: list[Any], told: dict[str, Any], user: str, volume: Any, owner: Owner) -> JobRecord:
+    """What is known of a job here; the earlier ones of its run were paid for too."""
+    prices = {one.name: one.usd_per_hour for one in flavours(owner)}
+    spent = sum(facts_of(one)["running_secs"] / 3600 * prices.get(str(one.flavor), 0.0) for one in earlier)
     facts = facts_of(job)
     return JobRecord(
         namespace=user,
         flavour=str(job.flavor),
-        usd_per_hour=machine.usd_per_hour if machine else 0.0,
+        usd_per_hour=prices.get(str(job.flavor), 0.0),
         timeout=int(told["timeout"]),
         attempt=int(told["attempt"]),
         inputs=volume.source,
         results=str(told["results"]),
         commit=str(volume.revision),
         source=str(told["source"]),
+        usd_earlier=round(spent, 4),
         **facts,
     )
 

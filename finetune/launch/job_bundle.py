@@ -13,7 +13,7 @@ from typing import Any
 from core import words
 from core.workspace import Owner, dataset_folder
 from finetune.config import RunConfig, to_yaml
-from finetune.launch.job_hub import api, in_words, token_of
+from finetune.launch.job_hub import again, api, in_words, token_of
 
 PROJECT = Path(__file__).parents[2]
 PACKAGES = ("core", "finetune", "inference")
@@ -41,9 +41,9 @@ _A_DAY_IN_1980 = (1980, 1, 1, 0, 0, 0)
 
 
 def source_files(project: Path = PROJECT) -> list[Path]:
-    """The program's own files, relative to `project`: those git tracks (and new ones that it does not ignore) or,
-    where there is no git, those of the packages by their suffix."""
-    command = ["git", "-C", str(project), "ls-files", "-z", "--cached", "--others", "--exclude-standard", *PACKAGES]
+    """The program's own files, relative to `project`: those git tracks or, where there is no git, those of the packages
+    by their suffix. What nobody added to git stays here."""
+    command = ["git", "-C", str(project), "ls-files", "-z", "--cached", *PACKAGES]
     try:
         done = subprocess.run(command, capture_output=True, check=True)
         found = [Path(name) for name in done.stdout.decode().split("\0") if name]
@@ -93,8 +93,6 @@ def push_inputs(run_id: str, config: RunConfig, owner: Owner, repo_id: str, told
     `told` goes into the run's `job.json` there. Returns the commit and the SHA-256 of the sources. Large files that
     are there already (the same sources, the same data) are not sent again. Raises UserError.
     """
-    from huggingface_hub import CommitOperationAdd
-
     content, digest = bundle()
     files: dict[str, bytes | Path] = {f"sources/{digest}.zip": content}
     for source in config.stages[0].data:
@@ -105,9 +103,15 @@ def push_inputs(run_id: str, config: RunConfig, owner: Owner, repo_id: str, told
     files[f"{mine}/requirements.txt"] = requirements().encode()
     told = {**told, "run": run_id, "source": digest, "locale": words.current()}
     files[f"{mine}/job.json"] = json.dumps(told, indent=2).encode()
-    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
     with in_words(owner, repo_id):
-        made = api(owner).create_commit(
-            repo_id, operations, commit_message=f"Inputs of {run_id}", repo_type="dataset", token=token_of(owner)
-        )
-    return str(made.oid), digest
+        made = again(lambda: _commit(owner, repo_id, f"Inputs of {run_id}", files))
+    return made, digest
+
+
+def _commit(owner: Owner, repo_id: str, message: str, files: dict[str, bytes | Path]) -> str:
+    """Send the files; done twice it gives the same. Returns the commit."""
+    from huggingface_hub import CommitOperationAdd
+
+    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+    told: Any = {"repo_type": "dataset", "token": token_of(owner)}
+    return str(api(owner).create_commit(repo_id, operations, commit_message=message, **told).oid)

@@ -13,12 +13,16 @@ from core.words import say
 from core.workspace import Owner
 from finetune.config import RunConfig
 from finetune.launch.job_flavours import Flavour, flavour_named
-from finetune.launch.job_hub import api, in_words, token_of, whoami
+from finetune.launch.job_hub import again, api, in_words, token_of, whoami
 from finetune.prepare import check_context
 from inference import hub
 
 NEEDED_SCOPES = ("jobs", "contribute-repos")
 _INCLUDED_IN = {"contribute-repos": ("write-repos", "manage-repos")}
+NEEDED_RIGHTS = ("repo.write", "job.write")
+"""What a fine-grained token must allow its owner, in the Hub's words."""
+INPUTS = "tunescope-inputs"
+"""The caller's private dataset repository in which data and sources travel."""
 MARGIN_SECONDS = 600
 """A token must live so much longer than the job may run: the result is fetched with it."""
 LONGEST_SECONDS = 7 * 24 * 3600
@@ -74,7 +78,14 @@ def look(config: RunConfig, owner: Owner, flavour: str, timeout: str | int) -> t
     machine = flavour_named(flavour, owner)
     checks += _payer(owner)
     base = pinned_base(config, owner)
-    checks += [_model(base), _processes(config, machine), _memory(config, machine, base), _disk(config, machine, base)]
+    checks += [
+        _repository(owner),
+        _model(base),
+        *_launch(config, machine),
+        _processes(config, machine),
+        _memory(config, machine, base),
+        _disk(config, machine, base),
+    ]
     return checks, machine, base
 
 
@@ -99,15 +110,42 @@ def _scopes(owner: Owner) -> Check:
 def _payer(owner: Owner) -> list[Check]:
     """Whether the token may write, and whether the Hub knows how its owner pays."""
     me = whoami(owner)
-    token = me.get("auth", {}).get("accessToken") or {}
-    if token.get("role") == "read":
-        raise UserError("job.read_only_token", value=me.get("name"), endpoint=hub.endpoint())
-    write = Check("token", True, say("job.check.token", user=me.get("name")))
+    write = _token(me)
     if me.get("canPay") is None:
         return [write, Check("credit", None, say("job.check.credit_unknown", endpoint=hub.endpoint()))]
     pays = bool(me["canPay"] or me.get("isPro"))
     sentence = "job.check.credit" if pays else "job.check.no_credit"
     return [write, Check("credit", pays, say(sentence, user=me.get("name"), endpoint=hub.endpoint()))]
+
+
+def _token(me: dict[str, Any]) -> Check:
+    """What the token may do, as far as the Hub tells: a fine-grained one lists its rights, for everything or for one
+    account or repository."""
+    name = str(me["name"])
+    token = (me.get("auth") or {}).get("accessToken") or {}
+    role = token.get("role")
+    if role == "read":
+        raise UserError("job.read_only_token", value=name, endpoint=hub.endpoint())
+    rights = _rights(token.get("fineGrained"), name) if role == "fineGrained" else None
+    if role != "write" and rights is None:
+        return Check("token", None, say("job.check.token_unknown", user=name, rights=", ".join(NEEDED_RIGHTS)))
+    missing = [right for right in NEEDED_RIGHTS if rights is not None and right not in rights]
+    if missing:
+        facts = {"user": name, "rights": ", ".join(missing), "endpoint": hub.endpoint()}
+        return Check("token", False, say("job.check.token_lacks", **facts))
+    return Check("token", True, say("job.check.token", user=name))
+
+
+def _rights(told: Any, user: str) -> set[str] | None:
+    """The rights of a fine-grained token over everything of `user`; None where they are not told."""
+    if not isinstance(told, dict) or not isinstance(told.get("scoped"), list):
+        return None
+    rights = {str(right) for right in told.get("global") or []}
+    for scope in told["scoped"]:
+        entity = scope.get("entity") or {}
+        if entity.get("type") == "user" and entity.get("name") == user:
+            rights |= {str(right) for right in scope.get("permissions") or []}
+    return rights
 
 
 def pinned_base(config: RunConfig, owner: Owner) -> Base:
@@ -144,6 +182,36 @@ def pinned_base(config: RunConfig, owner: Owner) -> Base:
 
 def _model(base: Base) -> Check:
     return Check("model", True, say("job.check.model", value=base.reference, gigabytes=f"{base.weights_gb:.2f}"))
+
+
+def _repository(owner: Owner) -> Check:
+    """Whether data may be sent to the caller's own repository; nothing is made yet. Raises UserError."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    repo_id = f"{whoami(owner)['name']}/{INPUTS}"
+    client = api(owner)
+    named: Any = {"repo_id": repo_id, "repo_type": "dataset", "token": token_of(owner)}
+    with in_words(owner, repo_id):
+        try:
+            info: Any = again(lambda: client.repo_info(**named))
+        except RepositoryNotFoundError:
+            return Check("repository", True, say("job.check.repository_new", repo=repo_id))
+        _refuse_public(repo_id, info)
+        again(lambda: client.auth_check(write=True, **named))
+    return Check("repository", True, say("job.check.repository", repo=repo_id))
+
+
+def _refuse_public(repo_id: str, info: Any) -> None:
+    if not info.private:
+        raise UserError("job.repo_is_public", value=repo_id, endpoint=hub.endpoint())
+
+
+def _launch(config: RunConfig, machine: Flavour) -> list[Check]:
+    """How several processes are started; nothing where there is one."""
+    from finetune.launch.processes import launch_line
+
+    count = config.compute.processes if "processes" in config.compute.model_fields_set else max(machine.gpus, 1)
+    return [Check("launch", True, say("job.check.launch", command=launch_line(count)))] if count > 1 else []
 
 
 def _processes(config: RunConfig, machine: Flavour) -> Check:
@@ -184,7 +252,7 @@ def write_access(owner: Owner, repo_id: str, kind: str) -> None:
     """
     client = api(owner)
     with in_words(owner, repo_id):
-        client.create_repo(repo_id, repo_type=kind, private=True, exist_ok=True, token=token_of(owner))
-        info: Any = client.repo_info(repo_id, repo_type=kind, token=token_of(owner))
-    if not info.private:
-        raise UserError("job.repo_is_public", value=repo_id, endpoint=hub.endpoint())
+        named: Any = {"repo_id": repo_id, "repo_type": kind, "token": token_of(owner)}
+        again(lambda: client.create_repo(private=True, exist_ok=True, **named))
+        info: Any = again(lambda: client.repo_info(**named))
+    _refuse_public(repo_id, info)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+from finetune.launch.job_hub import again
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -34,7 +35,7 @@ def bring_folder(
     """
     from huggingface_hub import snapshot_download
 
-    info = client.model_info(repo_id, revision="main", files_metadata=True, token=token)
+    info = again(lambda: client.model_info(repo_id, revision="main", files_metadata=True, token=token))
     listed = {file.rfilename: file for file in info.siblings or [] if file.rfilename.startswith(f"{folder}/")}
     if not listed or target.exists():
         return False
@@ -42,14 +43,8 @@ def bring_folder(
         room(sum(file.size or 0 for file in listed.values()))
     part = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.part"
     try:
-        snapshot_download(
-            repo_id,
-            revision=info.sha,
-            endpoint=client.endpoint,
-            token=token,
-            local_dir=part,
-            allow_patterns=[f"{folder}/*"],
-        )
+        access: dict[str, Any] = {"revision": info.sha, "endpoint": client.endpoint, "token": token}
+        again(lambda: snapshot_download(repo_id, local_dir=part, allow_patterns=[f"{folder}/*"], **access))
         for name, file in listed.items():
             _check(part / name, file, name, repo_id)
         if not target.exists():

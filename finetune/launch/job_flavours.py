@@ -1,12 +1,13 @@
 """The machines that can be rented: asked of the Hub, from a table where it cannot be asked."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core import settings
 from core.errors import UserError
 from core.workspace import Owner
+from finetune.launch.job_hub import again, in_words
 from inference import hub
 
 _AN_HOUR = {"second": 3600, "minute": 60, "hour": 1}
@@ -14,7 +15,10 @@ _AN_HOUR = {"second": 3600, "minute": 60, "hour": 1}
 
 @dataclass(frozen=True)
 class Flavour:
-    """A machine for rent. `gpu_memory_gb` is that of one GPU; `storage_gb` the disk that is gone with the job."""
+    """A machine for rent. `gpu_memory_gb` is that of one GPU; `storage_gb` the disk that is gone with the job.
+
+    `current` tells whether the Hub said so now: on other prices nothing is rented.
+    """
 
     name: str
     title: str
@@ -25,9 +29,10 @@ class Flavour:
     cpus: int
     usd_per_hour: float
     storage_gb: float | None = None
+    current: bool = True
 
 
-FALLBACK = (
+_KNOWN = (
     Flavour("cpu-basic", "CPU Basic", None, 0, None, 16, 2, 0.01, 50),
     Flavour("cpu-upgrade", "CPU Upgrade", None, 0, None, 32, 8, 0.03, 50),
     Flavour("t4-small", "Nvidia T4 - small", "T4", 1, 16, 15, 4, 0.40, 50),
@@ -41,27 +46,39 @@ FALLBACK = (
     Flavour("a10g-largex2", "2x Nvidia A10G - large", "A10G", 2, 24, 92, 24, 3.00, 1000),
     Flavour("h200", "Nvidia H200", "H200", 1, 141, 256, 23, 5.00, 3000),
 )
+FALLBACK = tuple(replace(one, current=False) for one in _KNOWN)
 """What is known without the Hub; prices of August 2026. Its own table is asked wherever it can be."""
 
 
 def flavours(owner: Owner) -> list[Flavour]:
-    """Every machine for rent, the cheapest first: the Hub's table or, where it does not answer, the one in here."""
+    """Every machine for rent, the cheapest first, to be shown: where the Hub does not tell, the table in here."""
     if settings.hub_offline() or not hub.reachable():
         return list(FALLBACK)
-    import httpx2
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
     try:
-        found = HfApi(endpoint=hub.endpoint(), token=owner.token).list_jobs_hardware(token=owner.token)
-    except (HfHubHTTPError, httpx2.HTTPError, OSError):
+        return for_rent(owner)
+    except UserError:
         return list(FALLBACK)
+
+
+def for_rent(owner: Owner) -> list[Flavour]:
+    """Every machine for rent as the Hub tells it now, the cheapest first. Raises UserError where it does not."""
+    from huggingface_hub import HfApi
+
+    from finetune.publish import calls
+
+    calls.limit_time()
+    client = HfApi(endpoint=hub.endpoint(), token=owner.token or False)
+    with in_words(owner, "hardware"):
+        found = again(lambda: client.list_jobs_hardware(token=owner.token or False))
     return sorted((_flavour(one) for one in found), key=lambda one: one.usd_per_hour)
 
 
 def flavour_named(name: str, owner: Owner) -> Flavour:
-    """The machine that a person named. Raises UserError with the names there are."""
-    known = flavours(owner)
+    """The machine that a person named, at its price now.
+
+    Raises UserError with the names there are, and where the Hub does not tell its prices.
+    """
+    known = for_rent(owner)
     found = next((one for one in known if one.name == name.strip().lower()), None)
     if found is None:
         raise UserError("job.no_flavour", value=name[:40], known=", ".join(one.name for one in known))

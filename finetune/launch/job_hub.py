@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,10 @@ _REMEMBERED_SECONDS = 60.0
 _WAITS = (0.5, 2.0, 5.0)
 _PASSING = (408, 429, 500, 502, 503, 504)
 Answer = TypeVar("Answer")
+UNCERTAIN = ("job.unreachable", "job.hub_broken", "job.strange")
+"""The refusals after which the Hub may have done what it was asked all the same."""
+_INCOMPLETE = (KeyError, TypeError, AttributeError)
+"""What the client raises over an answer that lacks what it should hold."""
 _known: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
 
 
@@ -54,6 +59,8 @@ def whoami(owner: Owner) -> dict[str, Any]:
     if time.monotonic() - asked >= _REMEMBERED_SECONDS:
         with in_words(owner, "whoami"):
             me = again(lambda: api(owner).whoami(token=token))
+        if not isinstance(me, dict) or not isinstance(me.get("name"), str):
+            raise UserError("job.strange", value="whoami", endpoint=hub.endpoint())
         _known[key] = (time.monotonic(), me)
     return me
 
@@ -81,6 +88,8 @@ def in_words(owner: Owner, what: str) -> Iterator[None]:
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
+    from finetune.publish.refusals import no_answer_of_the_hub
+
     try:
         yield
     except UserError:
@@ -96,7 +105,15 @@ def in_words(owner: Owner, what: str) -> Iterator[None]:
                 raise UserError("job.unreachable", value=what, endpoint=hub.endpoint(), reason=reason) from cause
             if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError("job.no_room", value=what, folder=settings.home()) from cause
+            if _from_client(cause) and (no_answer_of_the_hub(cause) or isinstance(cause, _INCOMPLETE)):
+                raise UserError("job.strange", value=what, endpoint=hub.endpoint()) from cause
         raise
+
+
+def _from_client(error: BaseException) -> bool:
+    """Whether the error arose while the client read an answer: our own mistakes stay what they are."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__", "").startswith("huggingface_hub") for frame, _ in frames)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from core import limits
 from core.files import write_json
 from core.workspace import Owner
-from finetune.launch.job_hub import api, in_words, token_of
+from finetune.launch.job_hub import again, api, in_words, token_of
 from finetune.launch.job_lines import ENVIRONMENT, from_line
 from finetune.launch.job_record import job_of, locked, update
 
@@ -107,9 +107,9 @@ def kept_lines(run: "Run", owner: Owner, attempt: int) -> list[str]:
     place = run.folder / ".events"
     with in_words(owner, record.results):
         try:
-            path = api(owner).hf_hub_download(
-                record.results, f"attempts/{attempt}/events.txt", token=token_of(owner), local_dir=place
-            )
+            name = f"attempts/{attempt}/events.txt"
+            told: dict[str, Any] = {"token": token_of(owner), "local_dir": place}
+            path = again(lambda: api(owner).hf_hub_download(record.results, name, **told))
         except (EntryNotFoundError, RepositoryNotFoundError):
             return []
     with open(path, encoding="utf-8") as file:

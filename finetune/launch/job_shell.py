@@ -95,8 +95,9 @@ def flavour_lines(owner: Owner) -> list[str]:
     """The table of machines, a line each."""
     from finetune.launch.jobs import flavours
 
-    lines = []
-    for one in flavours(owner):
+    found = flavours(owner)
+    lines = [] if all(one.current for one in found) else [say("job.not_current")]
+    for one in found:
         gpu = f"{one.gpus} x {one.accelerator} {one.gpu_memory_gb:g} GB" if one.gpus else "-"
         price = say("job.shell.an_hour", usd=f"{one.usd_per_hour:.2f}")
         lines.append(f"{one.name:16}{gpu:24}{one.memory_gb:6g} GB{one.cpus:5} CPU   {price}")

@@ -4,14 +4,14 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
-from finetune.launch.job_hub import LABEL, again, api, clean, in_words, token_of
+from finetune.launch.job_hub import LABEL, UNCERTAIN, again, api, clean, in_words, token_of
 from finetune.launch.job_intake import bring_result, feed, kept_lines
 from finetune.launch.job_lines import UPLOADED
 from finetune.launch.job_record import VANISHED, JobRecord, job_of, locked, update
@@ -73,7 +73,8 @@ def _inspect(run: "Run", owner: Owner, record: JobRecord) -> JobRecord:
         try:
             told = again(lambda: client.inspect_job(job_id=str(record.id), namespace=record.namespace, token=token))
         except JobNotFoundError:
-            if record.id in [job.id for job in client.list_jobs(namespace=record.namespace, token=token)]:
+            listed = again(lambda: list(client.list_jobs(namespace=record.namespace, token=token)))
+            if record.id in [job.id for job in listed]:
                 return record
             told = None
     with locked(run):
@@ -188,12 +189,45 @@ def _told_its_ending(run: "Run") -> bool:
     return run.progress().ending is not None
 
 
+def ask_to_stop(run: "Run", owner: Owner) -> None:
+    """Tell a job at work to save and end. Raises UserError."""
+    record = job_of(run)
+    assert record is not None, "only a job is asked"
+    told: dict[str, Any] = {"repo_id": record.results, "commit_message": "Stop", "token": token_of(owner)}
+    name = f"control/stop-{record.attempt}"
+    with _wish(run, record), in_words(owner, record.results):
+        again(lambda: api(owner).upload_file(path_or_fileobj=b"stop\n", path_in_repo=name, **told))
+
+
+def call_off(run: "Run", owner: Owner) -> None:
+    """End a job that a person wants to stop and that does not run yet. Raises UserError."""
+    record = job_of(run)
+    assert record is not None, "only a job is called off"
+    with _wish(run, record):
+        cancel(run, owner)
+
+
+@contextmanager
+def _wish(run: "Run", record: JobRecord) -> Iterator[None]:
+    """Keep that somebody wants the job to stop. Where the Hub clearly refuses to be told, nobody has asked."""
+    with locked(run):
+        update(run, asked_to_stop=record.asked_to_stop or time.time())
+    try:
+        yield
+    except UserError as error:
+        if error.code not in UNCERTAIN:
+            with locked(run):
+                update(run, asked_to_stop=record.asked_to_stop)
+        raise
+
+
 def cancel(run: "Run", owner: Owner) -> None:
     """End the job now."""
     record = job_of(run)
     assert record is not None and record.id is not None, "only a known job is cancelled"
     with in_words(owner, record.id):
-        api(owner).cancel_job(job_id=record.id, namespace=record.namespace, token=token_of(owner))
+        named = {"job_id": record.id, "namespace": record.namespace, "token": token_of(owner)}
+        again(lambda: api(owner).cancel_job(**named))
     with locked(run):
         update(run, stage="CANCELED")
 

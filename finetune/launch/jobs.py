@@ -6,28 +6,29 @@ JobsLauncher("a10g-small", "2h").start(config, owner) -> run id; sync(run, owner
 import fcntl
 import os
 import shutil
-import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from core.errors import UserError
-from core.files import write_json
+from core.files import full_disk_in_words, write_json
 from core.words import say
 from core.workspace import Owner
-from finetune.config import RunConfig, load_yaml, to_yaml
+from finetune.config import RunConfig
 from finetune.launch import Launcher
 from finetune.launch.job_attach import attach
 from finetune.launch.job_bundle import push_inputs
-from finetune.launch.job_checks import Base, Check, look, preflight, seconds_of, write_access
+from finetune.launch.job_checks import INPUTS, Base, Check, look, preflight, seconds_of, write_access
 from finetune.launch.job_estimate import Estimate, estimate
 from finetune.launch.job_flavours import Flavour, flavours
 from finetune.launch.job_follow import follow
-from finetune.launch.job_hub import LABEL, api, in_words, token_of, whoami
+from finetune.launch.job_hub import UNCERTAIN, api, in_words, whoami
 from finetune.launch.job_newer import catch_up
 from finetune.launch.job_record import JobRecord, job_of, locked, save, update
-from finetune.launch.job_sync import cancel, facts_of, sync, sync_quietly
+from finetune.launch.job_spec import specification, with_processes
+from finetune.launch.job_sync import ask_to_stop, call_off, facts_of, sync, sync_quietly
 from finetune.launch.room import check_room, room
 from finetune.prepare import OnProgress, import_data, look_at
 from finetune.run import Run, reserve
@@ -52,7 +53,6 @@ __all__ = [
     "sync_quietly",
 ]
 
-INPUTS = "tunescope-inputs"
 POLL_SECONDS = 15.0
 """How often a job looks whether it was asked to stop."""
 
@@ -96,10 +96,16 @@ class JobsLauncher:
         look_at(config, owner, base.reference, base.folder)
         config = with_processes(config, machine)
         check_room(owner)
+        owner.runs.mkdir(parents=True, exist_ok=True)
+        with full_disk_in_words(owner.runs):
+            return self._begin(config, owner, machine, base, steps)
+
+    def _begin(self, config: RunConfig, owner: Owner, machine: Flavour, base: Base, steps: "_Steps") -> str:
+        """A new run and its job. Returns the run's id; a run whose job was not asked for goes again."""
         run = reserve(owner)
         environment = {"base": base.reference, "asked": config.model, "revision": base.revision, "stand_in": False}
-        write_json(run.folder / "env.json", environment)
         try:
+            write_json(run.folder / "env.json", environment)
             self._launch(run, config, owner, machine, base, steps)
         except BaseException:
             if job_of(run) is None:
@@ -127,7 +133,8 @@ class JobsLauncher:
         steps.next("job.progress.checking")
         pinned = run.config().model_copy(update={"model": str(run.environment()["base"])})
         _, machine, base = look(pinned, owner, self.flavour, self.timeout)
-        self._launch(run, run.config(), owner, machine, base, steps)
+        with full_disk_in_words(run.folder):
+            self._launch(run, run.config(), owner, machine, base, steps)
 
     def stop(self, run: Run, owner: Owner | None = None) -> None:
         """Ask the job to save a checkpoint and end; returns at once. One that does not run yet is cancelled.
@@ -140,20 +147,10 @@ class JobsLauncher:
         record = job_of(run)
         if record is None or not record.at_work or record.id is None:
             raise UserError("run.not_alive", value=run.id, status=run.status().status)
-        if record.asked_to_stop is None:
-            with locked(run):
-                record = update(run, asked_to_stop=time.time())
         if record.stage != "RUNNING":
-            cancel(run, owner)
+            call_off(run, owner)
             return sync(run, owner)
-        with in_words(owner, record.results):
-            api(owner).upload_file(
-                path_or_fileobj=b"stop\n",
-                path_in_repo=f"control/stop-{record.attempt}",
-                repo_id=record.results,
-                commit_message="Stop",
-                token=token_of(owner),
-            )
+        ask_to_stop(run, owner)
 
     def alive(self, run: Run) -> bool:
         """Whether the job is queued or running, as far as was last heard."""
@@ -188,10 +185,7 @@ class JobsLauncher:
             record = _push(run, config, owner, record, base)
             steps.next("job.progress.renting")
             with room(owner), locked(run):
-                if before is None:
-                    run.save(config)
-                save(run, record)
-                run.log.write("queued", device=machine.name, attempt=record.attempt)
+                _write_down(run, config, record, before)
             self._rent(run, owner, record, before)
 
     def _rent(self, run: Run, owner: Owner, record: JobRecord, before: JobRecord | None) -> None:
@@ -200,11 +194,11 @@ class JobsLauncher:
             with in_words(owner, record.flavour):
                 told = api(owner).run_job(**specification(run, record, owner))
         except UserError as error:
-            if error.code in ("job.unreachable", "job.hub_broken"):
+            if error.code in UNCERTAIN:
                 raise UserError("job.unknown_start", value=run.id, reason=str(error)) from error
             _take_back(run, before, str(error))
             raise
-        with locked(run):
+        with suppress(OSError), locked(run):  # on a full disk the job, which is paid for, is found by its label
             update(run, **facts_of(told))
 
 
@@ -257,6 +251,22 @@ def _push(run: Run, config: RunConfig, owner: Owner, record: JobRecord, base: Ba
     return replace(record, commit=commit, source=source, asked=time.time())
 
 
+def _write_down(run: Run, config: RunConfig, record: JobRecord, before: JobRecord | None) -> None:
+    """What a machine is about to be asked for; where it cannot be written whole, as if nobody had begun."""
+    try:
+        if before is None:
+            run.save(config)
+        save(run, record)
+        run.log.write("queued", device=record.flavour, attempt=record.attempt)
+    except OSError:
+        with suppress(OSError):
+            if before is None:
+                (run.folder / "job.json").unlink()
+            else:
+                save(run, before)
+        raise
+
+
 def _take_back(run: Run, before: JobRecord | None, error: str) -> None:
     """The Hub said no: a new run is no run; a resumed one stands as its last job left it."""
     with locked(run):
@@ -265,45 +275,6 @@ def _take_back(run: Run, before: JobRecord | None, error: str) -> None:
         else:
             save(run, before)
             run.log.write("failed", step=run.progress().step, error=error, reason="refused")
-
-
-def specification(run: Run, record: JobRecord, owner: Owner) -> dict[str, Any]:
-    """The arguments of `run_job`. The caller's token goes into the job's secrets and nowhere else."""
-    from huggingface_hub import Volume
-
-    mine = f"/inputs/runs/{run.id}"
-    source = f"/inputs/sources/{record.source}.zip"
-    script = (
-        "set -e\n"
-        f'echo "{record.source}  {source}" | sha256sum --check --status\n'
-        f"python -m pip install --quiet --no-cache-dir --root-user-action=ignore -r {mine}/requirements.txt\n"
-        'cd "${TMPDIR:-/tmp}"\n'
-        f"python -m zipfile -e {source} tunescope\n"
-        "cd tunescope\n"
-        f"exec python -m finetune.launch.inside /inputs {run.id}\n"
-    )
-    volume = Volume(type="dataset", source=record.inputs, mount_path="/inputs", revision=record.commit, read_only=True)
-    return {
-        "image": f"python:{sys.version_info.major}.{sys.version_info.minor}",
-        "command": ["bash", "-c", script],
-        "env": {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONUNBUFFERED": "1"},
-        "secrets": {"HF_TOKEN": token_of(owner)},
-        "flavor": record.flavour,
-        "timeout": record.timeout,
-        "name": f"tunescope-{run.id}",
-        "labels": {"made-by": LABEL, LABEL: run.id, f"{LABEL}-attempt": str(record.attempt)},
-        "volumes": [volume],
-        "namespace": record.namespace,
-        "token": token_of(owner),
-    }
-
-
-def with_processes(config: RunConfig, machine: Flavour) -> RunConfig:
-    """The config with a process for each GPU, where it does not say how many."""
-    if machine.gpus < 2 or "processes" in config.compute.model_fields_set:
-        return config
-    compute = config.compute.model_copy(update={"processes": machine.gpus})
-    return load_yaml(to_yaml(config.model_copy(update={"compute": compute})))
 
 
 def launcher_of(run: Run, owner: Owner | None = None) -> Launcher:

@@ -1,6 +1,7 @@
 """A run on several processes: the worker starts `accelerate launch`, which starts them, and waits for their end."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -46,10 +47,18 @@ def _lost(run: Run, config: RunConfig, device: str) -> UserError:
     return found if full else UserError("run.process_lost", count=config.compute.processes)
 
 
+def launch_line(count: int) -> str:
+    """How `count` processes are started, as a person would type it."""
+    return shlex.join(["accelerate", "launch", *_launch_options(count), "-m", "finetune.rank"])
+
+
+def _launch_options(count: int) -> list[str]:
+    return ["--multi_gpu", "--num_processes", str(count), "--num_machines", "1", "--main_process_port", "0"]
+
+
 def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: list[str]) -> list[str]:
     """Also on a CPU the launcher is told of several GPUs: with `--cpu` it starts a single process."""
     count = config.compute.processes
-    launch = ["--multi_gpu", "--num_processes", str(count), "--num_machines", "1", "--main_process_port", "0"]
     settings = [
         "--mixed_precision",
         "no",
@@ -59,7 +68,7 @@ def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: li
         str(_threads(count)),
     ]
     rank = ["finetune.rank", str(run.folder), "--base", str(base), "--meeting", str(meeting.folder)]
-    program = [sys.executable, "-m", "accelerate.commands.launch", *launch, *settings, "-m", *rank]
+    program = [sys.executable, "-m", "accelerate.commands.launch", *_launch_options(count), *settings, "-m", *rank]
     return [*program, "--locale", words.current(), *more]
 
 
@@ -70,7 +79,8 @@ def _threads(processes: int) -> int:
 
 
 def _start(command: list[str], config: RunConfig, device: str) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that a terminal's Ctrl-C reaches the worker alone."""
+    """In a session of its own, so that a terminal's Ctrl-C reaches the worker alone. The log shows what was started."""
+    print(f"$ {launch_line(config.compute.processes)}", flush=True)
     environment = dict(os.environ)
     if device == "cpu":
         environment["ACCELERATE_USE_CPU"] = "true"

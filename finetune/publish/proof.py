@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 MARK = "@proof "
-_LOADED = ("adapter", "merged", "")
+_LOADED = ("adapter", "merged", "gguf", "")
 _SCRATCH = ".proof-"
 _STALE_SECONDS = 24 * 3600
 _MARGIN = 64 * 2**20
@@ -67,7 +67,8 @@ class FileProof:
 @dataclass(frozen=True)
 class Proof:
     """Whether what lies on the Hub is what was trained. `logits_max_difference` is None where files already differ,
-    and for kinds that are no model to load; `prompts` is how many were compared."""
+    and for kinds that are no model to load; `prompts` is how many were compared.
+    `more` holds `not_loaded`: a sentence why a model was not."""
 
     ok: bool
     repo_id: str
@@ -90,8 +91,11 @@ class Proof:
         difference = "" if self.logits_max_difference is None else f"{self.logits_max_difference:.3g}"
         facts = {"repo": self.repo_id, "count": len(self.files)}
         if self.ok:
-            code = "publish.proved" if difference else "publish.proved_files"
-            return say(code, **facts, difference=difference, prompts=self.prompts)
+            loaded = "publish.proved_gguf" if self.kind == "gguf" else "publish.proved"
+            said = say(
+                loaded if difference else "publish.proved_files", **facts, difference=difference, prompts=self.prompts
+            )
+            return f"{said} {self.more['not_loaded']}" if self.more.get("not_loaded") else said
         wrong = [file.path for file in self.files if not file.same]
         if wrong:
             return say("publish.files_differ", repo=self.repo_id, files=", ".join(wrong))
@@ -125,7 +129,8 @@ def prove(
 
     Files are compared with what the last push of that kind sent; logits with those of the folder `local`, by default
     the run's own result. Raises UserError where it could not be found out (no such push, the network, no room); a
-    difference is a Proof that is not `ok`.
+    difference is a Proof that is not `ok`. A merged model and a GGUF are compared with base and adapter. Where this
+    time no logits could be compared, an earlier proof of the same commit that did stays the proof.
     """
     sent = read_push(run, kind)
     if sent is None or sent.repo_id != repo_id:
@@ -149,10 +154,18 @@ def prove(
             "load": _load(run, sent, local, owner, progress, stop),
         }
         answer = _ask(order, progress, stop)
-    proof = compare(sent, revision, answer, time.monotonic() - started)
+    proof = _stronger(compare(sent, revision, answer, time.monotonic() - started), read_proof(run, kind))
     with remote.in_words(repo_id, owner):
         write_json(path_of(run, "proof", kind), proof.to_json())
     return proof
+
+
+def _stronger(proof: Proof, earlier: Proof | None) -> Proof:
+    """The new proof, unless it found nothing wrong and looked less closely at the same commit than an earlier one."""
+    if earlier is None or not (proof.ok and earlier.ok) or earlier.revision != proof.revision:
+        return proof
+    weaker = proof.logits_max_difference is None and earlier.logits_max_difference is not None
+    return earlier if weaker else proof
 
 
 def _load(
@@ -164,12 +177,14 @@ def _load(
     stop: threading.Event | None,
 ) -> dict[str, Any] | None:
     """How the fresh process loads the model, and what it compares it with; None for what is no model to load."""
-    folder = local or (run.model if isinstance(run, Run) else None)
-    if sent.kind not in _LOADED or not isinstance(run, Run) or folder is None or not folder.is_dir():
+    if sent.kind not in _LOADED or not isinstance(run, Run):
+        return None
+    if sent.kind in ("merged", "gguf"):
+        return _load_whole(run, sent, owner, progress, stop)
+    folder = local or run.model
+    if not folder.is_dir():
         return None
     adapter = (folder / "adapter_config.json").is_file()
-    if adapter and sent.kind == "merged":
-        return None
     base = base_of(run, owner)
     base_folder = _base_folder(run, owner, progress, stop) if adapter else None
     return {
@@ -184,6 +199,26 @@ def _load(
         "base_id": base.hub_id,
         "base_revision": base.revision,
         "local": str(folder),
+        "tokenizer": str(folder),
+        "prompts": list(PROMPTS),
+    }
+
+
+def _load_whole(
+    run: Run, sent: PushResult, owner: Owner, progress: Report | None, stop: threading.Event | None
+) -> dict[str, Any]:
+    """What came of base and adapter in one piece is compared with these: what was built lies here no longer."""
+    from finetune.publish.kinds.sources import trained
+
+    source = trained(run, owner, progress, stop)
+    return {
+        "program": snippet_of(False, sent.repo_id, sent.revision, "", None) if sent.kind == "merged" else None,
+        "base": str(source.base) if source.adapter or sent.kind == "gguf" else None,
+        "base_id": None,
+        "base_revision": None,
+        "local": str(source.adapter or source.base),
+        "adapter": str(source.adapter) if source.adapter else None,
+        "tokenizer": str(source.tokenizer),
         "prompts": list(PROMPTS),
     }
 
@@ -213,19 +248,21 @@ def compare(sent: PushResult, revision: str, answer: dict[str, Any], seconds: fl
     received = answer["files"]
     files = [FileProof(path, sha256, received.get(path)) for path, sha256 in sent.files.items()]
     difference, same_tokens = answer["logits_max_difference"], answer["same_tokens"]
-    close = difference is not None and difference <= TOLERANCE and bool(same_tokens)
+    tolerance, why = answer.get("tolerance", TOLERANCE), answer.get("not_loaded")
+    close = difference is not None and difference <= tolerance and bool(same_tokens)
     return Proof(
         ok=all(file.same for file in files) and (close or not answer.get("loads", True)),
         repo_id=sent.repo_id,
         revision=revision,
         files=files,
         logits_max_difference=difference,
-        tolerance=TOLERANCE,
+        tolerance=tolerance,
         same_tokens=same_tokens,
         seconds=round(seconds, 1),
         checked=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         kind=sent.kind,
         prompts=len(PROMPTS) if difference is not None else 0,
+        more={"not_loaded": why} if why else {},
     )
 
 

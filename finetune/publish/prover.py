@@ -23,11 +23,13 @@ from core.words import say, speak
 from core.workspace import Owner
 from finetune.publish import remote
 from finetune.publish.files import sha256_of
-from finetune.publish.proof import MARK
+from finetune.publish.proof import MARK, TOLERANCE
 
 if TYPE_CHECKING:
     import torch
 
+_ROUNDINGS = 8
+"""Weights that were merged are rounded once more: so many roundings of the largest logit may come of it."""
 _FLOAT32_BELOW = 4_000_000_000
 
 
@@ -56,6 +58,10 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
     if received != order["files"] or load is None:
         return nothing
     _say({"progress": say("publish.computing", repo=repo_id), "done": 0, "total": 0})
+    if load["program"] is None:
+        from finetune.publish.prover_gguf import compared
+
+        return {**nothing, **compared(folder, load)}
     return {**nothing, **_compared(order)}
 
 
@@ -97,18 +103,31 @@ def _download(order: dict[str, Any]) -> Path:
 
 
 def _compared(order: dict[str, Any]) -> dict[str, Any]:
-    """The largest difference between the logits of what came back and of what was trained, and whether both split the
-    prompts into the same tokens."""
+    """The largest difference between the logits of what came back and of what was trained, how large it may be, and
+    whether both split the prompts into the same tokens."""
     load = order["load"]
     local = Path(load["local"])
     there = _by_the_card(order)
-    prompts = [(_token_ids(local, prompt), there["tokenizer"](prompt)["input_ids"]) for prompt in load["prompts"]]
+    prompts = [
+        (_token_ids(Path(load["tokenizer"]), prompt), there["tokenizer"](prompt)["input_ids"])
+        for prompt in load["prompts"]
+    ]
     if any(here != back for here, back in prompts):
         return {"logits_max_difference": None, "same_tokens": False}
     token_ids = [here for here, _ in prompts]
+    precision = _precision(there["model"])
     got = _logits(there.pop("model"), token_ids)
     wanted = _logits(_local_model(local, load["base"]), token_ids)
-    return {"logits_max_difference": _apart(wanted, got), "same_tokens": True}
+    largest = max(one.abs().max().item() for one in wanted)
+    tolerance = max(TOLERANCE, _ROUNDINGS * precision * largest) if "adapter" in load else TOLERANCE
+    return {"logits_max_difference": _apart(wanted, got), "same_tokens": True, "tolerance": tolerance}
+
+
+def _precision(model: Any) -> float:
+    """How far apart the neighbours of 1 are in the coarsest type of a model's weights."""
+    import torch
+
+    return max(torch.finfo(weight.dtype).eps for weight in model.parameters() if weight.is_floating_point())
 
 
 def _apart(wanted: "list[torch.Tensor]", got: "list[torch.Tensor]") -> float:

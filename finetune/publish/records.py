@@ -96,4 +96,5 @@ def summary(proof: dict[str, Any]) -> dict[str, Any]:
         "prompts": proof.get("prompts", 1),
         "logits_max_difference": proof["logits_max_difference"],
         "tolerance": proof["tolerance"],
+        **({"kind": "gguf"} if proof.get("kind") == "gguf" else {}),
     }

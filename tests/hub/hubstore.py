@@ -5,6 +5,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 _LFS_SUFFIXES = (".safetensors", ".parquet", ".arrow", ".bin", ".gguf", ".model")
@@ -13,13 +14,14 @@ _LFS_SIZE = 10_000_000
 
 @dataclass
 class Account:
-    """A person: the organisations they may write to, what each of their tokens may do ("write" or "read"), and
-    whether they have a means to pay."""
+    """A person: the organisations they may write to, what each of their tokens may do ("write" or "read"),
+    whether they have a means to pay, and what `whoami` tells of a token besides."""
 
     name: str
     organisations: tuple[str, ...] = ()
     tokens: dict[str, str] = field(default_factory=dict)
     can_pay: bool = True
+    told: dict[str, Any] = field(default_factory=dict)
 
     def owns(self, namespace: str) -> bool:
         return namespace == self.name or namespace in self.organisations

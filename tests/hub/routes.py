@@ -41,7 +41,7 @@ def whoami(call: Call) -> None:
     if account is None:
         raise Refused(401, "Invalid username or password.")
     organisations = [{"type": "org", "name": name, "roleInOrg": "admin"} for name in account.organisations]
-    auth = {"type": "access_token", "accessToken": {"displayName": "test", "role": role}}
+    auth = {"type": "access_token", "accessToken": {"displayName": "test", "role": role, **account.told}}
     who = {"type": "user", "id": account.name, "name": account.name, "orgs": organisations, "auth": auth}
     call.json({**who, "canPay": account.can_pay, "isPro": False})
 

@@ -3,14 +3,18 @@
 import json
 
 import pytest
+from markupsafe import escape
 
 from core.errors import UserError
+from core.words import say
 from core.workspace import Owner
 from finetune.launch import job_follow, job_hub, job_sync, jobs
 from finetune.launch.job_lines import to_line
 from finetune.launch.job_record import locked, update
 from finetune.run import Run, list_runs
 from tests.hub.standin import USER
+from ui import live
+from ui.caller import Caller
 
 LAUNCHER = jobs.JobsLauncher("a10g-small", "2h")
 
@@ -171,10 +175,29 @@ def test_a_run_is_done_only_once_its_result_is_here_and_whole(hub, run, job, ren
         with pytest.raises(UserError):
             jobs.sync(run, renter)
         assert run.progress().ending is None and not run.model.exists() and not list(run.folder.glob(".*part"))
+        being_fetched(run)
         hub.heal()
     jobs.sync(run, renter)
     assert run.status().status == "done"
     assert (run.model / "adapter_model.safetensors").read_bytes() == files["model/adapter_model.safetensors"]
+
+
+def being_fetched(run):
+    """Neither failed nor killed: what is elsewhere is named, with what stands in the way."""
+    status, problem = run.status(), jobs.job_of(run).problem
+    assert status.status == "fetching" and problem and problem in status.error and "killed" not in status.error
+    html = live._view(Caller(Owner("local"), "en", "tab"), run.id, None)[2]
+    assert say("run.status.fetching") in html and html.count(str(escape(problem))) == 1 and "ts-bad" not in html
+
+
+def test_a_job_whose_log_cannot_be_read_has_not_failed_yet(hub, run, job, renter):
+    work(job, *UPLOADED, ending=("ERROR", "OOMKilled"))
+    hub.fail("job_logs", times=20, status=500)
+    with pytest.raises(UserError):
+        jobs.sync(run, renter)
+    being_fetched(run)
+    hub.heal()
+    assert reason(run, renter) == "error" and run.status().status == "failed"
 
 
 def test_a_log_that_is_lost_is_made_good_from_the_uploads(hub, run, job, renter):

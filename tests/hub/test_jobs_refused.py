@@ -5,10 +5,12 @@ import time
 import pytest
 
 from core.errors import UserError
+from core.words import say
 from core.workspace import Owner
-from finetune.launch import job_flavours, jobs
+from finetune.launch import job_flavours, job_shell, jobs
 from finetune.run import Run, list_runs
 from tests.hub.standin import TOKEN, USER
+from ui import place
 
 SCOPES = frozenset({"jobs", "contribute-repos", "read-repos"})
 
@@ -73,6 +75,14 @@ def test_a_base_that_the_job_could_not_read_is_refused(hub, renter, recipe, tiny
     assert start_from(str(tiny_model)) == "job.base_not_on_hub"
 
 
+def test_whether_data_may_be_sent_is_looked_at_before_anything_is_paid_and_makes_nothing(hub, renter, recipe):
+    inputs = hub.add_repo(f"{USER}/tunescope-inputs", kind="datasets", private=True)
+    checks = {check.name: check for check in jobs.preflight(recipe, renter, "a10g-small", "2h")}
+    assert checks["repository"].ok and inputs.repo_id in checks["repository"].sentence
+    hub.fail("auth_check", status=403, times=9)
+    assert refusal(recipe, renter).code == "job.no_right" and "create" not in hub.kinds()
+
+
 def test_data_never_goes_to_a_repository_that_all_can_read(hub, renter, recipe):
     hub.add_repo(f"{USER}/tunescope-inputs", kind="datasets")
     assert refusal(recipe, renter).code == "job.repo_is_public"
@@ -104,12 +114,43 @@ def test_the_checks_say_what_is_known_and_what_is_not(hub, renter, recipe):
     checks = {check.name: check for check in jobs.preflight(recipe, renter, "a10g-small", "2h")}
     assert checks["credit"].ok is False and "prepaid credit" in checks["credit"].sentence
     assert checks["scopes"].ok is None and checks["time"].ok is None
-    assert all(checks[name].ok for name in ("token", "model", "processes", "memory", "disk"))
+    assert all(checks[name].ok for name in ("token", "repository", "model", "processes", "memory", "disk"))
     assert "job_start" not in hub.kinds() and "create" not in hub.kinds()
+
+
+MINE = {"type": "user", "name": USER}
+ALL_RIGHTS = ["repo.content.read", "repo.write", "job.write"]
+
+
+@pytest.mark.parametrize(
+    ("told", "ok", "word"),
+    [
+        ({"role": "write"}, True, "may write"),
+        ({"role": "fineGrained", "fineGrained": {"scoped": [{"entity": MINE, "permissions": ALL_RIGHTS}]}}, True, ""),
+        ({"role": "fineGrained", "fineGrained": {"global": ALL_RIGHTS, "scoped": []}}, True, "may write"),
+        ({"role": "fineGrained", "fineGrained": {"scoped": [{"entity": MINE, "permissions": []}]}}, False, "job.write"),
+        (
+            {
+                "role": "fineGrained",
+                "fineGrained": {"scoped": [{"entity": {"type": "org"}, "permissions": ALL_RIGHTS}]},
+            },
+            False,
+            "repo.write, job.write",
+        ),
+        ({"role": "fineGrained"}, None, "does not tell"),
+        ({"role": None}, None, "does not tell"),
+    ],
+)
+def test_what_a_token_may_do_is_said_as_the_hub_tells_it(hub, renter, recipe, told, ok, word):
+    hub.accounts[USER].told = told
+    (token,) = [check for check in jobs.preflight(recipe, renter, "a10g-small", "2h") if check.name == "token"]
+    assert token.ok is ok and word in token.sentence
 
 
 def test_a_machine_with_several_gpus_gets_a_process_for_each(hub, renter, recipe):
     recipe = recipe.model_copy(update={"compute": type(recipe.compute)(dtype="float32")})
+    checks = {check.name: check for check in jobs.preflight(recipe, renter, "a10g-largex2", "2h")}
+    assert "accelerate launch --multi_gpu --num_processes 2" in checks["launch"].sentence
     jobs.JobsLauncher("a10g-largex2", "2h").start(recipe, renter)
     (run,) = list_runs(renter)
     assert run.config().compute.processes == 2
@@ -121,6 +162,21 @@ def test_the_machines_have_prices_with_the_hub_and_without(hub, renter, monkeypa
     assert there["a10g-small"].usd_per_hour == pytest.approx(1, rel=0.01)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert jobs.flavours(renter) == list(job_flavours.FALLBACK)
+
+
+@pytest.mark.parametrize("fault", [{"status": 401}, {"status": 403}, {"status": 503}, {"cut": True}])
+def test_nothing_is_rented_at_prices_that_the_hub_did_not_tell(hub, renter, recipe, fault):
+    hub.fail("hardware", times=99, **fault)
+    assert refusal(recipe, renter).code in ("job.wrong_token", "job.no_right", "job.hub_broken", "job.unreachable")
+    with pytest.raises(UserError):
+        jobs.preflight(recipe, renter, "a10g-small", "2h")
+    assert "job_start" not in hub.kinds() and "create" not in hub.kinds()
+    shown, _, table, yes = place.offer(renter, None, [], [])
+    assert shown["visible"] and say("job.not_current") in table and yes["visible"] is False
+    assert job_shell.flavour_lines(renter)[0] == say("job.not_current")
+    hub.heal()
+    assert say("job.not_current") not in place.offer(renter, None, [], [])[2], "remembered only where it was told"
+    assert jobs.JobsLauncher("a10g-small", "2h").start(recipe, renter)
 
 
 def test_a_larger_machine_is_estimated_to_be_quicker_and_more_rows_to_take_longer(renter, recipe):

@@ -2,6 +2,8 @@
 
 import pytest
 
+from finetune.data.importing import import_file
+from finetune.data.store import example_file
 from finetune.publish.kinds import Options, build
 from tests.refusals import refused
 from tests.small_disk import fill, small_disk
@@ -15,18 +17,26 @@ def small(tmp_path):
         yield folder
 
 
-@pytest.mark.parametrize("kind", ["adapter", "merged", "gguf"])
+CHOSEN = {
+    "presets": {"columns": ("greedy", "nucleus top_p=0.9", "beam num_beams=3")},
+    "dataset": {"licence": "cc-by-4.0"},
+    "space": {"repo_id": "ada/tea"},
+}
+
+
+@pytest.mark.parametrize("kind", ["adapter", "merged", "gguf", "presets", "dataset", "space"])
 def test_a_disk_that_fills_up_on_the_way_leaves_nothing_half(owner, tiny_model, small, workspace, monkeypatch, kind):
     monkeypatch.setenv("TUNESCOPE_CACHE", str(workspace / "cache"))
-    run = finished(owner, tiny_model)
+    run = import_file(example_file(), owner) if kind == "dataset" else finished(owner, tiny_model)
+    options = Options(shard_size="64KB", check=False, **CHOSEN.get(kind, {}))
     folder = small / "out"
 
     def report(step):
         if step.done and not (small / "ballast").exists():
             fill(small)
 
-    sentence = refused("kinds.no_room", build, kind, run, owner, folder, Options(shard_size="64KB"), report)
+    sentence = refused("kinds.no_room", build, kind, run, owner, folder, options, report)
     assert str(small) in sentence and "0 MB are free" in sentence
     assert {path.name for path in small.iterdir()} == {".out.lock", "ballast"}
     (small / "ballast").unlink()
-    assert build(kind, run, owner, folder, Options(check=False)).facts["files"]
+    assert build(kind, run, owner, folder, options).facts["files"]

@@ -146,22 +146,23 @@ def report(step):
         print("in the middle", flush=True)
         sys.stdin.read()
 
-build("merged", Run(Path(sys.argv[1])), Owner("local"), Path(sys.argv[2]), None, report)
+build(sys.argv[3], Run(Path(sys.argv[1])), Owner("local"), Path(sys.argv[2]), None, report)
 """
 
 
-def test_a_killed_process_holds_nobody_up_and_what_it_left_is_swept_away(owner, run, tmp_path):
+@pytest.mark.parametrize("kind", ["merged", "gguf"])
+def test_a_killed_process_holds_nobody_up_and_what_it_left_is_swept_away(owner, run, tmp_path, kind):
     folder = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED, str(run.folder), str(folder)]
+    command = [sys.executable, "-c", KILLED, str(run.folder), str(folder), kind]
     child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "in the middle\n"
-    assert str(folder) in refused("kinds.busy", build, "merged", run, owner, folder)
+    assert str(folder) in refused("kinds.busy", build, kind, run, owner, folder)
     child.kill()
     child.communicate()
     assert leftovers(tmp_path) == [".out.part"] and not folder.exists()
-    built = build("merged", run, owner, folder, Options(check=False))
+    built = build(kind, run, owner, folder, Options(check=False))
     assert built.facts["comparisons"] == [] and "not asked" in built.facts["not_compared"]
-    assert leftovers(tmp_path) == [] and (folder / "config.json").is_file()
+    assert leftovers(tmp_path) == [] and (folder / ("config.json" if kind == "merged" else "Modelfile")).is_file()
 
 
 def test_what_was_set_aside_when_a_process_was_killed_comes_back(tmp_path):

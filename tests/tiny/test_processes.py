@@ -145,6 +145,7 @@ def test_as_many_processes_as_asked_for_know_each_other(story):
 def test_two_processes_learn_on_the_curve_of_one_sharded_or_not(story, alone):
     run, _ = story
     assert run.status().status == "done", run.log_tail()
+    assert "$ accelerate launch --multi_gpu --num_processes 2" in run.log_path.read_text()
     assert list(_losses(run)) == list(range(1, run.progress().step + 1))
     assert _losses(run) == pytest.approx(_losses(alone), rel=1e-4)
     step = run.progress().step

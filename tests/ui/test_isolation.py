@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ import pytest
 from core.files import write_json
 from core.workspace import Owner
 from finetune.config import validate
+from finetune.launch.job_record import JobRecord, save
 from finetune.launch.local import take
 from finetune.run import Run, create
 from tests.app_process import SPACE
@@ -21,18 +23,22 @@ from tests.ui.people import Visitor, config_of, entries, entry_of, file_data, fi
 
 MARKER = "larkspur-under-the-window"
 ROWS = [{"prompt": f"say {number}", "response": f"{MARKER} {number}"} for number in range(3)]
+OF_JOBS = ("choose_place", "reprice", "start", "rent", "check", "show_17", "stop_run", "resume_run", "rent_again")
+"""The entries about jobs; they are attached, followed and their results fetched by `runs_line`, for who asks."""
 CONFIG = {"stages": [{"objective": "sft", "data": [{"dataset": "ab" * 32}]}], "watch": {"samples": [MARKER]}}
 
 
 @dataclass
 class Things:
-    """What is Ada's: an uploaded file, a dataset, a run that ended, one at work, and the process of that one."""
+    """What is Ada's: an uploaded file, a dataset, a run that ended, one at work, the process of that one, and one on a
+    rented machine."""
 
     folder: Path
     upload: str
     dataset: str
     stopped: Run
     working: Run
+    rented: Run
     process: subprocess.Popen
 
 
@@ -56,20 +62,30 @@ def things(space, ada):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNESCOPE_HOME", str(home))
         owner = Owner(ada.sub)
-        stopped, working = create(validate(CONFIG), owner), create(validate(CONFIG), owner)
-    for run in (stopped, working):
+        stopped, working, rented = (create(validate(CONFIG), owner) for _ in range(3))
+    for run in (stopped, working, rented):
         run.log.write("started", steps=9, step=0, device="cpu", dtype="float32", trainable=1, total=1)
         run.log.write("sample", step=3, prompt=MARKER, text=MARKER)
         run.log_path.write_text(MARKER)
     stopped.log.write("stopped", step=3)
+    _rent(rented)
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     write_json(working.folder / "handle.json", {"host": os.uname().nodename, "pid": process.pid})
     lock = take(working)
     dataset = next(path.name for path in (home / ada.sub / "datasets").iterdir() if not path.name.startswith("."))
-    yield Things(home / ada.sub, path, dataset, stopped, working, process)
+    yield Things(home / ada.sub, path, dataset, stopped, working, rented, process)
     os.close(lock)
     process.kill()
     process.wait()
+
+
+def _rent(run):
+    """Make it a job at work, as far as was heard: its record, a sample of its machine, a result that came."""
+    url = f"http://127.0.0.1:9/{MARKER}"
+    save(run, JobRecord("ab" * 12, url, "ada", "a10g-small", 1.0, 7200, 1, "ada/in", "ada/out", stage="RUNNING"))
+    (run.folder / "metrics.jsonl").write_text(json.dumps({"cpu_usage_pct": 7, "note": MARKER}) + "\n")
+    run.model.mkdir()
+    (run.model / "adapter_config.json").write_text(MARKER)
 
 
 def naming(things, run):
@@ -101,6 +117,9 @@ def test_ada_herself_reaches_what_is_hers(space, ada, things):
     assert things.dataset in said["refresh"] and things.stopped.id in said["refresh_1"]
     assert MARKER in said["show_17"] + said["show_14"]
     assert ada.get(f"file={things.upload}").text.count(MARKER) == 3
+    view = entry_of(space, "show_17")
+    job = json.dumps(ada.call(view, asking(space, view, things, things.rented)))
+    assert f"127.0.0.1:9/{MARKER}" in job and "a10g-small" in job
 
 
 @pytest.mark.parametrize("who", ["grace", "nobody"])
@@ -109,6 +128,7 @@ def test_no_entry_shows_or_changes_what_is_anothers(space, others, things, who):
     tries = [(entry, asking(space, entry, things, things.working)) for entry in entries(space)]
     for entry in (entry_of(space, name) for name in ("show_17", "resume_run", "preview", "send", "compare_run")):
         tries.append((entry, asking(space, entry, things, things.stopped)))
+    tries += [(entry, asking(space, entry, things, things.rented)) for entry in map(partial(entry_of, space), OF_JOBS)]
     assert len(tries) > 60
 
     def attempt(task):
@@ -123,7 +143,7 @@ def test_no_entry_shows_or_changes_what_is_anothers(space, others, things, who):
     if who == "nobody":
         got = {name for name, message, direct in answers if message["success"] or direct.status_code == 200}
         assert all("compare" in name or "_check_login_status" in name for name in got)
-    for run in (things.stopped, things.working):
+    for run in (things.stopped, things.working, things.rented):
         said = visitor.call(entry_of(space, "compare"), ["hi", ["greedy"], run.id, "", 0, 5, "auto", False])
         assert "There is no run" in said["output"]["error"]
     assert snapshot(things.folder) == before and things.process.poll() is None
@@ -184,6 +204,9 @@ def routes(ada, things, event, entry):
         "it, crookedly named": lambda v: v.get(f"file={crooked}").status_code,
         "her dataset's file": lambda v: v.get(f"file={rows}").status_code,
         "her run's log": lambda v: v.get(f"file={things.stopped.log_path}").status_code,
+        "her job's record": lambda v: v.get(f"file={things.rented.folder / 'job.json'}").status_code,
+        "her job's metrics": lambda v: v.get(f"file={things.rented.folder / 'metrics.jsonl'}").status_code,
+        "her job's result": lambda v: v.get(f"file={things.rented.model / 'adapter_config.json'}").status_code,
         "how far her upload is": lambda v: v.looks("upload_progress?upload_id=adas-upload"),
         "take part in her upload": lambda v: v.upload("x.txt", b"x", params={"upload_id": "adas-upload"}).status_code,
         "the app through its own proxy": lambda v: v.get("proxy=http://127.0.0.1/").status_code,

@@ -13,6 +13,6 @@ def test_forty_visitors_are_served_without_an_error_in_bounded_memory_and_as_the
     figures = load.measure(float(os.environ.get("TUNESCOPE_SOAK_S", "600")))
     print(load.shown(figures))
     assert figures.errors == []
-    assert abs(figures.growth()) <= 0.1
+    assert figures.spread() <= 0.1
     assert figures.late() == []
     assert len(figures.comparisons) >= figures.comparing

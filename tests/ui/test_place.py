@@ -78,6 +78,16 @@ def test_a_yes_is_to_one_wish_only(changed):
     assert agreed == place.same_wish("l4x1", "2h", ["a"], 1) != place.same_wish(*changed)
 
 
+def test_the_shells_command_says_the_place_that_was_chosen():
+    assert place.options(place.HERE, "t4-small", "2h") == ""
+    assert place.options(place.RENTED, "t4-small", " 90m ") == " --on jobs --flavor t4-small --timeout 90m"
+    assert place.options(place.RENTED, None, "2h; rm -r /") == " --on jobs --flavor a10g-small --timeout '2h; rm -r /'"
+    for language in LOCALES:
+        with speaking(language):
+            said = say("page.command_text", place=place.options(place.RENTED, "t4-small", "2h"))
+            assert said.endswith("start config.yaml --on jobs --flavor t4-small --timeout 2h")
+
+
 @pytest.mark.parametrize(("amount", "shown"), [(0, "$0.00"), (0.0123, "$0.012"), (0.5, "$0.50"), (12.3, "$12.30")])
 def test_money_is_readable(amount, shown):
     assert jobs.usd(amount) == shown

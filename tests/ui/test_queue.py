@@ -127,6 +127,7 @@ def test_a_tab_closed_in_the_middle_stops_the_engine_and_frees_its_rows(space, m
         assert quick["success"] and len(quick["output"]["data"][0]["columns"][0]["token_ids"]) == 3
         ended = wait_for(lambda done=done: _events(space, "comparison")[done:])[0]
         assert ended["columns"] == 12 and ended.get("forwards", 0) < LONG / 2, ended
+        assert ended.get("late", 0) <= 1, "the engine went on after it was known that nobody listens"
         assert (ended["outcome"] == "ok" and ended["stopped"]) or ended["outcome"] == "refused models.stopped"
         print(name, "freed", f"{time.time() - cut:.2f} s after the cut, with", ended)
 
@@ -145,7 +146,7 @@ def test_a_socket_that_is_cut_hard_is_noticed_too(space, model):
             seen += raw.recv(65536)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     ended = wait_for(lambda: _events(space, "comparison")[done:])[0]
-    assert ended["stopped"] and ended["forwards"] < LONG / 2
+    assert ended["stopped"] and ended["late"] <= 1 and ended["forwards"] < LONG / 2
 
 
 def test_places_are_limited_with_a_sentence_for_one_visitor_and_for_all(space, model):

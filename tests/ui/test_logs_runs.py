@@ -1,0 +1,101 @@
+"""What the app writes about itself while runs are started, followed, stopped and gone on with, here and on a job."""
+
+import json
+import re
+import time
+
+import pytest
+
+from finetune.run import Run
+from tests.hub_process import running_hub
+from tests.ui.hub_models import environment, publish_endless_model
+from tests.ui.people import Visitor, entry_of, file_data, filled, running_space
+
+MARKER = "goldenrod-along-the-fence"
+ROWS = [{"prompt": f"{MARKER} {number}", "response": f"{MARKER} {number}."} for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A session of somebody who trains here and rents, in a Space with a Hub of its own: what the app wrote."""
+    folder = tmp_path_factory.mktemp("training")
+    with running_hub() as hub:
+        model = publish_endless_model(hub, folder / "endless")
+        with running_space(folder, environment(hub, folder)) as space:
+            ada = Visitor(space, "80dd44ee55", token=hub.token)
+            path = ada.upload("diary.jsonl", "\n".join(map(json.dumps, ROWS)).encode()).json()[0]
+            assert ada.call(entry_of(space, "bring_file"), [file_data(path)])["success"]
+            home = folder / "home" / ada.sub
+            known = fields(home, model)
+            here = train_here(ada, known, home)
+            rented = rent(ada, known, home)
+            yield space.log.read_text(), hub, here, rented
+
+
+def fields(home, model):
+    dataset = next(item.name for item in (home / "datasets").iterdir() if item.name[0] != ".")
+    quick = {"knob-limits-max_length": 64, "knob-optim-epochs": 400, "knob-watch-sample_tokens": 4}
+    seen = {"knob-watch-samples": f"{MARKER}?", "knob-watch-evaluate_every": "2"}
+    return {"place": "here", "train-on": [dataset], "knob-model": model, **quick, **seen}
+
+
+def do(ada, name, known):
+    """One entry in Ada's session; what it answered at last."""
+    entry = entry_of(ada.app, name)
+    assert ada.join(entry, filled(ada.app, entry, known)).status_code == 200
+    said = [message for message in ada.read() if message["msg"] == "process_completed"]
+    assert said[-1]["success"], said
+    return json.dumps(said[-1]["output"])
+
+
+def wait_for(look):
+    while not (found := look()):
+        time.sleep(0.1)
+    return found
+
+
+def run_in(said, home):
+    return Run(home / "runs" / re.search(r"r\d+-\d+-\w+", said).group())
+
+
+def samples(run):
+    return [event for event in run.events()[0] if event["type"] == "sample"]
+
+
+def train_here(ada, known, home):
+    run = run_in(do(ada, "start", known), home)
+    wait_for(lambda: samples(run) or not run.alive())
+    assert MARKER in json.dumps(samples(run)), run.log_tail()
+    named = {**known, "runs": run.id}
+    assert MARKER in do(ada, "show_17", named)
+    for _ in range(2):
+        do(ada, "stop_run", named)
+        run.wait()
+        assert run.status().status == "stopped"
+        do(ada, "resume_run", named)
+    do(ada, "stop_run", named)
+    run.wait()
+    return run
+
+
+def rent(ada, known, home):
+    """The price, the yes, the job followed until it has written a sample, then stopped."""
+    wish = {**known, "place": "jobs", "flavour": "cpu-basic", "timeout": "30m"}
+    do(ada, "start", wish)
+    run = run_in(do(ada, "rent", wish), home)
+    wait_for(lambda: samples(run) or not run.alive())
+    assert MARKER in json.dumps(samples(run)), run.status().error
+    do(ada, "stop_run", {**wish, "runs": run.id})
+    wait_for(lambda: run.progress().ending)
+    return run
+
+
+def test_nothing_of_data_prompts_or_samples_stands_in_it(written):
+    text, hub, here, rented = written
+    for secret in (MARKER, hub.token, "80dd44ee55"):
+        assert secret not in text, [line for line in text.splitlines() if secret in line][:3]
+    told = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    calls = {line["handler"] for line in told if line["event"] == "call"}
+    assert {"start", "rent", "stop_run", "resume_run"} <= calls
+    assert MARKER in here.folder.joinpath("events.jsonl").read_text()
+    assert MARKER in rented.folder.joinpath("events.jsonl").read_text()
