@@ -27,6 +27,7 @@ from finetune.problems import (
     SHARDED_ALONE,
     SOURCE_DETAIL,
     refusal,
+    refuse_broken_texts,
     refuse_secrets,
     typed_problem,
 )
@@ -195,6 +196,7 @@ class RunConfig(_Block):
 def validate(raw: Any) -> RunConfig:
     """Make a RunConfig of nested plain values. Raises one UserError that lists every problem."""
     refuse_secrets(raw)
+    refuse_broken_texts(raw)
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from core.errors import UserError
+from core.texts import is_utf8
 from core.words import say
 
 ONE_SOURCE = "config.one_source"
@@ -51,6 +52,13 @@ def refuse_secrets(raw: Any) -> None:
     for path, value in _leaves(raw, ""):
         if _SECRET.search(value):
             raise UserError("config.secret", field=path)
+
+
+def refuse_broken_texts(raw: Any) -> None:
+    """Raise UserError where a text is no UTF-8: a run could not write it down."""
+    for path, value in _leaves(raw, ""):
+        if not is_utf8(value):
+            raise UserError("config.encoding", field=path.encode("utf-8", "replace").decode())
 
 
 def _leaves(raw: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+from core.texts import is_utf8
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -68,14 +69,6 @@ def check_text(prompt: str) -> None:
         raise UserError("decode.prompt_empty")
     if not is_utf8(prompt):
         raise UserError("decode.prompt_encoding")
-
-
-def is_utf8(text: str) -> bool:
-    """Whether a text has no lone surrogates: they stand for bytes that are no UTF-8, and for half a character."""
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def check_messages(messages: object) -> None:

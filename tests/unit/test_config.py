@@ -84,6 +84,9 @@ def test_the_learning_rate_follows_the_method_unless_it_is_named():
         (DATA + "\ncompute: {recompute: !!bool foo}", ["YAML", "line"]),
         (DATA + "\nseed: 0x" + "f" * 5000, ["seed", "0xfff"]),
         ("stages: [{data: [{path: ~nobody-of-this-name/rows.json}]}]", ["~nobody-of-this-name/rows.json"]),
+        (DATA + r'watch: {samples: ["fine", "tea \uD800"]}', ["watch.samples.1", "UTF-8", "whole character"]),
+        (r'stages: [{data: [{path: "\uDC80.json"}]}]', ["stages.0.data.0.path", "UTF-8"]),
+        (DATA + r'"\uD800": 1', ["UTF-8"]),
         ("stages: !!python/object/apply:os.system ['true']", ["YAML"]),
     ],
 )
