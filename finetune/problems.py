@@ -15,6 +15,7 @@ from core.words import say
 ONE_SOURCE = "config.one_source"
 ONE_STAGE = "config.one_stage"
 SOURCE_DETAIL = "config.source_detail"
+SOURCE_MAPPING = "config.source_mapping"
 DEVICE = "config.device"
 ROW_EACH = "config.row_each"
 SHARDED_ALONE = "config.sharded_alone"
@@ -71,9 +72,9 @@ def _leaves(raw: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path, raw
 
 
-def refusal(error: ValidationError, model: type[BaseModel]) -> UserError:
-    """One UserError for all that pydantic found."""
-    return UserError("config.invalid", problems=Problems(_problem(found, model) for found in error.errors()))
+def refusal(error: ValidationError, model: type[BaseModel], code: str = "config.invalid") -> UserError:
+    """One UserError for all that pydantic found; the sentence of `code` takes them as `problems`."""
+    return UserError(code, problems=Problems(_problem(found, model) for found in error.errors()))
 
 
 def _problem(found: Any, model: type[BaseModel]) -> Problem:

@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 from core.errors import UserError
 from core.files import write_json
 from core.rows import Row
-from core.words import say
+from core.words import counted, say
 from finetune.attention import use_short_attention
 from finetune.checkpoints import processes_of, whole_checkpoints
 from finetune.config import RunConfig
@@ -141,7 +141,7 @@ def _data(
     rows = read_rows(run, config)
     training, held = split(rows, config)
     if not training:
-        raise UserError("run.no_rows", rows=len(rows), held=len(held))
+        raise UserError("run.no_rows", rows=counted("core.rows", len(rows)), held=len(held))
     encoded: list[list[Encoded]] = [[], []]
     for part, kept in zip((training, held), encoded, strict=True):
         for start in range(0, len(part), TOKENISED_AT_A_TIME):
