@@ -40,4 +40,4 @@ def test_one_is_counted_as_one():
     assert [counted("core.steps", count) for count in (1, 12)] == ["1 step", "12 steps"]
     with speaking("zh"):
         assert counted("core.rows", 1) == "1 行"
-        assert placed(Finding("duplicate", "error", [2, 3])).endswith("（第 2-3 行）")
+        assert placed(Finding("duplicate", "error", [2, 3])).endswith("（行 2-3）")
