@@ -151,7 +151,7 @@ def _data(
             some = encode_all(part[start : start + TOKENISED_AT_A_TIME], tokenizer, config.limits.max_length)
             kept += [row for row in some if row.learns]
     if not encoded[0]:
-        raise UserError("run.no_labels", rows=len(training), length=config.limits.max_length)
+        raise UserError("run.no_labels", rows=counted("core.rows", len(training)), length=config.limits.max_length)
     shown = (held or training)[0]
     prompts = [typed_prompt(text, tokenizer) for text in config.watch.samples] or [row_prompt(shown, tokenizer)]
     return (encoded[0], encoded[1]), prompts
