@@ -25,6 +25,11 @@ def say(key: str, /, **facts: object) -> str:
     return sentence.format(**facts)
 
 
+def counted(key: str, count: int) -> str:
+    """A number with its noun: `counted("core.rows", 1)` is "1 row", from the sentences `key.one` and `key.many`."""
+    return say(f"{key}.{'one' if count == 1 else 'many'}", count=count)
+
+
 @cache
 def catalogue(locale: str) -> dict[str, str]:
     """All sentences of one language, by key."""

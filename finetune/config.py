@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 from core import settings
 from core.errors import UserError
+from finetune.data_source import Block, DataSource
 from finetune.methods import METHODS
 from finetune.plain_yaml import apply_change, nest, read_mapping
 from finetune.problems import (
     BLOCK_NOT_CHOSEN,
     DEVICE,
-    ONE_SOURCE,
     ONE_STAGE,
     ROW_EACH,
     SHARDED_ALONE,
-    SOURCE_DETAIL,
     refusal,
+    refuse_broken_texts,
     refuse_secrets,
     typed_problem,
 )
@@ -37,34 +37,7 @@ BASIC: JsonDict = {"tier": "basic"}
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,2})?")
 
 
-class _Block(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DataSource(_Block):
-    """Rows of a stage: a file of this machine, an imported dataset, or a dataset repository on the Hub.
-
-    A run's own config names datasets only: files and repositories are imported when it starts.
-    """
-
-    path: str | None = None
-    dataset: str | None = None
-    hub: str | None = None
-    config: str | None = None
-    split: str | None = None
-    revision: str | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "DataSource":
-        if [self.path, self.dataset, self.hub].count(None) != 2:
-            raise typed_problem(ONE_SOURCE)
-        detail = [name for name in ("config", "split", "revision") if getattr(self, name) is not None]
-        if detail and self.hub is None:
-            raise typed_problem(SOURCE_DETAIL, detail=", ".join(detail))
-        return self
-
-
-class Limits(_Block):
+class Limits(Block):
     """What of the data is used: the first `max_rows` rows in file order, of which `validation` is split off by seed."""
 
     max_rows: int | None = Field(default=None, ge=1, le=100_000_000)
@@ -72,7 +45,7 @@ class Limits(_Block):
     validation: float = Field(default=0.1, ge=0, le=0.5, json_schema_extra=BASIC)
 
 
-class Lora(_Block):
+class Lora(Block):
     """Low-rank adapters (Hu et al. 2021): the base stays as it is, two thin matrices beside each layer are learned."""
 
     rank: int = Field(default=16, ge=1, le=1024, json_schema_extra=BASIC)
@@ -81,7 +54,7 @@ class Lora(_Block):
     targets: Literal["all-linear", "attention", "mlp"] = "all-linear"
 
 
-class Optim(_Block):
+class Optim(Block):
     """How the weights move. Without `learning_rate` the method's own is used (see `finetune/methods.py`)."""
 
     epochs: float = Field(default=3, ge=0.01, le=10_000, json_schema_extra=BASIC)
@@ -95,7 +68,7 @@ class Optim(_Block):
     max_grad_norm: float = Field(default=1, ge=0.001, le=1_000_000)
 
 
-class Compute(_Block):
+class Compute(Block):
     """Where and how precisely it is computed."""
 
     device: str = "auto"
@@ -112,7 +85,7 @@ class Compute(_Block):
         return device
 
 
-class Watch(_Block):
+class Watch(Block):
     """What is written down while it runs. Intervals are in steps; without one it is a tenth of the run."""
 
     log_every: int = Field(default=1, ge=1, le=100_000)
@@ -122,7 +95,7 @@ class Watch(_Block):
     sample_tokens: int = Field(default=48, ge=1, le=1024)
 
 
-class Stage(_Block):
+class Stage(Block):
     """One objective on its data mix. What `optim` names here takes the place of the run's own."""
 
     objective: Literal["sft"] = "sft"
@@ -130,7 +103,7 @@ class Stage(_Block):
     optim: Optim | None = None
 
 
-class RunConfig(_Block):
+class RunConfig(Block):
     """Everything a run is told. Frozen; unknown fields, and blocks of a method that was not chosen, are errors."""
 
     model: str = Field(default=settings.DEFAULT_MODEL, min_length=1, max_length=300, json_schema_extra=BASIC)
@@ -195,6 +168,7 @@ class RunConfig(_Block):
 def validate(raw: Any) -> RunConfig:
     """Make a RunConfig of nested plain values. Raises one UserError that lists every problem."""
     refuse_secrets(raw)
+    refuse_broken_texts(raw)
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
@@ -281,9 +255,9 @@ def _types(field: FieldInfo) -> tuple[Any, ...]:
     return tuple(part for part in union if part is not type(None))
 
 
-def _block(field: FieldInfo) -> type[_Block] | None:
+def _block(field: FieldInfo) -> type[Block] | None:
     kind = _types(field)[0]
-    return kind if isinstance(kind, type) and issubclass(kind, _Block) else None
+    return kind if isinstance(kind, type) and issubclass(kind, Block) else None
 
 
 def _knob(path: str, field: FieldInfo, shown_when: tuple[str, str] | None) -> Knob:

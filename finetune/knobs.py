@@ -2,6 +2,7 @@
 
 from core.words import say
 from finetune.config import Knob, knobs
+from finetune.data.mapping import FORMATS, PARTS
 
 HEAD = """# Knobs
 
@@ -12,10 +13,38 @@ The basic ones are in view on the Fine-tune tab, the others are folded.
 |---|---|---|---|
 """
 
+TAIL = """
+## Data
+
+`stages: [{data: [...]}]` lists where the rows come from, each one of
+
+| source | what it is |
+|---|---|
+| `{path: rows.jsonl}` | a file of this machine; a relative path is seen from the YAML file |
+| `{dataset: ID}` | a dataset that was imported before |
+| `{hub: name/repository, config: en, split: train, revision: main}` | a repository on the Hub |
+
+Beside `path` and `hub`, `mapping` says which column is which where that is not recognised, such as
+`mapping: {prompt: question, answer: reply}`. In the shell, `check FILE --mapping prompt=question answer=reply` tries
+it out.
+
+| in a mapping | what it is |
+|---|---|
+"""
+
 
 def table() -> str:
-    """All knobs as a Markdown page."""
-    return HEAD + "".join(f"{_row(knob)}\n" for knob in knobs())
+    """All knobs as a Markdown page, with what a source of data takes."""
+    parts = {part: say(f"data.part.{part}") for part in PARTS}
+    shapes = {"format": ", ".join(f"`{shape}`" for shape in FORMATS)}
+    shapes["kind"] = ", ".join(
+        f"`{kind}`" for kind in dict.fromkeys(kind for kinds in FORMATS.values() for kind in kinds)
+    )
+    rows = [f"| `{part}` | the column of {what} |" for part, what in parts.items()]
+    rows += [
+        f"| `{name}` | {choices}; follows from the parts where it is left out |" for name, choices in shapes.items()
+    ]
+    return HEAD + "".join(f"{_row(knob)}\n" for knob in knobs()) + TAIL + "".join(f"{row}\n" for row in rows)
 
 
 def _row(knob: Knob) -> str:

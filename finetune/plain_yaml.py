@@ -17,13 +17,27 @@ _OPENING = (
 _CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 
+class _KeysOnce(yaml.SafeLoader):
+    """Plain YAML in which no key stands twice: the last one would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+            if name in seen:
+                raise UserError("config.twice", key=key.value[:80], line=key.start_mark.line + 1)
+            if name:
+                seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
 def read_mapping(text: str | bytes) -> dict[str, Any]:
-    """The settings in at most 64 KB of YAML. Raises UserError."""
+    """The settings in at most 64 KB of YAML. Raises UserError, also for a key that stands twice."""
     data = text.encode() if isinstance(text, str) else text
     if len(data) > LARGEST_YAML:
         raise UserError("config.too_large", size=len(data) // 1024, limit=LARGEST_YAML // 1024)
     try:
-        raw = plain(data.decode("utf-8-sig"))
+        raw = plain(data.decode("utf-8-sig"), _KeysOnce)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         raise UserError("config.not_yaml", line=mark.line + 1 if mark else 1) from None
@@ -51,7 +65,7 @@ def nest(values: dict[str, Any]) -> dict[str, Any]:
     return raw
 
 
-def plain(text: str) -> Any:
+def plain(text: str, kind: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
     """Plain values out of YAML; what would take long to read (references that multiply, endless nesting) is refused,
     and tags (`!!int`), which are no plain values.
 
@@ -66,7 +80,11 @@ def plain(text: str) -> Any:
         depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
         if depth > DEEPEST:
             raise yaml.MarkedYAMLError(problem_mark=token.start_mark)
-    return yaml.safe_load(text)
+    loader = kind(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _put(raw: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -4,13 +4,14 @@ import math
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import UserError
 from core.references import Data, parse, resolve
 from core.references import dataset as dataset_of
+from core.words import counted, say
 from core.workspace import Owner, dataset_folder
 from finetune.config import DataSource, RunConfig, Stage, to_yaml
 from finetune.device import check_processes, choose_device
@@ -45,34 +46,64 @@ def check_context(config: RunConfig, name: str, context: int) -> None:
         raise UserError("run.context", value=config.limits.max_length, model=name, context=context)
 
 
-def import_data(config: RunConfig, owner: Owner) -> RunConfig:
+def import_data(
+    config: RunConfig, owner: Owner, progress: OnProgress | None = None, stop: threading.Event | None = None
+) -> RunConfig:
     """Import every file and repository that the config names. Returns the config with datasets in their place.
 
-    Raises UserError also where the config could not be read back from the run's folder: it would be too large.
+    `stop` ends it with "models.stopped". Raises UserError also where the config could not be read back from the run's
+    folder: it would be too large.
     """
-    ids: dict[DataSource, str] = {}
+    return _imported(config, owner, owner, progress, stop)[0]
+
+
+def _imported(
+    config: RunConfig, owner: Owner, into: Owner, progress: OnProgress | None, stop: threading.Event | None
+) -> tuple[RunConfig, list["Dataset"]]:
+    """`import_data` with the datasets of `into`; also returns those of the first stage."""
+    found: dict[DataSource, Dataset] = {}
     for stage in config.stages:
         for source in stage.data:
-            dataset = _dataset(source, owner)
-            check_kind(dataset, stage.objective)
-            ids[source] = dataset.id
-    config = config.with_datasets(ids)
-    read_mapping(to_yaml(config))
-    return config
+            found[source] = _dataset(source, owner, into, progress, stop)
+            check_kind(found[source], stage.objective)
+    placed = config.with_datasets({source: dataset.id for source, dataset in found.items()})
+    read_mapping(to_yaml(placed))
+    return placed, [found[source] for source in config.stages[0].data]
 
 
-def _dataset(source: DataSource, owner: Owner) -> "Dataset":
+def _dataset(
+    source: DataSource, owner: Owner, into: Owner, progress: OnProgress | None, stop: threading.Event | None
+) -> "Dataset":
     from finetune.data.importing import import_file, import_hub
     from finetune.data.store import open_dataset
 
     if source.path is not None:
-        return import_file(local_file(source, owner), owner)
+        path = local_file(source, owner)
+        return import_file(path, into, source.mapping, progress=_told(path.name, progress, stop))
     if source.hub is not None:
-        return import_hub(source.hub, source.config, source.split, source.revision, owner, owner.token)
+        where = source.hub, source.config, source.split, source.revision
+        return import_hub(*where, into, owner.token, source.mapping, _told(source.hub, progress, stop))
     reference = parse(source.dataset or "", owner)
     if not isinstance(reference, Data):
         raise UserError("core.not_a_dataset", value=source.dataset)
     return open_dataset(dataset_of(reference, owner))
+
+
+def _told(name: str, progress: OnProgress | None, stop: threading.Event | None) -> Callable[[int, int], None]:
+    """What an import calls with bytes done and in all: tells them on, and ends the import where it shall stop."""
+    from finetune.data.streams import short_name
+    from inference.sources import Progress
+
+    text = say("run.importing", name=short_name(name))
+
+    def tell(done: int, total: int) -> None:
+        if stop is not None and stop.is_set():
+            raise UserError("models.stopped")
+        if progress is not None:
+            progress(Progress(text, done, total))
+
+    tell(0, 0)
+    return tell
 
 
 def local_file(source: DataSource, owner: Owner) -> Path:
@@ -118,32 +149,50 @@ class Checked:
 def look(
     config: RunConfig, owner: Owner, progress: OnProgress | None = None, stop: threading.Event | None = None
 ) -> Checked:
-    """Check data, model and settings together. Data is imported and the base fetched, as a start would; nothing runs.
+    """Check data, model and settings together. The base is fetched, as a start would; nothing runs, and of the data
+    that is imported for it nothing stays.
 
     Raises UserError where a run could not start.
     """
-    config = import_data(config, owner)
-    base = base_of(config, owner, progress, stop)
-    return look_at(config, owner, base.name, base.folder)
+    from finetune.data.importing import for_a_look
+
+    with for_a_look(owner) as scratch:
+        config, datasets = _imported(config, owner, scratch, progress, stop)
+        base = base_of(config, owner, progress, stop)
+        return _checked(config, datasets, base.name, base.folder)
 
 
 def look_at(config: RunConfig, owner: Owner, model: str, folder: Path) -> Checked:
     """As `look`, for imported data and a base whose small files lie in `folder`."""
-    from finetune.data.check import data_findings
     from finetune.data.store import open_dataset
+
+    datasets = [open_dataset(dataset_folder(owner, source.dataset or "")) for source in config.stages[0].data]
+    return _checked(config, datasets, model, folder)
+
+
+def _checked(config: RunConfig, datasets: list["Dataset"], model: str, folder: Path) -> Checked:
+    from finetune.data.check import data_findings
     from inference.models import load_tokenizer
 
     tokenizer, limit = load_tokenizer(folder), config.limits.max_rows
     rows, findings = 0, []
-    for source in config.stages[0].data:
-        dataset = open_dataset(dataset_folder(owner, source.dataset or ""))
+    for dataset in datasets:
         left = None if limit is None else max(limit - rows, 0)
-        findings += dataset.report.findings + data_findings(dataset, tokenizer, config.limits.max_length, left)
+        findings += _found_in(dataset, left) + data_findings(dataset, tokenizer, config.limits.max_length, left)
         rows += min(dataset.report.rows_kept, left) if left is not None else dataset.report.rows_kept
     training = rows - held_out(rows, config)
     if not training:
-        raise UserError("run.no_rows", rows=rows, held=rows)
+        raise UserError("run.no_rows", rows=counted("core.rows", rows), held=rows)
     return Checked(config, model, rows, total_steps(training, config, config.stages[0]), findings)
+
+
+def _found_in(dataset: "Dataset", limit: int | None) -> list["Finding"]:
+    """What the import found up to the last of the first `limit` rows: what comes after it does not concern the run."""
+    if limit is None or limit >= dataset.report.rows_kept:
+        return dataset.report.findings
+    last = max(dataset.numbers(limit), default=0)
+    cut = [replace(found, rows=[row for row in found.rows if row <= last]) for found in dataset.report.findings]
+    return [found for found in cut if found.rows]
 
 
 def held_out(rows: int, config: RunConfig) -> int:

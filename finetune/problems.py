@@ -9,11 +9,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from core.errors import UserError
+from core.texts import is_utf8
 from core.words import say
 
 ONE_SOURCE = "config.one_source"
 ONE_STAGE = "config.one_stage"
 SOURCE_DETAIL = "config.source_detail"
+SOURCE_MAPPING = "config.source_mapping"
 DEVICE = "config.device"
 ROW_EACH = "config.row_each"
 SHARDED_ALONE = "config.sharded_alone"
@@ -53,6 +55,13 @@ def refuse_secrets(raw: Any) -> None:
             raise UserError("config.secret", field=path)
 
 
+def refuse_broken_texts(raw: Any) -> None:
+    """Raise UserError where a text is no UTF-8: a run could not write it down."""
+    for path, value in _leaves(raw, ""):
+        if not is_utf8(value):
+            raise UserError("config.encoding", field=path.encode("utf-8", "replace").decode())
+
+
 def _leaves(raw: Any, path: str) -> Iterator[tuple[str, str]]:
     inner = raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ()
     for key, value in inner:
@@ -63,9 +72,9 @@ def _leaves(raw: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path, raw
 
 
-def refusal(error: ValidationError, model: type[BaseModel]) -> UserError:
-    """One UserError for all that pydantic found."""
-    return UserError("config.invalid", problems=Problems(_problem(found, model) for found in error.errors()))
+def refusal(error: ValidationError, model: type[BaseModel], code: str = "config.invalid") -> UserError:
+    """One UserError for all that pydantic found; the sentence of `code` takes them as `problems`."""
+    return UserError(code, problems=Problems(_problem(found, model) for found in error.errors()))
 
 
 def _problem(found: Any, model: type[BaseModel]) -> Problem:

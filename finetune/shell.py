@@ -1,18 +1,19 @@
 """What `python -m finetune` offers. Results go to stdout, all else to stderr; nothing heavy is imported early."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core import words
 from core.errors import UserError
 from core.threads import no_bar_monitors, share_the_cores
 from core.words import say
 from core.workspace import RUN_ID, local_owner
+from finetune import check_shell
+from finetune.check_shell import config_of
 from finetune.launch.job_record import job_of
 from finetune.launch.job_shell import (
     flavour_lines,
@@ -24,15 +25,7 @@ from finetune.launch.job_shell import (
     stop_job,
     sync_all,
 )
-
-if TYPE_CHECKING:
-    from finetune.config import RunConfig
-    from finetune.data.report import Report
-    from inference.sources import Progress
-
-USABLE, WITH_FINDINGS, NOT_USABLE = 0, 1, 2
-YAML = (".yaml", ".yml")
-DATA = (".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz")
+from finetune.terminal import Parser, print_json, show_progress
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,8 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     share_the_cores()
     no_bar_monitors()
     words.speak(words.nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
-    arguments = _parser().parse_args(argv)
     try:
+        arguments = _parser().parse_args(argv)
         return arguments.run(arguments)
     except UserError as error:
         print(error, file=sys.stderr)
@@ -57,12 +50,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m finetune", description=say("run.help.program"))
+    parser = Parser("python -m finetune", description=say("run.help.program"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    check = _command(commands, "check", _check)
+    check = _command(commands, "check", check_shell.check)
     check.add_argument("file", type=Path, help=say("run.help.file"))
     _json_flag(check)
     _set_flag(check)
+    check_shell.mapping_flag(check)
     for name, run in (("train", _train), ("start", _start)):
         command = _command(commands, name, run)
         command.add_argument("file", type=Path, metavar="CONFIG", help=say("run.help.config"))
@@ -109,61 +103,6 @@ def _set_flag(command: argparse.ArgumentParser) -> None:
     command.add_argument("--set", action="append", default=[], metavar="optim.epochs=2", help=say("run.help.set"))
 
 
-def _config(arguments: argparse.Namespace) -> "RunConfig":
-    from finetune.config import load_yaml
-
-    path: Path = arguments.file
-    if not os.path.isfile(path):
-        raise UserError("run.shell.no_input", value=path)
-    if path.suffix.lower() in DATA:
-        raise UserError("run.shell.data_file", value=path, name=path.name)
-    return load_yaml(path.read_bytes(), path.absolute().parent, tuple(arguments.set))
-
-
-def _check(arguments: argparse.Namespace) -> int:
-    if arguments.file.suffix.lower() in YAML:
-        return _check_config(arguments)
-    if not os.path.isfile(arguments.file):
-        raise UserError("run.shell.no_input", value=arguments.file)
-    from finetune.data.importing import check_file
-
-    report = check_file(arguments.file)
-    _show_report(report, arguments)
-    if not report.rows_kept:
-        return NOT_USABLE
-    return WITH_FINDINGS if report.findings else USABLE
-
-
-def _show_report(report: "Report", arguments: argparse.Namespace) -> None:
-    if arguments.json:
-        _print_json(report.to_json())
-        return
-    facts = {"kind": report.kind, "format": report.format, "rows_in": report.rows_in, "rows_kept": report.rows_kept}
-    print(say("run.shell.usable", name=arguments.file.name, **facts))
-    _show_findings(report.findings)
-
-
-def _check_config(arguments: argparse.Namespace) -> int:
-    from finetune.prepare import look
-
-    checked = look(_config(arguments), local_owner(), _show_progress)
-    if arguments.json:
-        _print_json(checked.to_json())
-    else:
-        facts = {"model": checked.model, "method": checked.config.method, "rows": checked.rows, "steps": checked.steps}
-        print(say("run.shell.config_fine", **facts))
-        _show_findings(checked.findings)
-    return WITH_FINDINGS if checked.findings else USABLE
-
-
-def _show_findings(findings: list[Any]) -> None:
-    from finetune.data.findings import shortened
-
-    for finding in findings:
-        facts = {"severity": finding.severity, "title": finding.title, "remedy": finding.remedy}
-        print("  " + say("run.shell.finding", rows=shortened(finding.rows), **facts))
-
-
 def _train(arguments: argparse.Namespace) -> int:
     """A config becomes a run; a run's id goes on with that run, which is how a rented job trains."""
     from finetune.launch.local import LocalLauncher
@@ -171,19 +110,19 @@ def _train(arguments: argparse.Namespace) -> int:
 
     owner = local_owner()
     if RUN_ID.fullmatch(str(arguments.file)) and not os.path.isfile(arguments.file):
-        LocalLauncher().go_on(find(str(arguments.file), owner), owner, progress=_show_progress)
-    LocalLauncher().train(_config(arguments), owner, progress=_show_progress)
+        LocalLauncher().go_on(find(str(arguments.file), owner), owner, progress=show_progress)
+    LocalLauncher().train(config_of(arguments), owner, progress=show_progress)
 
 
 def _start(arguments: argparse.Namespace) -> int:
     from finetune.launch.local import LocalLauncher
 
     if arguments.on == "jobs":
-        print(start_job(_config(arguments), local_owner(), arguments.flavor, arguments.timeout, _show_progress))
+        print(start_job(config_of(arguments), local_owner(), arguments.flavor, arguments.timeout, show_progress))
         return 0
     if arguments.flavor or arguments.timeout:
         raise UserError("job.shell.only_jobs")
-    print(LocalLauncher().start(_config(arguments), local_owner(), progress=_show_progress))
+    print(LocalLauncher().start(config_of(arguments), local_owner(), progress=show_progress))
     return 0
 
 
@@ -191,7 +130,7 @@ def _flavors(arguments: argparse.Namespace) -> int:
     from finetune.launch.job_flavours import flavours
 
     if arguments.json:
-        _print_json([vars(one) for one in flavours(local_owner())])
+        print_json([vars(one) for one in flavours(local_owner())])
     else:
         print("\n".join(flavour_lines(local_owner())))
     return 0
@@ -212,7 +151,7 @@ def _list(arguments: argparse.Namespace) -> int:
     sync_all(runs, local_owner())
     found = [run.status() for run in runs]
     if arguments.json:
-        _print_json([run.status().to_json() | job_json(run) for run in runs])
+        print_json([run.status().to_json() | job_json(run) for run in runs])
         return 0
     for status in found:
         print(status.id, _line(status))
@@ -228,7 +167,7 @@ def _status(arguments: argparse.Namespace) -> int:
     sync_all([run], local_owner())
     status, record = run.status(), job_of(run)
     if arguments.json:
-        _print_json(status.to_json() | job_json(run))
+        print_json(status.to_json() | job_json(run))
     else:
         print(status.id, _line(status))
         if record:
@@ -266,11 +205,11 @@ def _resume(arguments: argparse.Namespace) -> int:
     owner = local_owner()
     run = find(arguments.which, owner)
     if job_of(run):
-        resume_job(run, owner, arguments.flavor, arguments.timeout, _show_progress)
+        resume_job(run, owner, arguments.flavor, arguments.timeout, show_progress)
     elif arguments.flavor or arguments.timeout:
         raise UserError("job.shell.only_jobs")
     else:
-        LocalLauncher().resume(run, owner, progress=_show_progress)
+        LocalLauncher().resume(run, owner, progress=show_progress)
     print(run.id)
     return 0
 
@@ -288,22 +227,3 @@ def _publish(arguments: argparse.Namespace) -> int:
     names = ("what", "branch", "pull_request", "licence", "card", "model_repo")
     more = {name: getattr(arguments, name) for name in names} | {"presets": tuple(arguments.preset)}
     return publish_command(arguments.which, arguments.repo, arguments.public, arguments.yes, local_owner(), **more)
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-    sys.stdout.flush()
-
-
-_shown = {"text": ""}
-
-
-def _show_progress(progress: "Progress") -> None:
-    """Say on stderr what takes long; on a terminal with how far it is."""
-    share = f" {100 * progress.done // progress.total}%" if progress.total else ""
-    if sys.stderr.isatty():
-        end = "\n" if progress.total and progress.done >= progress.total else ""
-        print(f"\r{progress.text}{share}\033[K", end=end, file=sys.stderr, flush=True)
-    elif progress.text != _shown["text"]:
-        _shown["text"] = progress.text
-        print(progress.text, file=sys.stderr, flush=True)

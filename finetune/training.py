@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 from core.errors import UserError
 from core.files import write_json
 from core.rows import Row
-from core.words import say
+from core.words import counted, say
 from finetune.attention import use_short_attention
 from finetune.checkpoints import processes_of, whole_checkpoints
 from finetune.config import RunConfig
@@ -141,7 +141,7 @@ def _data(
     rows = read_rows(run, config)
     training, held = split(rows, config)
     if not training:
-        raise UserError("run.no_rows", rows=len(rows), held=len(held))
+        raise UserError("run.no_rows", rows=counted("core.rows", len(rows)), held=len(held))
     encoded: list[list[Encoded]] = [[], []]
     for part, kept in zip((training, held), encoded, strict=True):
         for start in range(0, len(part), TOKENISED_AT_A_TIME):
@@ -151,7 +151,7 @@ def _data(
             some = encode_all(part[start : start + TOKENISED_AT_A_TIME], tokenizer, config.limits.max_length)
             kept += [row for row in some if row.learns]
     if not encoded[0]:
-        raise UserError("run.no_labels", rows=len(training), length=config.limits.max_length)
+        raise UserError("run.no_labels", rows=counted("core.rows", len(training)), length=config.limits.max_length)
     shown = (held or training)[0]
     prompts = [typed_prompt(text, tokenizer) for text in config.watch.samples] or [row_prompt(shown, tokenizer)]
     return (encoded[0], encoded[1]), prompts

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+from core.texts import is_utf8
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,14 +57,18 @@ def read_messages(path: Path) -> list[dict[str, str]]:
         raise UserError("decode.messages_file", value=str(path)[:200], reason=error.strerror or str(error)) from None
     except ValueError as error:
         raise UserError("decode.messages_json", value=str(path)[:200], reason=str(error)[:120]) from None
+    except RecursionError:
+        raise UserError("decode.messages_deep", value=str(path)[:200]) from None
     check_messages(messages)
     return messages
 
 
 def check_text(prompt: str) -> None:
-    """Raises UserError for a prompt without anything in it."""
+    """Raises UserError for a prompt without anything in it, and for one that is no UTF-8."""
     if not prompt.strip():
         raise UserError("decode.prompt_empty")
+    if not is_utf8(prompt):
+        raise UserError("decode.prompt_encoding")
 
 
 def check_messages(messages: object) -> None:
@@ -79,6 +84,8 @@ def check_messages(messages: object) -> None:
             )
         if not isinstance(message["content"], str):
             raise UserError("decode.message_content", number=number)
+        if not is_utf8(message["content"]):
+            raise UserError("decode.message_encoding", number=number)
     if messages[-1]["role"] not in ("user", "tool"):
         raise UserError("decode.message_last", number=len(messages), value=messages[-1]["role"])
     if not messages[-1]["content"].strip():

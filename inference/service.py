@@ -13,6 +13,7 @@ from core.errors import UserError
 from core.workspace import Owner
 from inference import zero
 from inference.checks import check_column
+from inference.fields import check_fields
 from inference.prompts import Messages, check_context, check_messages, check_text
 from inference.results import Event, Loading, Started
 from inference.sources import Progress, Report, Source
@@ -94,6 +95,7 @@ def write(work: Work, shelf: "Shelf", stop: threading.Event | None) -> Iterator[
 
 def check_request(request: CompareRequest) -> list[ColumnSpec]:
     """The columns of a request; raises UserError for all that is wrong with it at first sight."""
+    check_fields(request)
     specs = parse_columns(request.columns)
     check_run(request.seed, request.max_new_tokens)
     if (request.prompt is None) == (request.messages is None):

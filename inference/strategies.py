@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from core.errors import UserError
+from inference.fields import check_whole
 from inference.knobs import Knob, Value, ids_of, pieces_of
 
 Kind = Literal["greedy", "sample", "beam", "diverse_beam", "dynamic_beam", "contrastive", "contrast", "dola", "lookup"]
@@ -299,8 +300,6 @@ def parse_columns(lines: list[str]) -> list[ColumnSpec]:
 
 
 def check_run(seed: int, max_new_tokens: int) -> None:
-    """Raises UserError unless the seed and the number of new tokens are within their ranges."""
-    if not 0 <= seed <= MAX_SEED:
-        raise UserError("decode.seed_range", value=seed, maximum=MAX_SEED)
-    if not 1 <= max_new_tokens <= MAX_NEW_TOKENS:
-        raise UserError("decode.max_new_tokens_range", value=max_new_tokens, maximum=MAX_NEW_TOKENS)
+    """Raises UserError unless the seed and the number of new tokens are integers within their ranges."""
+    check_whole("seed", seed, 0, MAX_SEED)
+    check_whole("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS)

@@ -275,7 +275,7 @@ def compare(
         "text", "finish", "metrics"}]}, columns in the order given
     """
     request = CompareRequest(
-        model, list(columns), prompt, adapter=adapter or None, seed=seed, max_new_tokens=max_new_tokens,
+        model, columns, prompt, adapter=None if adapter == "" else adapter, seed=seed, max_new_tokens=max_new_tokens,
         dtype=None if dtype == "auto" else dtype, raw=raw,
     )  # fmt: skip
     check_request(request)

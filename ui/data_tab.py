@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from core import references
-from core.words import say
+from core.words import counted, say
 from finetune.data.importing import import_file, import_hub
 from finetune.data.recognise import recognise
 from finetune.data.store import Dataset, example_file, list_datasets, open_dataset
@@ -168,7 +168,7 @@ def choices(caller: Caller) -> list[tuple[str, str]]:
 
 
 def _title(dataset: Dataset) -> str:
-    rows = say("page.count_rows", count=dataset.report.rows_kept)
+    rows = counted("core.rows", dataset.report.rows_kept)
     return f"{dataset.name} · {dataset.kind} · {rows} · {dataset.id[:12]}"
 
 

@@ -150,7 +150,7 @@ class Offer:
 def preflight(owner: Owner, config: RunConfig, flavour: str | None, timeout: str, job: work.Job) -> Offer:
     """Look at all that can be known before anything is paid. Raises UserError for what forbids the start."""
     job.report(None)
-    config = import_data(config, owner)
+    config = import_data(config, owner, job.report, job.stop)
     checks, machine, base = look(config, owner, flavour or "", timeout)
     rough = estimate(config, owner, machine, base.parameters)
     findings = look_at(config, owner, base.reference, base.folder).findings

@@ -9,7 +9,7 @@ import gradio as gr
 
 from core import settings
 from core.errors import UserError
-from core.words import say
+from core.words import counted, say
 from finetune.config import knobs, load_yaml, to_yaml
 from finetune.launch.jobs import JobsLauncher
 from finetune.launch.local import LocalLauncher
@@ -110,7 +110,8 @@ def _wire_form(page: Page, setup: Setup) -> None:
     for path in {knob.shown_when[0] for knob in setup.form.conditional()}:
         setup.form.fields[path].change(choose_method, setup.form.fields[path], hidden, **SHOWN)
     setup.show.click(show_yaml, setup.inputs(), [setup.yaml, setup.command], **SHOWN)
-    setup.upload.upload(fill_from_yaml, setup.upload, [setup.answer, *inputs], **SHOWN)
+    filled = [setup.answer, setup.stop, *inputs]
+    setup.upload.upload(fill_from_yaml, setup.upload, filled, **SHOWN, trigger_mode="once")
     page.on_open(refresh, setup.datasets, setup.datasets)
 
 
@@ -210,7 +211,8 @@ def check(
         yield place.told(offer), hidden, hidden
         return
     checked = yield from _follow(caller, lambda job: look(config, caller.owner, job.report, job.stop), 3)
-    fine = say("page.checked", model=checked.model, rows=checked.rows, steps=checked.steps)
+    rows, steps = counted("core.rows", checked.rows), counted("core.steps", checked.steps)
+    fine = say("page.checked", model=checked.model, rows=rows, steps=steps)
     note = render("note", kind="ts-good", title="", text=fine)
     yield note + findings_table(checked.findings, say("page.no_findings_model")), hidden, hidden
 
@@ -239,9 +241,13 @@ def show_yaml(
 
 
 @handler()
-def fill_from_yaml(caller: Caller, path: str | None) -> list:
-    """Fill the form from an uploaded config; data that it names by file or repository is imported."""
-    config = import_data(load_yaml(Path(path or "").read_bytes()), caller.owner)
+def fill_from_yaml(caller: Caller, path: str | None) -> Iterator[tuple]:
+    """Fill the form from an uploaded config; data that it names by file or repository is imported, which can be
+    stopped."""
+    told = load_yaml(Path(path or "").read_bytes())
+    bring = lambda job: import_data(told, caller.owner, job.report, job.stop)  # noqa: E731
+    config = yield from _follow(caller, bring, 3 + len(knobs()))
     datasets = [source.dataset for source in config.stages[0].data]
     note = render("note", kind="ts-good", title="", text=say("page.yaml_read"))
-    return [note, gr.update(choices=data_tab.choices(caller), value=datasets), *form.fill(config)]
+    picker = gr.update(choices=data_tab.choices(caller), value=datasets)
+    yield note, gr.update(visible=False), picker, *form.fill(config)

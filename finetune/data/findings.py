@@ -57,6 +57,12 @@ def findings(found: dict[str, list[int]], **facts: object) -> list[Finding]:
     return [Finding(rule, RULES[rule], sorted(found[rule]), facts) for rule in RULES if found.get(rule)]
 
 
+def placed(finding: Finding) -> str:
+    """A finding's title and the rows it holds for: "Duplicates (rows 3, 7-9)"."""
+    where = "data.in_row" if len(finding.rows) == 1 else "data.in_rows"
+    return say(where, title=finding.title, rows=shortened(finding.rows))
+
+
 def shortened(rows: Iterable[int], most: int = 10) -> str:
     """Row numbers as a person reads them: "3, 7-9 and 120 more"."""
     spans: list[list[int]] = []

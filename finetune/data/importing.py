@@ -3,16 +3,19 @@
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from core import limits as bounds
 from core.errors import UserError
 from core.files import full_disk_in_words
+from core.words import counted
 from core.workspace import Owner
 from finetune import keep
-from finetune.data.findings import shortened
+from finetune.data.findings import placed
 from finetune.data.intake import Intake
 from finetune.data.limits import LIMITS, Limits
 from finetune.data.mapping import Mapping
@@ -22,6 +25,7 @@ from finetune.data.store import Dataset, add, write_rows
 from finetune.data.streams import look, short_name
 
 _SCRATCH = ".import-"
+_LOOK = ".look-"
 _STALE_SECONDS = 24 * 3600
 
 
@@ -80,6 +84,27 @@ def import_hub(
         return _store(Intake(files, mapping, limits, progress), owner, short_name(found.title), found.source())
 
 
+@dataclass(frozen=True, repr=False)
+class _Scratch(Owner):
+    """An owner with another folder in the place of their datasets."""
+
+    place: Path = Path()
+
+    @property
+    def datasets(self) -> Path:
+        return self.place
+
+
+@contextmanager
+def for_a_look(owner: Owner) -> Iterator[Owner]:
+    """The owner with an empty folder for their datasets, which goes with all that was imported into it."""
+    owner.datasets.mkdir(parents=True, exist_ok=True)
+    _sweep(owner.datasets)
+    with tempfile.TemporaryDirectory(prefix=_LOOK, dir=owner.datasets, ignore_cleanup_errors=True) as place:
+        facts = {field.name: getattr(owner, field.name) for field in fields(Owner)}
+        yield _Scratch(**facts, place=Path(place))
+
+
 def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> Dataset:
     owner.datasets.mkdir(parents=True, exist_ok=True)
     _sweep(owner.datasets)
@@ -92,7 +117,8 @@ def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> D
         identity = write_rows(rows, intake.mapping.kind, intake)
         report = intake.report()
         if not report.usable:
-            raise UserError("data.nothing_left", name=name, rows=report.rows_in, findings=_summary(report))
+            read = counted("core.rows", report.rows_in)
+            raise UserError("data.nothing_left", name=name, rows=read, findings=_summary(report))
         if not (owner.datasets / identity).exists():
             bounds.check_disk(owner, rows.stat().st_size)
         dataset = add(owner, rows, identity, report, name, source)
@@ -102,11 +128,11 @@ def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> D
 
 def _sweep(datasets: Path) -> None:
     """Remove what imports left that were killed more than a day ago; others come and go meanwhile."""
-    for folder in [*datasets.glob(f"{_SCRATCH}*"), *datasets.glob(".*.part")]:
+    for folder in [path for name in (f"{_SCRATCH}*", f"{_LOOK}*", ".*.part") for path in datasets.glob(name)]:
         with suppress(FileNotFoundError):
             if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def _summary(report: Report) -> str:
-    return " ".join(f"{found.title} ({shortened(found.rows)})." for found in report.findings)
+    return " ".join(f"{placed(found)}." for found in report.findings)

@@ -1,12 +1,13 @@
 """Which column of a file is which: recognised, and open to correction by the user."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from core.errors import UserError
 from core.words import say
+from finetune.problems import refusal
 
 RowFormat = Literal["alpaca", "sharegpt", "messages", "prompt_completion", "text"]
 Kind = Literal["chat", "text", "pair", "preference"]
@@ -24,8 +25,24 @@ PARTS = ("messages", "prompt", "input", "answer", "system", "history", "tools", 
 """The parts a column can play; each is a field of `Mapping` with the column's name."""
 
 
+def _usual_format(parts: Iterable[str]) -> RowFormat:
+    if "messages" in parts or ("chosen" in parts and "prompt" not in parts):
+        return "messages"
+    if "text" in parts and "prompt" not in parts:
+        return "text"
+    return "alpaca" if "input" in parts else "prompt_completion"
+
+
+def _usual_kind(parts: Iterable[str]) -> Kind:
+    if "chosen" in parts or "rejected" in parts:
+        return "preference"
+    return "text" if _usual_format(parts) == "text" else "chat"
+
+
 class Mapping(BaseModel):
     """How the rows of a file are read: their format, the kind they become, and the column for each part.
+
+    Format and kind may be left out: they follow from the parts.
 
     alpaca: prompt (+ input, system, history), answer; sharegpt and messages: messages (+ system, tools);
     prompt_completion: prompt, answer (+ system, history); text: text. Kind `preference` has chosen and rejected in
@@ -47,6 +64,14 @@ class Mapping(BaseModel):
     text: str | None = None
     chosen: str | None = None
     rejected: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, raw: Any) -> Any:
+        """Where format or kind are not given, those that the parts usually make."""
+        if not isinstance(raw, dict):
+            return raw
+        return {"format": _usual_format(raw), "kind": _usual_kind(raw), **raw}
 
     def columns(self) -> dict[str, str]:
         """The parts that have a column: {"prompt": "instruction", ...}."""
@@ -78,3 +103,22 @@ class Mapping(BaseModel):
 
     def _title(self) -> str:
         return say(f"data.format.{self.format}")
+
+
+def read_mapping_words(words: Sequence[str]) -> Mapping:
+    """The mapping that words such as `prompt=question` make, each a part and its column.
+
+    Raises UserError for a word that is none, a part given twice, and one that there is not.
+    """
+    raw: dict[str, str] = {}
+    for word in words:
+        part, equals, column = word.partition("=")
+        if not part or not equals or not column:
+            raise UserError("data.mapping_word", value=word[:80])
+        if part in raw:
+            raise UserError("data.mapping_twice", part=part[:40], column=column[:80])
+        raw[part] = column
+    try:
+        return Mapping.model_validate(raw)
+    except ValidationError as error:
+        raise refusal(error, Mapping, "data.mapping_problem") from None

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, BinaryIO, TextIO
 
 from core.errors import UserError
+from core.texts import is_utf8
 from finetune.data import json_rows
 from finetune.data.limits import LIMITS, MIB, Limits
 from finetune.data.streams import DataFile, open_bytes, open_text
@@ -48,17 +49,9 @@ def raw_rows(file: DataFile, limits: Limits = LIMITS, progress: OnProgress | Non
             raise UserError("data.too_many_rows", name=file.name, most=limits.rows)
         if progress and count % _TOLD_EVERY == 0:
             progress(min(position(), file.size), file.size)
-        yield row if isinstance(row, dict) and row and _is_utf8("".join(row)) else None
+        yield row if isinstance(row, dict) and row and is_utf8("".join(row)) else None
     if progress:
         progress(file.size, file.size)
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether a text has no lone surrogates, which stand for bytes outside the file's encoding."""
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 _Rows = Iterator[tuple[Any, Callable[[], int]]]

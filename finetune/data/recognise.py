@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.words import say
+from core.words import counted, say
 from finetune.data.convert import turn_keys
 from finetune.data.limits import LIMITS, Limits
 from finetune.data.mapping import Kind, Mapping, RowFormat
@@ -92,7 +92,9 @@ def _sample(file: DataFile, limits: Limits) -> list[dict[str, Any]]:
 
     sample = list(islice(readable(), SAMPLE))
     if not sample:
-        raise UserError("data.nothing_readable" if met else "data.empty", name=file.name, rows=met)
+        raise UserError(
+            "data.nothing_readable" if met else "data.empty", name=file.name, rows=counted("core.rows", met)
+        )
     return sample
 
 

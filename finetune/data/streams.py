@@ -91,9 +91,12 @@ def _extension(path: Path, label: str) -> str:
 def _gzipped(path: Path, label: str) -> bool:
     try:
         with path.open("rb") as raw:
-            return raw.read(2) == b"\x1f\x8b"
+            gzipped = raw.read(2) == b"\x1f\x8b"
     except OSError as error:
         raise UserError("data.cannot_open", name=label, reason=error.strerror or str(error)) from error
+    if path.name.lower().endswith(".gz") and not gzipped:
+        raise UserError("data.not_gzip", name=label)
+    return gzipped
 
 
 def _recognise_bytes(file: DataFile, head: bytes) -> DataFile:

@@ -36,7 +36,7 @@ def start_job(
 
     if not flavour or not timeout:
         raise UserError("job.shell.options")
-    config = import_data(config, owner)
+    config = import_data(config, owner, progress)
     checks, machine, base = look(config, owner, flavour, timeout)
     for check in checks:
         print(_MARKS[check.ok], check.sentence, file=sys.stderr)

@@ -72,7 +72,7 @@ class JobsLauncher:
         stop: threading.Event | None = None,
     ) -> list["Finding"]:
         """What the data holds that is left out or cut. Raises UserError where the job could not start."""
-        config = import_data(config, owner)
+        config = import_data(config, owner, progress, stop)
         base = look(config, owner, self.flavour, self.timeout)[2]
         return look_at(config, owner, base.reference, base.folder).findings
 
@@ -91,7 +91,7 @@ class JobsLauncher:
         """
         steps = _Steps(progress, stop)
         steps.next("job.progress.checking")
-        config = import_data(config, owner)
+        config = import_data(config, owner, progress, stop)
         _, machine, base = look(config, owner, self.flavour, self.timeout)
         look_at(config, owner, base.reference, base.folder)
         config = with_processes(config, machine)

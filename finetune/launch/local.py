@@ -118,7 +118,7 @@ class LocalLauncher:
     ) -> "_Launch":
         _refuse_on_zero()
         check_room(owner)
-        config = import_data(config, owner)
+        config = import_data(config, owner, progress, stop)
         base = base_of(config, owner, progress, stop)
         with room(owner):
             run = reserve(owner)

@@ -75,6 +75,17 @@ def test_bad_input_gets_one_sentence_and_exit_2(tiny_model, capfd, arguments, pa
     assert [part for part in parts if part not in shown.err] == [], shown.err
 
 
+@pytest.mark.parametrize("argument", ["--prompt", "--columns", "--model", "--adapter", "--messages", "--seed"])
+def test_bytes_that_are_no_utf8_get_one_sentence_and_exit_2(tiny_model, argument):
+    given = {"--model": str(tiny_model), "--columns": "greedy", "--prompt": "tea?"} | {argument: b"caf\xe9"}
+    if argument == "--messages":
+        del given["--prompt"]
+    command = [sys.executable, "-m", "inference", "compare", *(part for pair in given.items() for part in pair)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
+    assert done.returncode == 2 and done.stdout == b""
+    assert len(done.stderr.splitlines()) == 1 and b"Traceback" not in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "part"),
     [
@@ -84,6 +95,10 @@ def test_bad_input_gets_one_sentence_and_exit_2(tiny_model, capfd, arguments, pa
         ('[{"role": "bot", "content": "x"}]', 'role "bot"'),
         ('[{"role": "user", "content": 3}]', "message 1 is not a text"),
         ("\ud800".encode("utf-8", "surrogatepass"), "not valid JSON"),
+        ('[{"role": "user", "content": "tea \\ud800"}]', "message 1 is not valid UTF-8"),
+        ('[{"role": "\\ud800", "content": "tea"}]', "Message 1 has the role"),
+        ("[" * 200_000, "nested too deeply"),
+        ('[{"role": "user", "content": ' + "[" * 200_000 + "]" * 200_000 + "}]", "nested too deeply"),
     ],
 )
 def test_a_wrong_messages_file_gets_a_sentence(tiny_model, tmp_path, capfd, content, part):
@@ -92,7 +107,8 @@ def test_a_wrong_messages_file_gets_a_sentence(tiny_model, tmp_path, capfd, cont
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     arguments = ["--model", str(tiny_model), "--messages", str(path), "--columns", "greedy"]
     assert main(["compare", *arguments]) == 2
-    assert part in capfd.readouterr().err
+    shown = capfd.readouterr()
+    assert part in shown.err and len(shown.err.splitlines()) == 1 and shown.out == ""
 
 
 def test_messages_are_answered(tiny_model, tmp_path, capfd):

@@ -1,5 +1,8 @@
 """What programs may ask the page, and what they get."""
 
+import html
+import json
+
 import httpx
 import pytest
 from gradio_client import Client
@@ -40,6 +43,28 @@ def test_compare_answers_a_program(client, tiny_model):
 def test_what_is_wrong_comes_back_as_a_sentence(client, tiny_model, columns, model, said):
     with pytest.raises(Exception, match=said):
         client.predict("hello", columns, model=model or str(tiny_model), api_name="/compare")
+
+
+NO_TYPES = [
+    *[("seed", value) for value in ("abc", "7", None, 1.5, True, [7])],
+    *[("max_new_tokens", value) for value in ("9", None, 2.5, 3.0, True, {"tokens": 3})],
+    *[("columns", value) for value in ([1], None, "greedy", [None], {"greedy": 1}, [["greedy"]])],
+    *[("prompt", value) for value in (5, ["hello"], True)],
+    *[("model", value) for value in (None, 5, ["a/b"])],
+    *[("adapter", value) for value in (5, False, {})],
+    *[("dtype", value) for value in (5, ["float32"])],
+    *[("raw", value) for value in ("yes", None, 1)],
+]
+
+
+@pytest.mark.parametrize(("field", "value"), NO_TYPES)
+def test_a_field_of_another_type_is_refused_by_name_value_and_remedy(app, tiny_model, field, value):
+    entry = next(entry for entry in app.config()["dependencies"] if entry["api_name"] == "compare")
+    asked = {"prompt": "hi", "columns": ["greedy"], "model": str(tiny_model), "adapter": "", "seed": 0}
+    asked |= {"max_new_tokens": 3, "dtype": "auto", "raw": False}
+    message = call(app, entry, list((asked | {field: value}).values()))
+    sentence = html.unescape(message["output"]["error"])
+    assert f'"{field}" is {json.dumps(value)}' in sentence and "Give" in sentence
 
 
 def test_sentences_hold_no_markup(app):

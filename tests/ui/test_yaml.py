@@ -4,6 +4,8 @@ import pytest
 import yaml
 from playwright.sync_api import expect
 
+from tests.ui.conftest import picture
+
 pytestmark = pytest.mark.browser
 
 
@@ -22,6 +24,23 @@ def test_an_uploaded_yaml_fills_the_form_and_is_shown_again(tab, tmp_path, tiny_
     tab.locator("#show-yaml").click()
     tab.get_by_text("python -m finetune start config.yaml").wait_for()
     expect(tab.locator("#as-yaml")).to_contain_text("rank: 3")
+
+
+def test_reading_the_data_of_an_uploaded_yaml_is_shown_and_can_be_stopped(tab, tmp_path):
+    """The file is large enough to be still under way when somebody looks and presses Stop."""
+    row = '{"prompt": "How is tea number %d made?", "completion": "' + "Slowly. " * 20 + '"}\n'
+    (tmp_path / "large.jsonl").write_text("".join(row % number for number in range(400_000)))
+    config = tmp_path / "large.yaml"
+    config.write_text("seed: 77\nstages: [{data: [{path: %s}]}]\n" % (tmp_path / "large.jsonl"))
+    tab.get_by_role("tab", name="Fine-tune", exact=True).click()
+    tab.get_by_text("YAML and shell").click()
+    tab.locator("#as-yaml input[type=file]").set_input_files(config)
+    tab.locator("#train-answer").get_by_text("reading large.jsonl").wait_for()
+    picture(tab, "yaml-reading")
+    tab.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
+    tab.get_by_text("Stopped, as").first.wait_for()
+    expect(tab.locator("#train-answer")).not_to_contain_text("reading large.jsonl")
+    expect(tab.locator("#train-on")).not_to_contain_text("large.jsonl")
 
 
 def test_full_fine_tuning_hides_the_settings_of_lora(tab):

@@ -108,6 +108,7 @@ BAD = {
     "settings.json": (b'{"a": 1}', "data.no_rows_in_json"),
     "splits.json": (b'{"train": [{"text": "a"}], "test": [{"text": "b"}]}', "data.several_tables"),
     "cut.jsonl.gz": (gzip.compress(LINES * 50)[:-20], "data.gzip"),
+    "plain.jsonl.gz": (LINES, "data.not_gzip"),
     "strings.json": (b'["a", "b"]', "data.nothing_readable"),
     "broken.jsonl": (b"{a}\n{b}\n", "data.nothing_readable"),
     "latin.jsonl": (b'{"text": "caf\xe9"}\n', "data.nothing_left"),

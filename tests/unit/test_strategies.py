@@ -130,3 +130,10 @@ def test_seed_and_length_have_bounds():
     for seed, length, part in [(-1, 5, "seed -1"), (2**32, 5, "seed 4294967296"), (0, 0, "max_new_tokens 0")]:
         with pytest.raises(UserError, match=part):
             check_run(seed, length)
+
+
+@pytest.mark.parametrize("value", [2.5, 3.0, float("nan"), float("inf"), True, "9", None, [1]])
+def test_seed_and_length_are_integers_and_nothing_else(value):
+    for field, seed, length in [("seed", value, 5), ("max_new_tokens", 0, value)]:
+        with pytest.raises(UserError, match=f'"{field}" is .* not a whole number. Give one from'):
+            check_run(seed, length)

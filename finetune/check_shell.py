@@ -1,0 +1,87 @@
+"""`python -m finetune check`: a data file, or a config with its data, model and settings; nothing starts."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import UserError
+from core.words import counted, say
+from core.workspace import local_owner
+from finetune.terminal import print_json, show_progress
+
+if TYPE_CHECKING:
+    from finetune.config import RunConfig
+    from finetune.data.report import Report
+
+USABLE, WITH_FINDINGS, NOT_USABLE = 0, 1, 2
+YAML = (".yaml", ".yml")
+DATA = (".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz")
+
+
+def mapping_flag(command: argparse.ArgumentParser) -> None:
+    """The option that says which column of a data file is which."""
+    command.add_argument("--mapping", nargs="+", metavar="prompt=COLUMN", help=say("run.help.mapping"))
+
+
+def config_of(arguments: argparse.Namespace) -> "RunConfig":
+    """The config that a command names, with its changes. Raises UserError, also for a data file in its place."""
+    from finetune.config import load_yaml
+
+    path: Path = arguments.file
+    if not os.path.isfile(path):
+        raise UserError("run.shell.no_input", value=path)
+    if path.suffix.lower() in DATA:
+        raise UserError("run.shell.data_file", value=path, name=path.name)
+    return load_yaml(path.read_bytes(), path.absolute().parent, tuple(arguments.set))
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """0 usable, 1 usable with findings, 2 not usable."""
+    if arguments.file.suffix.lower() in YAML:
+        return _check_config(arguments)
+    if arguments.set:
+        raise UserError("run.shell.set_with_data", value=arguments.set[0][:80], name=arguments.file.name)
+    if not os.path.isfile(arguments.file):
+        raise UserError("run.shell.no_input", value=arguments.file)
+    from finetune.data.importing import check_file
+    from finetune.data.mapping import read_mapping_words
+
+    mapping = read_mapping_words(arguments.mapping) if arguments.mapping else None
+    report = check_file(arguments.file, mapping)
+    _show_report(report, arguments)
+    if not report.rows_kept:
+        return NOT_USABLE
+    return WITH_FINDINGS if report.findings else USABLE
+
+
+def _show_report(report: "Report", arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        print_json(report.to_json())
+        return
+    facts = {"kind": report.kind, "format": report.format, "kept": report.rows_kept}
+    print(say("run.shell.usable", name=arguments.file.name, rows=counted("core.rows", report.rows_in), **facts))
+    _show_findings(report.findings)
+
+
+def _check_config(arguments: argparse.Namespace) -> int:
+    from finetune.prepare import look
+
+    if arguments.mapping:
+        raise UserError("run.shell.mapping_with_config", value=arguments.mapping[0][:80], name=arguments.file.name)
+    checked = look(config_of(arguments), local_owner(), show_progress)
+    if arguments.json:
+        print_json(checked.to_json())
+    else:
+        facts = {"rows": counted("core.rows", checked.rows), "steps": counted("core.steps", checked.steps)}
+        print(say("run.shell.config_fine", model=checked.model, method=checked.config.method, **facts))
+        _show_findings(checked.findings)
+    return WITH_FINDINGS if checked.findings else USABLE
+
+
+def _show_findings(findings: list[Any]) -> None:
+    from finetune.data.findings import placed
+
+    for finding in findings:
+        severity = say(f"data.severity.{finding.severity}")
+        print("  " + say("run.shell.finding", severity=severity, title=placed(finding), remedy=finding.remedy))
