@@ -49,6 +49,7 @@ class Chain:
     def __init__(self, links: list[Link], mirostat: "samplers.Mirostat | None" = None) -> None:
         self.links = links
         self.reads_history = any(link.reads_history for link in links)
+        self.cuts = any(link.cuts for link in links)
         self._mirostat = mirostat
         self._last: list[tuple[str, Tensor | None]] = [(link.name, None) for link in links]
 
@@ -59,10 +60,10 @@ class Chain:
             self._last[place] = (link.name, scores if link.cuts else None)
         return scores
 
-    def drawn(self, probability: float) -> None:
-        """A token was drawn with this probability: what mirostat learns from."""
+    def drawn(self, token: int) -> None:
+        """This token was drawn: what mirostat learns from."""
         if self._mirostat is not None:
-            self._mirostat.learn(probability)
+            self._mirostat.learn(token)
 
     def told(self) -> tuple[tuple[str, int | None], ...]:
         """The names in order, each with how many tokens of the first row it left at the last step."""
@@ -89,7 +90,7 @@ def _number(spec: ColumnSpec, name: str, neutral: float) -> float:
 
 def _penalties(spec: ColumnSpec, setting: "Setting") -> list[Link]:
     """What acts on any column, drawn or not."""
-    links = []
+    links, prompt = [], len(setting.prompt_ids)
     if (repetition := _number(spec, "repetition_penalty", 1.0)) != 1.0:
         links.append(_of_ids("repetition_penalty", RepetitionPenaltyLogitsProcessor(repetition)))
     if (size := int(_number(spec, "no_repeat_ngram_size", 0))) > 0:
@@ -97,11 +98,10 @@ def _penalties(spec: ColumnSpec, setting: "Setting") -> list[Link]:
     if setting.banned:
         banned = NoBadWordsLogitsProcessor(setting.banned, sorted(setting.end_ids) or None)
         links.append(_of_ids("banned", banned, cuts=True))
-    presence, frequency = _number(spec, "presence_penalty", 0.0), _number(spec, "frequency_penalty", 0.0)
-    if presence or frequency:
-        name = "presence_penalty" if presence else "frequency_penalty"
-        apply = penalties.presence_and_frequency(presence, frequency, len(setting.prompt_ids))
-        links.append(Link(name, apply, reads_history=True))
+    if presence := _number(spec, "presence_penalty", 0.0):
+        links.append(Link("presence_penalty", penalties.presence(presence, prompt), reads_history=True))
+    if frequency := _number(spec, "frequency_penalty", 0.0):
+        links.append(Link("frequency_penalty", penalties.frequency(frequency, prompt), reads_history=True))
     if multiplier := _number(spec, "dry_multiplier", 0.0):
         base, allowed = _number(spec, "dry_base", 1.75), int(_number(spec, "dry_allowed_length", 2))
         apply = penalties.dry(multiplier, base, allowed, setting.breakers)

@@ -170,7 +170,6 @@ _TABLE = (
         "Chuang et al. 2023, arXiv:2309.03883",
         Knob("layers", "choice", "high", choices=("high", "low")),
         Knob("plausibility", "float", 0.1, 0.0, 1.0),
-        more=(Knob("repetition_penalty", "float", 1.2, 0.1, 10.0),),
     ),
     _strategy(
         "lookup",
