@@ -24,6 +24,7 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
+from core.errors import UserError
 from inference import penalties, samplers
 from inference.strategies import ColumnSpec
 
@@ -42,6 +43,11 @@ class Link:
     cuts: bool = False
     reads_history: bool = False
 
+    @property
+    def bans(self) -> bool:
+        """Whether it may take all tokens away: a truncation always leaves one."""
+        return self.cuts and self.reads_history
+
 
 class Chain:
     """Processors one after another. After a call `told` says how many tokens each left of the first row."""
@@ -54,9 +60,12 @@ class Chain:
         self._last: list[tuple[str, Tensor | None]] = [(link.name, None) for link in links]
 
     def __call__(self, scores: Tensor, ids: list[list[int]]) -> Tensor:
+        """The scores [rows, V] that are left. Raises UserError where bans leave no token in any row."""
         history = torch.tensor(ids, device=scores.device) if self.reads_history else None
         for place, link in enumerate(self.links):
             scores = link.apply(scores, history)
+            if link.bans and not bool((scores > float("-inf")).any()):
+                raise UserError("decode.nothing_left")
             self._last[place] = (link.name, scores if link.cuts else None)
         return scores
 

@@ -231,10 +231,8 @@ class ChainColumn(SingleColumn):
         return [self.setting.prompt_ids + self.ids] if self.chain.reads_history else [[]]
 
     def _highest(self, seen: Seen, scores: Tensor, forced: int | None) -> Written:
-        """The token with the highest of the chain's `scores` [1, V]. Raises UserError where none is left."""
+        """The token with the highest of the chain's `scores` [1, V]."""
         token = int(scores[0].argmax()) if forced is None else forced
-        if forced is None and float(scores[0, token]) == float("-inf"):
-            raise UserError("decode.nothing_left")
         return seen.write(0, token, choice=seen.choice(0, token, scores[0], scores[0].softmax(-1)))
 
     def trace(self) -> Trace:
@@ -257,11 +255,8 @@ class SampleColumn(ChainColumn):
         scores = self.chain(seen.logits, self._history())
         probabilities = scores.softmax(-1)
         token = self.setting.noise.draw(probabilities) if forced is None else forced
-        choice = seen.choice(0, token, scores[0], probabilities[0])
-        if choice.kept == 0 and forced is None:
-            raise UserError("decode.nothing_left")
         self.chain.drawn(token)
-        return seen.write(0, token, choice=choice)
+        return seen.write(0, token, choice=seen.choice(0, token, scores[0], probabilities[0]))
 
 
 def make_column(spec: ColumnSpec, setting: Setting) -> Column:

@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-from core.errors import UserError
 from inference.chain import chain_of
 from inference.columns import ChainColumn, Seen, Setting, SingleColumn, Written
 from inference.results import Trace
@@ -62,8 +61,6 @@ class ContrastiveColumn(SingleColumn):
             return [seen.write(row, token) for token in _likeliest(seen.logits[row], self._count)]
         scores = self._penalties(seen.logits[row : row + 1], [self.setting.prompt_ids + self.ids])[0]
         tokens, probabilities = _likeliest(scores, self._count), scores.softmax(-1)
-        if not tokens:
-            raise UserError("decode.nothing_left")
         return [seen.write(row, token, choice=seen.choice(row, token, scores, probabilities)) for token in tokens]
 
     def trace(self) -> Trace:
