@@ -108,7 +108,8 @@ class _Teller:
         trace = self.column.trace()
         texts = (self._pieces.text(branch.token_id) for branch in trace.branches)
         named = tuple(replace(branch, text=text) for branch, text in zip(trace.branches, texts, strict=True))
-        return replace(trace, branches=named)
+        others = tuple(decode(self._tokenizer, list(ids)) for _, ids in trace.others)
+        return replace(trace, branches=named, other_texts=others)
 
 
 def _told(choice: Choice | None) -> tuple[float | None, int | None]:

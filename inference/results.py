@@ -58,7 +58,8 @@ class Trace:
     `chain` names the processors in the order of application, each with how many tokens it left at the last step (None:
     it takes none away). `widths` has the rows of each step of a column whose width changes, `fixed_width` those of one
     whose width does not. `branches` is the beam tree and `best` the indices of those that lead to the result. `others`
-    are the hypotheses of a beam column as (score, token ids), best first, or the best of each group.
+    are the hypotheses of a beam column as (score, token ids), best first, or the best of each group; `other_texts` is
+    what they say.
     """
 
     chain: tuple[tuple[str, int | None], ...] = ()
@@ -67,6 +68,7 @@ class Trace:
     branches: tuple[Branch, ...] = ()
     best: tuple[int, ...] = ()
     others: tuple[tuple[float, tuple[int, ...]], ...] = ()
+    other_texts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
