@@ -77,7 +77,8 @@ class _Teller:
         views = [self._view(written) for written in firm]
         self._views += views
         added = self._text.add([written.token_id for written in firm])
-        return Step(self.index, added, self._text.draft([written.token_id for written in draft]), views)
+        rows = len(self.column.tokens)
+        return Step(self.index, added, self._text.draft([written.token_id for written in draft]), views, rows)
 
     def _view(self, written: Written) -> TokenView:
         text, moment, choice = self._pieces.text, written.moment, written.choice

@@ -141,12 +141,14 @@ class Step:
     """One column went on: `text_firm` and `tokens` are new and stay, `text_draft` replaces the draft before it.
 
     A column that samples has no draft but the bytes of an unfinished character; beams may still change their draft.
+    `rows` is how many rows it goes on with.
     """
 
     column: int
     text_firm: str
     text_draft: str
     tokens: list[TokenView]
+    rows: int = 1
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ class Live:
     draft: str = ""
     tokens: list[TokenView] = field(default_factory=list)
     result: ColumnResult | None = None
+    rows: int = 0
 
     @property
     def text(self) -> str:
@@ -203,7 +206,7 @@ class Board:
             case Step():
                 column = self.columns[event.column]
                 column.firm += event.text_firm
-                column.draft = event.text_draft
+                column.draft, column.rows = event.text_draft, event.rows
                 column.tokens += event.tokens
             case Finished():
                 self._finish(self.columns[event.column], event.result)

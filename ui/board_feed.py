@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.words import say
+from inference.lines import split_line
 from inference.results import TokenView, Trace
 from ui.views import number
 
@@ -29,11 +30,22 @@ def _column(column: Any, final: bool) -> dict[str, Any]:
         "draft": column.draft if result is None else "",
         "writing": result is None and not final,
         "figures": [] if result is None else figures(result),
-        "notes": [] if result is None else notes(result.trace),
+        "notes": _now(column) if result is None else notes(result.trace),
         "others": [] if result is None else others(result.trace),
         "groups": result is not None and result.name.startswith("diverse_beam"),
         "error": result.error if result is not None else None,
     }
+
+
+def over(run: int) -> dict[str, Any]:
+    """The comparison ended with an error: what its cards have stays, and none goes on writing."""
+    return {"run": run, "columns": [], "over": True}
+
+
+def _now(column: Any) -> list[str]:
+    """The width of a beam whose width changes, while it is written."""
+    dynamic = column.rows and split_line(column.name)[0] == "dynamic_beam"
+    return [say("board.width_now", now=column.rows)] if dynamic else []
 
 
 def details(run: int, columns: Sequence[Any]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
         if not work.newest(caller, "compare", job):
             raise Superseded
         if job.error is not None:
-            yield gr.skip(), "", *idle, gr.skip()
+            yield board_feed.over(run), "", *idle, gr.skip()
             raise job.error
         yield *[gr.skip()] * 4, board_feed.details(run, state.columns)
         yield board_feed.update(run, state.columns, final=True), _summary(state, request.exact), *idle, gr.skip()

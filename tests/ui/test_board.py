@@ -62,9 +62,9 @@ def show(tab, update):
 def test_what_a_model_writes_is_text(tab, cards):
     column = written(MARKUP, draft=MARKUP, writing=True, figures=[[MARKUP, MARKUP]])
     show(tab, {"run": -1, "columns": [column]})
-    assert cards.first.locator(".ts-out").text_content() == MARKUP * 2
+    expect(cards.first.locator(".ts-out")).to_have_text(MARKUP * 2)
     show(tab, {"run": -1, "columns": [column | {"firm": MARKUP + " and more", "draft": ""}]})
-    assert cards.first.locator(".ts-out").text_content() == MARKUP + " and more"
+    expect(cards.first.locator(".ts-out")).to_have_text(MARKUP + " and more")
     tokens = packed({"1": MARKUP}, [[1, 0.5, 1, 1, 0.5, 1, [1], [0.5], [0.5]]])
     done = written(MARKUP, notes=[MARKUP], others=[["-1", MARKUP], ["-2", MARKUP]])
     show(tab, {"run": -1, "columns": [done], "packed": [tokens]})
@@ -77,6 +77,22 @@ def test_what_a_model_writes_is_text(tab, cards):
     cards.first.locator(".ts-token").click()
     expect(tab.locator(".ts-panel")).to_contain_text(MARKUP)
     assert tab.locator("img[src='x']").count() == 0
+
+
+def test_long_text_that_grows_stays_whole(tab, cards):
+    """Paragraphs become blocks while it streams; not a letter is lost or doubled, and no line break is added."""
+    paragraph = "word " * 60 + "\n\n"
+    text = "".join(f"{number} {paragraph}" for number in range(12)) + "the end"
+    column = written("", writing=True)
+    for size in [*range(0, len(text), 37), len(text)]:
+        show(tab, {"run": -1, "columns": [column | {"firm": text[:size]}]})
+    box = cards.first.locator(".ts-out")
+    expect(box).to_contain_text("the end")
+    assert box.text_content() == text
+    streamed = box.evaluate("box => box.scrollHeight")
+    assert box.locator(".ts-firm > div").count() > 3
+    box.evaluate("(box, text) => box.querySelector('.ts-firm').replaceChildren(text)", text)
+    assert box.evaluate("box => box.scrollHeight") == streamed
 
 
 def test_tokens_are_coloured_by_a_scale_that_says_its_numbers(tab, tokens):
@@ -202,6 +218,15 @@ def test_more_settings_are_sent_only_where_they_are_set(tab, cards):
     expect(first.locator("footer")).to_contain_text("reached")
     assert first.locator("optgroup").count() == 4
     expect(first.locator(".ts-about")).to_contain_text("Source: Lowerre 1976")
+
+
+def test_after_an_error_no_card_goes_on_writing(tab, cards):
+    tab.locator(".ts-presets").select_option("added")
+    tab.locator("#prompt textarea").fill("how to make tea")
+    tab.locator("#compare-start").click()
+    expect(tab.get_by_test_id("toast-text")).to_contain_text("needs a LoRA adapter")
+    expect(tab.locator(".ts-writing")).to_have_count(0)
+    expect(tab.locator("#compare-start")).to_be_enabled()
 
 
 def test_columns_are_added_doubled_and_removed_up_to_twelve(tab, cards):

@@ -84,6 +84,12 @@ def test_two_thousand_tokens_with_eight_alternatives_pack_into_a_few_hundred_kil
 
 
 def test_a_beam_of_dynamic_width_says_what_it_saved():
+    state = Board()
+    state.take(Started(3, ["dynamic_beam num_beams=8", "beam"], ["base"] * 2))
+    for column in range(2):
+        state.take(Step(column, "", "draft", [], 3))
+    dynamic, fixed = board_feed.update(1, state.columns)["columns"]
+    assert (dynamic["notes"], fixed["notes"]) == ([say("board.width_now", now=3)], [])
     trace = Trace(widths=(1, 4, 2, 3), fixed_width=8, notes=("told by the column",))
     said = board_feed.notes(trace)
     assert said == [say("board.width", now=3, least=1, most=4, used=10, saved=15, fixed=25), "told by the column"]
