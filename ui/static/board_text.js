@@ -99,6 +99,8 @@ function aside(card, out) {
     return item;
   }));
   card.aside.classList.toggle("ts-empty-aside", !said.length);
-  card.aside.replaceChildren(make("summary", "", said.join(" · ")), ...notes.map((note) => make("p", "", note)), ...(shown.length ? [list] : []));
+  const summary = make("summary", "", said.join(" · "));
+  summary.title = summary.textContent;
+  card.aside.replaceChildren(summary, ...notes.map((note) => make("p", "", note)), ...(shown.length ? [list] : []));
   if (!said.length) card.aside.open = false;
 }
