@@ -77,7 +77,8 @@ class _Teller:
         views = [self._view(written) for written in firm]
         self._views += views
         added = self._text.add([written.token_id for written in firm])
-        return Step(self.index, added, self._text.draft([written.token_id for written in draft]), views)
+        rows = len(self.column.tokens)
+        return Step(self.index, added, self._text.draft([written.token_id for written in draft]), views, rows)
 
     def _view(self, written: Written) -> TokenView:
         text, moment, choice = self._pieces.text, written.moment, written.choice
@@ -108,7 +109,8 @@ class _Teller:
         trace = self.column.trace()
         texts = (self._pieces.text(branch.token_id) for branch in trace.branches)
         named = tuple(replace(branch, text=text) for branch, text in zip(trace.branches, texts, strict=True))
-        return replace(trace, branches=named)
+        others = tuple(decode(self._tokenizer, list(ids)) for _, ids in trace.others)
+        return replace(trace, branches=named, other_texts=others)
 
 
 def _told(choice: Choice | None) -> tuple[float | None, int | None]:

@@ -58,7 +58,8 @@ class Trace:
     `chain` names the processors in the order of application, each with how many tokens it left at the last step (None:
     it takes none away). `widths` has the rows of each step of a column whose width changes, `fixed_width` those of one
     whose width does not. `branches` is the beam tree and `best` the indices of those that lead to the result. `others`
-    are the hypotheses of a beam column as (score, token ids), best first, or the best of each group.
+    are the hypotheses of a beam column as (score, token ids), best first, or the best of each group; `other_texts` is
+    what they say.
     """
 
     chain: tuple[tuple[str, int | None], ...] = ()
@@ -67,6 +68,7 @@ class Trace:
     branches: tuple[Branch, ...] = ()
     best: tuple[int, ...] = ()
     others: tuple[tuple[float, tuple[int, ...]], ...] = ()
+    other_texts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -139,12 +141,14 @@ class Step:
     """One column went on: `text_firm` and `tokens` are new and stay, `text_draft` replaces the draft before it.
 
     A column that samples has no draft but the bytes of an unfinished character; beams may still change their draft.
+    `rows` is how many rows it goes on with.
     """
 
     column: int
     text_firm: str
     text_draft: str
     tokens: list[TokenView]
+    rows: int = 1
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,7 @@ class Live:
     draft: str = ""
     tokens: list[TokenView] = field(default_factory=list)
     result: ColumnResult | None = None
+    rows: int = 0
 
     @property
     def text(self) -> str:
@@ -201,7 +206,7 @@ class Board:
             case Step():
                 column = self.columns[event.column]
                 column.firm += event.text_firm
-                column.draft = event.text_draft
+                column.draft, column.rows = event.text_draft, event.rows
                 column.tokens += event.tokens
             case Finished():
                 self._finish(self.columns[event.column], event.result)

@@ -5,13 +5,13 @@ Nothing heavy is imported here, so the page draws its cards and the shell refuse
 """
 
 import difflib
-import shlex
 from dataclasses import dataclass, field
 from typing import Literal
 
 from core.errors import UserError
 from inference.fields import check_whole
 from inference.knobs import Knob, Value, ids_of, pieces_of
+from inference.lines import split_line
 
 Kind = Literal["greedy", "sample", "beam", "diverse_beam", "dynamic_beam", "contrastive", "contrast", "dola", "lookup"]
 
@@ -221,7 +221,7 @@ def parse_column(text: str) -> ColumnSpec:
     Raises UserError for an unknown strategy or knob, a value that is no number or out of range, a knob given twice,
     and knobs that contradict each other.
     """
-    words = _words(text)
+    words = split_line(text)
     if not words:
         raise UserError("decode.column_empty", known=", ".join(STRATEGIES))
     strategy = STRATEGIES.get(words[0])
@@ -237,16 +237,6 @@ def parse_column(text: str) -> ColumnSpec:
         knobs[name] = knob.read(strategy.key, value)
     _check_together(strategy.key, knobs)
     return ColumnSpec(text, strategy.key, knobs, model)
-
-
-def _words(text: str) -> list[str]:
-    """The words of a line; a value in double quotes may hold spaces, and backslashes in it stay."""
-    reader = shlex.shlex(text, posix=True, punctuation_chars=False)
-    reader.whitespace_split, reader.commenters, reader.quotes, reader.escape = True, "", '"', ""
-    try:
-        return list(reader)
-    except ValueError:
-        raise UserError("decode.column_quote", value=text[:80]) from None
 
 
 def _check_together(strategy: str, knobs: dict[str, Value]) -> None:

@@ -1,4 +1,4 @@
-"""The board of Compare as data: what its cards can be, what they ask for, what is sent to them while it runs."""
+"""The board of Compare as data: what its cards can be, and what they ask for."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,76 +7,139 @@ from typing import Any
 import gradio as gr
 
 from core.errors import UserError
-from core.words import say
-from inference.strategies import MAX_COLUMNS, STRATEGIES
+from inference.knobs import Knob
+from inference.lines import WHITE, join_line, split_line
+from inference.strategies import MAX_COLUMNS, STRATEGIES, Strategy
 from ui.language import words
-from ui.views import number
 
 STATIC = Path(__file__).parent / "static"
+SCRIPTS = ("base", "fields", "cards", "text", "tokens", "panels", "updates")
 WORDS = (
-    "add", "presets", "as_tokens", "as_tokens_help", "strategy", "model", "duplicate", "remove", "other_model",
-    "other_hint", "no_settings", "hint",
+    "add", "presets", "back", "authors", "authors_help", "strategy", "model", "duplicate", "remove", "other_model",
+    "other_hint", "no_settings", "hint", "more", "not_set", "texts_hint", "ids_hint", "source", "view", "view_help",
+    "view_text", "view_probability", "view_rank", "view_entropy", "view_surprise", "bits", "before", "after", "cut",
+    "kept", "rank", "menu", "menu_full", "from", "from_ids", "not_written", "run", "sweep",
+    "sweep_about", "sweep_knob", "sweep_low", "sweep_high", "sweep_count", "sweep_scale", "sweep_linear", "sweep_log",
+    "sweep_list", "sweep_list_hint", "sweep_go", "close", "others", "group_best", "score", "by_authors",
 )  # fmt: skip
+FIGURES = ("tokens", "finish", "perplexity", "distinct_2", "repetition", "first_token_s", "tokens_per_s")
+FAMILIES = {
+    "greedy": "deterministic", "lookup": "deterministic", "sample": "draws", "beam": "beams", "diverse_beam": "beams",
+    "dynamic_beam": "beams", "contrastive": "contrast", "contrast": "contrast", "dola": "contrast",
+}  # fmt: skip
+"""The family of each kind of column, in the order in which the families are offered."""
 PRESETS: dict[str, list[str]] = {
     "four": ["greedy", "beam", "nucleus", "min_p"],
-    "all": list(STRATEGIES),
+    "tour": [
+        "greedy", "beam", "diverse_beam", "dynamic_beam", "sample", "nucleus", "min_p", "mirostat", "dry",
+        "contrastive", "dola", "lookup",
+    ],
+    "truncation": [
+        "sample", "top_k", "nucleus", "min_p", "typical", "epsilon", "eta", "top_h", "top_n_sigma", "mirostat",
+    ],
+    "beams": ["greedy", "beam", "beam_sample", "diverse_beam", "dynamic_beam"],
+    "repetition": [
+        "greedy", "greedy repetition_penalty=1.2", "greedy no_repeat_ngram_size=3", "greedy presence_penalty=1",
+        "greedy frequency_penalty=0.5", "dry temperature=0.7", "contrastive",
+    ],
+    "contrasts": ["greedy", "contrastive", "dola", "dola layers=low"],
+    "order": [
+        "nucleus top_p=0.8 temperature=1.5", "nucleus top_p=0.8 temperature=1.5 temperature_last=true",
+        "min_p temperature=1.5", "min_p temperature=1.5 temperature_last=true",
+    ],
     "beside": ["greedy", "greedy model=base", "nucleus temperature=0.8", "nucleus temperature=0.8 model=base"],
+    "added": ["greedy", "greedy model=base", "contrast"],
     "heat": [f"sample temperature={heat}" for heat in (0.3, 0.7, 1.0, 1.5)],
     "widths": [f"beam num_beams={beams}" for beams in (2, 4, 8)],
-}
+}  # fmt: skip
 
 
-def draw() -> tuple[gr.HTML, gr.HTML]:
-    """The board, whose value is its columns, and the feed that carries updates to it."""
+def draw() -> tuple[gr.HTML, list[gr.HTML]]:
+    """The board, whose value is its columns, and what carries news to it: updates, tokens, answers."""
     board = gr.HTML(
         {"columns": columns_of(PRESETS["four"])},
         html_template='<div class="ts-board"></div>',
-        js_on_load=(STATIC / "board.js").read_text(encoding="utf-8"),
+        js_on_load="\n".join((STATIC / f"board_{name}.js").read_text(encoding="utf-8") for name in SCRIPTS),
         apply_default_css=False,
         elem_classes=["ts"],
         elem_id="board",
-        words={name: words(f"page.board_{name}") for name in WORDS},
-        strategies=[_strategy(key) for key in STRATEGIES],
+        words={name: words(f"board.{name}") for name in WORDS},
+        families=[[family, words(f"board.family_{family}")] for family in dict.fromkeys(FAMILIES.values())],
+        strategies=[_strategy(strategy) for strategy in STRATEGIES.values()],
         presets=[
-            {"key": key, "title": words(f"page.preset_{key}"), "columns": columns_of(lines)}
+            {"key": key, "title": words(f"board.preset_{key}"), "columns": columns_of(lines)}
             for key, lines in PRESETS.items()
         ],
+        figures=[words(f"page.figure_{name}") for name in FIGURES],
         models=[["", words("page.model_above")], ["base", words("page.its_base")]],
         most=MAX_COLUMNS,
     )
-    feed = gr.HTML(
+    return board, [_feed(name) for name in ("updates", "tokens", "answers")]
+
+
+def _feed(name: str) -> gr.HTML:
+    """Hidden; hands its value on to the board. One for each kind of news, so that none takes another's place before
+    the page has looked."""
+    return gr.HTML(
         None,
         html_template='<span class="ts-hidden"></span>',
         js_on_load=(STATIC / "feed.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_classes=["ts"],
-        elem_id="feed",
+        elem_id=f"feed-{name}",
+        feed=name,
     )
-    return board, feed
 
 
-def _strategy(key: str) -> dict[str, Any]:
-    strategy = STRATEGIES[key]
-    knobs = [
-        {
-            "name": knob.name,
-            "type": knob.type,
-            "default": str(knob.default).lower() if knob.choices else knob.default,
-            "minimum": knob.minimum,
-            "maximum": knob.maximum,
-            "choices": list(knob.choices),
-            "help": words(knob.help_key),
-        }
-        for knob in strategy.knobs
-    ]
-    return {"key": key, "title": words(strategy.title_key), "about": words(strategy.help_key), "knobs": knobs}
+def _strategy(strategy: Strategy) -> dict[str, Any]:
+    return {
+        "key": strategy.key,
+        "family": FAMILIES[strategy.kind],
+        "title": words(strategy.title_key),
+        "about": words(strategy.help_key),
+        "source": strategy.source,
+        "knobs": [_knob(knob) for knob in strategy.knobs],
+        "more": [_knob(knob) for knob in strategy.more],
+    }
+
+
+def _knob(knob: Knob) -> dict[str, Any]:
+    return {
+        "name": knob.name,
+        "type": knob.type,
+        "group": words(f"board.group_{_group(knob)}"),
+        "default": str(knob.default).lower() if knob.choices else knob.default,
+        "minimum": knob.minimum,
+        "maximum": knob.maximum,
+        "step": _step(knob),
+        "choices": list(knob.choices),
+        "help": words(knob.help_key),
+    }
+
+
+def _group(knob: Knob) -> str:
+    """Under which heading a setting stands among those that any column takes."""
+    if knob.type in ("texts", "ids"):
+        return "texts"
+    if knob.name in ("temperature", "temperature_last", "seed"):
+        return "draw"
+    return "penalties" if "penalty" in knob.name or "ngram" in knob.name or "dry" in knob.name else "filters"
+
+
+def _step(knob: Knob) -> float:
+    """How far an arrow key goes: a whole number, else finer the smaller the setting is."""
+    if knob.type == "int":
+        return 1
+    if isinstance(knob.default, float) and 0 < knob.default < 0.01:
+        return 0.0001
+    return 0.001 if "cutoff" in knob.name else 0.05 if knob.maximum <= 1 else 0.1
 
 
 def columns_of(lines: Sequence[str]) -> list[dict[str, Any]]:
     """Lines such as `nucleus top_p=0.9 model=base` as the board's columns."""
     columns = []
     for line in lines:
-        strategy, *rest = line.split()
+        strategy, *rest = split_line(line)
         knobs = dict(word.split("=", 1) for word in rest)
         columns.append({"strategy": strategy, "model": knobs.pop("model", ""), "knobs": knobs})
     return columns
@@ -91,49 +154,15 @@ def lines_of(value: Any) -> list[str]:
 
 
 def _line(column: dict[str, Any]) -> str:
+    """A card's line; what is empty is not set."""
     knobs = column.get("knobs")
-    pairs = list(knobs.items()) if isinstance(knobs, dict) else []
-    if column.get("model"):
-        pairs.append(("model", column["model"]))
-    words_of = [str(column.get("strategy", "")), *(f"{name}={value}" for name, value in pairs)]
-    if any(len(word.split()) != 1 for word in words_of):
-        raise UserError("page.column_spaces", value=" ".join(words_of)[:80])
-    return " ".join(words_of)
+    pairs = [(str(name), str(value)) for name, value in knobs.items()] if isinstance(knobs, dict) else []
+    pairs.append(("model", str(column.get("model") or "").strip()))
+    strategy = str(column.get("strategy", ""))
+    if not all(_plain(word) for word in (strategy, *(name for name, _ in pairs))):
+        raise UserError("board.column_name", value=strategy[:80])
+    return join_line(strategy, [(name, value) for name, value in pairs if value])
 
 
-def update(run: int, columns: Sequence[Any], *, final: bool = False) -> dict[str, Any]:
-    """What the board shows now; the tokens' probabilities are sent once, at the end."""
-    return {"run": run, "columns": [_column(column, final) for column in columns]}
-
-
-def _column(column: Any, final: bool) -> dict[str, Any]:
-    result = column.result
-    shown: dict[str, Any] = {
-        "firm": column.firm if result is None else result.text,
-        "draft": column.draft if result is None else "",
-        "writing": result is None and not final,
-        "figures": [] if result is None else figures(result),
-        "error": result.error if result is not None else None,
-    }
-    if final and result is not None:
-        shown["tokens"] = [[token.text, round(token.probability, 4), _top(token.top)] for token in result.tokens]
-    return shown
-
-
-def _top(top: Sequence[Any]) -> list[list]:
-    return [[one.text, round(one.probability, 4)] for one in top]
-
-
-def figures(result: Any) -> list[list[str]]:
-    """What stands under a column."""
-    metrics = result.metrics
-    first = metrics.get("first_token_s")
-    return [
-        [number(metrics.get("tokens")), say("page.figure_tokens")],
-        [say(f"decode.finish.{result.finish}"), say("page.figure_finish")],
-        [number(metrics.get("perplexity"), 2), say("page.figure_perplexity")],
-        [number(metrics.get("distinct_2"), 2), say("page.figure_distinct_2")],
-        [number(metrics.get("repetition"), 2), say("page.figure_repetition")],
-        ["–" if first is None else f"{first:.2f} s", say("page.figure_first_token_s")],
-        [number(metrics.get("tokens_per_s"), 1), say("page.figure_tokens_per_s")],
-    ]
+def _plain(word: str) -> bool:
+    return bool(word) and not set(word) & set(WHITE + '"=')

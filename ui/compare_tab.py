@@ -11,13 +11,13 @@ from typing import Any
 import gradio as gr
 
 from core import logs, settings
-from core.errors import UserError
 from core.words import say
 from inference.results import Board, Loading, Started, Step
 from inference.service import CompareRequest, check_request, run_comparison
 from inference.turns import Turn, Turns
-from ui import board, live, work
+from ui import board, board_asks, board_feed, live, work
 from ui.caller import Caller, Superseded, handler
+from ui.compare_request import request_of
 from ui.controls import button, dropdown, textbox
 from ui.language import words
 from ui.presence import presence
@@ -42,7 +42,9 @@ class Asked:
     settings: list
     status: gr.HTML
     board: gr.HTML
-    feed: gr.HTML
+    updates: gr.HTML
+    tokens: gr.HTML
+    answers: gr.HTML
 
     def inputs(self) -> list:
         return [self.prompt, self.board, *self.settings]
@@ -51,7 +53,7 @@ class Asked:
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
     asked = _draw()
-    outputs = [asked.feed, asked.status, asked.start, asked.stop]
+    outputs = [asked.updates, asked.status, asked.start, asked.stop, asked.tokens]
     go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once", "concurrency_limit": None}
     for starter in (asked.start.click, asked.prompt.submit):
         starter(compare_run, asked.inputs(), outputs, api_name="compare_run", **go)
@@ -60,9 +62,10 @@ def draw(page: Page) -> None:
         filled = example.click(_example(key), None, asked.prompt, api_name=f"compare_{name}", **QUIET)
         filled.then(compare_run, asked.inputs(), outputs, api_name=f"compare_run_{name}", **go)
     asked.stop.click(compare_stop, None, None, api_name="compare_stop", **QUIET)
-    model = asked.settings[0]
-    page.on_open(refresh, None, [model, asked.feed])
-    page.tab.select(refresh, None, [model, asked.feed], **QUIET)
+    model, answered = asked.settings[0], [asked.answers, asked.status]
+    asked.board.submit(compare_ask, [asked.board, model], answered, api_name="compare_ask", **go)
+    page.on_open(refresh, None, [model, asked.answers])
+    page.tab.select(refresh, None, [model, asked.answers], **QUIET)
 
 
 def expose() -> None:
@@ -80,10 +83,10 @@ def _draw() -> Asked:
             stop = button("page.stop", variant="stop", interactive=False, elem_id="compare-stop")
     with gr.Row(elem_classes="ts-chips"):
         examples = [button(f"page.example_{name}", size="sm", scale=0, min_width=120) for name in EXAMPLES]
-    basic = _draw_basic()
+    *basic, exact = _draw_basic()
     status = view(elem_id="compare-status")
-    cards, feed = board.draw()
-    return Asked(prompt, start, stop, examples, [*basic, *_draw_conversation()], status, cards, feed)
+    cards, feeds = board.draw()
+    return Asked(prompt, start, stop, examples, [*basic, *_draw_conversation(), exact], status, cards, *feeds)
 
 
 def _draw_basic() -> list:
@@ -97,7 +100,8 @@ def _draw_basic() -> list:
             100, label=words("page.max_new_tokens"), precision=0, min_width=110, elem_id="compare-length"
         )
         dtype = dropdown("page.dtype", list(DTYPES), "auto", min_width=110)
-    return [model, seed, length, dtype]
+    exact = gr.Checkbox(False, label=words("board.exact"), container=False, elem_id="compare-exact")
+    return [model, seed, length, dtype, exact]
 
 
 def _draw_conversation() -> list:
@@ -137,7 +141,7 @@ def refresh(caller: Caller) -> tuple:
 @handler(open_to_anyone=True)
 def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> Iterator[tuple]:
     """Run a comparison when its turn comes and show it as it is written, at most ten times a second."""
-    request = _request(prompt, board.lines_of(cards), *settings_of)
+    request = request_of(prompt, board.lines_of(cards), *settings_of)
     check_request(request)
     run, state, lock, told = next(_runs), Board(), threading.Lock(), None
     turn, job = _join(caller), work.begin(caller, "compare")
@@ -147,15 +151,16 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
         job.start(lambda job: _fold(request, caller, turn, state, lock, job))
         while not job.wait(1 / UPDATES_PER_SECOND if turn.mine else WAITING_S) and work.newest(caller, "compare", job):
             with lock:
-                columns, status = board.update(run, state.columns), _status(state, turn)
-            yield columns, gr.skip() if status == told else status, *buttons
+                columns, status = board_feed.update(run, state.columns), _status(state, turn)
+            yield columns, gr.skip() if status == told else status, *buttons, gr.skip()
             told, buttons = status, [gr.skip()] * 2
         if not work.newest(caller, "compare", job):
             raise Superseded
         if job.error is not None:
-            yield gr.skip(), "", *idle
+            yield board_feed.over(run), "", *idle, gr.skip()
             raise job.error
-        yield board.update(run, state.columns, final=True), _summary(state), *idle
+        yield *[gr.skip()] * 4, board_feed.details(run, state.columns)
+        yield board_feed.update(run, state.columns, final=True), _summary(state, request.exact), *idle, gr.skip()
     finally:
         work.end(caller, "compare", job)
 
@@ -193,58 +198,28 @@ def _stands_in(started: Started) -> str:
     return say("page.stand_in", default=settings.DEFAULT_MODEL) if started.stand_in else ""
 
 
-def _summary(state: Board) -> str:
+def _summary(state: Board, exact: bool = False) -> str:
     result = state.result
     if result is None or state.started is None:
         return ""
     facts = {"model": result.model, "dtype": result.dtype, "prompt": result.prompt_tokens, "forwards": result.forwards}
     text = say("page.compared", seconds=f"{result.wall_s:.1f}", load=f"{result.load_s:.1f}", **facts)
+    if result.dtype != "float32":
+        text += " " + say("board.is_exact" if exact else "board.approximate")
     return render("note", kind="", title=_stands_in(state.started), text=text)
+
+
+@handler(open_to_anyone=True)
+def compare_ask(caller: Caller, cards: Any, model: str) -> tuple:
+    """Answer what a card asks: a sweep of one of its settings, or what the model's authors set."""
+    answer, said = board_asks.answer(cards, (model or "").strip(), caller.owner)
+    return answer, render("note", kind="", title="", text=said) if said else gr.skip()
 
 
 @handler(open_to_anyone=True)
 def compare_stop(caller: Caller) -> None:
     """Stop the comparison of this browser tab within one step."""
     work.stop(caller, "compare")
-
-
-def _request(
-    prompt: str, lines: list[str], model: str, seed: Any, length: Any, dtype: str, system: str, turns: str, raw: bool
-) -> CompareRequest:
-    before = _messages(system or "", turns or "")
-    asked: dict[str, Any] = {"prompt": prompt}
-    if before:
-        asked = {"messages": [*before, {"role": "user", "content": prompt}]}
-    return CompareRequest(
-        model=(model or "").strip(),
-        columns=lines,
-        seed=_whole(seed, "page.seed"),
-        max_new_tokens=_whole(length, "page.max_new_tokens"),
-        dtype=None if dtype == "auto" else dtype,
-        raw=bool(raw),
-        **asked,
-    )
-
-
-def _whole(value: Any, name: str) -> int:
-    if not isinstance(value, int | float) or value != int(value):
-        raise UserError("page.whole_number", field=say(name), value=str(value)[:40])
-    return int(value)
-
-
-def _messages(system: str, turns: str) -> list[dict[str, str]]:
-    """The conversation before the prompt: lines that begin with `User:` or `Assistant:`, others continue the turn."""
-    messages = [{"role": "system", "content": system.strip()}] if system.strip() else []
-    for line in turns.splitlines():
-        name, colon, text = line.partition(":")
-        role = name.strip().lower()
-        if colon and role in ("user", "assistant"):
-            messages.append({"role": role, "content": text.strip()})
-        elif line.strip() and messages and messages[-1]["role"] != "system":
-            messages[-1]["content"] += "\n" + line
-        elif line.strip():
-            raise UserError("page.turn_form", value=line[:80])
-    return messages
 
 
 @handler(open_to_anyone=True)

@@ -35,7 +35,7 @@ def _asked(model, columns, tokens):
 def _on_the_page(model, columns, tokens):
     """The same as the Compare tab sends it."""
     board = {"columns": [_column(line) for line in columns]}
-    return ["hi", board, model, 1, tokens, "float32", "", "", True]
+    return ["hi", board, model, 1, tokens, "float32", "", "", True, False]
 
 
 def _column(line):

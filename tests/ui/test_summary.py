@@ -14,3 +14,20 @@ def test_the_summary_says_that_a_run_is_on_the_stand_in(stands_in):
     board.take(Done(Result("r20260101-000000-abcd", "float32", 3, 1, 0.1, 0.1, [])))
     words = say("page.stand_in", default=compare_tab.settings.DEFAULT_MODEL)
     assert (words in compare_tab._summary(board)) is stands_in
+
+
+@pytest.mark.parametrize(
+    ("dtype", "exact", "key"),
+    [
+        ("bfloat16", False, "board.approximate"),
+        ("bfloat16", True, "board.is_exact"),
+        ("float32", False, None),
+        ("float32", True, None),
+    ],
+)
+def test_the_summary_says_whether_sixteen_bits_are_exact(dtype, exact, key):
+    board = Board()
+    board.take(Started(3, [], [], "a/model"))
+    board.take(Done(Result("a/model", dtype, 3, 1, 0.1, 0.1, [])))
+    shown = compare_tab._summary(board, exact)
+    assert [one for one in ("board.approximate", "board.is_exact") if say(one) in shown] == ([key] if key else [])

@@ -62,7 +62,7 @@ def test_the_presets_are_columns_that_can_run():
     for key, lines in board.PRESETS.items():
         assert len(parse_columns(lines)) == len(lines)
         assert board.lines_of({"columns": board.columns_of(lines)}) == lines
-        assert say(f"page.preset_{key}")
+        assert say(f"board.preset_{key}")
 
 
 @pytest.mark.parametrize(

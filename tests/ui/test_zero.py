@@ -94,7 +94,7 @@ def test_what_would_take_too_long_is_refused_before_the_gpu_is_asked_for(zero, t
 def test_stop_ends_the_forked_work_and_keeps_what_is_written(zero, endless):
     visitor = Visitor(zero)
     board = {"columns": [{"strategy": "greedy", "knobs": {}, "model": ""}]}
-    data = ["hi", board, str(endless), 1, LONG, "float32", "", "", True]
+    data = ["hi", board, str(endless), 1, LONG, "float32", "", "", True, False]
     assert visitor.join(entry_of(zero, "compare_run"), data).status_code == 200
     with visitor.client.stream("GET", "queue/data", params={"session_hash": visitor.session}) as stream:
         for line in stream.iter_lines():

@@ -1,0 +1,55 @@
+"""A column's line taken apart and put together: words with spaces between them, `nucleus top_p=0.9 stop="the end"`.
+
+Double quotes hold a value together. In them a backslash before a double quote makes it a part of the value; every
+other backslash stays as it is, for the value to read.
+"""
+
+from collections.abc import Iterable
+
+from core.errors import UserError
+
+WHITE = " \t\r\n"
+
+
+def split_line(text: str) -> list[str]:
+    """The words of a line. Raises UserError for a double quote that is never closed."""
+    words: list[str] = []
+    word: str | None = None
+    quoted = escaped = False
+    for char in text:
+        if escaped:
+            word, escaped = (word or "") + (char if char == '"' else "\\" + char), False
+        elif quoted and char == "\\":
+            escaped = True
+        elif char == '"':
+            quoted, word = not quoted, word or ""
+        elif char in WHITE and not quoted:
+            words += [] if word is None else [word]
+            word = None
+        else:
+            word = (word or "") + char
+    if quoted:
+        raise UserError("decode.column_quote", value=text[:80])
+    return words if word is None else [*words, word]
+
+
+def join_line(strategy: str, pairs: Iterable[tuple[str, object]]) -> str:
+    """The line of a strategy with its settings, from which `split_line` reads them back."""
+    return " ".join([strategy, *(f"{name}={quoted(str(value))}" for name, value in pairs)])
+
+
+def quoted(value: str) -> str:
+    """`value`, in double quotes where it needs them.
+
+    A backslash that would take the double quote behind it along is doubled, which the pieces of a text read as one.
+    """
+    if value and not set(value) & set(WHITE + '"'):
+        return value
+    made, place = "", 0
+    while place < len(value):
+        char, after = value[place], value[place + 1 : place + 2]
+        if char == "\\" and after not in ("", '"'):
+            made, place = made + char + after, place + 2
+        else:
+            made, place = made + ("\\" + char if char in '\\"' else char), place + 1
+    return f'"{made}"'
