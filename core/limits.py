@@ -64,8 +64,8 @@ def check_variables() -> None:
 
 
 def disk_used(owner: Owner) -> int:
-    """Bytes of the owner's datasets and runs; what is half imported (a name with a dot) does not count yet."""
-    things = [path for folder in (owner.datasets, owner.runs) for path in folder.glob("[!.]*")]
+    """Bytes of the owner's datasets, runs and prompt sets; what is half made (a name with a dot) does not count yet."""
+    things = [path for folder in (owner.datasets, owner.runs, owner.prompt_sets) for path in folder.glob("[!.]*")]
     return sum(_size(Path(place, name)) for thing in things for place, _, names in os.walk(thing) for name in names)
 
 
