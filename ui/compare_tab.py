@@ -15,7 +15,7 @@ from core.words import say
 from inference.results import Board, Loading, Started
 from inference.service import CompareRequest, check_request, run_comparison
 from inference.turns import Turn, Turns
-from ui import board, live, work
+from ui import board, live, prompt_set, work
 from ui.caller import Caller, Superseded, handler
 from ui.controls import button, dropdown, textbox
 from ui.language import words
@@ -62,6 +62,7 @@ def draw(page: Page) -> None:
     model = asked.settings[0]
     page.on_open(refresh, None, [model, asked.feed])
     page.tab.select(refresh, None, [model, asked.feed], **QUIET)
+    prompt_set.draw(page, [asked.board, *asked.settings], prompt_set.Lent(_request, _join, shelf))
 
 
 def expose() -> None:
