@@ -32,7 +32,7 @@ class Limit:
 
 
 TABLE = (
-    Limit("disk", "TUNESCOPE_LIMIT_DISK_MB", 5_000, OFF, "MB of datasets and runs that one person keeps"),
+    Limit("disk", "TUNESCOPE_LIMIT_DISK_MB", 5_000, OFF, "MB of datasets, runs and prompt sets that one person keeps"),
     Limit("rows", "TUNESCOPE_LIMIT_ROWS", 200_000, 1_000_000, "rows of one dataset"),
     Limit("runs", "TUNESCOPE_LIMIT_RUNS", 2, OFF, "runs of one person that are queued or running"),
     Limit("places", "TUNESCOPE_LIMIT_PLACES", 2, 12, "comparisons of one visitor that write or wait"),

@@ -127,7 +127,8 @@ def test_a_set_is_stopped_and_keeps_what_is_answered(accordion, tmp_path):
 
 
 def test_on_a_space_a_set_needs_a_person_and_is_theirs_alone(space):
-    ada, grace, nobody = Visitor(space, "5e7ada0001"), Visitor(space, "5e79race02"), Visitor(space)
+    ada, grace = (Visitor(space, sub, token=space.token) for sub in ("5e7ada0001", "5e79race02"))
+    nobody = Visitor(space)
     path = ada.upload("prompts.txt", b"tea?\nhow to make tea\n").json()[0]
     entry = entry_of(space, "start_set")
     data = filled(space, entry, {"set-file": file_data(path), "compare-model": space.model, "compare-length": 4})
@@ -135,7 +136,8 @@ def test_on_a_space_a_set_needs_a_person_and_is_theirs_alone(space):
     assert not refused["success"] and "signed in" in refused["output"]["error"]
     assert ada.call(entry, data)["success"]
     tick, listed = entry_of(space, "tick_set"), entry_of(space, "refresh_sets")
-    while "ts-means" not in ada.predict(tick, [""]).raise_for_status().text:
+    while "ts-means" not in (told := ada.predict(tick, [""]).raise_for_status().text):
+        assert "ts-bad" not in told
         time.sleep(0.5)
     assert "2 of 2" in str(ada.predict(listed, [None]).json()["data"])
     assert "of 2" not in str(grace.predict(listed, [None]).json()["data"])
