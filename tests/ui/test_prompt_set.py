@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import UserError
 from core.workspace import Owner
 from inference import set_report
 from inference.intervals import Estimate
 from inference.prompt_set import Answer, Outcome, Problem, PromptSet
 from inference.service import CompareRequest
 from inference.summary import MEASURES
+from tests.tiny.training import make_run, write_data
 from tests.tiny_model import make_tiny_model
 from tests.ui.conftest import PATIENCE, picture
 from tests.ui.people import Visitor, entry_of, file_data, filled
 from tests.ui.test_loop import MARKUP, open_tab
+from ui import prompt_set
+from ui.caller import Caller
 from ui.prompt_set_view import EDGE, WIDTH, lines_of, shown, whiskers_of
 
 
@@ -62,6 +66,19 @@ def test_a_set_of_another_owner_is_not_shown(owner):
     report = _kept(owner)
     with pytest.raises(Exception, match=report["id"]):
         shown(Owner("somebody"), report["id"])
+
+
+def test_prompts_come_from_a_runs_held_out_rows_or_a_datasets_first_ones(owner, tiny_model, tmp_path):
+    run = make_run(owner, tiny_model, write_data(tmp_path / "data.json"), limits__validation=0.25)
+    caller, dataset = Caller(owner, "en", "a tab"), run.config().stages[0].data[0].dataset
+    held, name = prompt_set._prompts(caller, None, run.id, 4)
+    assert len(held) == 4 and run.id in name
+    first, _ = prompt_set._prompts(caller, None, dataset, 3)
+    assert [one.shown for one in first] == ["say 0", "say 1", "say 2"]
+    for wrong, code in ((None, "sets.no_source"), ("../x", "core."), ("r20260101-000000-abcd", "core.no_run")):
+        with pytest.raises(UserError) as refused:
+            prompt_set._prompts(caller, None, wrong, 3)
+        assert refused.value.code.startswith(code)
 
 
 @pytest.fixture
