@@ -32,7 +32,7 @@ class Limit:
 
 
 TABLE = (
-    Limit("disk", "TUNESCOPE_LIMIT_DISK_MB", 5_000, OFF, "MB of datasets and runs that one person keeps"),
+    Limit("disk", "TUNESCOPE_LIMIT_DISK_MB", 5_000, OFF, "MB of datasets, runs and prompt sets that one person keeps"),
     Limit("rows", "TUNESCOPE_LIMIT_ROWS", 200_000, 1_000_000, "rows of one dataset"),
     Limit("runs", "TUNESCOPE_LIMIT_RUNS", 2, OFF, "runs of one person that are queued or running"),
     Limit("places", "TUNESCOPE_LIMIT_PLACES", 2, 12, "comparisons of one visitor that write or wait"),
@@ -64,8 +64,8 @@ def check_variables() -> None:
 
 
 def disk_used(owner: Owner) -> int:
-    """Bytes of the owner's datasets and runs; what is half imported (a name with a dot) does not count yet."""
-    things = [path for folder in (owner.datasets, owner.runs) for path in folder.glob("[!.]*")]
+    """Bytes of the owner's datasets, runs and prompt sets; what is half made (a name with a dot) does not count yet."""
+    things = [path for folder in (owner.datasets, owner.runs, owner.prompt_sets) for path in folder.glob("[!.]*")]
     return sum(_size(Path(place, name)) for thing in things for place, _, names in os.walk(thing) for name in names)
 
 

@@ -52,6 +52,10 @@ class Owner:
     def runs(self) -> Path:
         return self.folder / "runs"
 
+    @property
+    def prompt_sets(self) -> Path:
+        return self.folder / "prompt-sets"
+
 
 def local_owner() -> Owner:
     """The one person of a laptop, with the token they are logged in with, if any.

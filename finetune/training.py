@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import platform
-import random
 import time
 import warnings
 from collections.abc import Callable
@@ -16,17 +15,15 @@ from transformers.utils import logging as transformers_logging
 
 from core.errors import UserError
 from core.files import write_json
-from core.rows import Row
 from core.words import counted, say
 from finetune.attention import use_short_attention
 from finetune.checkpoints import processes_of, whole_checkpoints
 from finetune.config import RunConfig
-from finetune.data.store import open_dataset
 from finetune.data.tokenise import Encoded, encode_all, ensure_template
 from finetune.device import choose_device, choose_dtype, device_name
+from finetune.held_out import read_rows, split
 from finetune.journal import Journal
 from finetune.methods import METHODS
-from finetune.prepare import held_out
 from finetune.result import learned_weights, public_name, save_result
 from finetune.run import Run
 from finetune.sampling import Prompt, row_prompt, typed_prompt
@@ -155,24 +152,6 @@ def _data(
     shown = (held or training)[0]
     prompts = [typed_prompt(text, tokenizer) for text in config.watch.samples] or [row_prompt(shown, tokenizer)]
     return (encoded[0], encoded[1]), prompts
-
-
-def read_rows(run: Run, config: RunConfig) -> list[Row]:
-    """The first `max_rows` rows of the run's datasets, which lie beside it. Raises UserError where one is missing."""
-    rows: list[Row] = []
-    for source in config.stages[0].data:
-        folder = run.datasets / str(source.dataset)
-        if not folder.is_dir():
-            raise UserError("run.data_missing", value=source.dataset)
-        left = config.limits.max_rows - len(rows) if config.limits.max_rows else None
-        rows += open_dataset(folder).rows(left)
-    return rows
-
-
-def split(rows: list[Row], config: RunConfig) -> tuple[list[Row], list[Row]]:
-    """Rows to train on and rows held out, both in file order; the seed decides which."""
-    held = set(random.Random(config.seed).sample(range(len(rows)), held_out(len(rows), config)))
-    return [row for place, row in enumerate(rows) if place not in held], [rows[place] for place in sorted(held)]
 
 
 def _fit(run: Run, trainer: RunTrainer, journal: Journal, device: str, dtype: str) -> bool:

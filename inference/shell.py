@@ -7,14 +7,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from core import settings, words
 from core.errors import UserError
 from core.threads import no_bar_monitors, share_the_cores
 from core.words import say
+from inference import shell_prompts
 from inference.results import Board, Done, Event, Finished, Loading, Started, Step
 from inference.strategies import STRATEGIES
 
@@ -27,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     no_bar_monitors()
     words.speak(words.nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
     try:
-        return _compare(_parser().parse_args(argv))
+        options = _parser().parse_args(argv)
+        return int(options.run(options))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -40,25 +42,31 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m inference", description="Compare decoding strategies side by side.")
-    command = parser.add_subparsers(required=True, metavar="compare").add_parser(
-        "compare",
-        help="run 1 to 12 columns on one prompt, all in one batch",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_strategies(),
-    )
-    add = command.add_argument
-    add("--model", default=settings.DEFAULT_MODEL, metavar="REF", help="base model, run or adapter (%(default)s)")
-    add("--adapter", metavar="REF", help="an adapter or run to put on the model")
+    commands = parser.add_subparsers(required=True, metavar="compare|prompts")
+    command = _command(commands, "compare", "run 1 to 12 columns on one prompt, all in one batch", _compare)
     asked = command.add_mutually_exclusive_group(required=True)
     asked.add_argument("--prompt", metavar="TEXT", help="one user message")
     asked.add_argument("--messages", metavar="FILE", type=Path, help="a JSON list of {role, content}")
+    many = _command(commands, "prompts", "run them on a file of prompts: means with intervals", _prompts)
+    shell_prompts.add_arguments(many)
+    return parser
+
+
+def _command(commands: Any, name: str, what: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    """A command with what all of them take."""
+    how = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": _strategies()}
+    command: argparse.ArgumentParser = commands.add_parser(name, help=what, **how)
+    command.set_defaults(run=run)
+    add = command.add_argument
+    add("--model", default=settings.DEFAULT_MODEL, metavar="REF", help="base model, run or adapter (%(default)s)")
+    add("--adapter", metavar="REF", help="an adapter or run to put on the model")
     add("--columns", nargs="+", required=True, metavar="COLUMN", help='such as "nucleus top_p=0.9 model=base"')
     add("--seed", type=int, default=0, help="serves all columns (%(default)s)")
     add("--max-new-tokens", type=int, default=100, metavar="N", help="for each column (%(default)s)")
     add("--dtype", choices=DTYPES, help="float32 on a CPU if not given")
     add("--raw", action="store_true", help="plain text: no chat template around the prompt")
     add("--json", action="store_true", help="print one JSON when all is done")
-    return parser
+    return command
 
 
 def _strategies() -> str:
@@ -100,6 +108,11 @@ def _compare(options: argparse.Namespace) -> int:
         if column.error:
             print(f"{column.name}: {column.error}", file=sys.stderr)
     return 3 if any(column.finish == "error" for column in result.columns) else 0
+
+
+def _prompts(options: argparse.Namespace) -> int:
+    with _own_stdout() as out, _stopping() as stop:
+        return shell_prompts.run(options, out, stop)
 
 
 @contextlib.contextmanager

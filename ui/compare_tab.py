@@ -15,7 +15,7 @@ from core.words import say
 from inference.results import Board, Loading, Started, Step
 from inference.service import CompareRequest, check_request, run_comparison
 from inference.turns import Turn, Turns
-from ui import board, board_asks, board_feed, live, work
+from ui import board, board_asks, board_feed, live, prompt_set, work
 from ui.caller import Caller, Superseded, handler
 from ui.compare_request import request_of
 from ui.controls import button, dropdown, textbox
@@ -66,6 +66,7 @@ def draw(page: Page) -> None:
     asked.board.submit(compare_ask, [asked.board, model], answered, api_name="compare_ask", **go)
     page.on_open(refresh, None, [model, asked.answers])
     page.tab.select(refresh, None, [model, asked.answers], **QUIET)
+    prompt_set.draw(page, [asked.board, *asked.settings], prompt_set.Lent(request_of, _join, shelf))
 
 
 def expose() -> None:

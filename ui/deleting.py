@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from core.words import say
+from core.workspace import Owner
 from finetune.remove import remove
 from ui.caller import Caller, handler
 from ui.controls import button
@@ -13,9 +14,10 @@ from ui.views import render, view
 from ui.wiring import QUIET, SHOWN
 
 Choices = Callable[[Caller], list[tuple[str, str]]]
+Remove = Callable[[str, Owner], str]
 
 
-def draw(picker: gr.Dropdown, choices: Choices, name: str) -> Any:
+def draw(picker: gr.Dropdown, choices: Choices, name: str, removes: Remove = remove) -> Any:
     """Draw the buttons beside the picker; `choices` lists what is left. Returns the event after which to show anew."""
     ask = button("page.delete", size="sm", scale=0, min_width=90, elem_id=f"delete-{name}")
     sure = button(
@@ -26,7 +28,7 @@ def draw(picker: gr.Dropdown, choices: Choices, name: str) -> Any:
     buttons = [ask, sure, keep]
     ask.click(_ask, picker, [*buttons, answer], **QUIET)
     keep.click(_keep, None, buttons, **QUIET)
-    event = sure.click(_deletes(choices), picker, [picker, answer], **SHOWN)
+    event = sure.click(_deletes(choices, removes), picker, [picker, answer], **SHOWN)
     event.then(_keep, None, buttons, **QUIET)
     return event
 
@@ -47,13 +49,13 @@ def _visible(asked: bool) -> list:
     return [gr.update(visible=not asked), gr.update(visible=asked), gr.update(visible=asked)]
 
 
-def _deletes(choices: Choices) -> Callable:
+def _deletes(choices: Choices, removes: Remove) -> Callable:
     @handler()
     def delete(caller: Caller, chosen: str | None) -> tuple:
         """Delete it for good, and choose the newest of what is left."""
         if not chosen:
             return gr.skip(), ""
-        gone = remove(chosen, caller.owner)
+        gone = removes(chosen, caller.owner)
         left = choices(caller)
         newest = left[0][1] if left else None
         note = render("note", kind="ts-good", title="", text=say("run.removed", value=gone[:20]))

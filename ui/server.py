@@ -71,7 +71,7 @@ def launch(demo: gr.Blocks, address: Address) -> None:
         mcp_server=False,
         pwa=False,
         theme=THEME,
-        css_paths=STATIC / "page.css",
+        css_paths=sorted(STATIC.glob("*.css")),
         favicon_path=STATIC / "icon.svg",
         strict_cors=True,
         app_kwargs={"middleware": [Middleware(ReadersLanguage), Middleware(Gate, uploads=uploads, bindings=bindings)]},

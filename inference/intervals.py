@@ -1,0 +1,71 @@
+"""Means with bootstrap intervals: how far a figure would move with other prompts of the same sort."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy
+
+RESAMPLES = 2000
+LEVEL = 0.95
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean of `count` values and its 95 % interval; no interval for a single value."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    count: int
+
+    @property
+    def clear_of_zero(self) -> bool:
+        """Whether the interval does not hold 0."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+    def to_json(self) -> dict[str, float | int | None]:
+        return {"mean": _short(self.mean), "low": _short(self.low), "high": _short(self.high), "count": self.count}
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> "Estimate":
+        return cls(facts["mean"], facts["low"], facts["high"], facts["count"])
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
+
+
+def estimate(values: Sequence[float]) -> Estimate | None:
+    """The mean and its percentile bootstrap interval of 2,000 resamples (Efron 1979); None for no value.
+
+    Seeded: the same values give the same interval.
+    """
+    if not values:
+        return None
+    import numpy
+
+    known = numpy.asarray(values, dtype=numpy.float64)
+    if len(known) < 2:
+        return Estimate(float(known[0]), None, None, 1)
+    means = known[_picks(len(known))].mean(axis=1)
+    tail = 50 * (1 - LEVEL)
+    low, high = numpy.percentile(means, [tail, 100 - tail])
+    return Estimate(float(known.mean()), float(low), float(high), len(known))
+
+
+@lru_cache(maxsize=4)
+def _picks(count: int) -> "numpy.ndarray":
+    """Which of `count` values each resample holds: [2000, count]."""
+    import numpy
+
+    return numpy.random.default_rng(_SEED).integers(count, size=(RESAMPLES, count))
+
+
+def paired(values: Sequence[float | None], against: Sequence[float | None]) -> Estimate | None:
+    """The mean difference `values - against` over the prompts that have both, with its interval."""
+    both = [(mine, theirs) for mine, theirs in zip(values, against, strict=True) if mine is not None]
+    return estimate([mine - theirs for mine, theirs in both if theirs is not None])

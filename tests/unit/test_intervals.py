@@ -1,0 +1,55 @@
+"""Bootstrap intervals against cases that are known, and against a slow reference."""
+
+import random
+
+import pytest
+
+from inference.intervals import Estimate, estimate, paired
+
+
+def test_two_values_reach_from_one_to_the_other():
+    """A quarter of all resamples of {0, 1} are all 0 and a quarter all 1: the tails of 2.5 % lie there."""
+    assert estimate([0.0, 1.0]) == Estimate(0.5, 0.0, 1.0, 2)
+
+
+def test_equal_values_have_an_interval_without_width():
+    assert estimate([3.5] * 7) == Estimate(3.5, 3.5, 3.5, 7)
+
+
+def test_one_value_has_no_interval_and_none_no_estimate():
+    assert estimate([2.0]) == Estimate(2.0, None, None, 1)
+    assert estimate([]) is None
+
+
+def test_many_coin_throws_have_the_interval_of_the_normal_law():
+    found = estimate([0.0, 1.0] * 50)
+    assert found.mean == 0.5
+    assert found.low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.015)
+    assert found.high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.015)
+
+
+def test_it_agrees_with_a_slow_reference():
+    values = [random.Random(3).gauss(0, 1) ** 3 for _ in range(40)]
+    draw = random.Random(1)
+    means = sorted(sum(draw.choices(values, k=40)) / 40 for _ in range(20_000))
+    found = estimate(values)
+    assert found.low == pytest.approx(means[500], abs=0.15)
+    assert found.high == pytest.approx(means[19_500], abs=0.15)
+
+
+def test_the_same_values_give_the_same_interval():
+    assert estimate([1.0, 5.0, 2.0]) == estimate([1.0, 5.0, 2.0])
+
+
+def test_differences_are_paired_by_prompt():
+    """Each value is 1 above its partner: the difference is certain, however far the values lie apart."""
+    assert paired([1.0, 101.0, None, 5.0], [0.0, 100.0, 7.0, None]) == Estimate(1.0, 1.0, 1.0, 2)
+    assert paired([None], [1.0]) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "clear"), [(0.1, 2.0, True), (-2.0, -0.1, True), (-1.0, 1.0, False), (0.0, 1.0, False)]
+)
+def test_an_interval_is_clear_of_zero_or_not(low, high, clear):
+    assert Estimate(0.0, low, high, 9).clear_of_zero is clear
+    assert not Estimate(1.0, None, None, 1).clear_of_zero
