@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from inference.results import ColumnResult, TokenView
 
+UNFINISHED = "\ufffd"
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -121,3 +123,21 @@ def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
         more = ((down << 1) & everywhere) | (~(diagonal | up) & everywhere)
         less = up & diagonal
     return distance
+
+
+def pieces(column: ColumnResult) -> list[str]:
+    """The text of each token, such that they make up the column's text; tokens that stand for nothing in it keep
+    theirs. A character spread over several tokens belongs to the last of them."""
+    found, at, held = [token.text for token in column.tokens], 0, 0
+    for place, token in enumerate(column.tokens):
+        if UNFINISHED in token.text:
+            found[place], held = "", held + 1
+            continue
+        here = column.text.find(token.text, at + 1 if held else at) if token.text else at
+        if held and here >= at:
+            found[place - 1], at, held = column.text[at:here], here, 0
+        if token.text and column.text.startswith(token.text, at):
+            at += len(token.text)
+    if held and found:
+        found[-1] = column.text[at:]
+    return found

@@ -15,9 +15,10 @@ from core.words import say
 from inference.results import Board, Loading, Started
 from inference.service import CompareRequest, check_request, run_comparison
 from inference.turns import Turn, Turns
-from ui import board, live, work
+from ui import board, live, seeing, work
 from ui.caller import Caller, Superseded, handler
 from ui.controls import button, dropdown, textbox
+from ui.kept import comparisons
 from ui.language import words
 from ui.presence import presence
 from ui.views import render, view
@@ -49,15 +50,15 @@ class Asked:
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    asked = _draw()
+    asked, seen = _draw(), seeing.draw()
     outputs = [asked.feed, asked.status, asked.start, asked.stop]
     go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once", "concurrency_limit": None}
     for starter in (asked.start.click, asked.prompt.submit):
-        starter(compare_run, asked.inputs(), outputs, api_name="compare_run", **go)
+        seen.follow(starter(compare_run, asked.inputs(), outputs, api_name="compare_run", **go))
     for name, example in zip(EXAMPLES, asked.examples, strict=True):
         key = f"page.example_{name}"
         filled = example.click(_example(key), None, asked.prompt, api_name=f"compare_{name}", **QUIET)
-        filled.then(compare_run, asked.inputs(), outputs, api_name=f"compare_run_{name}", **go)
+        seen.follow(filled.then(compare_run, asked.inputs(), outputs, api_name=f"compare_run_{name}", **go))
     asked.stop.click(compare_stop, None, None, api_name="compare_stop", **QUIET)
     model = asked.settings[0]
     page.on_open(refresh, None, [model, asked.feed])
@@ -154,6 +155,8 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
         if job.error is not None:
             yield gr.skip(), "", *idle
             raise job.error
+        if state.result is not None:
+            comparisons.keep(caller, request, state.result)
         yield board.update(run, state.columns, final=True), _summary(state), *idle
     finally:
         work.end(caller, "compare", job)

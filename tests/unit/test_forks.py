@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from inference.forks import Pair, Taken, common_prefix, edit_distance, forks, pairs, shared
+from inference.forks import Pair, Taken, common_prefix, edit_distance, forks, pairs, pieces, shared
 from inference.results import Alternative, ColumnResult, TokenView
 
 
@@ -91,3 +91,18 @@ def test_models_with_other_vocabularies_are_compared_by_text():
     other = column("ab", "tuned")
     other.tokens[0] = token("a", token_id=9999)
     assert forks([one, other])[1].common == 0
+
+
+def spread(text, *tokens):
+    views = [TokenView(one, place, 0.5, 1, 1.0, ()) for place, one in enumerate(tokens)]
+    return ColumnResult("greedy", "base", list(range(len(tokens))), text, "length", {}, views)
+
+
+def test_the_pieces_of_a_column_make_up_its_text():
+    column = spread("a 世界 b", "a", " ", "\ufffd", "\ufffd", "\ufffd", " b")
+    assert pieces(column) == ["a", " ", "", "", "世界", " b"]
+    assert pieces(spread("good 🫖", "good", " \ufffd", "\ufffd")) == ["good", "", " 🫖"]
+
+
+def test_an_end_token_keeps_its_own_text():
+    assert pieces(spread("hi", "hi", "<|im_end|>")) == ["hi", "<|im_end|>"]
