@@ -49,7 +49,7 @@ class Seeing:
 
 def draw() -> Seeing:
     """Draw everything, hidden until there is something to see."""
-    with gr.Column(visible=False, elem_id="seeing") as box, gr.Tabs():
+    with gr.Column(visible=False, elem_id="seeing") as box, gr.Tabs(overflow_behavior="wrap"):
         with gr.Tab(words("seeing.table"), elem_id="see-table"):
             table = _table()
         with gr.Tab(words("seeing.forks"), elem_id="see-forks"):

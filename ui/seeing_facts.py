@@ -74,7 +74,7 @@ def fork_view(result: Result, reference: int) -> dict[str, Any]:
         "common": common,
         "beginning": "".join(pieces(first)[:common]) if first else "",
         "reference": names[reference],
-        "cards": [_card(columns[fork.column], names[fork.column], fork, common) for fork in forks(columns, reference)],
+        "cards": [_card(columns, names, fork, reference, common) for fork in forks(columns, reference)],
         "names": names,
         "pairs": {(pair.first, pair.second): pair for pair in pairs(columns)},
         "percent": percent,
@@ -82,16 +82,20 @@ def fork_view(result: Result, reference: int) -> dict[str, Any]:
     }
 
 
-def _card(column: ColumnResult, name: Named, fork: Fork, common: int) -> dict[str, Any]:
+def _card(
+    columns: Sequence[ColumnResult], names: list[Named], fork: Fork, reference: int, common: int
+) -> dict[str, Any]:
     """One column: what it shares with the reference behind what all share, the token at the fork, the rest."""
-    texts = pieces(column)
-    begun = min(common, fork.common)
-    rest = texts[fork.common :]
+    column = columns[fork.column]
+    texts, begun = pieces(column), min(common, fork.common)
+    until = begun if fork.column == reference else fork.common
+    rest = texts[until:]
     return {
-        "name": name,
+        "name": names[fork.column],
         "fork": fork,
         "error": column.error,
-        "same": "".join(texts[begun : fork.common]),
+        "same_model": column.model == columns[reference].model,
+        "same": "".join(texts[begun:until]),
         "at": rest[0] if rest and fork.here else "",
         "rest": "".join(rest[1:] if fork.here else rest),
     }
@@ -133,7 +137,7 @@ def curves(result: Result, chosen: Sequence[int], kept: bool) -> pd.DataFrame:
         for place, value in thinned(_points(column, kept), POINTS):
             frame["token"].append(place)
             frame["value"].append(value)
-            frame["column"].append(one.label)
+            frame["column"].append(str(one.number))
     return pd.DataFrame(frame)
 
 
@@ -149,7 +153,7 @@ def _points(column: ColumnResult, kept: bool) -> list[tuple[int, float]]:
 
 def colours(result: Result) -> dict[str, str]:
     """The colour of each column's curve."""
-    return {one.label: one.colour for one in named(result)}
+    return {str(one.number): one.colour for one in named(result)}
 
 
 def chain_view(result: Result) -> dict[str, Any]:
