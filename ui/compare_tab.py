@@ -15,10 +15,11 @@ from core.words import say
 from inference.results import Board, Loading, Started, Step
 from inference.service import CompareRequest, check_request, run_comparison
 from inference.turns import Turn, Turns
-from ui import board, board_asks, board_feed, live, prompt_set, work
+from ui import board, board_asks, board_feed, live, prompt_set, seeing, work
 from ui.caller import Caller, Superseded, handler
 from ui.compare_request import request_of
 from ui.controls import button, dropdown, textbox
+from ui.kept import comparisons
 from ui.language import words
 from ui.presence import presence
 from ui.views import render, view
@@ -52,15 +53,15 @@ class Asked:
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    asked = _draw()
+    asked, seen = _draw(), seeing.draw(shelf, _join)
     outputs = [asked.updates, asked.status, asked.start, asked.stop, asked.tokens]
     go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once", "concurrency_limit": None}
     for starter in (asked.start.click, asked.prompt.submit):
-        starter(compare_run, asked.inputs(), outputs, api_name="compare_run", **go)
+        seen.follow(starter(compare_run, asked.inputs(), outputs, api_name="compare_run", **go))
     for name, example in zip(EXAMPLES, asked.examples, strict=True):
         key = f"page.example_{name}"
         filled = example.click(_example(key), None, asked.prompt, api_name=f"compare_{name}", **QUIET)
-        filled.then(compare_run, asked.inputs(), outputs, api_name=f"compare_run_{name}", **go)
+        seen.follow(filled.then(compare_run, asked.inputs(), outputs, api_name=f"compare_run_{name}", **go))
     asked.stop.click(compare_stop, None, None, api_name="compare_stop", **QUIET)
     model, answered = asked.settings[0], [asked.answers, asked.status]
     asked.board.submit(compare_ask, [asked.board, model], answered, api_name="compare_ask", **go)
@@ -160,6 +161,8 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
         if job.error is not None:
             yield board_feed.over(run), "", *idle, gr.skip()
             raise job.error
+        if state.result is not None:
+            comparisons.keep(caller, request, state.result)
         yield *[gr.skip()] * 4, board_feed.details(run, state.columns)
         yield board_feed.update(run, state.columns, final=True), _summary(state, request.exact), *idle, gr.skip()
     finally:
