@@ -10,6 +10,8 @@ from inference.columns import ChainColumn, Seen, Setting, SingleColumn, Written
 from inference.results import Trace
 from inference.strategies import ColumnSpec
 
+_LEAST = -1e4
+
 
 class ContrastiveColumn(SingleColumn):
     """Contrastive search (Su et al. 2022): of the top_k likeliest tokens the one with the highest
@@ -120,7 +122,8 @@ class ContrastColumn(_WeighedColumn):
     def _contrasted(self, seen: Seen, own: Tensor) -> Tensor:
         kept = plausible(own, float(self.spec.knobs["plausibility"]))
         strength = float(self.spec.knobs["strength"])
-        return (own - strength * seen.logprobs[1:2]).masked_fill(~kept, float("-inf"))
+        base = seen.logprobs[1:2].clamp(min=_LEAST)
+        return (own - strength * base).masked_fill(~kept, float("-inf"))
 
     def _append(self, written: Written) -> None:
         super()._append(written)

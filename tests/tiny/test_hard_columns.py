@@ -88,6 +88,16 @@ def test_a_plausible_set_that_is_banned_whole_gives_way_to_the_next():
         assert _ids(column)[0] in (3, 4)
 
 
+@pytest.mark.parametrize("strength", [0, 1])
+def test_a_token_that_is_impossible_to_the_base_leaves_numbers(strength):
+    column = _column(f"contrast plausibility=0 strength={strength}")
+    _step(column, [0.0, 1.0, 2.0, 3.0, NEVER], [0.0, 1.0, NEVER, 3.0, NEVER])
+    assert _ids(column) == [2 if strength else 3]
+    written = column.written()[0].choice
+    assert written.kept == 4
+    assert all(math.isfinite(value) for value in (written.own, *written.after))
+
+
 def test_beams_go_on_with_fewer_hypotheses_and_grow_again():
     """A stop text can end more candidates than there are end tokens."""
     column = _column("beam num_beams=4", limit=9, stopped=lambda ids: ids[-1] >= 2)
@@ -133,7 +143,7 @@ def test_groups_that_are_done_leave_their_rows_and_the_others_go_on():
 
 
 def test_a_diverse_beam_that_fails_in_a_group_keeps_its_hypotheses_in_order():
-    column = _column("diverse_beam num_beams=4 num_groups=2", limit=9)
+    column = _column("diverse_beam num_beams=4 num_groups=2 diversity_penalty=5", limit=9)
     row = [1.0, 2.0, 3.0, 0.0, 0.5]
     _step(column, row)
     _step(column, *[row] * 4)
