@@ -37,7 +37,7 @@ def compared(tab, tiny_model):
     """A tab in which four columns were compared, all of which wrote markup first."""
     start = ",".join(map(str, make_tiny_tokenizer()(MARKUP)["input_ids"]))
     columns = [
-        column("greedy", start=start),
+        column("greedy", banned="<img/src=x>", start=start),
         column("beam", num_beams=3, start=start),
         column("dynamic_beam", start=start),
         column("nucleus", temperature=0.8, seed=3, start=start),
@@ -52,7 +52,7 @@ def compared(tab, tiny_model):
     tab.locator("#compare-start").click()
     tab.locator("#summary table").wait_for()
     yield tab
-    assert tab.locator("img[src='x']").count() == 0
+    assert tab.locator("#seeing img").count() == 0
 
 
 def test_every_view_of_a_comparison(compared):
@@ -105,6 +105,7 @@ def forks(tab):
     tab.locator("#forks .ts-shared").get_by_text(MARKUP).wait_for()
     cards = tab.locator("#forks [data-column]")
     expect(cards).to_have_count(4)
+    expect(cards.first).to_contain_text("banned=<img/src=x>")
     expect(cards.nth(3).locator(".ts-fork tbody tr")).to_have_count(2)
     expect(cards.nth(3).locator("mark")).to_have_count(1)
     picture(tab, "seeing-forks")

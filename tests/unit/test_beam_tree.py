@@ -86,6 +86,7 @@ def test_a_column_without_a_tree_has_no_parts():
 
 def test_rows_saved_are_those_of_the_fixed_beam_less_the_ones_that_ran():
     assert saved(Trace(widths=(1, 8, 3, 2), fixed_width=8)) == (14, 25)
+    assert saved(Trace(widths=(1, 1, 1, 4), fixed_width=8), forced=2) == (7, 11)
     assert saved(Trace(fixed_width=8)) is None
 
 

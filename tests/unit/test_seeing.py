@@ -47,7 +47,7 @@ def hostile():
 
 
 def test_every_view_shows_markup_as_text(hostile):
-    views = [one for one in seeing.show(hostile) if isinstance(one, str)]
+    views = [one for one in seeing.show(hostile) if isinstance(one, str) and one]
     assert len(views) == 4
     for shown in views:
         assert "<img" not in shown and "<script" not in shown
@@ -111,6 +111,13 @@ def test_the_table_has_a_row_a_column_and_a_sortable_header_a_measure(hostile):
     assert shown.count('scope="row"') == 3
     assert shown.count("aria-sort") == shown.count("data-tip") == 1 + len(facts.MEASURES)
     assert "arXiv:1904.09751" not in shown and all(measure.formula.split()[0] in shown for measure in facts.MEASURES)
+
+
+def test_a_fork_within_a_character_marks_the_character():
+    other = column("sample", "\ufffd", "\ufffd")
+    other = ColumnResult(other.name, "base", [1, 2], "世", "length", {}, other.tokens)
+    cards = facts.fork_view(result(column("greedy", "a"), other), 0)["cards"]
+    assert (cards[1]["at"], cards[1]["rest"]) == ("世", "")
 
 
 def test_one_column_has_no_forks_and_no_beams_have_no_tree():
