@@ -91,6 +91,8 @@ def _card(
     texts, begun = pieces(column), min(common, fork.common)
     until = begun if fork.column == reference else fork.common
     rest = texts[until:]
+    while fork.here and len(rest) > 1 and not rest[0]:  # a part of a character: it is shown with its last part
+        rest = rest[1:]
     return {
         "name": names[fork.column],
         "fork": fork,

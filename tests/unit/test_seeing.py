@@ -125,6 +125,13 @@ def test_the_table_has_a_row_a_column_and_a_sortable_header_a_measure(hostile):
     assert "arXiv:1904.09751" not in shown and all(measure.formula.split()[0] in shown for measure in facts.MEASURES)
 
 
+def test_a_fork_within_a_character_marks_the_character():
+    other = column("sample", "\ufffd", "\ufffd")
+    other = ColumnResult(other.name, "base", [1, 2], "世", "length", {}, other.tokens)
+    cards = facts.fork_view(result(column("greedy", "a"), other), 0)["cards"]
+    assert (cards[1]["at"], cards[1]["rest"]) == ("世", "")
+
+
 def test_one_column_has_no_forks_and_no_beams_have_no_tree():
     shown = " ".join(one for one in seeing.show(result(column("greedy", "a"))) if isinstance(one, str))
     assert "add a second column" in shown and "Beam trees are drawn for" in shown
