@@ -50,7 +50,7 @@ class Asked:
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    asked, seen = _draw(), seeing.draw()
+    asked, seen = _draw(), seeing.draw(shelf, _join)
     outputs = [asked.feed, asked.status, asked.start, asked.stop]
     go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once", "concurrency_limit": None}
     for starter in (asked.start.click, asked.prompt.submit):

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from core.errors import UserError
 from core.words import say
 from inference.results import Result
 from inference.summary import summarise, to_csv
+from inference.turns import Turn
+from ui import replay_check
 from ui import seeing_facts as facts
 from ui.caller import Caller, handler
 from ui.controls import button, dropdown
@@ -38,6 +40,7 @@ class Seeing:
     part: gr.Dropdown
     tree: gr.HTML
     chain: gr.HTML
+    verdicts: gr.HTML
 
     def outputs(self) -> list:
         return list(vars(self).values())
@@ -47,8 +50,9 @@ class Seeing:
         comparing.success(compare_seen, None, self.outputs(), api_name="compare_seen", **SHOWN)
 
 
-def draw() -> Seeing:
-    """Draw everything, hidden until there is something to see."""
+def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Seeing:
+    """Draw everything, hidden until there is something to see. A check takes its models from `shelf` and its turn by
+    `join`."""
     with gr.Column(visible=False, elem_id="seeing") as box, gr.Tabs(overflow_behavior="wrap"):
         with gr.Tab(words("seeing.table"), elem_id="see-table"):
             table = _table()
@@ -66,7 +70,9 @@ def draw() -> Seeing:
             tree = view(script="seeing.js", elem_id="beam-tree")
         with gr.Tab(words("seeing.chain"), elem_id="see-chain"):
             chain = view(elem_id="chain")
-    seeing = Seeing(box, table, reference, forks, curves, entropy, kept, column, part, tree, chain)
+        with gr.Tab(words("seeing.check"), elem_id="see-check"):
+            verdicts = replay_check.draw(shelf, join)
+    seeing = Seeing(box, table, reference, forks, curves, entropy, kept, column, part, tree, chain, verdicts)
     _wire(seeing)
     return seeing
 
@@ -134,6 +140,7 @@ def show(result: Result) -> list:
         *_curves(result, everything),
         *_first_tree(result),
         render("chain", **facts.chain_view(result)),
+        "",
     ]
 
 

@@ -62,6 +62,7 @@ def test_every_view_of_a_comparison(compared):
     curves(compared)
     beam_tree(compared)
     processors(compared)
+    check(compared)
     on_a_phone(compared)
 
 
@@ -156,9 +157,27 @@ def processors(tab):
     expect(boxes.nth(2)).to_contain_text("leaves")
 
 
+def check(tab):
+    open_tab(tab, "Check")
+    tab.locator("#check-start").click()
+    verdicts = tab.locator("#verdicts li")
+    expect(verdicts).to_have_count(4)
+    expect(tab.locator("#check-start")).to_be_enabled()
+    expect(tab.locator("#check-stop")).to_be_hidden()
+    expect(verdicts.first).to_have_class("ts-is-identical")
+    expect(verdicts.nth(2)).to_have_class("ts-is-none")
+    picture(tab, "seeing-check")
+
+
+def test_verdicts_of_an_earlier_comparison_go_when_another_is_made(compared):
+    check(compared)
+    compared.locator("#compare-start").click()
+    expect(compared.locator("#verdicts li")).to_have_count(0)
+
+
 def on_a_phone(tab):
     tab.set_viewport_size({"width": 390, "height": 844})
-    for name in ("Figures", "Forks", "Curves", "Beam tree", "Processors"):
+    for name in ("Figures", "Forks", "Curves", "Beam tree", "Processors", "Check"):
         open_tab(tab, name)
         tab.wait_for_function("document.documentElement.scrollWidth <= 390")
     open_tab(tab, "Beam tree")

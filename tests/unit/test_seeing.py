@@ -1,6 +1,7 @@
 """The views below the board as facts and markup: what a model wrote stays text, columns keep number and colour."""
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
@@ -52,6 +53,17 @@ def test_every_view_shows_markup_as_text(hostile):
     for shown in views:
         assert "<img" not in shown and "<script" not in shown
         assert "&lt;img src=x" in shown
+
+
+def test_verdicts_are_shown_as_text():
+    @dataclass
+    class Verdict:
+        kind: str
+        sentence: str
+
+    named = facts.named(result(column(MARKUP, "a")))[0]
+    shown = render("verdicts", verdicts=[(named, Verdict(kind, MARKUP)) for kind in ("identical", "wrong")])
+    assert "<img" not in shown and shown.count("<li") == 2 and "✓" in shown and "✗" in shown
 
 
 def test_a_comparison_fills_every_component_below_the_board(hostile):
