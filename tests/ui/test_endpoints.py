@@ -88,7 +88,7 @@ def test_every_entry_goes_through_the_one_handler():
     assert [fn for fn in fns if not getattr(fn, "tunescope_handler", False)] == []
     open_to_anyone = {fn.__name__ for fn in fns if fn.open_to_anyone}
     below = {"compare_seen", "compare_forks", "compare_curves", "compare_tree", "compare_tree_part"}
-    below |= {"compare_csv", "compare_json"}
+    below |= {"compare_csv", "compare_json", "compare_check", "compare_check_stop"}
     tab = {"compare", "compare_run", "compare_ask", "compare_stop", "machine_line", "example"}
     assert open_to_anyone == tab | below
 
