@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import gradio as gr
@@ -53,7 +53,7 @@ class Asked:
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    asked, seen = _draw(), seeing.draw(shelf, _join)
+    asked, seen = _draw(), seeing.draw(shelf, partial(_join, what="check"))
     outputs = [asked.updates, asked.status, asked.start, asked.stop, asked.tokens]
     go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once", "concurrency_limit": None}
     for starter in (asked.start.click, asked.prompt.submit):
@@ -67,7 +67,9 @@ def draw(page: Page) -> None:
     asked.board.submit(compare_ask, [asked.board, model], answered, api_name="compare_ask", **go)
     page.on_open(refresh, None, [model, asked.answers])
     page.tab.select(refresh, None, [model, asked.answers], **QUIET)
-    prompt_set.draw(page, [asked.board, *asked.settings], prompt_set.Lent(request_of, _join, shelf))
+    prompt_set.draw(
+        page, [asked.board, *asked.settings], prompt_set.Lent(request_of, partial(_join, what="prompt_set"), shelf)
+    )
 
 
 def expose() -> None:
@@ -169,9 +171,9 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
         work.end(caller, "compare", job)
 
 
-def _join(caller: Caller) -> Turn:
+def _join(caller: Caller, what: str = "comparison") -> Turn:
     turn = _turns.join(caller.line, stranger=caller.anonymous)
-    logs.event("queued", id=caller.visitor.request, before=turn.before())
+    logs.event("queued", id=caller.visitor.request, what=what, before=turn.before())
     return turn
 
 

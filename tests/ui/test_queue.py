@@ -62,8 +62,9 @@ def until(messages, words):
 
 
 def _events(space, name):
+    """Those of comparisons: checks and prompt sets wait in the same queue and are logged as what they are."""
     lines = [json.loads(line) for line in space.log.read_text().splitlines() if line.startswith("{")]
-    return [line for line in lines if line["event"] == name]
+    return [line for line in lines if line["event"] == name and line.get("what", "comparison") == "comparison"]
 
 
 def wait_for(look):
