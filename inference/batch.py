@@ -5,8 +5,10 @@ PEFT's `adapter_names`, a prefill row each.
 """
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -51,6 +53,12 @@ def plain_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
 
 
+def cache_name(model: Any) -> str:
+    """What a transformers model calls the cache it is given: Mamba has a name of its own for it."""
+    known = inspect.signature(model.forward).parameters
+    return "cache_params" if "cache_params" in known else "past_key_values"
+
+
 class Batch:
     """The columns of one panel at work. `begin` and `advance` make one model call each.
 
@@ -68,6 +76,7 @@ class Batch:
         self._config = inner.config
         self._head = inner.get_output_embeddings()
         self._options = {"logits_to_keep": 1} if inner._supports_logits_to_keep() else {}
+        self._cache_name = cache_name(inner)
         self._noises: dict[int, Noise] = {}
         self._plain = {i: self._without_adapter(i, spec) for i, spec in panel.columns}
         self.columns = {i: make_column(spec, self._setting(spec, seed, max_new_tokens)) for i, spec in panel.columns}
@@ -110,10 +119,25 @@ class Batch:
         names = sorted(set(wanted))
         if self._exact:
             names = names * max(column.spec.rows for column in self.columns.values())
-        self._cache = DynamicCache(config=self._config)
-        seen = self._forward(torch.tensor([self.panel.prompt_ids] * len(names)), names)
         self._rows = len(names)
-        self._choose(seen, [names.index(name) for name in wanted], failed)
+        order = [names.index(name) for name in wanted]
+        ids = self.panel.prompt_ids + self._started(names, order, failed)
+        self._cache = DynamicCache(config=self._config)
+        self._choose(self._forward(torch.tensor([ids] * len(names)), names), order, failed)
+
+    def _started(self, names: list[str], order: list[int], failed: Failed) -> list[int]:
+        """With `exact`, the tokens that a column starts with are part of its prompt, as they are for `generate`; what
+        the model makes of them is told by a forward of its own. Returns those ids."""
+        start = next(iter(self.columns.values())).start if self._exact else []
+        if not start or any(column.needs_hidden for column in self.columns.values()):
+            return []
+        options, self._options = self._options, {"logits_to_keep": len(start) + 1} if self._options else {}
+        self._cache = DynamicCache(config=self._config)
+        logits = self._forward(torch.tensor([self.panel.prompt_ids + start] * len(names)), names).logits
+        self._options = options
+        for place in range(-len(start) - 1, -1):
+            self._choose(SimpleNamespace(logits=logits[:, place : place + 1]), order, failed)
+        return start
 
     @torch.inference_mode()
     def advance(self, failed: Failed) -> None:
@@ -134,7 +158,9 @@ class Batch:
         if self._loaded.adapter is not None and BASE in names:
             options["adapter_names"] = names
         with self._loaded.lock if self._loaded.adapter else contextlib.nullcontext():
-            return self._model(input_ids=ids.to(self._device), past_key_values=self._cache, use_cache=True, **options)
+            return self._model(
+                input_ids=ids.to(self._device), use_cache=True, **{self._cache_name: self._cache}, **options
+            )
 
     def _choose(self, seen: Any, order: list[int], failed: Failed) -> None:
         """Let each column choose from its rows, then bring the cache into the order it goes on in.

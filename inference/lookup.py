@@ -54,7 +54,7 @@ class LookupBatch(Batch):
     def begin(self, failed: Failed) -> None:
         super().begin(failed)
         self._options = {}  # from here on the logits of all positions
-        self._column.alone = not _can_be_taken_back(self._cache)
+        self._column.alone = self._exact or not _can_be_taken_back(self._cache)
         self._column.forwards = self._column.row_forwards = self.forwards
 
     @torch.inference_mode()
