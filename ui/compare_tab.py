@@ -12,10 +12,11 @@ import gradio as gr
 from core import logs, settings
 from core.errors import UserError
 from core.words import say
+from inference.record import record_of
 from inference.results import Board, Loading, Started
 from inference.service import CompareRequest, check_request, run_comparison
 from inference.turns import Turn, Turns
-from ui import board, live, work
+from ui import board, links, live, work
 from ui.caller import Caller, Superseded, handler
 from ui.controls import button, dropdown, textbox
 from ui.language import words
@@ -59,6 +60,7 @@ def draw(page: Page) -> None:
         filled = example.click(_example(key), None, asked.prompt, api_name=f"compare_{name}", **QUIET)
         filled.then(compare_run, asked.inputs(), outputs, api_name=f"compare_run_{name}", **go)
     asked.stop.click(compare_stop, None, None, api_name="compare_stop", **QUIET)
+    links.hook(page, asked, _request)
     model = asked.settings[0]
     page.on_open(refresh, None, [model, asked.feed])
     page.tab.select(refresh, None, [model, asked.feed], **QUIET)
@@ -267,7 +269,7 @@ def compare(
         raw: leave out the chat template
     Returns:
         {"model", "dtype", "prompt_tokens", "forwards", "wall_s", "load_s", "columns": [{"name", "model", "token_ids",
-        "text", "finish", "metrics"}]}, columns in the order given
+        "text", "finish", "metrics", "row_forwards"}], "seed", "prompt_ids", "fingerprint", "request", ...}: the record
     """
     request = CompareRequest(
         model, list(columns), prompt, adapter=adapter or None, seed=seed, max_new_tokens=max_new_tokens,
@@ -282,4 +284,4 @@ def compare(
     if job.error is not None:
         raise job.error
     assert state.result is not None, "a comparison ends with its result"
-    return state.result.to_json()
+    return record_of(request, state.result)

@@ -62,7 +62,8 @@ def test_every_entry_goes_through_the_one_handler():
     assert len(fns) > 20
     assert [fn for fn in fns if not getattr(fn, "tunescope_handler", False)] == []
     open_to_anyone = {fn.__name__ for fn in fns if fn.open_to_anyone}
-    assert open_to_anyone == {"compare", "compare_run", "compare_stop", "machine_line", "example"}
+    compare = {"compare", "compare_run", "compare_stop", "compare_link", "compare_opened"}
+    assert open_to_anyone == compare | {"machine_line", "example"}
 
 
 def test_with_a_password_nobody_gets_in_without(tmp_path):
