@@ -118,9 +118,23 @@ class Batch:
         kinds = sorted(set(wanted))
         if self._exact:
             kinds = kinds * max(column.spec.rows for column in self.columns.values())
-        seen = self._forward(torch.tensor([self.panel.prompt_ids] * len(kinds)), kinds)
         self._rows = len(kinds)
-        self._choose(seen, [kinds.index(tuned) for tuned in wanted], failed)
+        order = [kinds.index(tuned) for tuned in wanted]
+        ids = self.panel.prompt_ids + self._started(kinds, order, failed)
+        self._choose(self._forward(torch.tensor([ids] * len(kinds)), kinds), order, failed)
+
+    def _started(self, kinds: list[bool], order: list[int], failed: Failed) -> list[int]:
+        """With `exact`, the tokens that a column starts with are part of its prompt, as they are for `generate`; what
+        the model makes of them is told by a forward of its own. Returns those ids."""
+        start = next(iter(self.columns.values())).start if self._exact else []
+        if not start or any(column.needs_hidden for column in self.columns.values()):
+            return []
+        ids = torch.tensor([self.panel.prompt_ids + start] * len(kinds))
+        logits = self._forward(ids, kinds, every=True).logits
+        for place in range(-len(start) - 1, -1):
+            self._choose(Output(logits[:, place : place + 1]), order, failed)
+        self._decoder = self._make_decoder(len(start))
+        return start
 
     @torch.inference_mode()
     def advance(self, failed: Failed) -> None:

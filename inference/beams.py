@@ -17,6 +17,7 @@ from inference.results import Branch, BranchState, Finish, Trace
 from inference.strategies import ColumnSpec
 
 _MOST_BRANCHES = 8192
+_OUT_OF_REACH = -1e9
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -91,12 +92,17 @@ class BeamColumn(Column):
             self._search(seen)
 
     def _force(self, seen: Seen, token: int) -> None:
-        """Go on with the one token that was asked for."""
+        """Go on with the one token that was asked for. As with the prompt, it adds nothing to score and length."""
         self.live = [self._extend(seen, Candidate(0.0, 0, token), "live")]
         self.tokens, self.parents = [token], [0]
         if self.length >= self.limit or token in self.end_ids:
             self.kept = self.live
             self._finish()
+
+    @property
+    def _scored(self) -> int:
+        """How many tokens the scores are about: those behind the ones that were asked for."""
+        return self.length - len(self.start)
 
     def _search(self, seen: Seen) -> None:
         self._advance(seen, self._candidates(seen, self._scores(seen)))
@@ -106,10 +112,11 @@ class BeamColumn(Column):
 
         Raises UserError where no token is left to go on with and nothing is finished.
         """
-        going = sorted((one for one in best if not one.ended), key=lambda one: -one.score)[: self.beams]
+        out_of_reach = [one.score + _OUT_OF_REACH * one.ended for one in best]
+        going = [best[place] for place in _places(out_of_reach, self.beams) if not best[place].ended]
         closing = [one for one in best[: self.beams] if one.ended]
         self._note_pruned([one for one in best[: 2 * self.beams] if one not in going and one not in closing])
-        self.kept = self._best_finished([self._extend(seen, one, "finished") for one in closing])
+        self.kept = self._best_finished(best, {one: self._extend(seen, one, "finished") for one in closing})
         before, self.live = self.live, [self._extend(seen, one, "live") for one in going]
         self.parents, self.tokens = [one.row for one in going], [one.token for one in going]
         if not going or self._at_limit() or not self._can_improve():
@@ -142,7 +149,7 @@ class BeamColumn(Column):
         if self._generator is not None:
             values, places = self._drawn(scores, count)
         else:
-            values, places = _best(scores, count)
+            values, places = _best(scores, count, self.beams)
         size, last = scores.shape[-1], len(scores) - 1
         found = [(value, min(place // size, last), place % size) for value, place in zip(values, places, strict=True)]
         paths = [beam.node.ids() for beam in self.live] if self.setting.stopped is not None else []
@@ -154,10 +161,7 @@ class BeamColumn(Column):
 
     def _drawn(self, scores: Tensor, count: int) -> tuple[list[float], list[int]]:
         """Draw as `generate` does: from num_beams rows, all but the first of which are out of reach at first."""
-        missing = self.beams - len(scores)
-        if missing:
-            scores = torch.cat([scores, scores[:1].expand(missing, -1) - 1e9])
-        flat = scores.reshape(1, -1)
+        flat = _flat(scores, self.beams)[None]
         places = torch.multinomial(flat.softmax(-1), min(count, flat.shape[-1]), generator=self._generator)
         return flat.gather(1, places)[0].tolist(), places[0].tolist()
 
@@ -187,10 +191,18 @@ class BeamColumn(Column):
             if math.isfinite(one.score):
                 self._note(self.live[one.row].node if self.live else None, one, "pruned")
 
-    def _best_finished(self, closed: list[Hypothesis]) -> list[Hypothesis]:
-        length = self.length - len(self.start)
-        normed = [Hypothesis(beam.node, beam.score / length**self.length_penalty) for beam in closed]
-        return sorted(self.kept + normed, key=lambda beam: -beam.score)[: self.beams]
+    def _best_finished(self, best: list[Candidate], closed: dict[Candidate, Hypothesis]) -> list[Hypothesis]:
+        """The best of what was finished before and of the candidates that are `closed` now."""
+        normed = (torch.tensor([one.score for one in best]) / self._scored**self.length_penalty).tolist()
+        missing = [_OUT_OF_REACH] * (self.beams - len(self.kept))
+        now = [score if one in closed else _OUT_OF_REACH for one, score in zip(best, normed, strict=True)]
+        known = [*self.kept, *(None for _ in missing)]
+        known += [
+            Hypothesis(closed[one].node, score) if one in closed else None for one, score in zip(best, now, strict=True)
+        ]
+        scores = [*(beam.score for beam in self.kept), *missing, *now]
+        chosen = [known[place] for place in _places(scores, self.beams)]
+        return [beam for beam in chosen if beam is not None]
 
     def _can_improve(self) -> bool:
         """Whether going on can change the result, by the rule of `early_stopping`."""
@@ -203,8 +215,8 @@ class BeamColumn(Column):
     def _normed(self, score: float) -> float:
         """The score that a live hypothesis can count on, by the rule of `early_stopping`."""
         to_the_end = self.early_stopping == "never" and self.length_penalty > 0
-        length = (self.limit if to_the_end else self.length) - len(self.start)
-        return score / length**self.length_penalty
+        length = self.limit - len(self.start) if to_the_end else self._scored
+        return float(torch.tensor(score) / length**self.length_penalty)
 
     def _finish(self) -> None:
         ids = self.kept[0].node.ids()
@@ -255,12 +267,32 @@ class BeamColumn(Column):
         return self.kept or self.live
 
 
-def _best(scores: Tensor, count: int) -> tuple[list[float], list[int]]:
-    """The highest scores [rows, V] and their places in the flattened tensor, best first."""
-    values, ids = scores.topk(min(count, scores.shape[-1]))
-    best, places = values.flatten().topk(min(count, values.numel()))
+def _best(scores: Tensor, count: int, beams: int) -> tuple[list[float], list[int]]:
+    """The highest scores [rows, V] and their places in the flattened tensor, best first.
+
+    Row by row is quickest. Among equal scores the order is the one of `generate`, which looks at all rows at once.
+    """
+    values, ids = scores.topk(min(count + 1, scores.shape[-1]))
+    best, places = values.flatten().topk(min(count + 1, values.numel()))
+    if bool((best[1:] == best[:-1]).any()):
+        best, places = _flat(scores, beams).topk(min(count, beams * scores.shape[-1]))
+        return best.tolist(), places.tolist()
+    best, places = best[:count], places[:count]
     rows = places // values.shape[-1]
     return best.tolist(), (rows * scores.shape[-1] + ids.flatten()[places]).tolist()
+
+
+def _flat(scores: Tensor, beams: int) -> Tensor:
+    """The scores of all beams one after another; those that are not there yet are out of reach, as in `generate`."""
+    missing = beams - len(scores)
+    if missing > 0:
+        scores = torch.cat([scores, scores[:1].expand(missing, -1) + _OUT_OF_REACH])
+    return scores.flatten()
+
+
+def _places(scores: list[float], count: int) -> list[int]:
+    """The places of the highest scores, equal ones in the order in which `generate` takes them."""
+    return torch.tensor(scores).topk(min(count, len(scores))).indices.tolist()
 
 
 def _ancestor(node: Node, depth: int) -> Node:

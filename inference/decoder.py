@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -53,6 +54,12 @@ def plain_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
 
 
+def cache_name(model: Any) -> str:
+    """What a transformers model calls the cache it is given: Mamba has a name of its own for it."""
+    known = inspect.signature(model.forward).parameters
+    return "cache_params" if "cache_params" in known else "past_key_values"
+
+
 class PlainDecoder:
     """Runs a transformers model, or a PEFT model with `adapter_names` for each row."""
 
@@ -61,6 +68,7 @@ class PlainDecoder:
         inner = plain_model(model)
         self._newest = {"logits_to_keep": 1} if inner._supports_logits_to_keep() else {}
         self._cache: Any = DynamicCache(config=inner.config)
+        self._cache_name = cache_name(inner)
 
     @property
     def can_go_back(self) -> bool:
@@ -75,7 +83,7 @@ class PlainDecoder:
             options["adapter_names"] = [ADAPTER if own else BASE for own in tuned]
         ids = ids.to(self._loaded.device)
         with self._loaded.lock if self._loaded.adapter else contextlib.nullcontext():
-            seen = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, **options)
+            seen = self._model(input_ids=ids, use_cache=True, **{self._cache_name: self._cache}, **options)
         logits = seen.logits if every else seen.logits[:, -1:]
         return Output(logits.float(), seen.hidden_states if hidden else ())
 

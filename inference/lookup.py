@@ -50,7 +50,7 @@ class LookupBatch(Batch):
 
     def begin(self, failed: Failed) -> None:
         super().begin(failed)
-        self._column.alone = not self._decoder.can_go_back
+        self._column.alone = self._exact or not self._decoder.can_go_back
         self._column.forwards = self._column.row_forwards = self.forwards
 
     @torch.inference_mode()

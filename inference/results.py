@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Finish = Literal["eos", "length", "stop", "cancelled", "error"]
 BranchState = Literal["live", "finished", "pruned"]
@@ -88,7 +88,7 @@ class ColumnResult:
     trace: Trace = field(default_factory=Trace)
 
     def to_json(self) -> dict[str, object]:
-        shown = ("name", "model", "token_ids", "text", "finish", "metrics")
+        shown = ("name", "model", "token_ids", "text", "finish", "metrics", "row_forwards")
         entry: dict[str, object] = {name: getattr(self, name) for name in shown}
         return entry if self.error is None else entry | {"error": self.error}
 
@@ -96,7 +96,7 @@ class ColumnResult:
 @dataclass(frozen=True)
 class Result:
     """A whole comparison. `forwards` counts model calls, prefills included; `wall_s` runs from the first prefill to
-    the last token."""
+    the last token, `origin` has what it came from (see `inference.record`)."""
 
     model: str
     dtype: str
@@ -105,12 +105,14 @@ class Result:
     wall_s: float
     load_s: float
     columns: list[ColumnResult]
+    origin: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The object that the shell prints."""
         shown = ("model", "dtype", "prompt_tokens", "forwards")
         times = {"wall_s": round(self.wall_s, 4), "load_s": round(self.load_s, 4)}
-        return {name: getattr(self, name) for name in shown} | times | {"columns": [c.to_json() for c in self.columns]}
+        columns = {"columns": [column.to_json() for column in self.columns]}
+        return {name: getattr(self, name) for name in shown} | times | columns | self.origin
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,11 @@ def _outside_nucleus(scores: Tensor, probabilities: Tensor, among: Tensor, mass:
     above = from_the_top - masses
     if from_the_top[0] <= mass + _ROUNDING or (above - mass).abs().min() < _ROUNDING:
         return None
+    kept = above < mass
+    if bool((scores[order[~kept]][-1:] == scores[order[kept]][:1]).any()):
+        return None  # equal scores on both sides: the order in which transformers sorts them decides
     removed = torch.ones_like(scores, dtype=torch.bool)
-    removed[order[above < mass]] = False
+    removed[order[kept]] = False
     return removed
 
 

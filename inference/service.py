@@ -15,7 +15,7 @@ from inference import zero
 from inference.checks import check_column
 from inference.fields import check_fields
 from inference.prompts import Messages, check_context, check_messages, check_text
-from inference.results import Event, Loading, Started
+from inference.results import Done, Event, Loading, Started
 from inference.sources import Progress, Report, Source
 from inference.strategies import ColumnSpec, check_run, parse_columns
 from inference.turns import Turn
@@ -83,6 +83,7 @@ def write(work: Work, shelf: "Shelf", stop: threading.Event | None) -> Iterator[
     request = work.request
     panels = yield from _told(lambda report: _load(request, work.groups, shelf))
     from inference.engine import compare
+    from inference.record import origin_of
 
     load_s = time.perf_counter() - work.began
     length, exact = request.max_new_tokens, request.exact
@@ -90,7 +91,8 @@ def write(work: Work, shelf: "Shelf", stop: threading.Event | None) -> Iterator[
     begun = next(events)
     assert isinstance(begun, Started), "a comparison begins with its start"
     yield replace(begun, stand_in=any(group.source.base.stand_in for group in work.groups))
-    yield from events
+    for event in events:
+        yield Done(replace(event.result, origin=origin_of(request, panels))) if isinstance(event, Done) else event
 
 
 def check_request(request: CompareRequest) -> list[ColumnSpec]:
@@ -107,6 +109,14 @@ def check_request(request: CompareRequest) -> list[ColumnSpec]:
     else:
         check_messages(request.messages)
     return specs
+
+
+def panels_of(
+    request: CompareRequest, owner: Owner, shelf: "Shelf", stop: threading.Event | None = None
+) -> list["Panel"]:
+    """The loaded models of a request with their columns, as `run_comparison` runs them. Raises UserError as it does."""
+    specs = check_request(request)
+    return _load(request, _locate(request, specs, owner, lambda _: None, stop), shelf)
 
 
 def _told(work: Callable[[Report], T]) -> Generator[Loading, None, T]:

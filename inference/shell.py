@@ -9,15 +9,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from core import settings, words
 from core.errors import UserError
 from core.threads import no_bar_monitors, share_the_cores
 from core.words import say
 from inference import shell_prompts
-from inference.results import Board, Done, Event, Finished, Loading, Started, Step
+from inference.results import Board, Done, Event, Finished, Loading, Result, Started, Step
 from inference.strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from core.workspace import Owner
+    from inference.replay import Verdict
+    from inference.service import CompareRequest
+    from inference.shelf import Shelf
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -47,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     asked = command.add_mutually_exclusive_group(required=True)
     asked.add_argument("--prompt", metavar="TEXT", help="one user message")
     asked.add_argument("--messages", metavar="FILE", type=Path, help="a JSON list of {role, content}")
+    asked.add_argument("--record", metavar="FILE", type=Path, help="run the comparison of such a JSON again")
+    command.add_argument("--check", action="store_true", help="run each column again with plain generate and compare")
     many = _command(commands, "prompts", "run them on a file of prompts: means with intervals", _prompts)
     shell_prompts.add_arguments(many)
     return parser
@@ -60,10 +68,11 @@ def _command(commands: Any, name: str, what: str, run: Callable[[argparse.Namesp
     add = command.add_argument
     add("--model", default=settings.DEFAULT_MODEL, metavar="REF", help="base model, run or adapter (%(default)s)")
     add("--adapter", metavar="REF", help="an adapter or run to put on the model")
-    add("--columns", nargs="+", required=True, metavar="COLUMN", help='such as "nucleus top_p=0.9 model=base"')
+    add("--columns", nargs="+", default=[], metavar="COLUMN", help='such as "nucleus top_p=0.9 model=base"')
     add("--seed", type=int, default=0, help="serves all columns (%(default)s)")
     add("--max-new-tokens", type=int, default=100, metavar="N", help="for each column (%(default)s)")
     add("--dtype", choices=DTYPES, help="float32 on a CPU if not given")
+    add("--exact", action="store_true", help="each column in the shapes of generate: equal in 16 bit too, and slower")
     add("--raw", action="store_true", help="plain text: no chat template around the prompt")
     add("--json", action="store_true", help="print one JSON when all is done")
     return command
@@ -79,10 +88,38 @@ def _strategies() -> str:
 
 def _compare(options: argparse.Namespace) -> int:
     from core.workspace import local_owner
-    from inference.prompts import read_messages
-    from inference.service import CompareRequest, check_request, run_comparison
+    from inference.record import compared, read_record, record_of, request_of_record
+    from inference.service import check_request, run_comparison
 
-    request = CompareRequest(
+    record = read_record(options.record) if options.record else None
+    request = _request(options) if record is None else request_of_record(record)
+    check_request(request)
+    with _own_stdout() as out, _stopping() as stop:
+        from inference.shelf import Shelf
+
+        show, owner, shelf = _Printer(out, quiet=options.json), local_owner(), Shelf()
+        for event in run_comparison(request, owner, shelf, stop):
+            show.take(event)
+        result = show.board.result
+        assert result is not None
+        checks = _checks(request, result, owner, shelf, stop) if options.check else []
+        if options.json:
+            checked = {"checks": [check.to_json() for check in checks]} if options.check else {}
+            print(json.dumps(record_of(request, result) | checked, ensure_ascii=False), file=out, flush=True)
+    for sentence in compared(record, result) if record is not None else []:
+        print(sentence, file=sys.stderr)
+    for column in result.columns:
+        if column.error:
+            print(f"{column.name}: {column.error}", file=sys.stderr)
+    failed = any(column.finish == "error" for column in result.columns)
+    return 3 if failed or any(check.kind == "wrong" for check in checks) else 0
+
+
+def _request(options: argparse.Namespace) -> "CompareRequest":
+    from inference.prompts import read_messages
+    from inference.service import CompareRequest
+
+    return CompareRequest(
         model=options.model,
         columns=options.columns,
         prompt=options.prompt,
@@ -92,22 +129,21 @@ def _compare(options: argparse.Namespace) -> int:
         max_new_tokens=options.max_new_tokens,
         dtype=options.dtype,
         raw=options.raw,
+        exact=options.exact,
     )
-    check_request(request)
-    with _own_stdout() as out, _stopping() as stop:
-        from inference.shelf import Shelf
 
-        show = _Printer(out, quiet=options.json)
-        for event in run_comparison(request, local_owner(), Shelf(), stop):
-            show.take(event)
-        result = show.board.result
-        assert result is not None
-        if options.json:
-            print(json.dumps(result.to_json(), ensure_ascii=False), file=out, flush=True)
-    for column in result.columns:
-        if column.error:
-            print(f"{column.name}: {column.error}", file=sys.stderr)
-    return 3 if any(column.finish == "error" for column in result.columns) else 0
+
+def _checks(
+    request: "CompareRequest", result: Result, owner: "Owner", shelf: "Shelf", stop: threading.Event
+) -> list["Verdict"]:
+    """Replay every column and say on stderr what was found, one line each."""
+    from inference.replay import replay
+
+    verdicts = []
+    for verdict in replay(request, result, owner, shelf, stop):
+        verdicts.append(verdict)
+        print(f"{result.columns[verdict.column].name}: {verdict.sentence}", file=sys.stderr, flush=True)
+    return verdicts
 
 
 def _prompts(options: argparse.Namespace) -> int:

@@ -12,10 +12,11 @@ import gradio as gr
 
 from core import logs, settings
 from core.words import say
+from inference.record import record_of
 from inference.results import Board, Loading, Started, Step
 from inference.service import CompareRequest, check_request, run_comparison
 from inference.turns import Turn, Turns
-from ui import board, board_asks, board_feed, live, prompt_set, seeing, work
+from ui import board, board_asks, board_feed, links, live, prompt_set, seeing, work
 from ui.caller import Caller, Superseded, handler
 from ui.compare_request import request_of
 from ui.controls import button, dropdown, textbox
@@ -63,6 +64,7 @@ def draw(page: Page) -> None:
         filled = example.click(_example(key), None, asked.prompt, api_name=f"compare_{name}", **QUIET)
         seen.follow(filled.then(compare_run, asked.inputs(), outputs, api_name=f"compare_run_{name}", **go))
     asked.stop.click(compare_stop, None, None, api_name="compare_stop", **QUIET)
+    links.hook(page, asked, request_of)
     model, answered = asked.settings[0], [asked.answers, asked.status]
     asked.board.submit(compare_ask, [asked.board, model], answered, api_name="compare_ask", **go)
     page.on_open(refresh, None, [model, asked.answers])
@@ -253,7 +255,7 @@ def compare(
         raw: leave out the chat template
     Returns:
         {"model", "dtype", "prompt_tokens", "forwards", "wall_s", "load_s", "columns": [{"name", "model", "token_ids",
-        "text", "finish", "metrics"}]}, columns in the order given
+        "text", "finish", "metrics", "row_forwards"}], "seed", "prompt_ids", "fingerprint", "request", ...}: the record
     """
     request = CompareRequest(
         model, columns, prompt, adapter=None if adapter == "" else adapter, seed=seed, max_new_tokens=max_new_tokens,
@@ -268,4 +270,4 @@ def compare(
     if job.error is not None:
         raise job.error
     assert state.result is not None, "a comparison ends with its result"
-    return state.result.to_json()
+    return record_of(request, state.result)

@@ -21,7 +21,7 @@ def build() -> gr.Blocks:
         page = Page(demo, gr.Timer(2, active=not space))
         header.draw(page)
         notes = []
-        with gr.Tabs(selected=FOR_ANYONE if space else "data", overflow_behavior="wrap"):
+        with gr.Tabs(selected=FOR_ANYONE if space else "data", overflow_behavior="wrap") as page.tabs:
             for name, tab in TABS.items():
                 with gr.Tab(words(f"page.{name}"), id=name) as page.tab:
                     notes += [_note("page.sign_in_first")] if space and name != FOR_ANYONE else []

@@ -12,12 +12,13 @@ SHOWN = {"show_progress": "hidden", "api_visibility": "private", "concurrency_li
 
 @dataclass
 class Page:
-    """The page under construction, the tab that is being drawn, and what
-    the tabs share: the dropdowns that list datasets and runs."""
+    """The page under construction, the tab that is being drawn, all of them, and
+    what they share: the dropdowns that list datasets and runs."""
 
     demo: gr.Blocks
     timer: gr.Timer
     tab: gr.Tab | None = None
+    tabs: gr.Tabs | None = None
     datasets: list[gr.Dropdown] = field(default_factory=list)
     runs: list[gr.Dropdown] = field(default_factory=list)
 

@@ -1,16 +1,14 @@
 """For the tests of decoding: a loaded tiny model, and the honest comparison with `generate`."""
 
+from dataclasses import replace
+
 import torch
 
-from inference.chain import chain_of
-from inference.columns import Setting
 from inference.engine import Panel, compare
 from inference.loading import Loaded
-from inference.replay import generate_alone, new_tokens
-from inference.samplers import Noise
+from inference.replay import check
+from inference.service import CompareRequest
 from inference.strategies import parse_columns
-
-TIE = 1e-3
 
 
 def load_tiny(folder, *, end_ids=None, dtype="float32", adapter=None):
@@ -43,35 +41,23 @@ def differences(loaded, prompt, columns, *, seed=0, max_new_tokens=30, peer=None
 
 
 def differences_of_ids(loaded, ids, specs, *, seed, max_new_tokens, peer=None):
-    result = run_ids(loaded, ids, specs, seed=seed, max_new_tokens=max_new_tokens)
-    wrong = []
-    for spec, column in zip(specs, result.columns, strict=True):
-        alone = generate_alone(
-            peer or loaded,
-            ids,
-            spec,
-            seed=seed,
-            max_new_tokens=max_new_tokens,
-            return_dict_in_generate=True,
-            output_logits=True,
-        )
-        expected = new_tokens(alone.sequences[0], ids)
-        if column.token_ids != expected and not _tie(alone, ids, spec, seed, column.token_ids, expected):
-            wrong.append((spec.name, seed, column.token_ids, expected))
-    return result, wrong
+    result, verdicts = checked(loaded, ids, specs, seed=seed, max_new_tokens=max_new_tokens, peer=peer)
+    return result, [verdict for verdict in verdicts if verdict.kind not in ("identical", "tie")]
 
 
-def _tie(alone, ids, spec, seed, ours, theirs):
-    """Whether two columns part at a numerical tie, judged by the scores of the peer; beams get no such mercy."""
-    fork = next((at for at, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
-    if fork is None or spec.kind == "beam":
-        return False
-    logits = alone.logits[fork]
-    if spec.kind == "greedy":
-        return abs(logits[0, ours[fork]] - logits[0, theirs[fork]]) < TIE
-    noise = Noise(seed, torch.device("cpu"))
-    for _ in range(fork + 1):
-        noise.next_step(logits.shape[-1])
-    scores = chain_of(spec, Setting(frozenset(), 1, noise, ids))(logits, [ids + theirs[:fork]])
-    reached = scores.log_softmax(-1) - noise.row.log()
-    return abs(reached[0, ours[fork]] - reached[0, theirs[fork]]) < TIE
+def checked(loaded, ids, specs, *, seed, max_new_tokens, peer=None, exact=False):
+    """The result of a comparison and the verdict on each column, by `peer` where it is another model than `loaded`."""
+    result = run_ids(loaded, ids, specs, seed=seed, max_new_tokens=max_new_tokens, exact=exact)
+    return result, verdicts_on(peer or loaded, ids, specs, result, seed, max_new_tokens, exact)
+
+
+def verdicts_on(loaded, ids, specs, result, seed, max_new_tokens, exact=False):
+    request = CompareRequest("", [], seed=seed, max_new_tokens=max_new_tokens, exact=exact)
+    panel = Panel(loaded, ids, list(enumerate(specs)))
+    columns = zip(specs, result.columns, strict=True)
+    return [check(request, panel, index, spec, column) for index, (spec, column) in enumerate(columns)]
+
+
+def as_if_written(result, index, **changes):
+    """The column of a result as if it had written something else."""
+    return replace(result.columns[index], **changes)

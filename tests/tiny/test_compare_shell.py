@@ -11,6 +11,7 @@ from inference.shell import main
 from tests.rules.source import ROOT
 
 FIELDS = ["model", "dtype", "prompt_tokens", "forwards", "wall_s", "load_s", "columns"]
+ORIGIN = ["seed", "max_new_tokens", "exact", "prompt_ids", "fingerprint", "revision", "adapter", "versions", "request"]
 METRICS = ["tokens", "perplexity", "distinct_2", "repetition", "first_token_s", "tokens_per_s"]
 
 
@@ -24,9 +25,11 @@ def test_json_prints_one_object_and_nothing_else(tiny_model):
     done = _child("--model", tiny_model, "--prompt", "tea?", "--columns", *columns, "--max-new-tokens", 9, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(done.stdout)
-    assert list(result) == FIELDS
+    assert list(result) == [*FIELDS, *ORIGIN]
     assert [column["name"] for column in result["columns"]] == columns
-    assert list(result["columns"][0]) == ["name", "model", "token_ids", "text", "finish", "metrics"]
+    assert list(result["columns"][0]) == [
+        "name", "model", "token_ids", "text", "finish", "metrics", "row_forwards",
+    ]  # fmt: skip
     assert list(result["columns"][0]["metrics"]) == METRICS
     assert result["forwards"] <= max(len(column["token_ids"]) for column in result["columns"]) <= 9
 
@@ -149,3 +152,51 @@ def test_ctrl_c_stops_and_prints_what_there_is(tmp_path):
     out, _ = child.communicate()
     assert child.returncode == 0
     assert out.count("[stopped;") == 12
+
+
+def test_check_replays_every_column_and_puts_the_verdicts_into_the_json(tiny_model, capfd):
+    given = ["--model", str(tiny_model), "--prompt", "tea?", "--max-new-tokens", "9", "--check", "--json"]
+    assert main(["compare", *given, "--columns", "greedy", "beam", "mirostat"]) == 0
+    shown = capfd.readouterr()
+    checks = json.loads(shown.out)["checks"]
+    assert [check["kind"] for check in checks] == ["identical", "identical", "none"]
+    assert shown.err.splitlines() == [
+        f"{name}: {check['sentence']}" for name, check in zip(("greedy", "beam", "mirostat"), checks, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_saved_json_is_run_again_and_the_same_tokens_are_told(tiny_model, tmp_path, capfd, dtype):
+    columns = ["nucleus seed=5", "beam num_beams=3", 'greedy stop="q"']
+    given = ["--model", str(tiny_model), "--prompt", "tea?", "--max-new-tokens", "12", "--seed", "4", "--dtype", dtype]
+    assert main(["compare", *given, "--columns", *columns, "--exact", "--json"]) == 0
+    first = capfd.readouterr().out
+    (tmp_path / "record.json").write_text(first)
+    assert main(["compare", "--record", str(tmp_path / "record.json"), "--check", "--json"]) == 0
+    shown = capfd.readouterr()
+    before, again = json.loads(first), json.loads(shown.out)
+    assert again["exact"] is True and again["dtype"] == dtype
+    assert [check["kind"] for check in again["checks"]] == ["identical"] * 3
+    assert [column["token_ids"] for column in again["columns"]] == [c["token_ids"] for c in before["columns"]]
+    assert "The same tokens as in the record, in all 3 columns." in shown.err.splitlines()
+
+
+def test_a_record_of_other_weights_and_versions_says_what_is_not_as_it_was(tiny_model, tmp_path, capfd):
+    given = ["--model", str(tiny_model), "--prompt", "tea?", "--max-new-tokens", "5", "--columns", "greedy", "--json"]
+    assert main(["compare", *given]) == 0
+    record = json.loads(capfd.readouterr().out)
+    record["fingerprint"], record["versions"]["torch"] = "f" * 64, "1.0"
+    record["columns"][0]["token_ids"][0] += 1
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    assert main(["compare", "--record", str(tmp_path / "record.json")]) == 0
+    told = capfd.readouterr().err.splitlines()
+    assert told[0] == "Other tokens than in the record in 1 of 1 columns: greedy."
+    assert "ffff" in told[1] and "torch" in told[2]
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "{}", '{"request": 3}', '{"request": {"model": "a/b"}}'])
+def test_what_is_no_record_gets_one_sentence(tmp_path, capfd, content):
+    (tmp_path / "record.json").write_text(content)
+    assert main(["compare", "--record", str(tmp_path / "record.json")]) == 2
+    shown = capfd.readouterr()
+    assert (shown.out, len(shown.err.splitlines())) == ("", 1)

@@ -1,10 +1,10 @@
 """In float32 every column writes what `model.generate` writes alone, whatever runs beside it."""
 
 import pytest
-import torch
 
 from inference.replay import neutral_config
 from inference.strategies import parse_columns
+from tests.tiny.architectures import ENDS
 from tests.tiny.decoding import differences, load_tiny, run
 
 ALL = [
@@ -22,7 +22,6 @@ ALL = [
     "typical",
 ]
 PROMPTS = ["hello", "the quick brown fox", "How do I make tea? 茶"]
-ENDS = [31, 54, 71, 125, 182]
 
 
 @pytest.fixture(scope="module")
@@ -84,42 +83,6 @@ def test_another_seed_writes_another_text_and_the_same_seed_the_same(loaded):
 def test_plain_and_prepacked_layers_write_the_same(tiny_model, loaded):
     exact = run(loaded, PROMPTS[2], ALL, exact=True)
     assert [c.token_ids for c in exact.columns] == [c.token_ids for c in run(loaded, PROMPTS[2], ALL).columns]
-
-
-@pytest.mark.parametrize("name", ["gpt2", "gemma"])
-def test_other_architectures_equal_generate(name):
-    loaded = _random(name)
-    for prompt in PROMPTS:
-        _, wrong = differences(loaded, prompt, ALL, max_new_tokens=24)
-        assert wrong == []
-
-
-def _random(name):
-    """A model with learned positions, or one with a sliding window of 8 tokens in every other layer."""
-    from transformers import AutoModelForCausalLM, Gemma3TextConfig, GPT2Config
-
-    from inference.loading import Loaded
-    from tests.tiny_model import make_tiny_tokenizer
-
-    configs = {
-        "gpt2": GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=512, initializer_range=0.3),
-        "gemma": Gemma3TextConfig(
-            vocab_size=320,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=8,
-            sliding_window=8,
-            layer_types=["sliding_attention", "full_attention"] * 2,
-            initializer_range=0.3,
-        ),
-    }
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(configs[name]).eval()
-    model.generation_config.eos_token_id = ENDS
-    return Loaded(model, make_tiny_tokenizer(), name, "0" * 64, 512, "float32", "cpu", None, None)
 
 
 def test_the_peers_config_is_neutral(loaded):

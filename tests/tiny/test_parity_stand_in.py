@@ -1,37 +1,37 @@
-"""Twelve prompts on the stand-in, every strategy: each column equals `model.generate` in float32 (takes minutes)."""
+"""The stand-in in float32: its columns against `model.generate`, counted as equal, tied and wrong; none may be wrong.
+
+Twelve prompts wherever the stand-in is here (a minute or two); two hundred with
+`pytest -s -m soak tests/tiny/test_parity_stand_in.py` (about half an hour on two
+cores). TUNESCOPE_CACHE says where it is.
+"""
+
+import json
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from core import settings
 from inference.strategies import parse_columns
-from tests.tiny.decoding import differences_of_ids
+from tests.rules.source import ROOT
+from tests.tiny.decoding import run_ids, verdicts_on
 
-PROMPTS = [
-    "Name three colours.",
-    "Write a haiku about rain.",
-    "What is the capital of France?",
-    "Explain why the sky is blue to a child.",
-    "List the steps to make a cup of tea.",
-    "Translate 'good morning' into Spanish.",
-    "def fibonacci(n):",
-    "用中文介绍一下茶。",
-    "Give me a short story that ends badly.",
-    "What is 17 times 23?",
-    "Say nothing but yes.",
-    "Once upon a time, in a village by the sea,",
-]
+FORMS = ("{question}", "{question} Answer in one short sentence.", "Translate into French: {question}", "{answer}")
 COLUMNS = [
     "greedy",
-    "beam",
-    "beam num_beams=2 early_stopping=true",
-    "beam num_beams=5 length_penalty=2 early_stopping=never",
     "sample",
-    "sample temperature=0.7",
-    "top_k",
+    "beam",
     "nucleus",
-    "min_p",
     "typical",
+    "beam num_beams=5 length_penalty=2 early_stopping=never",
+    "min_p temperature=1.3",
+    "greedy repetition_penalty=1.2 no_repeat_ngram_size=3",
+    "beam num_beams=2 early_stopping=true",
+    "top_k",
+    "eta",
+    "beam_sample num_beams=3 temperature=0.8",
 ]
+LOOKED_AT = 4
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +46,77 @@ def stand_in():
     return load(locate(settings.STANDIN, Owner("local")), "float32", "cpu")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def both_cores():
+    """The suite keeps tiny models on one thread; this one has weights to read."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def prompts(count):
+    """Real questions: the rows of the example dataset in several forms, the last of which is text to go on with."""
+    lines = (ROOT / "finetune" / "data" / "example.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [[turn["content"] for turn in json.loads(line)["messages"]] for line in lines]
+    asked = [(form, *row) for form in FORMS for row in rows]
+    step = len(asked) // count or 1
+    for form, question, answer in asked[: count * step : step]:
+        yield form.format(question=question, answer=answer[: len(answer) // 2]), form == "{answer}"
+
+
+def test_twelve_prompts(stand_in):
+    _assert_exact(*_count(stand_in, 12, max_new_tokens=12))
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize("number", range(len(PROMPTS)))
-def test_the_stand_in_writes_what_generate_writes(stand_in, number):
+def test_two_hundred_prompts(stand_in):
+    _assert_exact(*_count(stand_in, 200, max_new_tokens=24))
+
+
+def _assert_exact(against_generate, alone, wrong):
+    print(f"\nagainst generate: {dict(against_generate)}; alone against in company: {dict(alone)}")
+    assert wrong == []
+    for counts in (against_generate, alone):
+        assert counts["wrong"] == counts["none"] == 0
+        assert counts["tie"] <= 0.01 * sum(counts.values())
+
+
+def _count(loaded, number, max_new_tokens):
+    """All columns on each prompt, of which some in turn are run again by `generate` and one alone in its batch."""
     from inference.engine import prompt_ids
 
-    ids = prompt_ids(stand_in.tokenizer, PROMPTS[number])
-    result, wrong = differences_of_ids(stand_in, ids, parse_columns(COLUMNS), seed=number, max_new_tokens=60)
-    assert wrong == []
-    assert len(result.columns) == len(COLUMNS)
+    against_generate, alone, wrong = Counter(), Counter(), []
+    for place, (prompt, raw) in enumerate(prompts(number)):
+        ids = prompt_ids(loaded.tokenizer, prompt, raw)
+        specs = parse_columns(COLUMNS)
+        company = run_ids(loaded, ids, specs, seed=place, max_new_tokens=max_new_tokens)
+        looked_at = [(place * LOOKED_AT + more) % len(COLUMNS) for more in range(LOOKED_AT)]
+        verdicts = _verdicts(loaded, ids, specs, company, looked_at, place, max_new_tokens)
+        against_generate.update(verdict.kind for verdict in verdicts)
+        wrong += [(prompt, specs[one].name, told) for one, told in zip(looked_at, verdicts, strict=True) if _bad(told)]
+        one = looked_at[place % LOOKED_AT]
+        kind = _alone(loaded, ids, specs[one], company.columns[one], verdicts[place % LOOKED_AT], place, max_new_tokens)
+        alone[kind] += 1
+        wrong += [(prompt, specs[one].name, "alone")] if kind == "wrong" else []
+    return against_generate, alone, wrong
+
+
+def _verdicts(loaded, ids, specs, result, places, seed, max_new_tokens):
+    part = replace(result, columns=[result.columns[place] for place in places])
+    return verdicts_on(loaded, ids, [specs[place] for place in places], part, seed, max_new_tokens)
+
+
+def _alone(loaded, ids, spec, in_company, verdict, seed, max_new_tokens):
+    """Whether a column alone writes what it wrote in company; where not, one of both must be at a tie."""
+    result = run_ids(loaded, ids, [spec], seed=seed, max_new_tokens=max_new_tokens)
+    if result.columns[0].token_ids == in_company.token_ids:
+        return "identical"
+    (own,) = verdicts_on(loaded, ids, [spec], result, seed, max_new_tokens)
+    return "tie" if "tie" in (own.kind, verdict.kind) and not _bad(own) and not _bad(verdict) else "wrong"
+
+
+def _bad(verdict):
+    return verdict.kind not in ("identical", "tie")

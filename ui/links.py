@@ -1,0 +1,85 @@
+"""Links that fill Compare with a prompt and its columns: `?c=...` in the page's address, and the button that makes one.
+
+A link only fills in; who opens it looks it through and starts it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from core.errors import UserError
+from core.words import say
+from inference.record import link_of, request_of
+from inference.service import CompareRequest, check_request
+from ui import board
+from ui.caller import Caller, handler
+from ui.controls import button
+from ui.language import words
+from ui.views import render
+from ui.wiring import QUIET, Page
+
+FROM_ADDRESS = "() => [new URLSearchParams(location.search).get('c') || '']"
+TO_CLIPBOARD = """(text) => {
+  const address = location.origin + location.pathname + "?c=" + text;
+  navigator.clipboard?.writeText(address).catch(() => {});
+  return [address];
+}"""
+"""The address is made in the browser, which alone knows it behind a proxy. Where the clipboard is refused, the field
+that shows the link has a button of its own."""
+
+
+def hook(page: Page, asked: Any, make: Callable[..., CompareRequest]) -> None:
+    """Draw the button and let an address fill the tab.
+
+    `asked` has the tab's components, `make(prompt, lines, *settings)` is how the tab makes a request of their values.
+    """
+    with gr.Row(elem_classes="ts-chips"):
+        copy = button("record.copy", size="sm", scale=0, min_width=140, elem_id="compare-link")
+        made = gr.Textbox(
+            label=words("record.link"), visible=False, interactive=False, buttons=["copy"], max_lines=2, scale=4,
+            elem_id="compare-link-made",
+        )  # fmt: skip
+    making = copy.click(_copier(make), asked.inputs(), made, api_name="compare_link", **QUIET)
+    making.success(None, made, made, js=TO_CLIPBOARD, **QUIET)
+    filled = [asked.prompt, asked.board, *asked.settings, asked.status, page.tabs]
+    page.demo.load(_opener(len(asked.settings)), made, filled, js=FROM_ADDRESS, api_name="compare_opened", **QUIET)
+
+
+def _copier(make: Callable[..., CompareRequest]) -> Callable:
+    @handler(open_to_anyone=True)
+    def compare_link(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> Any:
+        """A link to what is asked now."""
+        request = make(prompt, board.lines_of(cards), *settings_of)
+        check_request(request)
+        return gr.update(value=link_of(request), visible=True)
+
+    return compare_link
+
+
+def _opener(settings: int) -> Callable:
+    @handler(open_to_anyone=True)
+    def compare_opened(caller: Caller, text: str) -> list[Any]:
+        """Fill the tab from the address, where that has something, and show it."""
+        if not text:
+            return [gr.skip()] * (settings + 4)
+        show = gr.update(selected="compare")
+        try:
+            request = request_of(text)
+        except UserError as error:  # while a page opens, Gradio shows no message
+            note = render("note", kind="ts-warn", title="", text=str(error))
+            return [*[gr.skip()] * (settings + 2), note, show]
+        prompt, *rest = _values(request)
+        note = render("note", kind="", title="", text=say("record.opened"))
+        return [prompt, {"columns": board.columns_of(request.columns)}, *rest[:settings], note, show]
+
+    return compare_opened
+
+
+def _values(request: CompareRequest) -> list[Any]:
+    """The prompt, then the tab's settings in their order."""
+    *before, last = request.messages or [{"role": "user", "content": request.prompt}]
+    system = "\n".join(turn["content"] for turn in before if turn["role"] == "system")
+    turns = "\n".join(f"{turn['role'].title()}: {turn['content']}" for turn in before if turn["role"] != "system")
+    asked = [request.adapter or request.model, request.seed, request.max_new_tokens, request.dtype or "auto"]
+    return [last["content"], *asked, system, turns, request.raw, request.exact]
