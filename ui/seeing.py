@@ -10,6 +10,7 @@ import gradio as gr
 
 from core.errors import UserError
 from core.words import say
+from inference.record import record_of
 from inference.results import Result
 from inference.summary import summarise, to_csv
 from inference.turns import Turn
@@ -213,8 +214,9 @@ def compare_csv(caller: Caller) -> dict:
 
 @handler(open_to_anyone=True)
 def compare_json(caller: Caller) -> dict:
-    """The comparison as a file: what the shell prints with `--json`."""
-    text = json.dumps(comparisons.of(caller).result.to_json(), ensure_ascii=False, indent=1)
+    """The comparison as a file: the record that the shell prints with `--json`, and reads with `--record`."""
+    kept = comparisons.of(caller)
+    text = json.dumps(record_of(kept.request, kept.result), ensure_ascii=False, indent=1)
     return _file("comparison.json", "application/json", text)
 
 
