@@ -190,8 +190,10 @@ function show(update) {
     const card = running[index];
     if (card) { card.output = output; write(card); }
   });
+  if (update.lay) { lay(update.lay); publish(); }
 }
 window.tunescopeBoard = { show };
 lay((props.value && props.value.columns) || props.presets[0].columns);
 publish();
 if (window.tunescopeFeed) show(window.tunescopeFeed);
+for (const update of Object.values(window.tunescopeFeeds || {})) show(update);
