@@ -28,6 +28,15 @@ TO_CLIPBOARD = """(text) => {
 """The address is made in the browser, which alone knows it behind a proxy. Where the clipboard is refused, the field
 that shows the link has a button of its own."""
 
+TO_BOARD = """
+const hand = () => {
+  if (!props.value) return;
+  (window.tunescopeFeeds ??= {}).link = props.value;
+  if (window.tunescopeBoard) window.tunescopeBoard.show(props.value);
+};
+watch("value", hand);
+hand();"""
+
 
 def hook(page: Page, asked: Any, make: Callable[..., CompareRequest]) -> None:
     """Draw the button and let an address fill the tab.
@@ -42,7 +51,11 @@ def hook(page: Page, asked: Any, make: Callable[..., CompareRequest]) -> None:
         )  # fmt: skip
     making = copy.click(_copier(make), asked.inputs(), made, api_name="compare_link", **QUIET)
     making.success(None, made, made, js=TO_CLIPBOARD, **QUIET)
-    filled = [asked.prompt, asked.board, *asked.settings, asked.status, page.tabs]
+    columns = gr.HTML(
+        None, html_template='<span class="ts-hidden"></span>', js_on_load=TO_BOARD, apply_default_css=False,
+        elem_classes=["ts"],
+    )  # fmt: skip
+    filled = [asked.prompt, *asked.settings, columns, asked.status, page.tabs]
     page.demo.load(_opener(len(asked.settings)), made, filled, js=FROM_ADDRESS, api_name="compare_opened", **QUIET)
 
 
@@ -62,16 +75,16 @@ def _opener(settings: int) -> Callable:
     def compare_opened(caller: Caller, text: str) -> list[Any]:
         """Fill the tab from the address, where that has something, and show it."""
         if not text:
-            return [gr.skip()] * (settings + 4)
+            return [*[gr.skip()] * (settings + 1), None, "", gr.skip()]
         show = gr.update(selected="compare")
         try:
             request = request_of(text)
         except UserError as error:  # while a page opens, Gradio shows no message
             note = render("note", kind="ts-warn", title="", text=str(error))
-            return [*[gr.skip()] * (settings + 2), note, show]
+            return [*[gr.skip()] * (settings + 1), None, note, show]
         prompt, *rest = _values(request)
         note = render("note", kind="", title="", text=say("record.opened"))
-        return [prompt, {"columns": board.columns_of(request.columns)}, *rest[:settings], note, show]
+        return [prompt, *rest[:settings], {"lay": board.columns_of(request.columns)}, note, show]
 
     return compare_opened
 
