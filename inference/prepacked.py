@@ -53,11 +53,23 @@ def prepacked(model: nn.Module) -> nn.Module:
 
 def possible(model: nn.Module) -> bool:
     """Whether the model's linear layers can be prepacked here, and there is memory for it."""
+    return _suited(model) and not lacks_memory(model)
+
+
+def lacks_memory(model: nn.Module) -> bool:
+    """Whether prepacking would do here and is left out because it would take too much of the free memory."""
+    if not _suited(model):
+        return False
+    weights = [layer.weight for layer in model.modules() if _worth_it(layer) and layer.weight not in _packed]
+    needed = sum(weight.numel() * weight.element_size() for weight in weights)
+    return needed >= 0.5 * free_memory("cpu")
+
+
+def _suited(model: nn.Module) -> bool:
     weights = [layer.weight for layer in model.modules() if _worth_it(layer)]
     if not weights or any(w.device.type != "cpu" or w.dtype not in _DTYPES for w in weights):
         return False
-    needed = sum(weight.numel() * weight.element_size() for weight in weights if weight not in _packed)
-    return supported(weights[0].dtype) and needed < 0.5 * free_memory("cpu")
+    return supported(weights[0].dtype)
 
 
 def _worth_it(layer: nn.Module) -> TypeGuard[nn.Linear]:

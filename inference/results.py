@@ -128,7 +128,7 @@ class Loading:
 @dataclass(frozen=True)
 class Started:
     """The prompt is encoded and the columns begin. `stand_in`: one of the models is the default model's stand-in, or
-    an adapter on it."""
+    an adapter on it. `short_of_memory`: weights are not laid out a second time for this CPU, for lack of memory."""
 
     prompt_tokens: int
     names: list[str]
@@ -136,6 +136,7 @@ class Started:
     model: str = ""
     forwards: int = 0
     stand_in: bool = False
+    short_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)

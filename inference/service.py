@@ -83,6 +83,7 @@ def write(work: Work, shelf: "Shelf", stop: threading.Event | None) -> Iterator[
     request = work.request
     panels = yield from _told(lambda report: _load(request, work.groups, shelf))
     from inference.engine import compare
+    from inference.prepacked import lacks_memory
     from inference.record import origin_of
 
     load_s = time.perf_counter() - work.began
@@ -90,7 +91,9 @@ def write(work: Work, shelf: "Shelf", stop: threading.Event | None) -> Iterator[
     events = compare(panels, seed=request.seed, max_new_tokens=length, stop=stop, exact=exact, load_s=load_s)
     begun = next(events)
     assert isinstance(begun, Started), "a comparison begins with its start"
-    yield replace(begun, stand_in=any(group.source.base.stand_in for group in work.groups))
+    stand_in = any(group.source.base.stand_in for group in work.groups)
+    short = not exact and any(lacks_memory(panel.loaded.model) for panel in panels)
+    yield replace(begun, stand_in=stand_in, short_of_memory=short)
     for event in events:
         yield Done(replace(event.result, origin=origin_of(request, panels))) if isinstance(event, Done) else event
 

@@ -214,6 +214,8 @@ def _summary(state: Board, exact: bool = False) -> str:
     text = say("page.compared", seconds=f"{result.wall_s:.1f}", load=f"{result.load_s:.1f}", **facts)
     if result.dtype != "float32":
         text += " " + say("board.is_exact" if exact else "board.approximate")
+    if state.started.short_of_memory:
+        text += " " + say("board.short_of_memory")
     return render("note", kind="", title=_stands_in(state.started), text=text)
 
 

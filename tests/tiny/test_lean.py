@@ -155,6 +155,15 @@ def test_models_of_other_kinds_and_windows_are_left_to_transformers():
         assert lean_of(AutoModelForCausalLM.from_config(config).eval()) is None
 
 
+def test_a_lack_of_memory_leaves_the_model_as_it_is_and_is_known(monkeypatch):
+    loaded = make("llama")
+    assert not prepacked.lacks_memory(loaded.model)
+    monkeypatch.setattr(prepacked, "free_memory", lambda device: 1000)
+    assert prepacked.lacks_memory(loaded.model)
+    assert lean_of(loaded.model) is None
+    assert prepacked.prepacked(loaded.model) is loaded.model
+
+
 def test_a_model_whose_lean_form_computes_something_else_is_left_alone(monkeypatch):
     model = make("llama").model
     monkeypatch.setattr(model.model.layers[1].mlp, "forward", lambda states: 2 * states)

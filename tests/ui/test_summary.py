@@ -31,3 +31,11 @@ def test_the_summary_says_whether_sixteen_bits_are_exact(dtype, exact, key):
     board.take(Done(Result("a/model", dtype, 3, 1, 0.1, 0.1, [])))
     shown = compare_tab._summary(board, exact)
     assert [one for one in ("board.approximate", "board.is_exact") if say(one) in shown] == ([key] if key else [])
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_the_summary_says_when_memory_is_short(short):
+    board = Board()
+    board.take(Started(3, [], [], "a/model", short_of_memory=short))
+    board.take(Done(Result("a/model", "float32", 3, 1, 0.1, 0.1, [])))
+    assert (say("board.short_of_memory") in compare_tab._summary(board)) is short
