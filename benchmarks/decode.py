@@ -1,16 +1,19 @@
-"""Eight columns in one batch against eight `model.generate` calls one after another, in the same dtype.
+"""Many columns in one batch against `model.generate` calls one after another, in the same dtype.
 
-    python -m benchmarks.decode [--model REF] [--dtype float32 bfloat16] [--tokens 100] [--repeat 3]
+    python -m benchmarks.decode [--model REF] [--dtype float32 bfloat16] [--tokens 100] [--repeat 3] [--only NAME ...]
 
-Prints our seconds, the peer's, the ratio and how many columns have the very tokens of the peer. The peer runs twice:
-on the plain model, and on the same prepacked linear layers that the engine uses. Other load on the machine slows both
-sides; compare ratios.
+Prints our figure, the peer's and the ratio for eight and twelve columns, one column alone and the first tokens; with
+`--only growth` for the length, with `--only memory` for the memory (in a process of its own). The peer of the columns
+runs on the plain model and on the same prepacked layers. Other load slows both sides: compare ratios.
 """
 
 import argparse
 import os
 import platform
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -20,6 +23,7 @@ import transformers
 
 from core import settings
 from core.workspace import local_owner
+from inference.batch import make_ready
 from inference.engine import Panel, compare, prompt_ids
 from inference.loading import Loaded, load
 from inference.models import locate
@@ -27,9 +31,11 @@ from inference.prepacked import prepacked
 from inference.replay import generate_alone, new_tokens
 from inference.strategies import ColumnSpec, parse_columns
 
-COLUMNS = ["greedy", "beam", "sample", "top_k", "nucleus", "min_p", "typical", "sample temperature=0.7"]
+EIGHT = ["greedy", "beam", "sample", "top_k", "nucleus", "min_p", "typical", "sample temperature=0.7"]
+TWELVE = [*EIGHT, "epsilon", "eta", "top_h", "nucleus top_p=0.5"]
 PROMPT = "Write a short story about a lighthouse keeper who finds a letter in a bottle."
 SEED = 7
+Run = tuple[float, list[list[int]]]
 
 
 def main() -> None:
@@ -38,51 +44,128 @@ def main() -> None:
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--tokens", type=int, default=100, help="new tokens a column")
     parser.add_argument("--repeat", type=int, default=3, help="measurements of each side; the median is printed")
+    parser.add_argument("--only", nargs="+", default=["columns", "one", "first"], choices=[*PARTS, "memory"])
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     print(f"{cpu_name()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
     source = locate(options.model, local_owner())
     for dtype in options.dtype:
-        measure(load(source, dtype, "cpu"), options.tokens, options.repeat)
+        for name in options.only:
+            if name == "memory":
+                subprocess.run([sys.executable, "-m", "benchmarks.decode_memory", options.model, dtype], check=True)
+        parts = [PARTS[name] for name in options.only if name != "memory"]
+        if parts:
+            loaded = load(source, dtype, "cpu")
+            make_ready(loaded)
+            ids = prompt_ids(loaded.tokenizer, PROMPT)
+            print(f"\n{loaded.name}, {loaded.dtype}, {len(ids)} prompt tokens")
+            for part in parts:
+                part(loaded, ids, options.tokens, options.repeat)
 
 
-def measure(loaded: Loaded, tokens: int, repeat: int) -> None:
-    """Print the figures of one dtype; the sides take turns, so that other load falls on all of them."""
-    specs = parse_columns(COLUMNS)
-    ids = prompt_ids(loaded.tokenizer, PROMPT)
+def columns(loaded: Loaded, ids: list[int], tokens: int, repeat: int) -> None:
+    """Eight and twelve columns; the sides take turns, so that other load falls on all of them."""
     packed = replace(loaded, model=prepacked(loaded.model))
-    ours, peer, packed_peer = [], [], []
-    together(loaded, ids, specs, 4)
+    together(loaded, ids, parse_columns(TWELVE), 4)
+    for lines in (EIGHT, TWELVE):
+        specs = parse_columns(lines)
+        ours, peer, packed_peer, one = [], [], [], []
+        for _ in range(repeat):
+            ours.append(together(loaded, ids, specs, tokens))
+            one.append(one_by_one(loaded, ids, specs[:1], tokens))
+            peer.append(one_by_one(loaded, ids, specs, tokens))
+            if lines is EIGHT:
+                packed_peer.append(one_by_one(packed, ids, specs, tokens))
+        print(f"  {len(specs)} columns of up to {tokens} tokens in one batch   {figures(ours)}")
+        print(f"    {'one greedy generate call':42s}  {figures(one)}   ours takes {ratio(ours, one):.2f} times it")
+        for title, runs in ((f"{len(specs)} generate calls", peer), ("the same, prepacked", packed_peer)):
+            if runs:
+                equal = sum(a == b for a, b in zip(ours[-1][1], runs[-1][1], strict=True))
+                print(f"    {title:42s}  {figures(runs)}   {ratio(runs, ours):.2f} times ours, {equal} columns equal")
+
+
+def one_column(loaded: Loaded, ids: list[int], tokens: int, repeat: int) -> None:
+    """One greedy column, as in a chat, against one `generate` call: tokens a second."""
+    specs = parse_columns(["greedy"])
+    ours, peer = [], []
     for _ in range(repeat):
         ours.append(together(loaded, ids, specs, tokens))
         peer.append(one_by_one(loaded, ids, specs, tokens))
-        packed_peer.append(one_by_one(packed, ids, specs, tokens))
-    print(f"\n{loaded.name}, {loaded.dtype}, {len(ids)} prompt tokens, {len(specs)} columns of up to {tokens} tokens")
-    print(f"  one batch, ours            {figures(ours)}")
-    for title, runs in (("eight generate calls", peer), ("the same, prepacked", packed_peer)):
-        equal = sum(a == b for a, b in zip(ours[-1][1], runs[-1][1], strict=True))
-        ratio = median(seconds for seconds, _ in runs) / median(seconds for seconds, _ in ours)
-        print(f"  {title:24s}   {figures(runs)}   {ratio:.2f} times ours, {equal} of {len(specs)} columns equal")
+    speeds = [len(runs[-1][1][0]) / median(seconds for seconds, _ in runs) for runs in (ours, peer)]
+    shown = f"ours {speeds[0]:.1f} tokens/s, generate {speeds[1]:.1f}"
+    print(f"  one greedy column                            {shown}, {speeds[0] / speeds[1]:.2f} times generate's")
 
 
-def figures(runs: list[tuple[float, list[list[int]]]]) -> str:
+def first_tokens(loaded: Loaded, ids: list[int], tokens: int, repeat: int) -> None:
+    """The first token of all columns against one prefill of the plain model."""
+    specs = parse_columns(TWELVE)
+    ours = [together(loaded, ids, specs, 1) for _ in range(repeat * 3)]
+    peer = [timed(lambda: _prefill(loaded, ids)) for _ in range(repeat * 3)]
+    print(f"  the first token of {len(specs)} columns               {figures(ours)}")
+    print(
+        f"    one prefill of the model                    {figures(peer)}   ours takes {ratio(ours, peer):.2f} times it"
+    )
+
+
+def growth(loaded: Loaded, ids: list[int], tokens: int, repeat: int) -> None:
+    """Seconds a token at 100, 500 and 2,000 tokens, of columns that cannot end."""
+    loaded.model.generation_config.eos_token_id = None
+    specs = parse_columns(EIGHT)
+    for length in (100, 500, 2000):
+        seconds = together(loaded, ids, specs, length)[0]
+        print(
+            f"  {len(specs)} columns of {length:5d} tokens   {seconds:7.2f} s   {1000 * seconds / length:.1f} ms a step"
+        )
+
+
+PARTS: dict[str, Callable[[Loaded, list[int], int, int], None]] = {
+    "columns": columns,
+    "one": one_column,
+    "first": first_tokens,
+    "growth": growth,
+}
+
+
+def figures(runs: list[Run]) -> str:
     seconds = sorted(run[0] for run in runs)
     return f"{median(seconds):6.2f} s ({seconds[0]:.2f} to {seconds[-1]:.2f})"
 
 
-def together(loaded: Loaded, ids: list[int], specs: list[ColumnSpec], tokens: int) -> tuple[float, list[list[int]]]:
+def ratio(above: list[Run], below: list[Run]) -> float:
+    """The quotient of the medians."""
+    return median(seconds for seconds, _ in above) / median(seconds for seconds, _ in below)
+
+
+def timed(work: Callable[[], list[list[int]]]) -> Run:
+    started = time.perf_counter()
+    rows = work()
+    return time.perf_counter() - started, rows
+
+
+def together(loaded: Loaded, ids: list[int], specs: list[ColumnSpec], tokens: int) -> Run:
     """Seconds and tokens of all columns in one batch."""
-    started = time.perf_counter()
-    events = compare([Panel(loaded, ids, list(enumerate(specs)))], seed=SEED, max_new_tokens=tokens)
-    result = list(events)[-1].result
-    return time.perf_counter() - started, [column.token_ids for column in result.columns]
+
+    def work() -> list[list[int]]:
+        events = compare([Panel(loaded, ids, list(enumerate(specs)))], seed=SEED, max_new_tokens=tokens)
+        return [column.token_ids for column in list(events)[-1].result.columns]
+
+    return timed(work)
 
 
-def one_by_one(loaded: Loaded, ids: list[int], specs: list[ColumnSpec], tokens: int) -> tuple[float, list[list[int]]]:
+def one_by_one(loaded: Loaded, ids: list[int], specs: list[ColumnSpec], tokens: int) -> Run:
     """Seconds and tokens of one `generate` call a column."""
-    started = time.perf_counter()
-    rows = [generate_alone(loaded, ids, spec, seed=SEED, max_new_tokens=tokens)[0] for spec in specs]
-    return time.perf_counter() - started, [new_tokens(row, ids) for row in rows]
+
+    def work() -> list[list[int]]:
+        rows = [generate_alone(loaded, ids, spec, seed=SEED, max_new_tokens=tokens)[0] for spec in specs]
+        return [new_tokens(row, ids) for row in rows]
+
+    return timed(work)
+
+
+@torch.inference_mode()
+def _prefill(loaded: Loaded, ids: list[int]) -> list[list[int]]:
+    loaded.model(input_ids=torch.tensor([ids]), use_cache=True, logits_to_keep=1)
+    return []
 
 
 def cpu_name() -> str:

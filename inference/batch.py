@@ -4,25 +4,23 @@ All rows have the same length, so there is no padding and no mask. Base and tune
 PEFT's `adapter_names`, a prefill row each.
 """
 
-import contextlib
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from inference import stops
 from inference.columns import Column, Hidden, Moment, Seen, Setting, make_column
+from inference.decoder import ADAPTER, BASE, Decoder, Output, PlainDecoder, plain_model
+from inference.lean import LeanDecoder, lean_of
 from inference.loading import Loaded
 from inference.prepacked import prepacked
 from inference.samplers import Noise
 from inference.strategies import ColumnSpec
 
-ADAPTER, BASE = "default", "__base__"
+__all__ = ["ADAPTER", "BASE", "Batch", "Panel", "end_ids", "make_ready", "moments_of", "plain_model"]
 LIKELIEST = 8
 Failed = Callable[[int, Exception], None]
 
@@ -48,15 +46,10 @@ def end_ids(model: Any) -> frozenset[int]:
     return frozenset(int(token) for token in (ends if isinstance(ends, list | tuple) else [ends]))
 
 
-def plain_model(model: Any) -> Any:
-    """The transformers model itself, without the PEFT wrapper around it."""
-    return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
-
-
-def cache_name(model: Any) -> str:
-    """What a transformers model calls the cache it is given: Mamba has a name of its own for it."""
-    known = inspect.signature(model.forward).parameters
-    return "cache_params" if "cache_params" in known else "past_key_values"
+def make_ready(loaded: Loaded) -> None:
+    """Lay the weights out for this CPU, where that can be done; made once a model."""
+    if lean_of(loaded.model) is None:
+        prepacked(loaded.model)
 
 
 class Batch:
@@ -70,19 +63,25 @@ class Batch:
         self.panel = panel
         self._loaded = panel.loaded
         self._exact = exact
-        self._model = panel.loaded.model if exact else prepacked(panel.loaded.model)
         self._device = torch.device(panel.loaded.device)
-        inner = plain_model(self._model)
+        inner = plain_model(panel.loaded.model)
         self._config = inner.config
         self._head = inner.get_output_embeddings()
-        self._options = {"logits_to_keep": 1} if inner._supports_logits_to_keep() else {}
-        self._cache_name = cache_name(inner)
         self._noises: dict[int, Noise] = {}
         self._plain = {i: self._without_adapter(i, spec) for i, spec in panel.columns}
         self.columns = {i: make_column(spec, self._setting(spec, seed, max_new_tokens)) for i, spec in panel.columns}
-        self._cache: Any = None
+        self._decoder = self._make_decoder(max_new_tokens)
         self._rows = 0
         self.forwards = 0
+
+    def _make_decoder(self, max_new_tokens: int) -> Decoder:
+        model = self._loaded.model
+        lean = None if self._exact else lean_of(model)
+        if lean is None:
+            return PlainDecoder(self._loaded, model if self._exact else prepacked(model))
+        rows = sum(spec.rows for _, spec in self.panel.columns)
+        tokens = len(self.panel.prompt_ids) + max_new_tokens + 1
+        return LeanDecoder(lean, plain_model(model).dtype, rows, tokens)
 
     def _without_adapter(self, index: int, spec: ColumnSpec) -> bool:
         return self._loaded.adapter is None or spec.model == "base" or index in self.panel.plain
@@ -92,7 +91,7 @@ class Batch:
         noise = self._noises.setdefault(own, Noise(own, self._device))
         tokenizer, config = self._loaded.tokenizer, self._config.get_text_config()
         return Setting(
-            end_ids(self._model),
+            end_ids(self._loaded.model),
             limit,
             noise,
             self.panel.prompt_ids,
@@ -108,35 +107,35 @@ class Batch:
         """The columns that are not done, by index."""
         return {index: column for index, column in self.columns.items() if column.finish is None}
 
-    def _names(self, index: int, column: Column) -> list[str]:
-        """The adapter of each row that a column looks at."""
-        return [ADAPTER if own and not self._plain[index] else BASE for own in column.views()]
+    def _tuned(self, index: int, column: Column) -> list[bool]:
+        """For each row that a column looks at: whether it runs with the adapter."""
+        return [own and not self._plain[index] for own in column.views()]
 
     @torch.inference_mode()
     def begin(self, failed: Failed) -> None:
         """The prefill, one row a model, and every column's first token."""
-        wanted = [name for index, column in self.columns.items() for name in self._names(index, column)]
-        names = sorted(set(wanted))
+        wanted = [tuned for index, column in self.columns.items() for tuned in self._tuned(index, column)]
+        kinds = sorted(set(wanted))
         if self._exact:
-            names = names * max(column.spec.rows for column in self.columns.values())
-        self._rows = len(names)
-        order = [names.index(name) for name in wanted]
-        ids = self.panel.prompt_ids + self._started(names, order, failed)
-        self._cache = DynamicCache(config=self._config)
-        self._choose(self._forward(torch.tensor([ids] * len(names)), names), order, failed)
+            kinds = kinds * max(column.spec.rows for column in self.columns.values())
+        self._rows = len(kinds)
+        order = [kinds.index(tuned) for tuned in wanted]
+        ids = self.panel.prompt_ids + self._started(kinds, order, failed)
+        self._choose(self._forward(torch.tensor([ids] * len(kinds)), kinds), order, failed)
 
-    def _started(self, names: list[str], order: list[int], failed: Failed) -> list[int]:
+    def _started(self, kinds: list[bool], order: list[int], failed: Failed) -> list[int]:
         """With `exact`, the tokens that a column starts with are part of its prompt, as they are for `generate`; what
-        the model makes of them is told by a forward of its own. Returns those ids."""
+        the model makes of them is told by forwards of their own. Returns those ids."""
         start = next(iter(self.columns.values())).start if self._exact else []
         if not start or any(column.needs_hidden for column in self.columns.values()):
             return []
-        options, self._options = self._options, {"logits_to_keep": len(start) + 1} if self._options else {}
-        self._cache = DynamicCache(config=self._config)
-        logits = self._forward(torch.tensor([self.panel.prompt_ids + start] * len(names)), names).logits
-        self._options = options
-        for place in range(-len(start) - 1, -1):
-            self._choose(SimpleNamespace(logits=logits[:, place : place + 1]), order, failed)
+        own, self._decoder = self._decoder, PlainDecoder(self._loaded, self._loaded.model)
+        outputs = [self._forward(torch.tensor([self.panel.prompt_ids] * len(kinds)), kinds)]
+        if len(start) > 1:
+            outputs.append(self._forward(torch.tensor([start[:-1]] * len(kinds)), kinds, every=True))
+        for logits in torch.cat([output.logits for output in outputs], 1).split(1, 1):
+            self._choose(Output(logits), order, failed)
+        self._decoder = own
         return start
 
     @torch.inference_mode()
@@ -144,37 +143,29 @@ class Batch:
         """One forward for the tokens chosen last, and every column's next ones."""
         working = self.working
         tokens = [token for column in working.values() for token in column.tokens]
-        names = [name for index, column in working.items() for name in self._names(index, column)]
-        seen = self._forward(torch.tensor(tokens)[:, None], names)
+        tuned = [own for index, column in working.items() for own in self._tuned(index, column)]
+        seen = self._forward(torch.tensor(tokens)[:, None], tuned)
         self._rows = len(tokens)
         self._choose(seen, list(range(len(tokens))), failed)
 
-    def _forward(self, ids: Tensor, names: list[str]) -> Any:
-        """The model's output for `ids` [rows, length], with the hidden states where a column needs them."""
+    def _forward(self, ids: Tensor, tuned: list[bool], every: bool = False) -> Output:
         self.forwards += 1
-        options: dict[str, Any] = dict(self._options)
-        if any(column.needs_hidden for column in self.working.values()):
-            options["output_hidden_states"] = True
-        if self._loaded.adapter is not None and BASE in names:
-            options["adapter_names"] = names
-        with self._loaded.lock if self._loaded.adapter else contextlib.nullcontext():
-            return self._model(
-                input_ids=ids.to(self._device), use_cache=True, **{self._cache_name: self._cache}, **options
-            )
+        hidden = any(column.needs_hidden for column in self.working.values())
+        return self._decoder.forward(ids, tuned, hidden=hidden, every=every)
 
-    def _choose(self, seen: Any, order: list[int], failed: Failed) -> None:
+    def _choose(self, seen: Output, order: list[int], failed: Failed) -> None:
         """Let each column choose from its rows, then bring the cache into the order it goes on in.
 
         `order` holds the row of the output behind each row that the columns look at.
         """
-        logits = seen.logits[:, -1].float()
+        logits = seen.logits[:, -1]
         for noise in self._noises.values():
             noise.next_step(logits.shape[-1])
         logprobs = logits.log_softmax(-1)
         moments = moments_of(logprobs)
         kept: list[int] = []
         for index, column, rows in list(self._parts(order)):
-            hidden = Hidden(seen.hidden_states, rows, self._head) if column.needs_hidden else None
+            hidden = Hidden(seen.layers, rows, self._head) if column.needs_hidden else None
             try:
                 column.step(Seen(logits[rows], logprobs[rows], [moments[row] for row in rows], hidden))
             except Exception as error:  # one column's failure is its own; the caller logs it and tells
@@ -182,7 +173,7 @@ class Batch:
                 failed(index, error)
             kept += [rows[parent] for parent in column.parents]
         if kept and kept != list(range(self._rows)):
-            self._cache.reorder_cache(torch.tensor(kept, device=self._device))
+            self._decoder.reorder(kept)
 
     def _parts(self, order: list[int]) -> Iterator[tuple[int, Column, list[int]]]:
         """Each working column with its rows of the logits, side by side."""
@@ -194,7 +185,7 @@ class Batch:
 
     def close(self) -> None:
         """Free the cache."""
-        self._cache = None
+        self._decoder.close()
 
 
 def moments_of(logprobs: Tensor) -> list[Moment]:

@@ -4,10 +4,7 @@ Several tokens a step do not fit among rows of one length, so such a column runs
 It writes what greedy writes.
 """
 
-from typing import Any
-
 import torch
-from transformers.cache_utils import DynamicLayer
 
 from core.words import say
 from inference.batch import Batch, Failed, moments_of
@@ -53,8 +50,7 @@ class LookupBatch(Batch):
 
     def begin(self, failed: Failed) -> None:
         super().begin(failed)
-        self._options = {}  # from here on the logits of all positions
-        self._column.alone = self._exact or not _can_be_taken_back(self._cache)
+        self._column.alone = self._exact or not self._decoder.can_go_back
         self._column.forwards = self._column.row_forwards = self.forwards
 
     @torch.inference_mode()
@@ -62,13 +58,13 @@ class LookupBatch(Batch):
         column = self._column
         draft = [] if column.alone or column.length < len(column.start) else column.draft()
         ids = torch.tensor([[column.tokens[0], *draft]], device=self._device)
-        logits = self._forward(ids, self._names(next(iter(self.columns)), column)).logits[0].float()
+        logits = self._forward(ids, self._tuned(next(iter(self.columns)), column), every=True).logits[0]
         right = self._check(logits, draft, failed)
         column.drafted += len(draft)
         column.accepted += right
         column.forwards = column.row_forwards = self.forwards
-        if self._cache is not None and right < len(draft):
-            self._cache.crop(right - len(draft))
+        if column.finish is None and right < len(draft):
+            self._decoder.go_back(len(draft) - right)
 
     def _check(self, logits: torch.Tensor, draft: list[int], failed: Failed) -> int:
         """Let the column write a position after the other while the guesses are right; returns how many were."""
@@ -83,8 +79,3 @@ class LookupBatch(Batch):
             if column.finish is not None or place == len(draft) or column.ids[-1] != draft[place]:
                 return place
         return len(draft)
-
-
-def _can_be_taken_back(cache: Any) -> bool:
-    """Whether the newest positions can be cut off every layer: not so for windows that slide and for running states."""
-    return all(type(layer) is DynamicLayer for layer in cache.layers)

@@ -45,13 +45,14 @@ def prepacked(model: nn.Module) -> nn.Module:
     with _lock:
         twin = _twins.get(model)
         if twin is None:
-            if not _possible(model):
+            if not possible(model):
                 return model
             twin = _twins[model] = _make_twin(model)
         return twin
 
 
-def _possible(model: nn.Module) -> bool:
+def possible(model: nn.Module) -> bool:
+    """Whether the model's linear layers can be prepacked here, and there is memory for it."""
     weights = [layer.weight for layer in model.modules() if _worth_it(layer)]
     if not weights or any(w.device.type != "cpu" or w.dtype not in _DTYPES for w in weights):
         return False
@@ -68,12 +69,19 @@ def _make_twin(model: nn.Module) -> nn.Module:
     twin = copy.deepcopy(model, shared)
     for layer in twin.modules():
         if _worth_it(layer):
-            if layer.weight not in _packed:
-                _packed[layer.weight] = pack(layer.weight)
-            packed = _packed[layer.weight]
+            packed = packed_of(layer.weight)
             layer.__class__ = PrepackedLinear
             layer.register_buffer("packed", packed, persistent=False)
     return twin.eval()
+
+
+def packed_of(*weights: Tensor) -> Tensor:
+    """The packed form of weights [out, in] under each other, made once."""
+    known = _packed.get(weights[0])
+    if known is None or known[1] != len(weights):
+        joined = weights[0] if len(weights) == 1 else torch.cat([weight.detach() for weight in weights])
+        known = _packed[weights[0]] = pack(joined), len(weights)
+    return known[0]
 
 
 def pack(weight: Tensor) -> Tensor:

@@ -200,9 +200,8 @@ def _key(source: Source) -> tuple[object, ...]:
 def _load(request: CompareRequest, groups: list[_Group], shelf: "Shelf") -> list["Panel"]:
     """Load each group's model, as it will run, and check that prompt and rows fit."""
     from inference.adapters import mixable
-    from inference.batch import Panel
+    from inference.batch import Panel, make_ready
     from inference.engine import prompt_ids
-    from inference.prepacked import prepacked
 
     panels = []
     for group in groups:
@@ -211,7 +210,7 @@ def _load(request: CompareRequest, groups: list[_Group], shelf: "Shelf") -> list
             tuned = mixable(group.source) and spec.model != "base" and index not in group.plain
             check_column(spec, loaded, tuned, request.max_new_tokens)
         if not request.exact:
-            prepacked(loaded.model)
+            make_ready(loaded)
         asked = request.messages if request.prompt is None else request.prompt
         assert asked is not None
         ids = prompt_ids(loaded.tokenizer, asked, request.raw)

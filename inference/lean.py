@@ -1,0 +1,150 @@
+"""The forward of Llama's kind of model with little around the products: fused and prepacked layers, one cache tensor.
+
+At a few rows a CPU spends as much time on calling small operators as on the products, so here a layer is some sixteen
+operators instead of fifty: query, key and value are one product, activation and residual are done by oneDNN behind it,
+all layers' keys and values lie in one tensor. What it computes is what transformers 5.23 computes (`modeling_llama`,
+`modeling_qwen2`, `modeling_qwen3`, `modeling_mistral`) but for rounding; it is compared with the model before its use.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from inference.decoder import Output, plain_model
+from inference.lean_cache import LeanCache
+from inference.lean_layers import Layer, layer_of, norm, product_of
+from inference.prepacked import possible
+
+log = logging.getLogger(__name__)
+
+KINDS = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "MistralForCausalLM")
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}  # of the greatest logit
+_known: "WeakKeyDictionary[nn.Module, LeanModel | None]" = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class LeanModel:
+    """The weights of a model, laid out for the lean forward."""
+
+    layers: list[Layer]
+    embedding: Any
+    rotary: Any
+    last_norm: tuple[Tensor, float]
+    head: Any
+    head_dim: int
+    scale: float
+
+    @torch.inference_mode()
+    def forward(self, ids: Tensor, tuned: Tensor | None, cache: LeanCache, hidden: bool, every: bool) -> Output:
+        """Go on with `ids` [rows, length]; `tuned` holds the numbers of the flattened positions with the adapter."""
+        rows, length = ids.shape
+        states = self.embedding(ids.reshape(-1))
+        cos, sin = self._angles(states, cache.length, length)
+        seen = [states.view(rows, length, -1)] if hidden else []
+        cache.extend(length)
+        for number, layer in enumerate(self.layers):
+            states = layer.forward(states, cos, sin, cache.layer(number, rows), rows, tuned)
+            if hidden:
+                seen.append(states.view(rows, length, -1))
+        states = norm(states, *self.last_norm).view(rows, length, -1)
+        if hidden:
+            seen[-1] = states
+        kept = states if every else states[:, -1:]
+        return Output(self.head(kept.reshape(-1, kept.shape[-1])).view(rows, kept.shape[1], -1).float(), seen)
+
+    def _angles(self, states: Tensor, start: int, length: int) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines [length, 1, head_dim] of the new positions: with the halves of a vector exchanged,
+        x * cos + exchanged * sin is the rotated vector."""
+        places = torch.arange(start, start + length)[None]
+        cos, sin = (part[0, :, None] for part in self.rotary(states, places))
+        half = self.head_dim // 2
+        return cos, torch.cat([-sin[..., :half], sin[..., half:]], -1)
+
+
+class LeanDecoder:
+    """The rows of a batch on a LeanModel."""
+
+    def __init__(self, model: LeanModel, dtype: torch.dtype, rows: int, tokens: int) -> None:
+        self._model = model
+        first = model.layers[0]
+        self._cache = LeanCache(len(model.layers), first.key_heads, model.head_dim, dtype, rows, tokens)
+
+    def forward(self, ids: Tensor, tuned: list[bool], *, hidden: bool = False, every: bool = False) -> Output:
+        with_adapter = None
+        if any(tuned):
+            with_adapter = torch.tensor(tuned).repeat_interleave(ids.shape[1]).nonzero()[:, 0]
+        return self._model.forward(ids, with_adapter, self._cache, hidden, every)
+
+    @property
+    def can_go_back(self) -> bool:
+        return True
+
+    def reorder(self, rows: list[int]) -> None:
+        self._cache.reorder(rows)
+
+    def go_back(self, positions: int) -> None:
+        self._cache.length -= positions
+
+    def close(self) -> None:
+        self._cache.free()
+
+
+def lean_of(model: nn.Module) -> LeanModel | None:
+    """The lean form of a model, made once; None where it is of another kind or not on a CPU that can do it."""
+    with _lock:
+        if model not in _known:
+            _known[model] = _checked(model)
+        return _known[model]
+
+
+def _checked(model: nn.Module) -> LeanModel | None:
+    inner = plain_model(model)
+    if type(inner).__name__ not in KINDS or not possible(inner) or not _simple(inner.config):
+        return None
+    lean = _make(inner)
+    if lean is None or _distance(model, lean) < TOLERANCE[inner.dtype]:
+        return lean
+    log.warning("the lean forward of %s differs from the model's own: not used", type(inner).__name__)
+    return None
+
+
+def _simple(config: Any) -> bool:
+    """Whether every layer attends to everything before it, without a window."""
+    kinds = getattr(config, "layer_types", None) or []
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    return window is None and all(kind == "full_attention" for kind in kinds) and config.hidden_act == "silu"
+
+
+def _make(inner: Any) -> LeanModel | None:
+    body = inner.model
+    layers = [layer_of(layer) for layer in body.layers[: inner.config.num_hidden_layers]]
+    head = product_of(inner.lm_head)
+    if head is None or type(body.embed_tokens) is not nn.Embedding:
+        return None
+    found = [layer for layer in layers if layer is not None]
+    if len(found) < len(layers):
+        return None
+    last = body.norm.weight, body.norm.variance_epsilon
+    size, scale = found[0].head_dim, body.layers[0].self_attn.scaling
+    return LeanModel(found, body.embed_tokens, body.rotary_emb, last, head, size, scale)
+
+
+@torch.inference_mode()
+def _distance(model: Any, lean: LeanModel) -> float:
+    """The greatest difference of logits, over a short prompt and one step more, as a share of the greatest logit."""
+    size = plain_model(model).config.vocab_size
+    ids = torch.randint(size, (1, 9), generator=torch.Generator().manual_seed(0))
+    dtype = plain_model(model).dtype
+    decoder, tuned = LeanDecoder(lean, dtype, 1, 16), [hasattr(model, "peft_config")]
+    ours = [decoder.forward(part, tuned, every=True).logits for part in (ids[:, :8], ids[:, 8:])]
+    theirs = model(input_ids=ids).logits.float()
+    return float((torch.cat(ours, 1) - theirs).abs().max() / theirs.abs().max())
+
+
+__all__ = ["LeanDecoder", "LeanModel", "lean_of"]
