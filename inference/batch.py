@@ -87,7 +87,7 @@ class Batch:
         return self._loaded.adapter is None or spec.model == "base" or index in self.panel.plain
 
     def _setting(self, spec: ColumnSpec, seed: int, limit: int) -> Setting:
-        own = int(spec.knobs.get("seed") or seed) if spec.knobs.get("seed") != "" else seed
+        own = int(spec.knobs.get("seed", seed))
         noise = self._noises.setdefault(own, Noise(own, self._device))
         tokenizer, config = self._loaded.tokenizer, self._config.get_text_config()
         return Setting(

@@ -1,15 +1,16 @@
-"""Beam search: several hypotheses at once, plain, drawn, in groups that keep apart, and of changing width.
+"""Beam search: several hypotheses at once, the best continuations taken or drawn.
 
-Plain and drawn beams do what `generate` does in transformers 5.23 (`_beam_search`).
+Both do what `generate` does in transformers 5.23 (`_beam_search`).
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from core.errors import UserError
 from inference.chain import chain_of
 from inference.columns import Column, Seen, Setting, Written
 from inference.results import Branch, BranchState, Finish, Trace
@@ -66,6 +67,9 @@ class BeamColumn(Column):
     A step takes the best (1 + number of end tokens) * num_beams continuations, so that num_beams stay alive whatever
     ends; of those that end, the ones among the first num_beams may become finished hypotheses, the best num_beams of
     which are kept. With `beam_sample` the continuations are drawn, without replacement, in place of the best.
+
+    What `start` asks for counts neither for the score nor for the length that it is divided by: the search goes on as
+    if it were the end of the prompt.
     """
 
     def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
@@ -88,7 +92,7 @@ class BeamColumn(Column):
             self._search(seen)
 
     def _force(self, seen: Seen, token: int) -> None:
-        """Go on with the one token that was asked for. As with the prompt, it adds nothing to score and length."""
+        """Go on with the one token that was asked for."""
         self.live = [self._extend(seen, Candidate(0.0, 0, token), "live")]
         self.tokens, self.parents = [token], [0]
         if self.length >= self.limit or token in self.end_ids:
@@ -104,7 +108,10 @@ class BeamColumn(Column):
         self._advance(seen, self._candidates(seen, self._scores(seen)))
 
     def _advance(self, seen: Seen, best: list[Candidate]) -> None:
-        """Go on with the candidates that do not end; keep those that do."""
+        """Go on with the candidates that do not end; keep those that do.
+
+        Raises UserError where no token is left to go on with and nothing is finished.
+        """
         out_of_reach = [one.score + _OUT_OF_REACH * one.ended for one in best]
         going = [best[place] for place in _places(out_of_reach, self.beams) if not best[place].ended]
         closing = [one for one in best[: self.beams] if one.ended]
@@ -114,6 +121,8 @@ class BeamColumn(Column):
         self.parents, self.tokens = [one.row for one in going], [one.token for one in going]
         if not going or self._at_limit() or not self._can_improve():
             self.live = self.live or before
+            if not self.kept:
+                raise UserError("decode.nothing_left")
             self._finish()
 
     def _at_limit(self) -> bool:
@@ -130,7 +139,10 @@ class BeamColumn(Column):
         return self.chain(seen.logprobs, history)
 
     def _candidates(self, seen: Seen, scores: Tensor) -> list[Candidate]:
-        """The best continuations over all beams, best first; those that are drawn in the order of the draw."""
+        """The best continuations over all beams, best first; those that are drawn in the order of the draw.
+
+        A token that the chain took away is none of them, even where too few are left.
+        """
         if self.live:
             scores = scores + torch.tensor([beam.score for beam in self.live], device=scores.device)[:, None]
         count = max(2, 1 + len(self.end_ids)) * self.beams
@@ -140,7 +152,12 @@ class BeamColumn(Column):
             values, places = _best(scores, count, self.beams)
         size, last = scores.shape[-1], len(scores) - 1
         found = [(value, min(place // size, last), place % size) for value, place in zip(values, places, strict=True)]
-        return [Candidate(value, row, token, self._ended(row, token)) for value, row, token in found]
+        paths = [beam.node.ids() for beam in self.live] if self.setting.stopped is not None else []
+        return [
+            Candidate(value, row, token, self._ended(paths[row] if paths else [], token))
+            for value, row, token in found
+            if value > -math.inf
+        ]
 
     def _drawn(self, scores: Tensor, count: int) -> tuple[list[float], list[int]]:
         """Draw as `generate` does: from num_beams rows, all but the first of which are out of reach at first."""
@@ -148,13 +165,11 @@ class BeamColumn(Column):
         places = torch.multinomial(flat.softmax(-1), min(count, flat.shape[-1]), generator=self._generator)
         return flat.gather(1, places)[0].tolist(), places[0].tolist()
 
-    def _ended(self, row: int, token: int) -> bool:
+    def _ended(self, path: list[int], token: int) -> bool:
+        """Whether a hypothesis ends with `token`; `path` holds the ids before it where there are stop texts."""
         if self._at_limit() or token in self.end_ids:
             return True
-        if self.setting.stopped is None:
-            return False
-        ids = self.live[row].node.ids() if self.live else []
-        return self.setting.stopped([*ids, token])
+        return self.setting.stopped is not None and self.setting.stopped([*path, token])
 
     def _extend(self, seen: Seen, candidate: Candidate, state: BranchState) -> Hypothesis:
         parent = self.live[candidate.row].node if self.live else None
@@ -245,7 +260,7 @@ class BeamColumn(Column):
         best = self._best()
         path = () if best is None else tuple(node.branch for node in best.back() if node.branch >= 0)[::-1]
         others = tuple((beam.score, tuple(beam.node.ids())) for beam in self._ranked())
-        return Trace(self.chain.told(), (), self.beams, tuple(self._branches), path, others)
+        return Trace(self.chain.told(), (), self.spec.rows, tuple(self._branches), path, others)
 
     def _ranked(self) -> list[Hypothesis]:
         """The hypotheses to show beside the result, best first."""
@@ -282,125 +297,3 @@ def _places(scores: list[float], count: int) -> list[int]:
 
 def _ancestor(node: Node, depth: int) -> Node:
     return next(earlier for earlier in node.back() if earlier.depth == depth)
-
-
-class DynamicBeamColumn(BeamColumn):
-    """Beam search whose width changes (Freitag & Al-Onaizan 2017): of the candidates of a step stay at most `per_node`
-    a hypothesis, those within `prune_absolute` of the best score, and those whose last token is at least `prune_local`
-    times as likely as the likeliest last token; at most num_beams, or fewer where the model is sure.
-
-    With `entropy_width` (nats) the width is 1 + (num_beams - 1) * min(1, entropy / entropy_width), rounded, the entropy
-    being that behind the best hypothesis. The search ends when no live hypothesis is better than the best finished one.
-    """
-
-    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
-        super().__init__(spec, setting)
-        self.widths: list[int] = []
-
-    def step(self, seen: Seen) -> None:
-        self.widths.append(len(seen.moments))
-        super().step(seen)
-
-    def _search(self, seen: Seen) -> None:
-        scores = self._scores(seen)
-        self._advance(seen, self._pruned(seen, scores, self._candidates(seen, scores)))
-
-    def _pruned(self, seen: Seen, scores: Tensor, found: list[Candidate]) -> list[Candidate]:
-        knobs = self.spec.knobs
-        found = _per_node(found, int(knobs["per_node"]))
-        least = found[0].score - float(knobs["prune_absolute"])
-        last = {one: float(scores[one.row, one.token]) for one in found}
-        share = float(knobs["prune_local"])
-        least_last = max(last.values()) + math.log(share) if share else -math.inf
-        good = [one for one in found if one.score >= least and last[one] >= least_last]
-        return (good or found[:1])[: self._width(seen)]
-
-    def _width(self, seen: Seen) -> int:
-        full = float(self.spec.knobs["entropy_width"])
-        if not full:
-            return self.beams
-        return 1 + round((self.beams - 1) * min(1.0, seen.moments[0].entropy / full))
-
-    def _can_improve(self) -> bool:
-        if not self.kept:
-            return True
-        return self.early_stopping is not True and self._normed(self.live[0].score) > self.kept[0].score
-
-    def trace(self) -> Trace:
-        return replace(super().trace(), widths=tuple(self.widths))
-
-
-def _per_node(found: list[Candidate], most: int) -> list[Candidate]:
-    taken: dict[int, int] = {}
-    kept = []
-    for one in found:
-        taken[one.row] = taken.get(one.row, 0) + 1
-        if taken[one.row] <= most:
-            kept.append(one)
-    return kept
-
-
-class DiverseBeamColumn(BeamColumn):
-    """Diverse beam search (Vijayakumar et al. 2016): groups of beams in turn, each of which pays `diversity_penalty`
-    for a token as often as earlier groups chose it at this step. A group is a beam search of its own."""
-
-    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
-        super().__init__(spec, setting)
-        self._count = int(spec.knobs["num_groups"])
-        self._penalty = float(spec.knobs["diversity_penalty"])
-        self.beams //= self._count
-        self._groups = [_Group() for _ in range(self._count)]
-
-    def _search(self, seen: Seen) -> None:
-        scores = self._scores(seen)
-        chosen = torch.zeros_like(scores[0])
-        rows_before, all_live = 0, self.live
-        parents, tokens = [], []
-        for group in self._groups:
-            if group.done:
-                continue
-            first = rows_before if group.live else 0
-            count = max(1, len(group.live))
-            rows_before += len(group.live)
-            if not group.live and all_live:
-                group.live = all_live[:1]
-            self._advance_group(seen, scores[first : first + count] - self._penalty * chosen, group, first)
-            if not group.done:
-                parents += [first + row for row in group.parents]
-                tokens += group.tokens
-                chosen += torch.bincount(torch.tensor(group.tokens), minlength=len(chosen)).to(chosen)
-        self._collect(parents, tokens)
-
-    def _advance_group(self, seen: Seen, scores: Tensor, group: "_Group", first: int) -> None:
-        """One step of one group, with this column's own rules on its rows."""
-        outside = self.live, self.kept
-        self.live, self.kept = group.live, group.kept
-        part = Seen(seen.logits[first:], seen.logprobs[first:], seen.moments[first : first + len(scores)])
-        self._advance(part, self._candidates(part, scores))
-        group.live, group.kept = self.live, self.kept
-        group.parents, group.tokens, group.done = self.parents, self.tokens, self.finish is not None
-        self.finish = None
-        self.live, self.kept = outside
-
-    def _collect(self, parents: list[int], tokens: list[int]) -> None:
-        self.parents, self.tokens = parents, tokens
-        self.live = [beam for group in self._groups if not group.done for beam in group.live]
-        best_of = [group.kept[0] for group in self._groups if group.kept]
-        self.kept = sorted(best_of, key=lambda beam: -beam.score)
-        if all(group.done for group in self._groups):
-            self._finish()
-
-    def _ranked(self) -> list[Hypothesis]:
-        """The best of each group, in their order: what the groups are for."""
-        return [(group.kept or group.live)[0] for group in self._groups if group.kept or group.live]
-
-
-class _Group:
-    """The state of one group of beams."""
-
-    def __init__(self) -> None:
-        self.live: list[Hypothesis] = []
-        self.kept: list[Hypothesis] = []
-        self.parents: list[int] = []
-        self.tokens: list[int] = []
-        self.done = False

@@ -24,6 +24,7 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
+from core.errors import UserError
 from inference import penalties, samplers
 from inference.strategies import ColumnSpec
 
@@ -42,6 +43,11 @@ class Link:
     cuts: bool = False
     reads_history: bool = False
 
+    @property
+    def bans(self) -> bool:
+        """Whether it may take all tokens away: a truncation always leaves one."""
+        return self.cuts and self.reads_history
+
 
 class Chain:
     """Processors one after another. After a call `told` says how many tokens each left of the first row."""
@@ -49,20 +55,24 @@ class Chain:
     def __init__(self, links: list[Link], mirostat: "samplers.Mirostat | None" = None) -> None:
         self.links = links
         self.reads_history = any(link.reads_history for link in links)
+        self.cuts = any(link.cuts for link in links)
         self._mirostat = mirostat
         self._last: list[tuple[str, Tensor | None]] = [(link.name, None) for link in links]
 
     def __call__(self, scores: Tensor, ids: list[list[int]]) -> Tensor:
+        """The scores [rows, V] that are left. Raises UserError where bans leave no token in any row."""
         history = torch.tensor(ids, device=scores.device) if self.reads_history else None
         for place, link in enumerate(self.links):
             scores = link.apply(scores, history)
+            if link.bans and not bool((scores > float("-inf")).any()):
+                raise UserError("decode.nothing_left")
             self._last[place] = (link.name, scores if link.cuts else None)
         return scores
 
-    def drawn(self, probability: float) -> None:
-        """A token was drawn with this probability: what mirostat learns from."""
+    def drawn(self, token: int) -> None:
+        """This token was drawn: what mirostat learns from."""
         if self._mirostat is not None:
-            self._mirostat.learn(probability)
+            self._mirostat.learn(token)
 
     def told(self) -> tuple[tuple[str, int | None], ...]:
         """The names in order, each with how many tokens of the first row it left at the last step."""
@@ -89,7 +99,7 @@ def _number(spec: ColumnSpec, name: str, neutral: float) -> float:
 
 def _penalties(spec: ColumnSpec, setting: "Setting") -> list[Link]:
     """What acts on any column, drawn or not."""
-    links = []
+    links, prompt = [], len(setting.prompt_ids)
     if (repetition := _number(spec, "repetition_penalty", 1.0)) != 1.0:
         links.append(_of_ids("repetition_penalty", RepetitionPenaltyLogitsProcessor(repetition)))
     if (size := int(_number(spec, "no_repeat_ngram_size", 0))) > 0:
@@ -97,11 +107,10 @@ def _penalties(spec: ColumnSpec, setting: "Setting") -> list[Link]:
     if setting.banned:
         banned = NoBadWordsLogitsProcessor(setting.banned, sorted(setting.end_ids) or None)
         links.append(_of_ids("banned", banned, cuts=True))
-    presence, frequency = _number(spec, "presence_penalty", 0.0), _number(spec, "frequency_penalty", 0.0)
-    if presence or frequency:
-        name = "presence_penalty" if presence else "frequency_penalty"
-        apply = penalties.presence_and_frequency(presence, frequency, len(setting.prompt_ids))
-        links.append(Link(name, apply, reads_history=True))
+    if presence := _number(spec, "presence_penalty", 0.0):
+        links.append(Link("presence_penalty", penalties.presence(presence, prompt), reads_history=True))
+    if frequency := _number(spec, "frequency_penalty", 0.0):
+        links.append(Link("frequency_penalty", penalties.frequency(frequency, prompt), reads_history=True))
     if multiplier := _number(spec, "dry_multiplier", 0.0):
         base, allowed = _number(spec, "dry_base", 1.75), int(_number(spec, "dry_allowed_length", 2))
         apply = penalties.dry(multiplier, base, allowed, setting.breakers)

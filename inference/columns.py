@@ -191,12 +191,13 @@ class SingleColumn(Column):
         self._path: list[Written] = []
         self._told = 0
 
-    def _pick(self, seen: Seen) -> Written:
+    def _pick(self, seen: Seen, forced: int | None) -> Written:
+        """The next token: `forced` where one is asked for. What a column remembers of its draws it learns from that
+        one too, so that it goes on as if it had drawn it."""
         raise NotImplementedError
 
     def _choose(self, seen: Seen) -> None:
-        forced = self.length < len(self.start)
-        self._append(seen.write(0, self.start[self.length]) if forced else self._pick(seen))
+        self._append(self._pick(seen, self.start[self.length] if self.length < len(self.start) else None))
 
     def _append(self, written: Written) -> None:
         self.length += 1
@@ -225,6 +226,15 @@ class ChainColumn(SingleColumn):
         super().__init__(spec, setting)
         self.chain = chain_of(spec, setting)
 
+    def _history(self) -> list[list[int]]:
+        """The ids that the chain looks back at, a row."""
+        return [self.setting.prompt_ids + self.ids] if self.chain.reads_history else [[]]
+
+    def _highest(self, seen: Seen, scores: Tensor, forced: int | None) -> Written:
+        """The token with the highest of the chain's `scores` [1, V]."""
+        token = int(scores[0].argmax()) if forced is None else forced
+        return seen.write(0, token, choice=seen.choice(0, token, scores[0], scores[0].softmax(-1)))
+
     def trace(self) -> Trace:
         return Trace(chain=self.chain.told())
 
@@ -232,37 +242,33 @@ class ChainColumn(SingleColumn):
 class GreedyColumn(ChainColumn):
     """The likeliest token each time."""
 
-    def _pick(self, seen: Seen) -> Written:
+    def _pick(self, seen: Seen, forced: int | None) -> Written:
         if not self.chain.links:
-            token = int(seen.logits[0].argmax())
-            return seen.write(0, token)
-        scores = self.chain(seen.logits, [self.setting.prompt_ids + self.ids])
-        token = int(scores[0].argmax())
-        return seen.write(0, token, choice=seen.choice(0, token, scores[0], scores[0].softmax(-1)))
+            return seen.write(0, int(seen.logits[0].argmax()) if forced is None else forced)
+        return self._highest(seen, self.chain(seen.logits, self._history()), forced)
 
 
 class SampleColumn(ChainColumn):
     """A draw from what the chain leaves."""
 
-    def _pick(self, seen: Seen) -> Written:
-        history = [self.setting.prompt_ids + self.ids] if self.chain.reads_history else [[]]
-        scores = self.chain(seen.logits, history)
+    def _pick(self, seen: Seen, forced: int | None) -> Written:
+        scores = self.chain(seen.logits, self._history())
         probabilities = scores.softmax(-1)
-        token = self.setting.noise.draw(probabilities)
-        self.chain.drawn(float(probabilities[0, token]))
+        token = self.setting.noise.draw(probabilities) if forced is None else forced
+        self.chain.drawn(token)
         return seen.write(0, token, choice=seen.choice(0, token, scores[0], probabilities[0]))
 
 
 def make_column(spec: ColumnSpec, setting: Setting) -> Column:
     """The column that runs a spec."""
-    from inference import beams, contrasts, lookup
+    from inference import beam_groups, beam_width, beams, contrasts, lookup
 
     kinds: dict[str, Callable[[ColumnSpec, Setting], Column]] = {
         "greedy": GreedyColumn,
         "sample": SampleColumn,
         "beam": beams.BeamColumn,
-        "diverse_beam": beams.DiverseBeamColumn,
-        "dynamic_beam": beams.DynamicBeamColumn,
+        "diverse_beam": beam_groups.DiverseBeamColumn,
+        "dynamic_beam": beam_width.DynamicBeamColumn,
         "contrastive": contrasts.ContrastiveColumn,
         "contrast": contrasts.ContrastColumn,
         "dola": contrasts.DolaColumn,

@@ -10,6 +10,8 @@ from inference.columns import ChainColumn, Seen, Setting, SingleColumn, Written
 from inference.results import Trace
 from inference.strategies import ColumnSpec
 
+_LEAST = -1e4
+
 
 class ContrastiveColumn(SingleColumn):
     """Contrastive search (Su et al. 2022): of the top_k likeliest tokens the one with the highest
@@ -58,15 +60,19 @@ class ContrastiveColumn(SingleColumn):
         if len(self.ids) < len(self.start):
             return [seen.write(row, self.start[len(self.ids)])]
         if not self._penalties.links:
-            tokens = seen.logits[row].topk(self._count).indices.tolist()
-            return [seen.write(row, token) for token in tokens]
+            return [seen.write(row, token) for token in _likeliest(seen.logits[row], self._count)]
         scores = self._penalties(seen.logits[row : row + 1], [self.setting.prompt_ids + self.ids])[0]
-        probabilities = scores.softmax(-1)
-        tokens = scores.topk(self._count).indices.tolist()
+        tokens, probabilities = _likeliest(scores, self._count), scores.softmax(-1)
         return [seen.write(row, token, choice=seen.choice(row, token, scores, probabilities)) for token in tokens]
 
     def trace(self) -> Trace:
         return Trace(chain=(*self._penalties.told(), ("contrastive", 1)), fixed_width=self._count)
+
+
+def _likeliest(scores: Tensor, count: int) -> list[int]:
+    """The ids of the `count` highest of `scores` [V], without those that were taken away."""
+    values, ids = scores.topk(min(count, len(scores)))
+    return ids[values > float("-inf")].tolist()
 
 
 def _directions(states: Tensor) -> Tensor:
@@ -79,16 +85,18 @@ class _WeighedColumn(ChainColumn):
 
     name = ""
 
-    def _contrasted(self, seen: Seen) -> Tensor:
-        """Scores [1, V]."""
+    def _contrasted(self, seen: Seen, own: Tensor) -> Tensor:
+        """Scores [1, V] from the column's `own` log-probabilities [1, V]; -inf in them is not allowed."""
         raise NotImplementedError
 
-    def _pick(self, seen: Seen) -> Written:
-        scores = self._contrasted(seen)
+    def _pick(self, seen: Seen, forced: int | None) -> Written:
+        own, history = seen.logprobs[:1], self._history()
+        if self.chain.cuts:
+            # what is plausible is judged among the allowed tokens: a plausible set that is banned whole leaves nothing
+            own = own.masked_fill(self.chain(own, history) == float("-inf"), float("-inf"))
+        scores = self._contrasted(seen, own)
         self._left = int((scores > float("-inf")).sum())
-        scores = self.chain(scores, [self.setting.prompt_ids + self.ids] if self.chain.reads_history else [[]])
-        token = int(scores[0].argmax())
-        return seen.write(0, token, choice=seen.choice(0, token, scores[0], scores[0].softmax(-1)))
+        return self._highest(seen, self.chain(scores, history), forced)
 
     _left: int | None = None
 
@@ -98,9 +106,8 @@ class _WeighedColumn(ChainColumn):
 
 def plausible(logprobs: Tensor, share: float) -> Tensor:
     """Which tokens have at least `share` of the likeliest one's probability [rows, V]."""
-    if share <= 0:
-        return torch.ones_like(logprobs, dtype=torch.bool)
-    return logprobs >= logprobs.amax(-1, keepdim=True) + math.log(share)
+    least = logprobs.amax(-1, keepdim=True) + math.log(share) if share > 0 else float("-inf")
+    return (logprobs >= least) & (logprobs > float("-inf"))
 
 
 class ContrastColumn(_WeighedColumn):
@@ -112,10 +119,11 @@ class ContrastColumn(_WeighedColumn):
     def views(self) -> list[bool]:
         return [True, False]
 
-    def _contrasted(self, seen: Seen) -> Tensor:
-        tuned, base = seen.logprobs[:1], seen.logprobs[1:2]
-        kept = plausible(tuned, float(self.spec.knobs["plausibility"]))
-        return (tuned - float(self.spec.knobs["strength"]) * base).masked_fill(~kept, float("-inf"))
+    def _contrasted(self, seen: Seen, own: Tensor) -> Tensor:
+        kept = plausible(own, float(self.spec.knobs["plausibility"]))
+        strength = float(self.spec.knobs["strength"])
+        base = seen.logprobs[1:2].clamp(min=_LEAST)
+        return (own - strength * base).masked_fill(~kept, float("-inf"))
 
     def _append(self, written: Written) -> None:
         super()._append(written)
@@ -133,27 +141,27 @@ class DolaColumn(_WeighedColumn):
     name = "dola"
     needs_hidden = True
 
-    def _contrasted(self, seen: Seen) -> Tensor:
+    def _contrasted(self, seen: Seen, own: Tensor) -> Tensor:
         assert seen.hidden is not None
         last = seen.logprobs[:1]
         states = torch.cat([seen.hidden.last(layer)[:1] for layer in self._layers()])
         early = seen.hidden.head(states).float().log_softmax(-1)
         chosen = early[_farthest(last, early)][None]
-        kept = plausible(last, float(self.spec.knobs["plausibility"]))
+        kept = plausible(own, float(self.spec.knobs["plausibility"]))
         return (last - chosen).masked_fill(~kept, float("-inf"))
 
     def _layers(self) -> list[int]:
-        """Every second layer of the lower or the upper half. Where the head is the embedding turned round, the
-        embedding itself would only repeat the last token, so two layers are left out."""
+        """Every second layer of the lower or the upper half, of more than 40 layers of the first or last 20. Where the
+        head is the embedding turned round, the embedding itself would only repeat the last token, so it is left out."""
         count = self.setting.layers
         if self.spec.knobs["layers"] == "high":
             return list(range(max(count // 2, count - 20), count, 2))
-        first = 2 if self.setting.tied and count > 2 else 0
+        first = min(2, count - 1) if self.setting.tied else 0
         return list(range(first, min(count // 2, 20), 2)) or [first]
 
 
 def _farthest(last: Tensor, early: Tensor) -> int:
     """The row of log-probabilities [n, V] with the greatest Jensen-Shannon divergence from `last` [1, V]."""
     middle = torch.logaddexp(last, early) - math.log(2)
-    divergence = 0.5 * (last.exp() * (last - middle)).sum(-1) + 0.5 * (early.exp() * (early - middle)).sum(-1)
+    divergence = (last.exp() * (last - middle)).nansum(-1) + (early.exp() * (early - middle)).nansum(-1)
     return int(divergence.argmax())

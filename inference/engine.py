@@ -100,7 +100,7 @@ class _Teller:
         finish = self.column.finish or "error"
         text = decode(self._tokenizer, ids)
         if finish == "stop":
-            text = cut(text, self.spec.texts("stop"))
+            text = cut(text, self.spec.texts("stop"), decode(self._tokenizer, ids[:-1]))
         facts = (self.spec.name, self.spec.model, ids, text, finish, metrics, views, self.error)
         return ColumnResult(*facts, self.column.row_forwards, self._trace())
 

@@ -76,6 +76,8 @@ class LookupBatch(Batch):
             except Exception as error:  # told by the caller, as in a batch of many
                 column.stop("error")
                 failed(next(iter(self.columns)), error)
-            if column.finish is not None or place == len(draft) or column.ids[-1] != draft[place]:
+            if place == len(draft) or column.finish == "error" or column.ids[-1] != draft[place]:
                 return place
+            if column.finish is not None:
+                return place + 1
         return len(draft)

@@ -13,6 +13,7 @@ from transformers import TopPLogitsWarper, TypicalLogitsWarper
 
 _ROUNDING = 2e-6
 _REMOVED = float("-inf")
+_MOST_BITS = 100.0
 
 
 class Noise:
@@ -136,7 +137,7 @@ class Xtc:
         if float(torch.rand((), generator=self._gate)) >= self._probability:
             return scores
         probabilities = scores.softmax(-1)
-        top = probabilities >= self._threshold
+        top = (probabilities >= self._threshold) & (scores > _REMOVED)
         if int(top.sum()) < 2:
             return scores
         least = probabilities.masked_fill(~top, 2.0).argmin(-1, keepdim=True)
@@ -146,18 +147,20 @@ class Xtc:
 class Mirostat:
     """Mirostat 2 (Basu et al. 2021): keep tokens of at most mu bits of surprise, and move mu by what was drawn.
 
-    mu begins at 2 tau and falls by eta times (surprise of the drawn token among those kept - tau).
+    mu begins at 2 tau and falls by eta times (surprise of the drawn token - tau). As in the paper that is its surprise
+    among all tokens; llama.cpp takes it among those that were kept.
     """
 
     def __init__(self, knobs: Mapping[str, int | float | bool | str]) -> None:
         self._tau, self._eta = float(knobs["mirostat_tau"]), float(knobs["mirostat_eta"])
         self.mu = 2 * self._tau
+        self._bits = torch.empty(0)
 
     def __call__(self, scores: Tensor) -> Tensor:
-        bits = -scores.log_softmax(-1) / math.log(2)
+        self._bits = bits = -scores.log_softmax(-1) / math.log(2)
         least = bits.amin(-1, keepdim=True)
         return scores.masked_fill((bits > self.mu) & (bits > least), _REMOVED)
 
-    def learn(self, probability: float) -> None:
-        """The token that was drawn had this probability among those that were kept."""
-        self.mu -= self._eta * (-math.log2(max(probability, 1e-30)) - self._tau)
+    def learn(self, token: int) -> None:
+        """This token was drawn from the scores [1, V] of the last call."""
+        self.mu -= self._eta * (min(float(self._bits[0, token]), _MOST_BITS) - self._tau)

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from inference.detokenise import UNFINISHED
+
 BREAKERS = ("\n", ":", '"', "*")
 
 
 def stop_check(tokenizer: Any, texts: list[str]) -> Callable[[list[int]], bool] | None:
-    """Whether the text of some written ids holds one of `texts`; None where there is none to look for.
+    """Whether the last of some written ids completes one of `texts`; None where there is none to look for.
 
     Looked at are only the last tokens, as many as the longest text could take.
     """
@@ -17,16 +19,24 @@ def stop_check(tokenizer: Any, texts: list[str]) -> Callable[[list[int]], bool] 
     reach = max(len(text.encode()) for text in texts) + 4
 
     def reached(ids: list[int]) -> bool:
-        tail = tokenizer.decode(ids[-reach:], clean_up_tokenization_spaces=False)
-        return any(text in tail for text in texts)
+        before, tail = (
+            tokenizer.decode(part, clean_up_tokenization_spaces=False) for part in (ids[-reach:-1], ids[-reach:])
+        )
+        return bool(_places(tail, texts, before))
 
     return reached
 
 
-def cut(text: str, texts: list[str]) -> str:
-    """`text` up to the first of the stop texts in it."""
-    places = [text.find(one) for one in texts if one in text]
-    return text[: min(places)] if places else text
+def cut(text: str, texts: list[str], before: str) -> str:
+    """`text` up to the first of the stop texts that its last token completed; `before` is the text without it."""
+    return text[: min(_places(text, texts, before), default=None)]
+
+
+def _places(text: str, texts: list[str], before: str) -> list[int]:
+    """Where those of `texts` begin that stand in `text` and end behind what `before` has of it."""
+    old = len(before.rstrip(UNFINISHED))
+    found = (text.find(one, max(0, old - len(one) + 1)) for one in texts)
+    return [place for place in found if place >= 0]
 
 
 def banned_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:

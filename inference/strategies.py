@@ -138,18 +138,8 @@ _TABLE = (
         Knob("mirostat_eta", "float", 0.1, 0.0, 1.0),
         more=(*_DRY, _SEED),
     ),
-    _draw(
-        "dry",
-        "text-generation-webui #5677",
-        Knob("dry_multiplier", "float", 0.8, 0.0, 10.0),
-        *_DRY[1:],
-    ),
-    _draw(
-        "xtc",
-        "text-generation-webui #6335",
-        Knob("xtc_probability", "float", 0.5, 0.0, 1.0),
-        _XTC[1],
-    ),
+    _draw("dry", "text-generation-webui #5677", Knob("dry_multiplier", "float", 0.8, 0.0, 10.0), *_DRY[1:]),
+    _draw("xtc", "text-generation-webui #6335", Knob("xtc_probability", "float", 0.5, 0.0, 1.0), _XTC[1]),
     _strategy(
         "contrastive",
         "contrastive",
@@ -170,7 +160,6 @@ _TABLE = (
         "Chuang et al. 2023, arXiv:2309.03883",
         Knob("layers", "choice", "high", choices=("high", "low")),
         Knob("plausibility", "float", 0.1, 0.0, 1.0),
-        more=(Knob("repetition_penalty", "float", 1.2, 0.1, 10.0),),
     ),
     _strategy(
         "lookup",

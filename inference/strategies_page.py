@@ -1,0 +1,108 @@
+"""The page `docs/strategies.md`, made from the table: `python -m inference.strategies_page > docs/strategies.md`."""
+
+from core.words import say
+from inference.knobs import Knob
+from inference.strategies import STRATEGIES, Strategy
+
+HEAD = """# Decoding strategies
+
+Made by `python -m inference.strategies_page` from `inference/strategies.py`; a test holds it to that.
+A column is a line such as `nucleus top_p=0.95 temperature=0.8`. The knobs of a strategy's own have the default that
+stands here; those that it takes besides change nothing until they are given.
+
+| strategy | what it does | knobs of its own | source | compared with, token for token |
+|---|---|---|---|---|
+"""
+KNOBS = """
+## Knobs
+
+| knob | possible | taken by | what it does |
+|---|---|---|---|
+"""
+TAIL = """
+## The order of application
+
+Processors act in one order, whatever the order in the line: `repetition_penalty`, `no_repeat_ngram_size`, `banned`,
+`presence_penalty`, `frequency_penalty`, `dry`; and on what draws: `temperature`, `top_n_sigma`, `top_h`, `top_k`,
+`top_p`, `min_p`, `typical_p`, `epsilon_cutoff`, `eta_cutoff`, `xtc`, `mirostat`. With `temperature_last=true` the
+temperature comes behind them (`tests/tiny/test_chain.py`). Beams work on log-probabilities, all else on the model's
+scores; contrastive decoding and DoLa on their own differences, judged plausible among what is not banned.
+
+`start` (`tests/tiny/test_start.py`): a search goes on as if the prompt ended with these ids, a draw as if it had drawn
+them. The slow references (`tests/tiny/references.py`) use nothing of the package and ask the model afresh each time.
+"""
+_PARITY, _MORE = "test_parity.py::test_every_strategy_equals_generate", "test_parity_more.py::test_"
+_SLOW = "test_references.py::test_columns_in_company_write_what_their_references_write"
+_CONTRASTS = "test_reference_contrasts.py::test_"
+_GENERATE, _REFERENCE = "`model.generate`", "a slow reference from the paper"
+# strategy -> what it is compared with, and the test in tests/tiny that does so
+HELD: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("greedy", "beam", "sample", "top_k", "nucleus", "min_p", "typical"), (_GENERATE, _PARITY)),
+    **dict.fromkeys(("epsilon", "eta", "top_h"), (_GENERATE, f"{_MORE}the_other_draws_equal_generate")),
+    "beam_sample": (_GENERATE, f"{_MORE}beam_sampling_equals_generate"),
+    **dict.fromkeys(("diverse_beam", "dynamic_beam", "contrastive"), (_REFERENCE, _SLOW)),
+    **dict.fromkeys(("top_n_sigma", "mirostat"), (_REFERENCE, _SLOW)),
+    **dict.fromkeys(("dry", "xtc"), ("a slow reference from the pull request", _SLOW)),
+    "contrast": (_REFERENCE, f"{_CONTRASTS}tuned_against_base_writes_what_its_reference_writes"),
+    "dola": (_REFERENCE, f"{_CONTRASTS}dola_writes_what_its_reference_writes"),
+    "lookup": ("the greedy column", "test_lookup.py::test_lookup_writes_what_greedy_writes"),
+}
+
+
+def page() -> str:
+    """All strategies and their knobs as a Markdown page."""
+    rows = "".join(f"{_row(strategy)}\n" for strategy in STRATEGIES.values())
+    return HEAD + rows + KNOBS + "".join(f"{_knob_row(name)}\n" for name in _names()) + TAIL
+
+
+def _row(strategy: Strategy) -> str:
+    own = "; ".join(f"`{knob.name}` {_default(knob)} ({_possible(knob)})" for knob in strategy.knobs) or "none"
+    peer, test = HELD[strategy.key]
+    what = f"**{say(strategy.title_key)}.** {say(strategy.help_key)}"
+    return f"| `{strategy.key}` | {what} | {own} | {strategy.source} | {peer}: `{test}` |"
+
+
+def _names() -> list[str]:
+    """All knobs, each once, in the order of the table."""
+    knobs = [knob.name for strategy in STRATEGIES.values() for knob in (*strategy.knobs, *strategy.more)]
+    return list(dict.fromkeys(knobs))
+
+
+def _knob_row(name: str) -> str:
+    found = {key: knob for key, strategy in STRATEGIES.items() if (knob := strategy.knob(name))}
+    possible = " or ".join(dict.fromkeys(_possible(knob) for knob in found.values()))
+    help_text = say(next(iter(found.values())).help_key).replace("|", "\\|")
+    return f"| `{name}` | {possible} | {_takers(list(found))} | {help_text} |"
+
+
+def _takers(keys: list[str]) -> str:
+    draws = [key for key, strategy in STRATEGIES.items() if strategy.kind == "sample"]
+    if keys == list(STRATEGIES):
+        return "all"
+    if set(draws) <= set(keys):
+        return ", ".join(["every draw", *(f"`{key}`" for key in keys if key not in draws)])
+    missing = [key for key in draws if key not in keys]
+    if len(missing) == 1 and len(keys) > len(missing) + 1:
+        others = [f"`{key}`" for key in keys if key not in draws]
+        return ", ".join([f"every draw but `{missing[0]}`", *others])
+    return ", ".join(f"`{key}`" for key in keys)
+
+
+def _default(knob: Knob) -> str:
+    return str(knob.default).lower()
+
+
+def _possible(knob: Knob) -> str:
+    if knob.choices:
+        return ", ".join(knob.choices)
+    if knob.type == "texts":
+        return "texts"
+    if knob.type == "ids":
+        return "token ids"
+    return (
+        f"{knob.minimum:,g} to {knob.maximum:,g}" if knob.type == "float" else f"{knob.minimum:,} to {knob.maximum:,}"
+    )
+
+
+if __name__ == "__main__":
+    print(page(), end="")
