@@ -125,15 +125,17 @@ class Batch:
 
     def _started(self, kinds: list[bool], order: list[int], failed: Failed) -> list[int]:
         """With `exact`, the tokens that a column starts with are part of its prompt, as they are for `generate`; what
-        the model makes of them is told by a forward of its own. Returns those ids."""
+        the model makes of them is told by forwards of their own. Returns those ids."""
         start = next(iter(self.columns.values())).start if self._exact else []
         if not start or any(column.needs_hidden for column in self.columns.values()):
             return []
-        ids = torch.tensor([self.panel.prompt_ids + start] * len(kinds))
-        logits = self._forward(ids, kinds, every=True).logits
-        for place in range(-len(start) - 1, -1):
-            self._choose(Output(logits[:, place : place + 1]), order, failed)
-        self._decoder = self._make_decoder(len(start))
+        own, self._decoder = self._decoder, PlainDecoder(self._loaded, self._loaded.model)
+        outputs = [self._forward(torch.tensor([self.panel.prompt_ids] * len(kinds)), kinds)]
+        if len(start) > 1:
+            outputs.append(self._forward(torch.tensor([start[:-1]] * len(kinds)), kinds, every=True))
+        for logits in torch.cat([output.logits for output in outputs], 1).split(1, 1):
+            self._choose(Output(logits), order, failed)
+        self._decoder = own
         return start
 
     @torch.inference_mode()

@@ -92,7 +92,7 @@ class BeamColumn(Column):
             self._search(seen)
 
     def _force(self, seen: Seen, token: int) -> None:
-        """Go on with the one token that was asked for. As with the prompt, it adds nothing to score and length."""
+        """Go on with the one token that was asked for."""
         self.live = [self._extend(seen, Candidate(0.0, 0, token), "live")]
         self.tokens, self.parents = [token], [0]
         if self.length >= self.limit or token in self.end_ids:

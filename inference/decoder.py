@@ -68,7 +68,8 @@ class PlainDecoder:
         inner = plain_model(model)
         self._newest = {"logits_to_keep": 1} if inner._supports_logits_to_keep() else {}
         self._cache: Any = DynamicCache(config=inner.config)
-        self._cache_name = cache_name(inner)
+        known = inspect.signature(inner.forward).parameters
+        self._cache_name = "cache_params" if "cache_params" in known else "past_key_values"  # Mamba's own name for it
 
     @property
     def can_go_back(self) -> bool:

@@ -109,11 +109,11 @@ def test_two_tokens_within_a_thousandth_are_a_tie_and_others_are_not(line, near,
     monkeypatch.setattr(loaded.model.lm_head, "forward", head)
     column = GreedyColumn if line == "greedy" else SampleColumn
     pick = column._pick
-    monkeypatch.setattr(
-        column,
-        "_pick",
-        lambda self, seen, forced: seen.write(0, head.rival) if self.length == 2 else pick(self, seen, forced),
-    )
+
+    def other(self, seen, *more):
+        return seen.write(0, head.rival) if self.length == 2 else pick(self, seen, *more)
+
+    monkeypatch.setattr(column, "_pick", other)
     result = _run(loaded, [line], max_new_tokens=6, exact=True)
     head.calls = 0
     (verdict,) = _verdicts(loaded, [line], result)
