@@ -68,25 +68,48 @@ class LeanModel:
 
 
 class LeanDecoder:
-    """The rows of a batch on a LeanModel."""
+    """The rows of a batch on a LeanModel.
+
+    Row i lies at place `_places[i]` of the cache: rows that only change their order are not moved, a row that goes on
+    in two ways is copied once, and no other.
+    """
 
     def __init__(self, model: LeanModel, dtype: torch.dtype, rows: int, tokens: int) -> None:
         self._model = model
         first = model.layers[0]
         self._cache = LeanCache(len(model.layers), first.key_heads, model.head_dim, dtype, rows, tokens)
+        self._places: list[int] = []
 
     def forward(self, ids: Tensor, tuned: list[bool], *, hidden: bool = False, every: bool = False) -> Output:
+        if not self._places:
+            self._places = list(range(len(ids)))
+        order = sorted(range(len(ids)), key=self._places.__getitem__)
         with_adapter = None
         if any(tuned):
-            with_adapter = torch.tensor(tuned).repeat_interleave(ids.shape[1]).nonzero()[:, 0]
-        return self._model.forward(ids, with_adapter, self._cache, hidden, every)
+            placed = torch.tensor([tuned[row] for row in order])
+            with_adapter = placed.repeat_interleave(ids.shape[1]).nonzero()[:, 0]
+        return self._in_order(self._model.forward(ids[order], with_adapter, self._cache, hidden, every))
+
+    def _in_order(self, output: Output) -> Output:
+        """The rows as the caller knows them."""
+        if self._places == list(range(len(self._places))):
+            return output
+        return Output(output.logits[self._places], [states[self._places] for states in output.layers])
 
     @property
     def can_go_back(self) -> bool:
         return True
 
     def reorder(self, rows: list[int]) -> None:
-        self._cache.reorder(rows)
+        sources = [self._places[row] for row in rows]
+        places: dict[int, int] = {}
+        for row, source in enumerate(sources):
+            if source < len(rows) and source not in places.values():
+                places[row] = source
+        free = iter(sorted(set(range(len(rows))) - set(places.values())))
+        copies = {row: next(free) for row in range(len(rows)) if row not in places}
+        self._cache.copy([(sources[row], place) for row, place in copies.items()], len(self._places), len(rows))
+        self._places = [(places | copies)[row] for row in range(len(rows))]
 
     def go_back(self, positions: int) -> None:
         self._cache.length -= positions

@@ -1,4 +1,4 @@
-"""The keys and values of all layers in one tensor, so that rows are moved by one operator for all layers."""
+"""The keys and values of all layers in one tensor, so that a row is copied by one operator for all layers."""
 
 import torch
 from torch import Tensor
@@ -31,17 +31,15 @@ class LeanCache:
         layers, two, heads, size = self._shape
         return torch.empty(layers, two, rows, heads, self._tokens, size, dtype=self._dtype)
 
-    def reorder(self, rows: list[int]) -> None:
-        """Row i becomes what row `rows[i]` was. Rows that stay what they are, are not touched."""
-        if len(rows) > self._room.shape[2]:
-            room = self._new(max(len(rows), self._most_rows))
-            room[:, :, : len(rows), :, : self.length] = self._room[:, :, rows, :, : self.length]
+    def copy(self, pairs: list[tuple[int, int]], before: int, rows: int) -> None:
+        """Copy rows (from, to), of which no one is both, with room for `rows` where `before` were used."""
+        if rows > self._room.shape[2]:
+            room = self._new(max(rows, self._most_rows))
+            room[:, :, :before, :, : self.length] = self._room[:, :, :before, :, : self.length]
             self._room = room
-            return
-        moved = [place for place, row in enumerate(rows) if place != row]
-        if moved:
-            there = self._room[:, :, :, :, : self.length]
-            there[:, :, moved] = there[:, :, [rows[place] for place in moved]]
+        written = self._room[:, :, :, :, : self.length]
+        for source, place in pairs:
+            written[:, :, place].copy_(written[:, :, source])
 
     def free(self) -> None:
         """Let go of everything."""
