@@ -145,7 +145,7 @@ async def _sample(app: App, figures: Figures, until: float) -> None:
 
 async def _run(app: App, model: str, token: str, figures: Figures) -> None:
     board = {"columns": [_column(line) for line in COLUMNS]}
-    data = ["the quick brown", board, model, 1, TOKENS, "float32", "", "", True]
+    data = ["the quick brown", board, model, 1, TOKENS, "float32", "", "", True, False]
     people = [Visitor(app, number, token, figures) for number in range(figures.visitors)]
     await people[0]._one(data)
     before = time.monotonic()
