@@ -88,12 +88,13 @@ class Batch:
 
     def _setting(self, spec: ColumnSpec, seed: int, limit: int) -> Setting:
         own = int(spec.knobs.get("seed", seed))
-        noise = self._noises.setdefault(own, Noise(own, self._device))
+        if own not in self._noises:
+            self._noises[own] = Noise(own, self._device)
         tokenizer, config = self._loaded.tokenizer, self._config.get_text_config()
         return Setting(
             end_ids(self._loaded.model),
             limit,
-            noise,
+            self._noises[own],
             self.panel.prompt_ids,
             stops.stop_check(tokenizer, spec.texts("stop")),
             stops.banned_ids(tokenizer, spec.texts("banned")),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
-from inference.results import Branch, Finish, Trace
+from inference.results import Finish, Trace
 from inference.samplers import Noise
 from inference.strategies import ColumnSpec
 
@@ -275,6 +275,3 @@ def make_column(spec: ColumnSpec, setting: Setting) -> Column:
         "lookup": lookup.LookupColumn,
     }
     return kinds[spec.kind](spec, setting)
-
-
-__all__ = ["Branch", "Choice", "Column", "Hidden", "Moment", "Seen", "Setting", "Written", "make_column"]

@@ -54,12 +54,6 @@ def plain_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
 
 
-def cache_name(model: Any) -> str:
-    """What a transformers model calls the cache it is given: Mamba has a name of its own for it."""
-    known = inspect.signature(model.forward).parameters
-    return "cache_params" if "cache_params" in known else "past_key_values"
-
-
 class PlainDecoder:
     """Runs a transformers model, or a PEFT model with `adapter_names` for each row."""
 
