@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.threads import no_bar_monitors, share_the_cores
 from core.words import say
 from core.workspace import RUN_ID, local_owner
-from finetune import check_shell
+from finetune import check_shell, evaluate_shell
 from finetune.check_shell import config_of
 from finetune.launch.job_record import job_of
 from finetune.launch.job_shell import (
@@ -69,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
         _command(commands, name, run).add_argument("which", metavar="RUN", help=say("run.help.run"))
     _command(commands, "delete", _delete).add_argument("which", metavar="ID", help=say("run.help.delete_id"))
     _json_flag(commands.choices["status"])
+    evaluate = _command(commands, "evaluate", evaluate_shell.run)
+    evaluate.add_argument("which", metavar="RUN", help=say("run.help.run"))
+    evaluate_shell.add_arguments(evaluate)
+    _json_flag(evaluate)
     job_flags(commands.choices["resume"], place=False)
     publish = commands.choices["publish"]
     publish.add_argument("repo", metavar="REPO", help=say("run.help.repo"))

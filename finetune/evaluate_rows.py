@@ -1,0 +1,109 @@
+"""Which rows a run is measured on: those it held out, and a general text that it did not train on."""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import UserError
+from core.rows import KINDS as ROW_KINDS
+from core.rows import Row
+from core.words import say
+from core.workspace import Owner, dataset_folder
+from finetune.config import RunConfig
+from finetune.data.store import open_dataset
+from finetune.held_out import held_out_rows
+from finetune.measuring import KINDS, PLAIN, RowKind
+from finetune.run import Run
+from inference import zero
+
+USUAL_ROWS, MOST_ROWS = 200, 2000
+NO_GENERAL = "none"
+_SHIPPED = Path(__file__).parent / "data" / "general.jsonl"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to measure: at most `rows` of each set. `general` is a dataset's id, "none", or None for the text that
+    comes with the program."""
+
+    general: str | None = None
+    rows: int = USUAL_ROWS
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """The rows of a set that are taken, of `available` that there are. `name` is that of the general dataset, None for
+    the shipped text."""
+
+    key: str
+    kind: str
+    measured_as: RowKind
+    rows: list[Row]
+    available: int
+    name: str | None = None
+
+
+def row_sets(run: Run, owner: Owner, asked: Asked) -> list[RowSet]:
+    """The sets of rows that a run shall be measured on, the held-out ones first.
+
+    Raises UserError: the run is not finished, its data is gone, it held no row out, the general set is not there, of
+    another kind, or one that the run learned from; and on ZeroGPU, where no model can be held.
+    """
+    if not 1 <= asked.rows <= MOST_ROWS:
+        raise UserError("evaluate.rows", value=asked.rows, most=MOST_ROWS)
+    if zero.ready():
+        raise UserError("evaluate.zero_gpu")
+    status = run.status()
+    if status.status != "done" or not run.model.is_dir():
+        raise UserError("evaluate.unfinished", value=run.id, status=say(f"run.status.{status.status}"))
+    config = run.config()
+    sets = [_held_out(run, config, asked.rows)]
+    return sets if asked.general == NO_GENERAL else [*sets, _general(asked, config, owner)]
+
+
+def _held_out(run: Run, config: RunConfig, most: int) -> RowSet:
+    rows = held_out_rows(run)
+    if not rows:
+        raise UserError("evaluate.no_held_out", value=run.id, share=config.limits.validation)
+    kind = kind_of(rows[0])
+    return RowSet("held_out", kind, KINDS[kind], some(rows, most, config.seed), len(rows))
+
+
+def _general(asked: Asked, config: RunConfig, owner: Owner) -> RowSet:
+    if asked.general is None:
+        rows = shipped_rows()
+        return RowSet("general", "text", PLAIN, some(rows, asked.rows, config.seed), len(rows))
+    dataset = open_dataset(dataset_folder(owner, asked.general))
+    if KINDS.get(dataset.kind) is not PLAIN:
+        known = ", ".join(kind for kind, measured in KINDS.items() if measured is PLAIN)
+        raise UserError("evaluate.general_kind", value=dataset.name, kind=dataset.kind, known=known)
+    learned = {source.dataset for stage in config.stages for source in stage.data}
+    if any(name and dataset.id.startswith(name) for name in learned):
+        raise UserError("evaluate.general_learned", value=dataset.name)
+    rows = dataset.rows()
+    return RowSet("general", dataset.kind, PLAIN, some(rows, asked.rows, config.seed), len(rows), dataset.name)
+
+
+def shipped_rows() -> list[Row]:
+    """The general text that comes with the program: short paragraphs and questions with answers, most of them English,
+    some Chinese."""
+    lines = _SHIPPED.read_text(encoding="utf-8").splitlines()
+    return [_shipped(json.loads(line)) for line in lines]
+
+
+def _shipped(row: dict) -> Row:
+    return ROW_KINDS["chat" if "messages" in row else "text"](**row)
+
+
+def kind_of(row: Row) -> str:
+    """The name of a row's kind."""
+    return next(name for name, kind in ROW_KINDS.items() if type(row) is kind)
+
+
+def some(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
+    """At most so many of the rows, in their order; the seed decides which."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[place] for place in sorted(random.Random(seed).sample(range(len(rows)), most))]
