@@ -5,7 +5,6 @@ text, for what was forgotten; an n-gram model of the training text beside; a few
 kept in the run (`evaluation.json`).
 """
 
-import hashlib
 import importlib.metadata
 import platform
 import random
@@ -14,7 +13,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
@@ -23,7 +21,7 @@ from core.rows import Row
 from core.words import say
 from core.workspace import Owner
 from finetune.evaluate_rows import Asked, RowSet, kind_of, row_sets, some
-from finetune.evaluation import VERSION, Report, save
+from finetune.evaluation import VERSION, Report, save, weights_of
 from finetune.held_out import read_rows, split
 from finetune.measuring import KINDS, compared, verdict
 from finetune.run import Run
@@ -120,7 +118,7 @@ class _Work:
             "run": self.run.id,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "base": {"name": self.base.name, "fingerprint": self.base.fingerprint},
-            "tuned": {"method": self.config.method, "fingerprint": _fingerprint(self.run.model)},
+            "tuned": {"method": self.config.method, "fingerprint": weights_of(self.run.model)},
             "dtype": self.base.dtype,
             "device": device,
             "device_name": device_name(torch.device(device)),
@@ -217,15 +215,3 @@ class _Work:
         rows = [learned(row) for row in some(held.rows, SAMPLES, self.config.seed)]
         tell = self.setting.phase(say("evaluate.writing"))
         return samples(rows, self.base, self.tuned, self.setting.stop, tell, self.setting.place)
-
-
-def _fingerprint(folder: Path) -> str:
-    """What was learned, told by its bytes: of an adapter those of its one file."""
-    from inference.files import ADAPTER_WEIGHTS
-    from inference.fingerprint import fingerprint
-
-    adapter = folder / ADAPTER_WEIGHTS
-    if not adapter.is_file():
-        return fingerprint(folder)
-    with adapter.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

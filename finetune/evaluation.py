@@ -1,13 +1,16 @@
 """What the evaluation of a run came to, as it is kept in the run's folder (`evaluation.json`)."""
 
+import hashlib
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
 from core.files import full_disk_in_words, read_json, write_json
 from core.words import counted, say
 from finetune.run import Run
+from inference.fingerprint import fingerprint
 from inference.intervals import Estimate
 
 FILE = "evaluation.json"
@@ -39,6 +42,20 @@ def load(run: Run) -> Report | None:
         return report
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError("evaluate.damaged", value=run.id, file=FILE) from error
+
+
+def fits(run: Run, report: Report) -> bool:
+    """Whether the report is of the weights that the run holds now."""
+    return run.model.is_dir() and report["tuned"]["fingerprint"] == weights_of(run.model)
+
+
+def weights_of(model: Path) -> str:
+    """What was learned, told by its bytes: of an adapter those of its one file."""
+    adapter = model / "adapter_model.safetensors"
+    if not adapter.is_file():
+        return fingerprint(model)
+    with adapter.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

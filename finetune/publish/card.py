@@ -11,6 +11,7 @@ from typing import Any
 from core.words import speaking
 from core.workspace import Owner
 from finetune.publish import facts, measures
+from finetune.publish.before_after import before_after_of
 from finetune.publish.destination import Destination
 from finetune.publish.facts import Base, Licence
 from finetune.publish.files import PlannedFile
@@ -117,6 +118,7 @@ def render(subject: Subject, owner: Owner) -> str:
             "curve": facts.curve_of(run),
             "pictures": [name for name in ("loss.png", "learning-rate.png") if name in names],
             "measured": measures.measured_of(run),
+            "compared": before_after_of(run),
             "environment": facts.environment_of(run),
             "run_id": run.id,
             "licence": subject.licence,
