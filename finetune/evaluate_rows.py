@@ -12,7 +12,7 @@ from core.rows import Row
 from core.words import say
 from core.workspace import Owner, dataset_folder
 from finetune.config import RunConfig
-from finetune.data.store import open_dataset
+from finetune.data.store import Dataset, open_dataset
 from finetune.held_out import held_out_rows
 from finetune.measuring import KINDS, PLAIN, RowKind
 from finetune.run import Run
@@ -45,12 +45,10 @@ class RowSet:
     name: str | None = None
 
 
-def row_sets(run: Run, owner: Owner, asked: Asked) -> list[RowSet]:
-    """The sets of rows that a run shall be measured on, the held-out ones first.
-
-    Raises UserError: the run is not finished, its data is gone, it held no row out, the general set is not there, of
-    another kind, or one that the run learned from; and on ZeroGPU, where no model can be held.
-    """
+def check(run: Run, owner: Owner, asked: Asked) -> None:
+    """Raise UserError for what is wrong at first sight, without reading a row: the number of rows, a run that is not
+    finished or holds nothing out, a general set that is not there, of another kind, or one that the run learned from;
+    and on ZeroGPU, where no model can be held."""
     if not 1 <= asked.rows <= MOST_ROWS:
         raise UserError("evaluate.rows", value=asked.rows, most=MOST_ROWS)
     if zero.ready():
@@ -59,31 +57,54 @@ def row_sets(run: Run, owner: Owner, asked: Asked) -> list[RowSet]:
     if status.status != "done" or not run.model.is_dir():
         raise UserError("evaluate.unfinished", value=run.id, status=say(f"run.status.{status.status}"))
     config = run.config()
-    sets = [_held_out(run, config, asked.rows)]
-    return sets if asked.general == NO_GENERAL else [*sets, _general(asked, config, owner)]
+    if not config.limits.validation:
+        raise _nothing_held_out(run, config)
+    if asked.general not in (None, NO_GENERAL):
+        _check_general(open_dataset(dataset_folder(owner, str(asked.general))), config)
 
 
-def _held_out(run: Run, config: RunConfig, most: int) -> RowSet:
-    rows = held_out_rows(run)
-    if not rows:
-        raise UserError("evaluate.no_held_out", value=run.id, share=config.limits.validation)
-    kind = kind_of(rows[0])
-    return RowSet("held_out", kind, KINDS[kind], some(rows, most, config.seed), len(rows))
+def _nothing_held_out(run: Run, config: RunConfig) -> UserError:
+    return UserError("evaluate.no_held_out", value=run.id, share=config.limits.validation)
 
 
-def _general(asked: Asked, config: RunConfig, owner: Owner) -> RowSet:
-    if asked.general is None:
-        rows = shipped_rows()
-        return RowSet("general", "text", PLAIN, some(rows, asked.rows, config.seed), len(rows))
-    dataset = open_dataset(dataset_folder(owner, asked.general))
+def _check_general(dataset: Dataset, config: RunConfig) -> None:
     if KINDS.get(dataset.kind) is not PLAIN:
         known = ", ".join(kind for kind, measured in KINDS.items() if measured is PLAIN)
         raise UserError("evaluate.general_kind", value=dataset.name, kind=dataset.kind, known=known)
     learned = {source.dataset for stage in config.stages for source in stage.data}
     if any(name and dataset.id.startswith(name) for name in learned):
         raise UserError("evaluate.general_learned", value=dataset.name)
+
+
+def row_sets(run: Run, owner: Owner, asked: Asked) -> list[RowSet]:
+    """The sets of rows that a run shall be measured on, the held-out ones first. Raises UserError as `check`, and where
+    the run's data is gone."""
+    check(run, owner, asked)
+    config = run.config()
+    rows = _held_out_rows(run)
+    if not rows:
+        raise _nothing_held_out(run, config)
+    kind = kind_of(rows[0])
+    held = RowSet("held_out", kind, KINDS[kind], some(rows, asked.rows, config.seed), len(rows))
+    return [held] if asked.general == NO_GENERAL else [held, _general(asked, config.seed, owner)]
+
+
+def _held_out_rows(run: Run) -> list[Row]:
+    try:
+        return held_out_rows(run)
+    except UserError as error:
+        if error.code != "run.data_missing":
+            raise
+        raise UserError("evaluate.data_missing", value=error.facts["value"]) from None
+
+
+def _general(asked: Asked, seed: int, owner: Owner) -> RowSet:
+    if asked.general is None:
+        rows = shipped_rows()
+        return RowSet("general", "text", PLAIN, some(rows, asked.rows, seed), len(rows))
+    dataset = open_dataset(dataset_folder(owner, asked.general))
     rows = dataset.rows()
-    return RowSet("general", dataset.kind, PLAIN, some(rows, asked.rows, config.seed), len(rows), dataset.name)
+    return RowSet("general", dataset.kind, PLAIN, some(rows, asked.rows, seed), len(rows), dataset.name)
 
 
 def shipped_rows() -> list[Row]:

@@ -118,12 +118,17 @@ def interval(found: Estimate, digits: int = 3, sign: str = "") -> str:
 
 
 def judged(report: Report) -> list[tuple[str, str]]:
-    """What the report says, as (verdict, sentence): of the held-out rows, and of what may have been forgotten."""
+    """What the report says, as (verdict, sentence): of the held-out rows, and of what may have been
+    forgotten, and against the n-gram model."""
     said = []
     for one in report["sets"]:
         line = loss_of(one)
         key = f"evaluate.{one['key']}_{line.verdict}"
         said.append((line.verdict, say(key, difference=interval(line.difference, 3, "+"), rows=one["measured"])))
+    ngram = report["ngram"]
+    if ngram and ngram["verdict"] != "few":
+        difference = interval(Estimate.from_json(ngram["tuned_difference"]), 3, "+")
+        said.append((ngram["verdict"], say(f"evaluate.ngram_{ngram['verdict']}", difference=difference)))
     return said
 
 

@@ -54,7 +54,7 @@ class Asked:
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    asked, seen = _draw(), seeing.draw(shelf, partial(_join, what="check"))
+    asked, seen = _draw(), seeing.draw(shelf, partial(join, what="check"))
     outputs = [asked.updates, asked.status, asked.start, asked.stop, asked.tokens]
     go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once", "concurrency_limit": None}
     for starter in (asked.start.click, asked.prompt.submit):
@@ -70,7 +70,7 @@ def draw(page: Page) -> None:
     page.on_open(refresh, None, [model, asked.answers])
     page.tab.select(refresh, None, [model, asked.answers], **QUIET)
     prompt_set.draw(
-        page, [asked.board, *asked.settings], prompt_set.Lent(request_of, partial(_join, what="prompt_set"), shelf)
+        page, [asked.board, *asked.settings], prompt_set.Lent(request_of, partial(join, what="prompt_set"), shelf)
     )
 
 
@@ -150,7 +150,7 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
     request = request_of(prompt, board.lines_of(cards), *settings_of)
     check_request(request)
     run, state, lock, told = next(_runs), Board(), threading.Lock(), None
-    turn, job = _join(caller), work.begin(caller, "compare")
+    turn, job = join(caller), work.begin(caller, "compare")
     busy = [gr.update(interactive=False), gr.update(interactive=True)]
     idle, buttons = busy[::-1], busy
     try:
@@ -173,7 +173,8 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
         work.end(caller, "compare", job)
 
 
-def _join(caller: Caller, what: str = "comparison") -> Turn:
+def join(caller: Caller, what: str = "comparison") -> Turn:
+    """A place in the queue of all that uses the models."""
     turn = _turns.join(caller.line, stranger=caller.anonymous)
     logs.event("queued", id=caller.visitor.request, what=what, before=turn.before())
     return turn
@@ -264,7 +265,7 @@ def compare(
         dtype=None if dtype == "auto" else dtype, raw=raw,
     )  # fmt: skip
     check_request(request)
-    state, turn, here = Board(), _join(caller), presence()
+    state, turn, here = Board(), join(caller), presence()
     job = work.Job().start(lambda job: _fold(request, caller, turn, state, threading.Lock(), job))
     while not job.wait(WAITING_S):
         if not here():

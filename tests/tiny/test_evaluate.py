@@ -234,7 +234,7 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(owner, tiny_model, tmp
     assert _refused(run, owner, Asked(preferences.id)) == "evaluate.general_kind"
     assert _refused(run, owner, Asked(dataset)) == "evaluate.general_learned"
     (owner.datasets / dataset).rename(tmp_path / "gone")
-    assert _refused(run, owner) == "run.data_missing"
+    assert _refused(run, owner) == "evaluate.data_missing"
 
 
 def test_a_run_that_is_not_done_or_held_nothing_out_is_refused(owner, tiny_model, tmp_path):
