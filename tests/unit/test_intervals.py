@@ -74,3 +74,16 @@ def test_two_series_over_the_same_rows_are_drawn_alike():
     one, other = ratio(first, counts), ratio(second, counts)
     assert one.high - one.low > 0.2
     assert one.low - other.low == pytest.approx(0.1) and one.high - other.high == pytest.approx(0.1)
+
+
+def test_the_interval_of_a_ratio_agrees_with_a_slow_reference():
+    """Rows of very different lengths: each draw is a sum over a sum, not a mean of ratios."""
+    draw = random.Random(7)
+    counts = [float(draw.choice([1, 10, 200])) for _ in range(40)]
+    totals = [draw.gauss(2, 1) * count for count in counts]
+    found, drawn = ratio(totals, counts), []
+    for _ in range(20_000):
+        rows = draw.choices(range(40), k=40)
+        drawn.append(sum(totals[row] for row in rows) / sum(counts[row] for row in rows))
+    drawn.sort()
+    assert found.low == pytest.approx(drawn[500], abs=0.03) and found.high == pytest.approx(drawn[19_500], abs=0.03)
