@@ -26,7 +26,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One measure of one set of rows. `clear`: the interval of the paired difference does not hold 0."""
+    """One measure of one set of rows. `clear`: the interval of the paired difference does not hold 0. Drawn are both
+    models or, where a `reference` is, their difference beside the place of none."""
 
     title: str
     measure: str
@@ -36,6 +37,7 @@ class Row:
     clear: bool
     ngram: Cell | None
     whiskers: list[Whisker]
+    reference: float | None = None
 
     @property
     def height(self) -> int:
@@ -87,7 +89,7 @@ def rows_of(report: Report) -> list[Row]:
 def _row(one: Set, line: Line, ngram: dict[str, Any] | None) -> Row:
     counted = Estimate.from_json(ngram["loss"]) if ngram else None
     cells = _cell(line.base), _cell(line.tuned), _cell(line.difference, "+")
-    drawn = whiskers_of([line.base, line.tuned, counted])
+    drawn = whiskers_of([line.base, line.tuned])
     named = title(one), say(f"evaluate.measure.{line.key}")
     return Row(*named, *cells, line.difference.clear_of_zero, counted and _cell(counted), drawn)
 
@@ -99,7 +101,8 @@ def _perplexities(one: Set, line: Line, ngram: dict[str, Any] | None) -> Row:
     times = Cell(f"× {factor.mean}", factor.interval)
     named = title(one), say("evaluate.measure.perplexity")
     clear = line.difference.clear_of_zero
-    return Row(*named, _cell(base), _cell(tuned), times, clear, counted and _cell(counted), [])
+    drawn, none = whiskers_of([line.difference, Estimate(0.0, None, None, 0)])
+    return Row(*named, _cell(base), _cell(tuned), times, clear, counted and _cell(counted), [drawn], none.x)
 
 
 def _cell(found: Estimate, sign: str = "") -> Cell:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ class Counted:
 class BeforeAfter:
     """A run's evaluation, for its card. `ngram` is how the baseline was counted, None where there is none."""
 
-    sentences: list[str]
+    sentences: Sequence[str]
     figures: list[Figure]
     counts: list[Counted]
     ngram: dict[str, Any] | None

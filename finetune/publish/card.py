@@ -11,7 +11,7 @@ from typing import Any
 from core.words import speaking
 from core.workspace import Owner
 from finetune.publish import facts, measures
-from finetune.publish.before_after import before_after_of
+from finetune.publish.before_after import BeforeAfter, before_after_of
 from finetune.publish.destination import Destination
 from finetune.publish.facts import Base, Licence
 from finetune.publish.files import PlannedFile
@@ -118,7 +118,7 @@ def render(subject: Subject, owner: Owner) -> str:
             "curve": facts.curve_of(run),
             "pictures": [name for name in ("loss.png", "learning-rate.png") if name in names],
             "measured": measures.measured_of(run),
-            "compared": before_after_of(run),
+            "compared": _compared(run),
             "environment": facts.environment_of(run),
             "run_id": run.id,
             "licence": subject.licence,
@@ -126,6 +126,12 @@ def render(subject: Subject, owner: Owner) -> str:
             "facts": subject.facts,
         }
         return _template("card.md.jinja").render(values)
+
+
+def _compared(run: Any) -> BeforeAfter | None:
+    """The run's evaluation; its sentences are the program's own, with numbers in them."""
+    found = before_after_of(run)
+    return found and replace(found, sentences=[Trusted(sentence) for sentence in found.sentences])
 
 
 def _decoding(subject: Subject) -> list[tuple[str, str]]:

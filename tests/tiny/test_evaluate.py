@@ -276,3 +276,18 @@ def test_the_shell_prints_a_table_or_one_json(owner, run, capsys):
     assert f"{perplexity:.3f}" in out and "3-gram model" in out and "12 of 40 rows were taken" in out
     assert main(["evaluate", "r20261123-181502-3fa9"]) == 2
     assert "r20261123-181502-3fa9" in capsys.readouterr().err
+
+
+def test_a_run_of_preferences_has_the_loss_of_its_better_answers_and_two_measures_more(owner, run, tmp_path):
+    """No objective learns from them yet: the run's data is put in the place of what it learned from."""
+    pairs = [{"prompt": f"say {row}", "chosen": f"the number is {row}", "rejected": "zzz"} for row in range(40)]
+    (tmp_path / "pairs.json").write_text(json.dumps(pairs))
+    dataset = import_file(tmp_path / "pairs.json", owner)
+    config = run.folder / "config.yaml"
+    config.write_text(config.read_text().replace(run.config().stages[0].data[0].dataset, dataset.id))
+    report = _measure(run, owner, Asked("none"))
+    held = set_of(report, "held_out")
+    keys = [measure["key"] for measure in held["measures"]]
+    assert (held["kind"], keys) == ("preference", ["loss", "preference_accuracy", "preference_margin"])
+    assert held["measures"][0]["verdict"] == "better" and report["ngram"]["rows"] == 30
+    assert report["samples"][0]["reference"].startswith("the number is ")

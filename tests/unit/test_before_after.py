@@ -97,11 +97,18 @@ def test_what_was_left_out_cut_or_bounded_is_told(measured):
 
 
 def test_before_and_after_stand_in_the_card_and_in_its_head(measured, owner):
-    report = make_report(measured, samples=[dict.fromkeys(("prompt", "reference", "base", "tuned"), SECRET)])
+    worse = {"mean": 1.5, "low": 1.4, "high": 1.6, "count": 30}
+    counted = {"order": 3, "discount": 0.8, "rows": 270, "of_rows": 270, "tokens": 50_000, "tuned_difference": worse}
+    loss = {"mean": 3.5, "low": 3.2, "high": 3.8, "count": 30}
+    ngram = counted | {"verdict": "worse", "loss": loss}
+    report = make_report(
+        measured, ngram=ngram, samples=[dict.fromkeys(("prompt", "reference", "base", "tuned"), SECRET)]
+    )
     card = card_of(measured, owner)
     loss = report["sets"][0]["measures"][0]
     assert f"| held out | loss per token | this model | {loss['tuned']['mean']:.3f} \\[" in card
     assert "| held out | loss per token | 3-gram model | 3.500 \\[3.200, 3.800\\] |" in card
+    assert "+1.500 [+1.400, +1.600] for the tuned model). The rows repeat much, or the run was too short." in card
     assert "Better" in card and "Something forgotten" in card and "| first |" not in card
     assert SECRET not in card and "Nothing was measured" not in card
     [index] = head_of(card)["model-index"]
