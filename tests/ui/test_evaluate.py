@@ -1,18 +1,23 @@
 """The Evaluate tab: goes on without its browser tab, is found again, is its owner's alone, and shows text as text."""
 
 import re
+import threading
+import time
 
 import pytest
 from playwright.sync_api import expect
 
 from core.errors import UserError
 from core.workspace import Owner, local_owner
+from finetune.evaluate_rows import Asked
+from finetune.evaluation import load
 from tests.evaluations import make_report, one_set
 from tests.hub.finished_run import make_finished_run
 from tests.tiny.evaluating import trained
 from tests.ui.conftest import PATIENCE, picture
 from tests.ui.people import Visitor, entry_of
 from tests.ui.test_loop import MARKUP, open_tab
+from ui import compare_tab, evaluate_tab
 from ui.background import AtWork, Background, failed
 from ui.caller import Caller
 from ui.evaluation_view import nothing_yet, rows_of, shown
@@ -73,6 +78,24 @@ def test_a_bug_gets_an_id_once(caplog):
     known.job.wait(10)
     assert failed(known) == failed(known) and "ts-bad" in failed(known)
     assert len([record for record in caplog.records if "broken" in record.message]) == 1
+
+
+def test_an_evaluation_waits_for_the_comparison_at_work_and_can_be_stopped_meanwhile(owner, run):
+    caller, works = Caller(owner, "en", "a tab"), Background("evaluate.one_at_a_time")
+    asked = Asked("none", 10)
+    with compare_tab.join(caller) as comparison:
+        assert comparison.take(threading.Event())
+        works.begin(caller, run.id, lambda job: evaluate_tab._work(run, asked, caller, job))
+        known = works.of(caller)
+        while known.alive and "row by row" not in str(known.job.progress):
+            time.sleep(0.05)
+        assert not known.job.wait(1) and known.job.progress.text.startswith("Measuring the base"), "it waits"
+        works.stop(caller)
+        assert known.job.wait(60) and known.job.error.code == "evaluate.stopped"
+    assert load(run) is None
+    works.begin(caller, run.id, lambda job: evaluate_tab._work(run, asked, caller, job))
+    assert works.of(caller).job.wait(60) and works.of(caller).job.error is None
+    assert load(run)["run"] == run.id
 
 
 @pytest.fixture
