@@ -77,12 +77,13 @@ def row_losses(
     `tell` is called with rows done and in all before each batch, and may raise to end it; `place` is entered for each
     batch, so that others who use the model come in between.
     """
-    each = _EachLoss(loaded)
+    each: _EachLoss | None = None
     losses = [0.0] * len(rows)
     done = 0
     for batch in _batches(rows):
         tell(done, len(rows))
         with place(), loaded.lock:
+            each = each or _EachLoss(loaded)
             for row, loss in zip(batch, each([rows[row] for row in batch]), strict=True):
                 losses[row] = loss
         done += len(batch)
@@ -100,13 +101,13 @@ def _batches(rows: Sequence[Encoded]) -> Iterator[list[int]]:
 
 
 class _EachLoss:
-    """`AnswerLoss` with an objective that keeps what each position costs."""
+    """`AnswerLoss` with an objective that keeps what each position costs. It changes the model while it is made and
+    called, so nobody else may use it meanwhile."""
 
     def __init__(self, loaded: "Loaded") -> None:
         self._model, self._device = loaded.model, loaded.device
         self._found: list[torch.Tensor] = []
-        with loaded.lock:
-            self._answer = AnswerLoss(self._model, replace(OBJECTIVES["sft"], loss=self._keep))
+        self._answer = AnswerLoss(self._model, replace(OBJECTIVES["sft"], loss=self._keep))
 
     def _keep(self, hidden: torch.Tensor, targets: torch.Tensor, head: Head) -> torch.Tensor:
         chunks = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
