@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from finetune.config import DataSource, RunConfig, Stage, to_yaml
 from finetune.device import check_processes, choose_device
 from finetune.objectives import OBJECTIVES
 from finetune.plain_yaml import read_mapping
+from finetune.structure import check_method
 
 if TYPE_CHECKING:
     from finetune.data.findings import Finding
@@ -36,7 +38,9 @@ def base_of(config: RunConfig, owner: Owner, progress: OnProgress | None, stop: 
         raise UserError("run.base_is_adapter", value=config.model)
     fetched = fetch(resolved.base, owner.token, owner=owner, progress=progress, stop=stop)
     check_context(config, fetched.name, fetched.context_length)
-    check_processes(config, choose_device(config))
+    device = choose_device(config)
+    check_processes(config, device)
+    check_method(config, fetched.folder, device)
     return fetched
 
 
@@ -60,15 +64,15 @@ def import_data(
 def _imported(
     config: RunConfig, owner: Owner, into: Owner, progress: OnProgress | None, stop: threading.Event | None
 ) -> tuple[RunConfig, list["Dataset"]]:
-    """`import_data` with the datasets of `into`; also returns those of the first stage."""
+    """`import_data` with the datasets of `into`; also returns those of all stages in turn."""
     found: dict[DataSource, Dataset] = {}
     for stage in config.stages:
         for source in stage.data:
-            found[source] = _dataset(source, owner, into, progress, stop)
+            found[source] = found.get(source) or _dataset(source, owner, into, progress, stop)
             check_kind(found[source], stage.objective)
     placed = config.with_datasets({source: dataset.id for source, dataset in found.items()})
     read_mapping(to_yaml(placed))
-    return placed, [found[source] for source in config.stages[0].data]
+    return placed, [found[source] for stage in config.stages for source in stage.data]
 
 
 def _dataset(
@@ -166,7 +170,9 @@ def look_at(config: RunConfig, owner: Owner, model: str, folder: Path) -> Checke
     """As `look`, for imported data and a base whose small files lie in `folder`."""
     from finetune.data.store import open_dataset
 
-    datasets = [open_dataset(dataset_folder(owner, source.dataset or "")) for source in config.stages[0].data]
+    check_method(config, folder)
+    sources = [source for stage in config.stages for source in stage.data]
+    datasets = [open_dataset(dataset_folder(owner, source.dataset or "")) for source in sources]
     return _checked(config, datasets, model, folder)
 
 
@@ -174,16 +180,21 @@ def _checked(config: RunConfig, datasets: list["Dataset"], model: str, folder: P
     from finetune.data.check import data_findings
     from inference.models import load_tokenizer
 
-    tokenizer, limit = load_tokenizer(folder), config.limits.max_rows
-    rows, findings = 0, []
-    for dataset in datasets:
-        left = None if limit is None else max(limit - rows, 0)
-        findings += _found_in(dataset, left) + data_findings(dataset, tokenizer, config.limits.max_length, left)
-        rows += min(dataset.report.rows_kept, left) if left is not None else dataset.report.rows_kept
-    training = rows - held_out(rows, config)
-    if not training:
-        raise UserError("run.no_rows", rows=counted("core.rows", rows), held=rows)
-    return Checked(config, model, rows, total_steps(training, config, config.stages[0]), findings)
+    tokenizer, limit, given = load_tokenizer(folder), config.limits.max_rows, iter(datasets)
+    rows = steps = 0
+    findings: list[Finding] = []
+    for stage in config.stages:
+        count = 0
+        for dataset in islice(given, len(stage.data)):
+            left = None if limit is None else max(limit - count, 0)
+            found = _found_in(dataset, left) + data_findings(dataset, tokenizer, config.limits.max_length, left, stage)
+            findings += [one for one in found if one not in findings]
+            count += min(dataset.report.rows_kept, left) if left is not None else dataset.report.rows_kept
+        training = count - held_out(count, config)
+        if not training:
+            raise UserError("run.no_rows", rows=counted("core.rows", count), held=count)
+        rows, steps = rows + count, steps + total_steps(training, config, stage)
+    return Checked(config, model, rows, steps, findings)
 
 
 def _found_in(dataset: "Dataset", limit: int | None) -> list["Finding"]:

@@ -51,7 +51,11 @@ class Dataset:
 
     def rows(self, limit: int | None = None) -> list[Row]:
         """The first `limit` rows (all by default), in file order."""
-        return [row for row, _ in self._numbered(limit)]
+        return list(self.iterate(limit))
+
+    def iterate(self, limit: int | None = None) -> Iterator[Row]:
+        """The same, read as they are asked for."""
+        return (row for row, _ in self._numbered(limit))
 
     def numbers(self, limit: int | None = None) -> list[int]:
         """The number each row had in its file (1-based), for the same rows as `rows`."""
