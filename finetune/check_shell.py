@@ -75,6 +75,8 @@ def _check_config(arguments: argparse.Namespace) -> int:
     else:
         facts = {"rows": counted("core.rows", checked.rows), "steps": counted("core.steps", checked.steps)}
         print(say("run.shell.config_fine", model=checked.model, method=checked.config.method, **facts))
+        if checked.launch:
+            print("  " + say("run.launched", command=checked.launch))
         _show_findings(checked.findings)
     return WITH_FINDINGS if checked.findings else USABLE
 

@@ -136,12 +136,21 @@ class Checked:
     steps: int
     findings: list["Finding"]
 
+    @property
+    def launch(self) -> str | None:
+        """How its processes are started, as a person would type it; None for one, which starts by itself."""
+        from finetune.launch.processes import launch_line
+
+        count = self.config.compute.processes
+        return launch_line(count) if count > 1 else None
+
     def to_json(self) -> dict[str, object]:
         return {
             "model": self.model,
             "method": self.config.method,
             "rows": self.rows,
             "steps": self.steps,
+            "launch": self.launch,
             "findings": [finding.to_json() for finding in self.findings],
         }
 

@@ -13,7 +13,7 @@ from core.words import counted, say
 from finetune.config import knobs, load_yaml, to_yaml
 from finetune.launch.jobs import JobsLauncher
 from finetune.launch.local import LocalLauncher
-from finetune.prepare import import_data, look
+from finetune.prepare import Checked, import_data, look
 from finetune.run import find
 from ui import data_tab, form, jobs, live, place, work
 from ui.caller import Caller, handler
@@ -211,10 +211,17 @@ def check(
         yield place.told(offer), hidden, hidden
         return
     checked = yield from _follow(caller, lambda job: look(config, caller.owner, job.report, job.stop), 3)
+    yield told(checked), hidden, hidden
+
+
+def told(checked: Checked) -> str:
+    """What a check of this machine came to: rows and steps, how several processes start, findings in the data."""
     rows, steps = counted("core.rows", checked.rows), counted("core.steps", checked.steps)
     fine = say("page.checked", model=checked.model, rows=rows, steps=steps)
-    note = render("note", kind="ts-good", title="", text=fine)
-    yield note + findings_table(checked.findings, say("page.no_findings_model")), hidden, hidden
+    notes = [render("note", kind="ts-good", title="", text=fine)]
+    if checked.launch:
+        notes.append(render("note", kind="", title="", text=say("run.launched", command=checked.launch)))
+    return "".join(notes) + findings_table(checked.findings, say("page.no_findings_model"))
 
 
 def _follow(caller: Caller, begin: Any, outputs: int) -> Iterator[tuple]:

@@ -211,7 +211,7 @@ def _launch(config: RunConfig, machine: Flavour) -> list[Check]:
     from finetune.launch.processes import launch_line
 
     count = config.compute.processes if "processes" in config.compute.model_fields_set else max(machine.gpus, 1)
-    return [Check("launch", True, say("job.check.launch", command=launch_line(count)))] if count > 1 else []
+    return [Check("launch", True, say("run.launched", command=launch_line(count)))] if count > 1 else []
 
 
 def _processes(config: RunConfig, machine: Flavour) -> Check:
