@@ -174,7 +174,7 @@ class JobsLauncher:
             attempt=before.attempt + 1 if before else 1,
             inputs=f"{user}/{INPUTS}",
             results=before.results if before else f"{user}/tunescope-run-{run.id}",
-            usd_earlier=before.usd_so_far if before else 0.0,
+            others=before.costs if before else {},
         )
         with _starting(run):
             if job_of(run) != before:
