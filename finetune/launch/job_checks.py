@@ -67,15 +67,17 @@ def preflight(config: RunConfig, owner: Owner, flavour: str, timeout: str | int)
     return look(config, owner, flavour, timeout)[0]
 
 
-def look(config: RunConfig, owner: Owner, flavour: str, timeout: str | int) -> tuple[list[Check], Flavour, Base]:
-    """As `preflight`, with the machine and the pinned base."""
+def look(
+    config: RunConfig, owner: Owner, flavour: str, timeout: str | int, agreed: float | None = None
+) -> tuple[list[Check], Flavour, Base]:
+    """As `preflight`, with the machine and the pinned base. `agreed`: see `flavour_named`."""
     token_of(owner)
     seconds = seconds_of(timeout)
     checks = [_time(owner, seconds), _scopes(owner)]
     hub.forget()
     if not hub.reachable():
         raise UserError("job.unreachable", value=flavour, endpoint=hub.endpoint(), reason=say("job.no_answer"))
-    machine = flavour_named(flavour, owner)
+    machine = flavour_named(flavour, owner, agreed)
     checks += _payer(owner)
     base = pinned_base(config, owner)
     checks += [

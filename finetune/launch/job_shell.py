@@ -43,7 +43,7 @@ def start_job(
     rough = estimate(config, owner, machine, base.parameters)
     facts = {"flavour": machine.title, "price": f"{machine.usd_per_hour:.2f}", "usd": f"{rough.usd:.2f}"}
     print(say("job.shell.estimate", minutes=max(rough.seconds // 60, 1), **facts), file=sys.stderr)
-    return JobsLauncher(flavour, timeout).start(config, owner, progress=progress)
+    return JobsLauncher(flavour, timeout, agreed=machine.usd_per_hour).start(config, owner, progress=progress)
 
 
 def resume_job(run: "Run", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress") -> None:

@@ -22,7 +22,7 @@ from finetune.launch.job_attach import attach
 from finetune.launch.job_bundle import push_inputs
 from finetune.launch.job_checks import INPUTS, Base, Check, look, preflight, seconds_of, write_access
 from finetune.launch.job_estimate import Estimate, estimate
-from finetune.launch.job_flavours import Flavour, flavours
+from finetune.launch.job_flavours import Flavour, flavour_named, flavours
 from finetune.launch.job_follow import follow
 from finetune.launch.job_hub import UNCERTAIN, api, in_words, whoami
 from finetune.launch.job_newer import catch_up
@@ -58,10 +58,13 @@ POLL_SECONDS = 15.0
 
 
 class JobsLauncher:
-    """Starts, resumes and stops runs as Hugging Face Jobs. `owner` is who asks where a call does not say."""
+    """Starts, resumes and stops runs as Hugging Face Jobs. `owner` is who asks where a call does not say; `agreed` is
+    the price an hour that a person said yes to: at any other nothing starts."""
 
-    def __init__(self, flavour: str, timeout: str | int, owner: Owner | None = None) -> None:
-        self.flavour, self.timeout, self.owner = flavour, timeout, owner
+    def __init__(
+        self, flavour: str, timeout: str | int, owner: Owner | None = None, agreed: float | None = None
+    ) -> None:
+        self.flavour, self.timeout, self.owner, self.agreed = flavour, timeout, owner, agreed
 
     def check(
         self,
@@ -92,7 +95,7 @@ class JobsLauncher:
         steps = _Steps(progress, stop)
         steps.next("job.progress.checking")
         config = import_data(config, owner, progress, stop)
-        _, machine, base = look(config, owner, self.flavour, self.timeout)
+        _, machine, base = look(config, owner, self.flavour, self.timeout, self.agreed)
         look_at(config, owner, base.reference, base.folder)
         config = with_processes(config, machine)
         check_room(owner)
@@ -132,7 +135,7 @@ class JobsLauncher:
         steps = _Steps(progress, stop)
         steps.next("job.progress.checking")
         pinned = run.config().model_copy(update={"model": str(run.environment()["base"])})
-        _, machine, base = look(pinned, owner, self.flavour, self.timeout)
+        _, machine, base = look(pinned, owner, self.flavour, self.timeout, self.agreed)
         with full_disk_in_words(run.folder):
             self._launch(run, run.config(), owner, machine, base, steps)
 
@@ -184,6 +187,7 @@ class JobsLauncher:
             write_access(owner, record.results, "model")
             record = _push(run, config, owner, record, base)
             steps.next("job.progress.renting")
+            flavour_named(machine.name, owner, machine.usd_per_hour)  # sending takes a while, and prices change
             with room(owner), locked(run):
                 _write_down(run, config, record, before)
             self._rent(run, owner, record, before)
