@@ -88,7 +88,8 @@ def test_the_shells_command_says_the_place_that_was_chosen():
     for language in LOCALES:
         with speaking(language):
             said = say("page.command_text", place=place.options(place.RENTED, "t4-small", "2h"))
-            assert said.endswith("start config.yaml --on jobs --flavor t4-small --timeout 2h")
+            place_of_it = "config.yaml --on jobs --flavor t4-small --timeout 2h"
+            assert said.endswith(f"start {place_of_it}") and f"check {place_of_it}\n" in said
 
 
 @pytest.mark.parametrize(("processes", "told"), [(2, 1), (1, 0)])
