@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from inference.sources import Fetched, Progress
 
 OnProgress = Callable[["Progress"], None]
+FindBase = Callable[[RunConfig, Owner], tuple[str, Path]]
+"""Returns the base's name, and a folder with its small files."""
 
 
 def base_of(config: RunConfig, owner: Owner, progress: OnProgress | None, stop: threading.Event | None) -> "Fetched":
@@ -140,30 +142,46 @@ class Checked:
     steps: int
     findings: list["Finding"]
 
+    @property
+    def launch(self) -> str | None:
+        """How its processes are started, as a person would type it; None for one, which starts by itself."""
+        from finetune.launch.processes import launch_line
+
+        count = self.config.compute.processes
+        return launch_line(count) if count > 1 else None
+
     def to_json(self) -> dict[str, object]:
         return {
             "model": self.model,
             "method": self.config.method,
             "rows": self.rows,
             "steps": self.steps,
+            "launch": self.launch,
             "findings": [finding.to_json() for finding in self.findings],
         }
 
 
 def look(
-    config: RunConfig, owner: Owner, progress: OnProgress | None = None, stop: threading.Event | None = None
+    config: RunConfig,
+    owner: Owner,
+    progress: OnProgress | None = None,
+    stop: threading.Event | None = None,
+    find_base: FindBase | None = None,
 ) -> Checked:
     """Check data, model and settings together. The base is fetched, as a start would; nothing runs, and of the data
     that is imported for it nothing stays.
 
-    Raises UserError where a run could not start.
+    `find_base` finds it in another way: it is given the config with datasets in the place of files and repositories,
+    and an owner who has those that were imported. Raises UserError where a run could not start.
     """
     from finetune.data.importing import for_a_look
 
     with for_a_look(owner) as scratch:
         config, datasets = _imported(config, owner, scratch, progress, stop)
-        base = base_of(config, owner, progress, stop)
-        return _checked(config, datasets, base.name, base.folder)
+        if find_base is None:
+            base = base_of(config, owner, progress, stop)
+            return _checked(config, datasets, base.name, base.folder)
+        return _checked(config, datasets, *find_base(config, scratch))
 
 
 def look_at(config: RunConfig, owner: Owner, model: str, folder: Path) -> Checked:

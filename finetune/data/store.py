@@ -49,6 +49,11 @@ class Dataset:
     created: str
     known: bool = False
 
+    @property
+    def hub_id(self) -> str | None:
+        """The repository of the Hub that it was imported from, if any."""
+        return str(self.source["repo_id"]) if self.source.get("type") == "hub" else None
+
     def rows(self, limit: int | None = None) -> list[Row]:
         """The first `limit` rows (all by default), in file order."""
         return list(self.iterate(limit))
