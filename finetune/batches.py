@@ -3,11 +3,14 @@
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from finetune.data.tokenise import IGNORED, Encoded
+from finetune.data.packing import positions
+from finetune.data.token_rows import TokenRow, TokenRows
+from finetune.data.tokenise import IGNORED
 
 POOL = 50
 
@@ -19,8 +22,8 @@ class LengthGrouped(Sampler[int]):
     all before costs a multiple of its time on a CPU. The order depends on nothing but the seed and the epoch.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths = lengths
+    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int) -> None:
+        self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
@@ -38,24 +41,19 @@ class LengthGrouped(Sampler[int]):
     def batches(self) -> Iterator[list[int]]:
         """The batches of the epoch, the longest row of each first."""
         chance = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        shuffled = torch.randperm(len(self.lengths), generator=chance).tolist()
-        batches = [batch for pool in self._cut(shuffled, POOL * self.batch_size) for batch in self._sorted(pool)]
-        short = [batches.pop()] if len(batches[-1]) < self.batch_size else []
-        order = torch.randperm(len(batches), generator=chance).tolist()
-        longest = self._longest(batches)
-        order.sort(key=lambda place: place != longest)
-        yield from [batches[place] for place in order] + short
-
-    def _sorted(self, pool: list[int]) -> list[list[int]]:
-        return self._cut(sorted(pool, key=lambda row: -self.lengths[row]), self.batch_size)
-
-    def _longest(self, batches: list[list[int]]) -> int:
-        """The place of the batch with the longest row, which is its first."""
-        return max(range(len(batches)), key=lambda place: self.lengths[batches[place][0]], default=0)
-
-    @staticmethod
-    def _cut(rows: list[int], size: int) -> list[list[int]]:
-        return [rows[start : start + size] for start in range(0, len(rows), size)]
+        rows = torch.randperm(len(self.lengths), generator=chance).numpy()
+        for start in range(0, len(rows), POOL * self.batch_size):
+            pool = rows[start : start + POOL * self.batch_size]
+            pool[:] = pool[np.argsort(-self.lengths[pool], kind="stable")]
+        whole = len(rows) // self.batch_size
+        order = torch.randperm(whole, generator=chance).numpy()
+        if whole:
+            longest = int(np.argmax(self.lengths[rows[: whole * self.batch_size : self.batch_size]]))
+            order = np.concatenate([[longest], order[order != longest]])
+        for place in order:
+            yield rows[place * self.batch_size : (place + 1) * self.batch_size].tolist()
+        if whole * self.batch_size < len(rows):
+            yield rows[whole * self.batch_size :].tolist()
 
 
 class SharedBatches(Sampler[list[int]]):
@@ -80,22 +78,36 @@ class SharedBatches(Sampler[list[int]]):
             yield batch[self.rank :: self.size]
 
 
-def collate(rows: Sequence[Encoded]) -> dict[str, Tensor]:
-    """`input_ids` and `labels` [B, T], padded on the right (labels with -100), and `tokens`, how many are no padding.
+def collate(rows: Sequence[TokenRow], reference: Tensor | None = None) -> dict[str, Tensor]:
+    """`input_ids` and `labels` [B, T], padded on the right (labels with -100), `tokens`, how many are no padding, and
+    `numbers`, which rows of the data they are.
 
-    There is no attention mask: in a causal model no token sees what stands behind it. No rows give one of padding.
+    Of pairs the chosen answers come first and then the rejected ones, with the `reference` log-probabilities [2, B].
+    Where documents share a row, `position_ids` [B, T] begin anew with each. There is no attention mask: in a causal
+    model no token sees what stands behind it. No rows give one of padding.
     """
-    length = max((len(row.input_ids) for row in rows), default=2)
-    ids = torch.zeros((len(rows) or 1, length), dtype=torch.long)
-    labels = torch.full((len(rows) or 1, length), IGNORED)
-    for place, row in enumerate(rows):
-        ids[place, : len(row.input_ids)] = torch.tensor(row.input_ids)
-        labels[place, : len(row.labels)] = torch.tensor(row.labels)
-    return {"input_ids": ids, "labels": labels, "tokens": torch.tensor(sum(len(row.input_ids) for row in rows))}
+    parts = [row.parts[side] for side in range(max((len(row.parts) for row in rows), default=1)) for row in rows]
+    length = max((len(part.input_ids) for part in parts), default=2)
+    ids = torch.zeros((len(parts) or 1, length), dtype=torch.long)
+    labels = torch.full((len(parts) or 1, length), IGNORED)
+    for place, part in enumerate(parts):
+        ids[place, : len(part.input_ids)] = torch.tensor(part.input_ids)
+        labels[place, : len(part.labels)] = torch.tensor(part.labels)
+    batch = {"input_ids": ids, "labels": labels, "tokens": torch.tensor(sum(len(part.input_ids) for part in parts))}
+    batch["numbers"] = torch.tensor([row.number for row in rows])
+    if any(row.documents for row in rows):
+        batch["position_ids"] = torch.from_numpy(np.stack([positions(_documents(row), length) for row in rows]))
+    if reference is not None:
+        batch["reference"] = reference[:, [row.place for row in rows]]
+    return batch
 
 
-def in_order(rows: Sequence[Encoded], batch_size: int, rank: int = 0, size: int = 1) -> Iterator[dict[str, Tensor]]:
-    """All rows once, longest first, for measuring; of each batch the share of one of `size` processes."""
-    ordered = sorted(rows, key=lambda row: -len(row.input_ids))
-    for start in range(0, len(ordered), batch_size):
-        yield collate(ordered[start : start + batch_size][rank::size])
+def _documents(row: TokenRow) -> Sequence[int]:
+    return row.documents or (row.length,)
+
+
+def in_order(rows: TokenRows, batch_size: int, rank: int = 0, size: int = 1) -> Iterator[list[int]]:
+    """The places of all rows once, longest first, for measuring; of each batch the share of one of `size` processes."""
+    order = np.argsort(-rows.lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size][rank::size].tolist()

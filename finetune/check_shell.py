@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.words import counted, say
 from core.workspace import local_owner
+from finetune.launch.job_shell import check_job, rented
 from finetune.terminal import print_json, show_progress
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def check(arguments: argparse.Namespace) -> int:
     """0 usable, 1 usable with findings, 2 not usable."""
     if arguments.file.suffix.lower() in YAML:
         return _check_config(arguments)
+    if rented(arguments):
+        raise UserError("job.shell.only_configs", name=arguments.file.name)
     if arguments.set:
         raise UserError("run.shell.set_with_data", value=arguments.set[0][:80], name=arguments.file.name)
     if not os.path.isfile(arguments.file):
@@ -69,12 +72,18 @@ def _check_config(arguments: argparse.Namespace) -> int:
 
     if arguments.mapping:
         raise UserError("run.shell.mapping_with_config", value=arguments.mapping[0][:80], name=arguments.file.name)
-    checked = look(config_of(arguments), local_owner(), show_progress)
+    config, owner = config_of(arguments), local_owner()
+    if rented(arguments):
+        checked = check_job(config, owner, arguments.flavor, arguments.timeout, show_progress)
+    else:
+        checked = look(config, owner, show_progress)
     if arguments.json:
         print_json(checked.to_json())
     else:
         facts = {"rows": counted("core.rows", checked.rows), "steps": counted("core.steps", checked.steps)}
         print(say("run.shell.config_fine", model=checked.model, method=checked.config.method, **facts))
+        if checked.launch:
+            print("  " + say("run.launched", command=checked.launch))
         _show_findings(checked.findings)
     return WITH_FINDINGS if checked.findings else USABLE
 

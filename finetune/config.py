@@ -4,25 +4,23 @@ The form, the shell, the YAML, the model card and `docs/knobs.md` derive from it
 `core/locales/config.*.json` under `config.<path>.label` and `config.<path>.help`.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic.config import JsonDict
+from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from core import settings
 from core.errors import UserError
+from finetune.blocks import BASIC, Compute, Freeze, Limits, Lora, LoraPlus, Optim, Stage, Watch
 from finetune.data_source import Block, DataSource
-from finetune.methods import METHODS
+from finetune.methods import BLOCKS, METHODS
+from finetune.objectives import OBJECTIVES
 from finetune.plain_yaml import apply_change, nest, read_mapping
 from finetune.problems import (
     BLOCK_NOT_CHOSEN,
-    DEVICE,
-    ONE_STAGE,
     ROW_EACH,
     SHARDED_ALONE,
     refusal,
@@ -33,84 +31,19 @@ from finetune.problems import (
 
 __all__ = ["DataSource", "Knob", "RunConfig", "Stage", "knobs", "load_yaml", "nest", "to_yaml", "validate"]
 
-BASIC: JsonDict = {"tier": "basic"}
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,2})?")
-
-
-class Limits(Block):
-    """What of the data is used: the first `max_rows` rows in file order, of which `validation` is split off by seed."""
-
-    max_rows: int | None = Field(default=None, ge=1, le=100_000_000)
-    max_length: int = Field(default=1024, ge=16, le=1_000_000, json_schema_extra=BASIC)
-    validation: float = Field(default=0.1, ge=0, le=0.5, json_schema_extra=BASIC)
-
-
-class Lora(Block):
-    """Low-rank adapters (Hu et al. 2021): the base stays as it is, two thin matrices beside each layer are learned."""
-
-    rank: int = Field(default=16, ge=1, le=1024, json_schema_extra=BASIC)
-    alpha: int = Field(default=32, ge=1, le=4096)
-    dropout: float = Field(default=0, ge=0, le=0.9)
-    targets: Literal["all-linear", "attention", "mlp"] = "all-linear"
-
-
-class Optim(Block):
-    """How the weights move. Without `learning_rate` the method's own is used (see `finetune/methods.py`)."""
-
-    epochs: float = Field(default=3, ge=0.01, le=10_000, json_schema_extra=BASIC)
-    max_steps: int | None = Field(default=None, ge=1, le=100_000_000)
-    learning_rate: float | None = Field(default=None, ge=0, le=1, json_schema_extra=BASIC)
-    batch_size: int = Field(default=8, ge=1, le=4096, json_schema_extra=BASIC)
-    gradient_accumulation: int = Field(default=1, ge=1, le=4096)
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup: float = Field(default=0.05, ge=0, le=0.9)
-    weight_decay: float = Field(default=0, ge=0, le=10)
-    max_grad_norm: float = Field(default=1, ge=0.001, le=1_000_000)
-
-
-class Compute(Block):
-    """Where and how precisely it is computed."""
-
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    recompute: bool = False
-    processes: int = Field(default=1, ge=1, le=64)
-    sharding: Literal["none", "fsdp"] = "none"
-
-    @field_validator("device")
-    @classmethod
-    def _known_device(cls, device: str) -> str:
-        if not _DEVICE.fullmatch(device):
-            raise typed_problem(DEVICE)
-        return device
-
-
-class Watch(Block):
-    """What is written down while it runs. Intervals are in steps; without one it is a tenth of the run."""
-
-    log_every: int = Field(default=1, ge=1, le=100_000)
-    evaluate_every: int | None = Field(default=None, ge=1, le=100_000_000)
-    checkpoint_every: int | None = Field(default=None, ge=1, le=100_000_000)
-    samples: list[str] = Field(default_factory=list, max_length=8)
-    sample_tokens: int = Field(default=48, ge=1, le=1024)
-
-
-class Stage(Block):
-    """One objective on its data mix. What `optim` names here takes the place of the run's own."""
-
-    objective: Literal["sft"] = "sft"
-    data: list[DataSource] = Field(min_length=1, max_length=32)
-    optim: Optim | None = None
-
 
 class RunConfig(Block):
     """Everything a run is told. Frozen; unknown fields, and blocks of a method that was not chosen, are errors."""
 
     model: str = Field(default=settings.DEFAULT_MODEL, min_length=1, max_length=300, json_schema_extra=BASIC)
     stages: list[Stage] = Field(min_length=1, max_length=16)
-    method: Literal["lora", "full"] = Field(default="lora", json_schema_extra=BASIC)
+    method: Literal["lora", "rslora", "dora", "loraplus", "qlora", "freeze", "full"] = Field(
+        default="lora", json_schema_extra=BASIC
+    )
     limits: Limits = Limits()
     lora: Lora | None = None
+    loraplus: LoraPlus | None = None
+    freeze: Freeze | None = None
     optim: Optim = Optim()
     compute: Compute = Compute()
     watch: Watch = Watch()
@@ -118,23 +51,17 @@ class RunConfig(Block):
 
     @model_validator(mode="before")
     @classmethod
-    def _method_block(cls, raw: Any) -> Any:
-        """Fill in the block of the chosen method; refuse the block of another."""
+    def _method_blocks(cls, raw: Any) -> Any:
+        """Fill in the blocks of the chosen method; refuse the block of another."""
         if not isinstance(raw, dict):
             return raw
         method = raw.get("method", "lora")
-        for name in METHODS:
-            if name != method and raw.get(name) is not None:
-                raise typed_problem(BLOCK_NOT_CHOSEN, block=name, method=str(method)[:40])
         chosen = METHODS.get(method) if isinstance(method, str) else None
-        return {**raw, chosen.block: raw.get(chosen.block) or {}} if chosen and chosen.block else raw
-
-    @field_validator("stages")
-    @classmethod
-    def _one_stage(cls, stages: list[Stage]) -> list[Stage]:
-        if len(stages) > 1:
-            raise typed_problem(ONE_STAGE, count=len(stages))
-        return stages
+        for name in BLOCKS:
+            if raw.get(name) is not None and (chosen is None or name not in chosen.blocks):
+                with_it = ", ".join(other.key for other in METHODS.values() if name in other.blocks)
+                raise typed_problem(BLOCK_NOT_CHOSEN, block=name, method=str(method)[:40], with_it=with_it)
+        return {**raw, **{name: raw.get(name) or {} for name in chosen.blocks}} if chosen else raw
 
     @model_validator(mode="after")
     def _rows_for_all(self) -> "RunConfig":
@@ -153,7 +80,8 @@ class RunConfig(Block):
         named = stage.optim.model_fields_set if stage.optim else set()
         optim = self.optim.model_copy(update={name: getattr(stage.optim, name) for name in named})
         if optim.learning_rate is None:
-            optim = optim.model_copy(update={"learning_rate": METHODS[self.method].learning_rate})
+            rate = METHODS[self.method].learning_rate * OBJECTIVES[stage.objective].pace
+            optim = optim.model_copy(update={"learning_rate": float(f"{rate:.3g}")})
         return optim
 
     def with_datasets(self, ids: dict[DataSource, str]) -> "RunConfig":
@@ -218,7 +146,7 @@ def _located(source: DataSource, folder: Path | None) -> DataSource:
 class Knob:
     """What a form or a table needs to know of one field. `type`: integer, number, boolean, choice, text or texts.
 
-    `optional` fields may be None, which means "chosen for you". `shown_when` is a field and the value it must have.
+    `optional` fields may be None, which means "chosen for you". `shown_when` is a field and the values it may have.
     """
 
     path: str
@@ -229,7 +157,7 @@ class Knob:
     choices: tuple[str, ...]
     optional: bool
     tier: str
-    shown_when: tuple[str, str] | None
+    shown_when: tuple[str, tuple[str, ...]] | None
     label: str
     help: str
 
@@ -244,7 +172,7 @@ def knobs() -> list[Knob]:
         if block is None:
             found.append(_knob(name, field, None))
         else:
-            shown = ("method", name) if name in METHODS else None
+            shown = ("method", tuple(key for key in METHODS if name in METHODS[key].blocks)) if name in BLOCKS else None
             found += [_knob(f"{name}.{inner}", inside, shown) for inner, inside in block.model_fields.items()]
     return found
 
@@ -260,7 +188,7 @@ def _block(field: FieldInfo) -> type[Block] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Block) else None
 
 
-def _knob(path: str, field: FieldInfo, shown_when: tuple[str, str] | None) -> Knob:
+def _knob(path: str, field: FieldInfo, shown_when: tuple[str, tuple[str, ...]] | None) -> Knob:
     kind = _types(field)[0]
     choices = kind.__args__ if getattr(kind, "__origin__", None) is Literal else ()
     names = {int: "integer", float: "number", bool: "boolean", str: "text"}

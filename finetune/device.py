@@ -1,8 +1,9 @@
 """Which device a run computes on and in which precision. Torch is imported when it is asked, not before."""
 
 import platform
+import resource
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from finetune.config import RunConfig
@@ -51,6 +52,15 @@ def choose_dtype(config: RunConfig, device: "torch.device") -> "torch.dtype":
     return torch.bfloat16 if good else torch.float32
 
 
+def four_bit(dtype: "torch.dtype") -> Any:
+    """How a base is loaded in NF4 with doubly quantised constants (Dettmers et al. 2023)."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+
+
 def device_name(device: "torch.device") -> str:
     """What the device is called by its maker."""
     import torch
@@ -65,6 +75,15 @@ def cpu_has_bfloat16() -> bool:
     except OSError:
         return False
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def memory_gb() -> float:
+    """The most memory used so far: of the GPU where there is one, else of the process."""
+    import torch
+
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 1e9, 2)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
 
 
 def _processor() -> str:

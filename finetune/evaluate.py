@@ -7,7 +7,6 @@ kept in the run (`evaluation.json`).
 
 import importlib.metadata
 import platform
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -20,10 +19,9 @@ from core.references import parse, resolve
 from core.rows import Row
 from core.words import say
 from core.workspace import Owner
-from finetune.evaluate_rows import Asked, RowSet, kind_of, row_sets, some
+from finetune.evaluate_rows import Asked, RowSet, row_sets, some, training_rows
 from finetune.evaluation import VERSION, Report, save, weights_of
-from finetune.held_out import read_rows, split
-from finetune.measuring import KINDS, compared, verdict
+from finetune.row_measures import compared, verdict
 from finetune.run import Run
 from inference.intervals import ratio
 from inference.sources import Progress, Source
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from inference.shelf import Shelf
 
 SAMPLES = 4
-NGRAM_TOKENS = 400_000
+NGRAM_TOKENS, NGRAM_ROWS = 400_000, 20_000
 _ROWS_AT_A_TIME = 200
 _PACKAGES = ("torch", "transformers", "peft", "nltk")
 
@@ -72,10 +70,12 @@ def evaluate(run: Run, owner: Owner, asked: Asked, setting: Setting) -> Report:
     source, base = _sources(run, owner, setting)
     setting.tell(Progress(say("evaluate.loading")))
     work = _Work(run, setting, setting.shelf.get(Source(base.base)), setting.shelf.get(source))
-    held = work.prepared(sets[0])
-    if not held.rows:
+    prepared = [work.prepared(rows) for rows in sets]
+    held = [(rows, tokens) for rows, tokens in zip(sets, prepared, strict=True) if rows.stage and tokens.rows]
+    if not held:
         raise UserError("evaluate.no_labels", rows=len(sets[0].rows), length=work.max_length)
-    report = work.head() | work.measured(sets, held) | {"samples": work.samples(held)}
+    measured = [work.measured(rows, tokens) for rows, tokens in zip(sets, prepared, strict=True) if tokens.rows]
+    report = work.head() | {"sets": measured, "samples": work.samples(*held[-1])}
     save(run, report)
     return report
 
@@ -131,26 +131,22 @@ class _Work:
         from finetune.row_losses import prepare
 
         self.setting.tell(Progress(say("evaluate.tokenising")))
-        return prepare(rows.rows, rows.measured_as, self.tuned.tokenizer, self.max_length)
+        return prepare(rows.rows, rows.measured_as, self.tuned.tokenizer, self.max_length, rows.learn)
 
-    def measured(self, sets: list[RowSet], held: "Prepared") -> Report:
-        """The measures of all sets, and the n-gram model's beside those of the held-out rows."""
-        found: list[Report] = []
-        ngram = None
-        for rows in sets:
-            prepared = held if rows.key == "held_out" else self.prepared(rows)
-            base, tuned = (self._losses(prepared, model) for model in (self.base, self.tuned))
-            measures = [compared(measure, base, tuned, prepared.counts) for measure in rows.measured_as.measures]
-            found.append(self._about(rows, prepared) | {"measures": measures})
-            if rows.key == "held_out":
-                ngram = self._ngram(prepared, tuned[0])
-        return {"sets": [one for one in found if one["measured"]], "ngram": ngram}
+    def measured(self, rows: RowSet, prepared: "Prepared") -> Report:
+        """The measures of a set and, beside those of held-out rows, the n-gram model's."""
+        base, tuned = (self._losses(prepared, model) for model in (self.base, self.tuned))
+        measures = [compared(measure, base, tuned, prepared.counts) for measure in rows.measured_as.measures]
+        ngram = self._ngram(rows, prepared, tuned[0]) if rows.stage else None
+        return self._about(rows, prepared) | {"measures": measures, "ngram": ngram}
 
     def _about(self, rows: RowSet, prepared: "Prepared") -> Report:
         return {
             "key": rows.key,
             "name": rows.name,
             "kind": rows.kind,
+            "stage": rows.number,
+            "objective": rows.stage.objective if rows.stage else None,
             "rows": rows.available,
             "taken": len(rows.rows),
             "measured": len(prepared.rows),
@@ -167,18 +163,19 @@ class _Work:
         tell = self.setting.phase(say("evaluate.base" if model is self.base else "evaluate.tuned"))
         return [row_losses(model, side, tell, self.setting.place) for side in prepared.sides]
 
-    def _ngram(self, held: "Prepared", tuned: list[float]) -> Report | None:
-        """The n-gram model of the training text on the held-out tokens, and how far the tuned model is from it."""
+    def _ngram(self, held: RowSet, prepared: "Prepared", tuned: list[float]) -> Report | None:
+        """The n-gram model of a stage's training text on the held-out tokens, and how far the tuned
+        model is from it."""
         from finetune.ngram import NgramModel
 
-        rows = split(read_rows(self.run, self.config), self.config)[0]
-        random.Random(self.config.seed).shuffle(rows)
+        assert held.stage is not None, "only what a stage held out has a training text"
+        rows, available = training_rows(self.run, self.config, held.stage, NGRAM_ROWS)
         model = NgramModel(self.base.model.config.get_text_config().vocab_size)
-        used = self._count(rows, model)
+        used = self._count(rows, held, model)
         if not model.tokens:
             return None
-        losses = [model.loss(row.input_ids, row.labels) for row in held.sides[0]]
-        counts = [float(count) for count in held.counts[0]]
+        losses = [model.loss(row.input_ids, row.labels) for row in prepared.sides[0]]
+        counts = [float(count) for count in prepared.counts[0]]
         difference = ratio([mine - theirs for mine, theirs in zip(tuned, losses, strict=True)], counts)
         found = ratio(losses, counts)
         assert found is not None and difference is not None, "there are rows"
@@ -186,32 +183,32 @@ class _Work:
             "order": model.order,
             "discount": round(model.discount, 4),
             "rows": used,
-            "of_rows": len(rows),
+            "of_rows": available,
             "tokens": model.tokens,
             "loss": found.to_json(),
             "tuned_difference": difference.to_json(),
             "verdict": verdict(difference, lower_is_better=True),
         }
 
-    def _count(self, rows: list[Row], model: "NgramModel") -> int:
-        """Let the model count rows until it has `NGRAM_TOKENS`; how many it took."""
+    def _count(self, rows: list[Row], held: RowSet, model: "NgramModel") -> int:
+        """Let the model count rows until it has `NGRAM_TOKENS`. How many it took."""
         from finetune.row_losses import prepare
 
         used, tell = 0, self.setting.phase(say("evaluate.counting"))
         while used < len(rows) and model.tokens < NGRAM_TOKENS:
             tell(used, len(rows))
             part = rows[used : used + _ROWS_AT_A_TIME]
-            prepared = prepare(part, KINDS[kind_of(part[0])], self.tuned.tokenizer, self.max_length)
+            prepared = prepare(part, held.measured_as, self.tuned.tokenizer, self.max_length, held.learn)
             for row in prepared.sides[0]:
                 model.add(row.input_ids)
             used += len(part)
         return used
 
-    def samples(self, held: "Prepared") -> list[dict[str, str]]:
+    def samples(self, held: RowSet, prepared: "Prepared") -> list[dict[str, str]]:
         """A few held-out prompts, answered by both."""
         from finetune.side_by_side import samples
 
-        learned = KINDS[kind_of(held.rows[0])].sides[0]
-        rows = [learned(row) for row in some(held.rows, SAMPLES, self.config.seed)]
+        learned = held.measured_as.sides[0]
+        rows = [learned(row) for row in some(prepared.rows, len(prepared.rows), SAMPLES, self.config.seed)]
         tell = self.setting.phase(say("evaluate.writing"))
         return samples(rows, self.base, self.tuned, self.setting.stop, tell, self.setting.place)

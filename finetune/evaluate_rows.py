@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from core.rows import KINDS as ROW_KINDS
 from core.rows import Row
 from core.words import say
 from core.workspace import Owner, dataset_folder
-from finetune.config import RunConfig
+from finetune.blocks import Sft
+from finetune.config import RunConfig, Stage
 from finetune.data.store import Dataset, open_dataset
-from finetune.held_out import held_out_rows
-from finetune.measuring import KINDS, PLAIN, RowKind
+from finetune.held_out import count_rows, held_places, split_rows
+from finetune.row_measures import KINDS, PLAIN, RowKind
 from finetune.run import Run
 from inference import zero
 
@@ -34,8 +35,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class RowSet:
-    """The rows of a set that are taken, of `available` that there are. `name` is that of the general dataset, None for
-    the shipped text."""
+    """The rows of a set that are taken, of `available` that there are.
+
+    Held-out ones are of a `stage` of the run, `number` (from 1) where it has several; of the general set `name` is the
+    dataset's, None for the shipped text. `learn` says what of a conversation carries loss, as in `encode_all`.
+    """
 
     key: str
     kind: str
@@ -43,6 +47,13 @@ class RowSet:
     rows: list[Row]
     available: int
     name: str | None = None
+    stage: Stage | None = None
+    number: int | None = None
+
+    @property
+    def learn(self) -> str:
+        settings = self.stage.settings if self.stage is not None else None
+        return settings.learn if isinstance(settings, Sft) else "answers"
 
 
 def check(run: Run, owner: Owner, asked: Asked) -> None:
@@ -77,34 +88,56 @@ def _check_general(dataset: Dataset, config: RunConfig) -> None:
 
 
 def row_sets(run: Run, owner: Owner, asked: Asked) -> list[RowSet]:
-    """The sets of rows that a run shall be measured on, the held-out ones first. Raises UserError as `check`, and where
-    the run's data is gone."""
+    """The sets of rows that a run shall be measured on: those that each stage held out, then the general one.
+
+    Raises UserError as `check`, and where the run's data is gone.
+    """
     check(run, owner, asked)
     config = run.config()
-    rows = _held_out_rows(run)
-    if not rows:
+    several = len(config.stages) > 1
+    found = [
+        _held_out(run, config, stage, place if several else None, asked.rows)
+        for place, stage in enumerate(config.stages, 1)
+    ]
+    held = [rows for rows in found if rows is not None]
+    if not held:
         raise _nothing_held_out(run, config)
-    kind = kind_of(rows[0])
-    held = RowSet("held_out", kind, KINDS[kind], some(rows, asked.rows, config.seed), len(rows))
-    return [held] if asked.general == NO_GENERAL else [held, _general(asked, config.seed, owner)]
+    return held if asked.general == NO_GENERAL else [*held, _general(asked, config.seed, owner)]
 
 
-def _held_out_rows(run: Run) -> list[Row]:
+def _held_out(run: Run, config: RunConfig, stage: Stage, number: int | None, most: int) -> RowSet | None:
+    """What a stage held out; None where that is nothing."""
     try:
-        return held_out_rows(run)
+        count = len(held_places(count_rows(run, config, stage), config))
+        held = (row for _, row in split_rows(run, config, stage, held=True))
+        rows = some(held, count, most, config.seed)
     except UserError as error:
         if error.code != "run.data_missing":
             raise
         raise UserError("evaluate.data_missing", value=error.facts["value"]) from None
+    if not rows:
+        return None
+    kind = kind_of(rows[0])
+    return RowSet("held_out", kind, KINDS[kind], rows, count, stage=stage, number=number)
+
+
+def training_rows(run: Run, config: RunConfig, stage: Stage, most: int) -> tuple[list[Row], int]:
+    """At most so many of the rows that a stage learned from, in an order that the seed decides, and how many it had."""
+    count = count_rows(run, config, stage)
+    count -= len(held_places(count, config))
+    rows = some((row for _, row in split_rows(run, config, stage, held=False)), count, most, config.seed)
+    random.Random(config.seed).shuffle(rows)
+    return rows, count
 
 
 def _general(asked: Asked, seed: int, owner: Owner) -> RowSet:
     if asked.general is None:
         rows = shipped_rows()
-        return RowSet("general", "text", PLAIN, some(rows, asked.rows, seed), len(rows))
+        return RowSet("general", "text", PLAIN, some(rows, len(rows), asked.rows, seed), len(rows))
     dataset = open_dataset(dataset_folder(owner, asked.general))
-    rows = dataset.rows()
-    return RowSet("general", dataset.kind, PLAIN, some(rows, asked.rows, seed), len(rows), dataset.name)
+    count = dataset.report.rows_kept
+    rows = some(dataset.iterate(), count, asked.rows, seed)
+    return RowSet("general", dataset.kind, PLAIN, rows, count, dataset.name)
 
 
 def shipped_rows() -> list[Row]:
@@ -123,8 +156,7 @@ def kind_of(row: Row) -> str:
     return next(name for name, kind in ROW_KINDS.items() if type(row) is kind)
 
 
-def some(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
-    """At most so many of the rows, in their order; the seed decides which."""
-    if len(rows) <= most:
-        return list(rows)
-    return [rows[place] for place in sorted(random.Random(seed).sample(range(len(rows)), most))]
+def some(rows: Iterable[Row], count: int, most: int, seed: int) -> list[Row]:
+    """At most so many of `count` rows, in their order; the seed decides which. The others are not kept in memory."""
+    wanted = set(random.Random(seed).sample(range(count), min(count, most)))
+    return [row for place, row in enumerate(rows) if place in wanted]

@@ -6,7 +6,7 @@ import sys
 from core.words import say
 from core.workspace import local_owner
 from finetune.evaluate_rows import MOST_ROWS, USUAL_ROWS, Asked
-from finetune.evaluation import FILE, Report, interval, judged, lines_of, loss_of, notes, perplexity, set_of, title
+from finetune.evaluation import FILE, Report, interval, judged, lines_of, loss_of, notes, perplexity, title
 from finetune.terminal import print_json, show_progress
 from inference.intervals import Estimate
 
@@ -53,8 +53,8 @@ def table(report: Report) -> str:
         loss = loss_of(one)
         lines += [say("evaluate.measure.perplexity")]
         lines += [_row("base", perplexity(loss.base)), _row("tuned", perplexity(loss.tuned))]
-        lines += [say("evaluate.by_row"), f"  {loss.rows_base:.3f} -> {loss.rows_tuned:.3f}"]
-    return "\n".join([*lines, *_ngram(report), "", *notes(report), *_samples(report)])
+        lines += [say("evaluate.by_row"), f"  {loss.rows_base:.3f} -> {loss.rows_tuned:.3f}", *_ngram(one["ngram"])]
+    return "\n".join([*lines, "", *notes(report), *_samples(report)])
 
 
 def _row(name: str, found: Estimate, sign: str = "") -> str:
@@ -70,11 +70,11 @@ NAMES = {
 }
 
 
-def _ngram(report: Report) -> list[str]:
-    if report["ngram"] is None or set_of(report, "held_out") is None:
+def _ngram(found: dict | None) -> list[str]:
+    if found is None:
         return []
-    loss, difference = (Estimate.from_json(report["ngram"][name]) for name in ("loss", "tuned_difference"))
-    return ["", f"--- {say(NAMES['ngram'])}", _row("ngram", loss), _row("against_ngram", difference, "+")]
+    loss, difference = (Estimate.from_json(found[name]) for name in ("loss", "tuned_difference"))
+    return [say("evaluate.measure.loss"), _row("ngram", loss), _row("against_ngram", difference, "+")]
 
 
 def _samples(report: Report) -> list[str]:

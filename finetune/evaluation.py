@@ -39,6 +39,7 @@ def load(run: Run) -> Report | None:
             raise ValueError("another version")
         for one in report["sets"]:
             lines_of(one)
+            title(one)
         return report
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError("evaluate.damaged", value=run.id, file=FILE) from error
@@ -122,19 +123,23 @@ def judged(report: Report) -> list[tuple[str, str]]:
     forgotten, and against the n-gram model."""
     said = []
     for one in report["sets"]:
-        line = loss_of(one)
-        key = f"evaluate.{one['key']}_{line.verdict}"
-        said.append((line.verdict, say(key, difference=interval(line.difference, 3, "+"), rows=one["measured"])))
-    ngram = report["ngram"]
-    if ngram and ngram["verdict"] != "few":
-        difference = interval(Estimate.from_json(ngram["tuned_difference"]), 3, "+")
-        said.append((ngram["verdict"], say(f"evaluate.ngram_{ngram['verdict']}", difference=difference)))
+        stage = f"{title(one)}: " if one["stage"] else ""
+        for line in lines_of(one):
+            key = {"loss": one["key"], "preference_accuracy": "preference"}.get(line.key)
+            if key:
+                facts = {"difference": interval(line.difference, 3, "+"), "rows": one["measured"]}
+                said.append((line.verdict, stage + say(f"evaluate.{key}_{line.verdict}", **facts)))
+        ngram = one["ngram"]
+        if ngram and ngram["verdict"] != "few":
+            difference = interval(Estimate.from_json(ngram["tuned_difference"]), 3, "+")
+            said.append((ngram["verdict"], stage + say(f"evaluate.ngram_{ngram['verdict']}", difference=difference)))
     return said
 
 
 def notes(report: Report) -> list[str]:
     """What a reader must know of the figures: what was left out, cut or bounded."""
-    return [note for one in report["sets"] for note in _notes_of(one)] + _ngram_notes(report.get("ngram"))
+    counted = [note for one in report["sets"] for note in _ngram_notes(one["ngram"])]
+    return [note for one in report["sets"] for note in _notes_of(one)] + counted
 
 
 def _notes_of(one: Set) -> list[str]:
@@ -159,6 +164,8 @@ def _ngram_notes(ngram: dict[str, Any] | None) -> list[str]:
 
 def title(one: Set) -> str:
     """What a set of rows is called for people."""
+    if one["stage"]:
+        return say("evaluate.held_out_stage", number=one["stage"], objective=one["objective"])
     if one["key"] == "held_out":
         return say("evaluate.held_out")
     return say("evaluate.shipped") if one["name"] is None else say("evaluate.general", name=one["name"])

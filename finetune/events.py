@@ -59,7 +59,9 @@ def _event(line: bytes) -> Event | None:
 class Progress:
     """What the events so far add up to. `ending` is the current attempt's last word: stopped, failed, done or None.
 
-    `train`, `evals` and `samples` are keyed by step, so that a step written twice counts once, the later one.
+    `train`, `evals` and `samples` are keyed by step, so that a step written twice counts once, the later one. A later
+    stage's evaluation before its first step is in `begins`, by stage, since the step was the earlier stage's last one.
+    `stage` is the event of the stage at work.
     """
 
     attempt: int = 0
@@ -74,6 +76,8 @@ class Progress:
     train: dict[int, Event] = field(default_factory=dict)
     evals: dict[int, Event] = field(default_factory=dict)
     samples: dict[int, list[Event]] = field(default_factory=dict)
+    begins: dict[int, Event] = field(default_factory=dict)
+    stage: Event | None = None
 
     @property
     def loss(self) -> float | None:
@@ -119,7 +123,14 @@ def _train(progress: Progress, event: Event) -> None:
     progress.step, progress.tokens_per_s, progress.phase = event["step"], event["tokens_per_s"], None
 
 
+def _stage(progress: Progress, event: Event) -> None:
+    progress.stage = event
+
+
 def _eval(progress: Progress, event: Event) -> None:
+    if event.get("begin"):
+        progress.begins[event["stage"]] = event
+        return
     progress.evals[event["step"]] = event
     progress.samples.pop(event["step"], None)
 
@@ -138,6 +149,7 @@ _FOLDS: dict[str, Callable[[Progress, Event], None]] = {
     "started": _started,
     "progress": _progress,
     "train": _train,
+    "stage": _stage,
     "eval": _eval,
     "sample": _sample,
     "stopped": _ending,

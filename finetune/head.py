@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from finetune.objectives import Head, Objective, answer_positions
+from finetune.objectives import Answers, Batch, Head, Loss, Objective, answer_positions
 
 
 class AnswerLoss:
@@ -18,33 +19,39 @@ class AnswerLoss:
     scale) runs as the model has it, on every position. Which it is, is tried out on four tokens.
     """
 
-    def __init__(self, model: nn.Module, objective: Objective) -> None:
-        self.objective = objective
+    def __init__(self, model: nn.Module, objective: Objective, settings: Any = None) -> None:
+        self.objective, self.settings = objective, settings
         self.head: nn.Module | None = model.get_output_embeddings()  # type: ignore[operator]
         self.gathers = isinstance(self.head, nn.Linear) and _is_plain(model, self.head)
 
-    def __call__(self, model: nn.Module, input_ids: Tensor, labels: Tensor) -> Tensor:
-        """The loss summed over the labels [B, T] behind each row's first position, in float32."""
+    def __call__(self, model: nn.Module, batch: Batch) -> Loss:
+        """The loss over the labels [B, T] behind each row's first position, in float32."""
         if not self.gathers:
-            return self._loss(_forward(model, input_ids), labels, _as_it_is)
+            return self._loss(forward(model, batch), batch, _as_it_is)
         head = self.head
         assert head is not None
+        found: list[Loss] = []
 
         def in_the_model(states: Tensor) -> Tensor:
             """In place of the head, while the model runs: that is when sharded weights are there as a whole."""
             del head.forward
-            return states.new_ones((1, 1, 1), dtype=torch.float32) * self._loss(states, labels, head)
+            found.append(self._loss(states, batch, head))
+            return states.new_ones((1, 1, 1), dtype=torch.float32) * found[0].total
 
         with _in_place_of(head, in_the_model):
-            return _forward(model, input_ids)[0, 0, 0]
+            total = forward(model, batch)[0, 0, 0]
+        return replace(found[0], total=total)
 
-    def _loss(self, states: Tensor, labels: Tensor, head: Head) -> Tensor:
-        hidden, targets = answer_positions(states, labels)
-        return self.objective.loss(hidden, targets, head)
+    def _loss(self, states: Tensor, batch: Batch, head: Head) -> Loss:
+        hidden, targets, rows = answer_positions(states, batch["labels"])
+        return self.objective.loss(Answers(hidden, targets, rows, head), batch, self.settings)
 
 
-def _forward(model: nn.Module, input_ids: Tensor) -> Tensor:
-    return model(input_ids=input_ids, use_cache=False).logits
+def forward(model: nn.Module, batch: Batch) -> Tensor:
+    """The model's output over `input_ids` [B, T]: right padding needs no mask in a causal model. Where rows are packed,
+    `position_ids` begin anew with each document, and transformers lets no document see another."""
+    places = {"position_ids": batch["position_ids"]} if "position_ids" in batch else {}
+    return model(input_ids=batch["input_ids"], use_cache=False, **places).logits
 
 
 def _as_it_is(logits: Tensor) -> Tensor:
@@ -62,14 +69,22 @@ def _in_place_of(head: nn.Module, forward: Head) -> Iterator[None]:
 
 
 def _is_plain(model: Any, head: nn.Module) -> bool:
-    """Whether the model's logits are its head applied to its hidden states, and nothing more."""
+    """Whether the model's logits are its head applied to its hidden states, and nothing more: no cap, no scale."""
     training = model.training
     model.eval()
+    given: list[Tensor] = []
+
+    def keep(states: Tensor) -> Tensor:
+        given.append(states)
+        return states
+
     with torch.no_grad():
         ids = torch.arange(4, device=next(model.parameters()).device)[None]
-        own = _forward(model, ids).float()
-        with _in_place_of(head, _as_it_is):
-            hidden = _forward(model, ids)
-        same = hidden.shape[-1] == head.in_features and torch.allclose(own, head(hidden).float(), atol=1e-4)
+        own = forward(model, {"input_ids": ids}).float()
+        with _in_place_of(head, keep):
+            passed = forward(model, {"input_ids": ids})
+        [states] = given
+        untouched = passed.shape == states.shape and torch.equal(passed, states)
+        same = untouched and torch.allclose(own, head(states).float(), atol=1e-4)
     model.train(training)
     return bool(same)

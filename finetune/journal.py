@@ -46,7 +46,13 @@ def _line(event: Event, run: Run) -> str:
     kind = event["type"]
     if kind == "progress":
         return say(f"run.phase.{event['phase']}", **event)
-    facts = {**event, "id": run.id, "folder": run.model, "eta": _duration(event.get("eta_s", 0))}
+    facts = {
+        **event,
+        "number": event.get("stage", 0) + 1,
+        "id": run.id,
+        "folder": run.model,
+        "eta": _duration(event.get("eta_s", 0)),
+    }
     if kind == "sample":
         facts["text"] = " ".join(event["text"].split())[:200]
     return say(f"run.line.{kind}", **facts)

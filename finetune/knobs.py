@@ -49,7 +49,7 @@ def table() -> str:
 
 def _row(knob: Knob) -> str:
     name = f"**`{knob.path}`**" if knob.tier == "basic" else f"`{knob.path}`"
-    shown = f" (with `{knob.shown_when[0]}: {knob.shown_when[1]}`)" if knob.shown_when else ""
+    shown = f" (with `{knob.shown_when[0]}: {', '.join(knob.shown_when[1])}`)" if knob.shown_when else ""
     default = "chosen for you" if knob.default is None else f"`{knob.default}`"
     return f"| {name}{shown} | {default} | {_possible(knob)} | {say(knob.help)} |"
 

@@ -3,7 +3,8 @@
 Without them an update smaller than a weight's last bit is rounded away (Micikevicius et al. 2018).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,16 +13,33 @@ from torch import Tensor, nn
 from finetune.sharding import like
 
 
+@dataclass(frozen=True)
+class Group:
+    """Weights that move alike: their decay, and by what factor they learn faster than the learning rate says."""
+
+    parameters: list[nn.Parameter]
+    weight_decay: float = 0.0
+    faster: float = 1.0
+
+
 class MasterAdamW(torch.optim.AdamW):
     """AdamW (Loshchilov & Hutter 2019) whose parameters are float32 copies of the model's; a float32 weight is its own.
 
-    `groups` are (parameters, weight decay). Call `collect` after each backward, `step` once a batch.
+    Call `collect` after each backward, `step` once a batch.
     """
 
-    def __init__(self, groups: Iterable[tuple[list[nn.Parameter], float]], learning_rate: float) -> None:
+    def __init__(self, groups: Iterable[Group], learning_rate: float) -> None:
         self.pairs: list[tuple[nn.Parameter, Tensor]] = []
         super().__init__(
-            [{"params": [self._master(p) for p in part], "weight_decay": decay} for part, decay in groups if part],
+            [
+                {
+                    "params": [self._master(parameter) for parameter in group.parameters],
+                    "weight_decay": group.weight_decay,
+                    "lr": learning_rate * group.faster,
+                }
+                for group in groups
+                if group.parameters
+            ],
             lr=learning_rate,
             betas=(0.9, 0.999),
             eps=1e-8,
@@ -77,9 +95,13 @@ class MasterAdamW(torch.optim.AdamW):
 
         The state holds whole tensors; where the weights are sharded each process takes its part.
         """
-        masters = state_dict["masters"]
         state = {place: _parts(values, self.masters[place]) for place, values in state_dict["state"].items()}
         super().load_state_dict({"state": state, "param_groups": state_dict["param_groups"]})
+        self.take_over(state_dict["masters"])
+
+    @torch.no_grad()
+    def take_over(self, masters: Iterable[Tensor]) -> None:
+        """Go on from what was learned before, in an earlier stage or at a checkpoint, and round it into the model."""
         for mine, theirs in zip(self.masters, masters, strict=True):
             mine.data.copy_(like(theirs, mine))
         self._round()
@@ -89,13 +111,19 @@ def _parts(values: dict[str, Any], master: Tensor) -> dict[str, Any]:
     return {name: like(value, master) for name, value in values.items()}
 
 
-def groups_by_decay(
-    model: nn.Module, decaying: Iterable[str], weight_decay: float
-) -> list[tuple[list[nn.Parameter], float]]:
-    """The trainable weights, those that decay first."""
+def groups_of(
+    model: nn.Module, decaying: Iterable[str], weight_decay: float, faster: Callable[[str], float] = lambda name: 1.0
+) -> list[Group]:
+    """The trainable weights: the slowest first, and of those alike in this the ones that decay."""
     names = set(decaying)
-    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    found: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            found.setdefault((faster(name), name not in names), []).append(parameter)
     return [
-        ([parameter for name, parameter in trainable if name in names], weight_decay),
-        ([parameter for name, parameter in trainable if name not in names], 0.0),
+        Group(part, 0.0 if still else weight_decay, pace) for (pace, still), part in sorted(found.items(), key=_key)
     ]
+
+
+def _key(item: tuple[tuple[float, bool], list[nn.Parameter]]) -> tuple[float, bool]:
+    return item[0]

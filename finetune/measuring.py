@@ -1,132 +1,99 @@
-"""What held-out rows are measured by: a table by the kind of row, and the figures of two models on the same rows.
+"""What a stage writes down while it trains: its steps, its validation loss, what the model writes."""
 
-All of it is arithmetic on losses: `row_losses` computes those.
-"""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from core.rows import ChatRow, PreferenceRow, Row
-from inference.intervals import Estimate, estimate, ratio
+import torch
 
-FEWEST = 6
-"""Of five rows that all speak for one side not even the sign test says so at 5 % (2 / 2^5)."""
-
-Losses = Sequence[Sequence[float]]
-Counts = Sequence[Sequence[int]]
+from finetune.batches import collate, in_order
+from finetune.device import memory_gb
+from finetune.sampling import Prompt, write_sample
+from finetune.stage_trainer import StageTrainer
 
 
-@dataclass(frozen=True)
-class Values:
-    """One figure of every row: a total and what it is shared among. The sum of the totals over the sum of the counts is
-    the figure of all rows: a loss over tokens, right ones over rows."""
+class MeasuringTrainer(StageTrainer):
+    """Measures the rows held out, and tells every step."""
 
-    totals: list[float]
-    counts: list[float]
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Measure the validation rows (mean loss) and write the samples, as events."""
+        with self.clock.paused(), torch.no_grad():
+            self.network.eval()
+            if len(self.part.validation) and not self.stop_asked():
+                self._measure()
+            for prompt in self.part.prompts:
+                self._sample(prompt)
+            self.network.train()
+        if not self.stop_asked():
+            self._evaluated = self.state.global_step
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, {})
+        return {}
 
+    def _measure(self) -> None:
+        reference = self.references[1] if self.references else None
+        rows, sums = self.part.validation, {"loss": 0.0, "count": 0.0}
+        self._numbers = []
+        for places in in_order(rows, self.optim.batch_size, self.team.rank, self.team.size):
+            if self.stop_asked():
+                return
+            batch = collate([rows[place] for place in places], reference)
+            loss = self.answer_loss(self.network, {name: value.to(self.args.device) for name, value in batch.items()})
+            found: dict[str, Any] = {"loss": loss.total, "count": self.objective.count(batch), **loss.figures}
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+        sums = {name: self.team.sum(value) for name, value in sums.items()}
+        count = sums.pop("count")
+        self._demand_number(sums["loss"], self.step)
+        means = {name: value / count for name, value in sums.items()}
+        self._eval_loss = means.pop("loss")
+        begin = {"begin": True} if self.part.index and not self.state.global_step else {}
+        self.journal.write("eval", step=self.step, stage=self.part.index, eval_loss=self._eval_loss, **means, **begin)
 
-@dataclass(frozen=True)
-class Measure:
-    """A figure. `values` makes it of the losses and of the numbers of tokens of each side's rows."""
+    def take_eval_loss(self) -> float | None:
+        """The loss of the evaluation that just ended, once."""
+        loss, self._eval_loss = self._eval_loss, None
+        return loss
 
-    key: str
-    lower_is_better: bool
-    values: Callable[[Losses, Counts], Values]
+    def say_early(self, best: int) -> None:
+        """Tell that the stage ends before its last step."""
+        step, best = self.step, self.part.first_step + best
+        self.journal.write("early", step=step, stage=self.part.index, best=best)
 
+    def stop_asked(self) -> bool:
+        """Whether somebody asked to stop, the same answer in all processes."""
+        return self.team.any(self.stop())
 
-@dataclass(frozen=True)
-class RowKind:
-    """The texts of a row whose loss is computed (its sides; the first is what is learned), and its measures."""
+    def _sample(self, prompt: Prompt) -> None:
+        """The leading process writes; the others wait at the next thing to do together, or help where it has a part."""
+        if self.stop_asked() or not (self.team.leads or self.sharded):
+            return
+        length = self.config.watch.sample_tokens
+        text = write_sample(self.network, self.tokenizer, prompt, length, self.stop)
+        if self.team.leads:
+            self.journal.write("sample", step=self.step, prompt=prompt.text, text=text)
 
-    sides: tuple[Callable[[Any], Row], ...]
-    measures: tuple[Measure, ...]
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Write a training step's figures as an event."""
+        if "loss" not in logs:
+            return
+        step, part = self.state.global_step, self.part
+        rate, seconds_left = self.clock.lap(step, part.all_steps - part.first_step)
+        figures = {name: self.team.sum(value) for name, value in self._figures.items()}
+        self.journal.write(
+            "train",
+            step=self.step,
+            steps=part.all_steps,
+            stage=part.index,
+            loss=logs["loss"],
+            learning_rate=logs["learning_rate"],
+            grad_norm=logs.get("grad_norm"),
+            tokens_per_s=rate,
+            tokens=self.state.num_input_tokens_seen,
+            epoch=round(self.state.epoch or 0, 4),
+            eta_s=seconds_left,
+            memory_gb=self.memory(),
+            **figures,
+        )
 
-
-def _loss(losses: Losses, counts: Counts) -> Values:
-    """Nats a token of what is learned."""
-    return Values(list(losses[0]), [float(count) for count in counts[0]])
-
-
-def _margins(losses: Losses) -> list[float]:
-    """How much likelier each row's better answer is than its worse one, in nats."""
-    return [worse - better for better, worse in zip(losses[0], losses[1], strict=True)]
-
-
-def _accuracy(losses: Losses, counts: Counts) -> Values:
-    margins = _margins(losses)
-    return Values([float(margin > 0) for margin in margins], [1.0] * len(margins))
-
-
-def _margin(losses: Losses, counts: Counts) -> Values:
-    margins = _margins(losses)
-    return Values(margins, [1.0] * len(margins))
-
-
-def _itself(row: Row) -> Row:
-    return row
-
-
-def _chosen(row: PreferenceRow) -> Row:
-    return ChatRow(messages=[*row.prompt, *row.chosen])
-
-
-def _rejected(row: PreferenceRow) -> Row:
-    return ChatRow(messages=[*row.prompt, *row.rejected])
-
-
-LOSS = Measure("loss", True, _loss)
-ACCURACY = Measure("preference_accuracy", False, _accuracy)
-MARGIN = Measure("preference_margin", False, _margin)
-
-PLAIN = RowKind((_itself,), (LOSS,))
-KINDS: dict[str, RowKind] = {
-    "chat": PLAIN,
-    "text": PLAIN,
-    "pair": PLAIN,
-    "preference": RowKind((_chosen, _rejected), (LOSS, ACCURACY, MARGIN)),
-}
-"""By the kind of a dataset's rows (`core.rows.KINDS`)."""
-
-
-def compared(measure: Measure, base: Losses, tuned: Losses, counts: Counts) -> dict[str, Any]:
-    """One measure of both models on the same rows, with 95 % intervals and the paired difference tuned - base.
-
-    `by_row` weighs every row alike, however many tokens it has.
-    """
-    first, second = measure.values(base, counts), measure.values(tuned, counts)
-    difference = ratio(_less(second.totals, first.totals), first.counts)
-    rows = [_means(first), _means(second)]
-    return {
-        "key": measure.key,
-        "base": _json(ratio(first.totals, first.counts)),
-        "tuned": _json(ratio(second.totals, second.counts)),
-        "difference": _json(difference),
-        "by_row": {
-            "base": _json(estimate(rows[0])),
-            "tuned": _json(estimate(rows[1])),
-            "difference": _json(estimate(_less(rows[1], rows[0]))),
-        },
-        "verdict": verdict(difference, measure.lower_is_better),
-    }
-
-
-def verdict(difference: Estimate | None, lower_is_better: bool) -> str:
-    """ "better", "worse", "even" where the interval of the paired difference holds 0, "few" below six rows."""
-    if difference is None or difference.count < FEWEST:
-        return "few"
-    if not difference.clear_of_zero:
-        return "even"
-    return "better" if (difference.mean < 0) == lower_is_better else "worse"
-
-
-def _less(values: Sequence[float], others: Sequence[float]) -> list[float]:
-    return [value - other for value, other in zip(values, others, strict=True)]
-
-
-def _means(values: Values) -> list[float]:
-    return [total / count for total, count in zip(values.totals, values.counts, strict=True)]
-
-
-def _json(found: Estimate | None) -> dict[str, Any] | None:
-    return None if found is None else found.to_json()
+    def memory(self) -> float:
+        """The most memory used so far, in GB: of the fullest GPU, or of all processes on a CPU."""
+        used = memory_gb()
+        return round(self.team.largest(used) if torch.cuda.is_available() else self.team.sum(used), 2)

@@ -1,8 +1,12 @@
-"""What becomes trainable: a table of methods. A new one is an entry here and a block in `finetune/config.py`."""
+"""What becomes trainable: a table of methods. A new one is an entry here and a block in `finetune/blocks.py`."""
 
-from collections.abc import Callable
+import difflib
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from core.errors import UserError
 
 if TYPE_CHECKING:
     from finetune.config import RunConfig
@@ -16,45 +20,95 @@ class Method:
     """One way to fine-tune.
 
     `learning_rate` is used where the config names none: adapters start at zero and stand ten times the rate of full
-    fine-tuning (Schulman et al. 2025, "LoRA without regret"). `block` is its own part of the config, if it has one.
-    `apply` takes the loaded base and gives back the model to train; `adapter` says whether only an adapter is saved.
+    fine-tuning (Schulman et al. 2025, "LoRA without regret"). `blocks` are its own parts of the config.
+    `apply` takes the loaded base and gives back the model to train, or raises UserError where the base has not what
+    the config names; it works on weights of the meta device, too. `adapter` says whether only an adapter is saved,
+    `four_bit` whether the base is loaded in NF4, `faster` by what factor a weight learns faster, by its name.
     """
 
     key: str
     learning_rate: float
-    block: str | None
+    blocks: tuple[str, ...]
     adapter: bool
     apply: Callable[[Any, "RunConfig"], Any]
+    four_bit: bool = False
+    faster: Callable[[str, "RunConfig"], float] = lambda name, config: 1.0
 
 
-def _lora(model: Any, config: "RunConfig") -> Any:
+def _lora(**kind: Any) -> Callable[[Any, "RunConfig"], Any]:
     """Put LoRA layers in; the adapter's weights take the dtype of the base, masters stand in the optimizer."""
-    from peft import LoraConfig, get_peft_model
 
-    knobs = config.lora
-    assert knobs is not None, "the config fills in the block of its method"
-    settings = LoraConfig(
-        r=knobs.rank,
-        lora_alpha=knobs.alpha,
-        lora_dropout=knobs.dropout,
-        target_modules=_targets(model, knobs.targets),
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(model, settings, autocast_adapter_dtype=False)
+    def apply(model: Any, config: "RunConfig") -> Any:
+        from peft import LoraConfig, get_peft_model
+
+        knobs = config.lora
+        assert knobs is not None, "the config fills in the blocks of its method"
+        settings = LoraConfig(
+            r=knobs.rank,
+            lora_alpha=knobs.alpha,
+            lora_dropout=knobs.dropout,
+            target_modules=_targets(model, config),
+            task_type="CAUSAL_LM",
+            **kind,
+        )
+        return get_peft_model(model, settings, autocast_adapter_dtype=False)
+
+    return apply
 
 
-def _targets(model: Any, targets: str) -> str | list[str]:
-    """The names of the linear layers to adapt, as far as this model has them."""
-    from core.errors import UserError
+def _targets(model: Any, config: "RunConfig") -> str | list[str]:
+    """The names of the linear layers to adapt, as far as this model has them, none thinner than the adapter's rank."""
+    assert config.lora is not None
+    linear = dict(_linear_layers(model))
+    present = {name.rsplit(".", 1)[-1] for name in linear}
+    head = {name.rsplit(".", 1)[-1] for name, layer in linear.items() if layer is model.get_output_embeddings()}
+    chosen = _chosen(config, present, head)
+    for name, layer in linear.items():
+        thinnest = min(layer.in_features, layer.out_features)
+        if name.rsplit(".", 1)[-1] in chosen and config.lora.rank > thinnest:
+            raise UserError("run.rank_above_layer", value=config.lora.rank, layer=name, most=thinnest)
+    whole = config.lora.targets == "all-linear" and not config.lora.target_modules
+    return "all-linear" if whole else sorted(chosen)
 
-    if targets == "all-linear":
-        return targets
-    wanted = ATTENTION if targets == "attention" else MLP
-    present = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    chosen = [name for name in wanted if name in present]
-    if not chosen:
-        raise UserError("run.no_targets", value=targets)
-    return chosen
+
+def _chosen(config: "RunConfig", present: set[str], head: set[str]) -> set[str]:
+    assert config.lora is not None
+    named, usual = config.lora.target_modules, config.lora.targets
+    for name in named:
+        if name not in present:
+            near = difflib.get_close_matches(name, sorted(present), 1, 0.5)
+            raise UserError(
+                "run.no_module", value=name, near=(near or sorted(present))[0], have=", ".join(sorted(present))
+            )
+    if named:
+        return set(named)
+    if usual == "all-linear":
+        return present - head
+    found = present & set(ATTENTION if usual == "attention" else MLP)
+    if not found:
+        raise UserError("run.no_targets", value=usual)
+    return found
+
+
+def _linear_layers(model: Any) -> Iterator[tuple[str, Any]]:
+    """Linear layers by name, those of GPT-2's kind (`Conv1D`) included."""
+    for name, module in model.named_modules():
+        if type(module).__name__ == "Conv1D":
+            yield name, _Thin(*module.weight.shape)
+        elif hasattr(module, "in_features") and hasattr(module, "out_features"):
+            yield name, module
+
+
+@dataclass(frozen=True)
+class _Thin:
+    in_features: int
+    out_features: int
+
+
+def _faster(name: str, config: "RunConfig") -> float:
+    """LoRA+: the matrix that begins at zero learns faster."""
+    assert config.loraplus is not None
+    return config.loraplus.ratio if "lora_B" in name else 1.0
 
 
 def _full(model: Any, config: "RunConfig") -> Any:
@@ -62,10 +116,48 @@ def _full(model: Any, config: "RunConfig") -> Any:
     return model.requires_grad_(True)
 
 
+def _freeze(model: Any, config: "RunConfig") -> Any:
+    """The chosen part is trained, the rest stays."""
+    knobs = config.freeze
+    assert knobs is not None
+    model.requires_grad_(False)
+    layers = _layers(model)
+    if knobs.layers > len(layers):
+        raise UserError("run.fewer_layers", value=knobs.layers, have=len(layers))
+    for part in layers[len(layers) - knobs.layers :]:
+        part.requires_grad_(True)
+    for chosen, part in ((knobs.embeddings, model.get_input_embeddings()), (knobs.head, model.get_output_embeddings())):
+        if chosen:
+            part.requires_grad_(True)
+    if knobs.pattern:
+        found = [weight for name, weight in model.named_parameters() if re.search(knobs.pattern, name)]
+        if not found:
+            names = sorted({re.sub(r"\.\d+\.", ".N.", name) for name, _ in model.named_parameters()})
+            near = difflib.get_close_matches(knobs.pattern, names, 1, 0.3) or names
+            raise UserError("run.pattern_finds_nothing", value=knobs.pattern, near=near[0])
+        for weight in found:
+            weight.requires_grad_(True)
+    return model
+
+
+def _layers(model: Any) -> list[Any]:
+    """The decoder's layers: the longest list of modules in the model."""
+    from torch import nn
+
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return list(max(lists, key=len, default=[]))
+
+
 METHODS: dict[str, Method] = {
     method.key: method
     for method in (
-        Method("lora", learning_rate=2e-4, block="lora", adapter=True, apply=_lora),
-        Method("full", learning_rate=2e-5, block=None, adapter=False, apply=_full),
+        Method("lora", 2e-4, blocks=("lora",), adapter=True, apply=_lora()),
+        Method("rslora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(use_rslora=True)),
+        Method("dora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(use_dora=True)),
+        Method("loraplus", 5e-5, blocks=("lora", "loraplus"), adapter=True, apply=_lora(), faster=_faster),
+        Method("qlora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(), four_bit=True),
+        Method("freeze", 2e-5, blocks=("freeze",), adapter=False, apply=_freeze),
+        Method("full", 2e-5, blocks=(), adapter=False, apply=_full),
     )
 }
+BLOCKS = tuple(dict.fromkeys(block for method in METHODS.values() for block in method.blocks))

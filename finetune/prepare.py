@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from finetune.config import DataSource, RunConfig, Stage, to_yaml
 from finetune.device import check_processes, choose_device
 from finetune.objectives import OBJECTIVES
 from finetune.plain_yaml import read_mapping
+from finetune.structure import check_method
 
 if TYPE_CHECKING:
     from finetune.data.findings import Finding
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from inference.sources import Fetched, Progress
 
 OnProgress = Callable[["Progress"], None]
+FindBase = Callable[[RunConfig, Owner], tuple[str, Path]]
+"""Returns the base's name, and a folder with its small files."""
 
 
 def base_of(config: RunConfig, owner: Owner, progress: OnProgress | None, stop: threading.Event | None) -> "Fetched":
@@ -36,7 +40,9 @@ def base_of(config: RunConfig, owner: Owner, progress: OnProgress | None, stop: 
         raise UserError("run.base_is_adapter", value=config.model)
     fetched = fetch(resolved.base, owner.token, owner=owner, progress=progress, stop=stop)
     check_context(config, fetched.name, fetched.context_length)
-    check_processes(config, choose_device(config))
+    device = choose_device(config)
+    check_processes(config, device)
+    check_method(config, fetched.folder, device)
     return fetched
 
 
@@ -60,15 +66,15 @@ def import_data(
 def _imported(
     config: RunConfig, owner: Owner, into: Owner, progress: OnProgress | None, stop: threading.Event | None
 ) -> tuple[RunConfig, list["Dataset"]]:
-    """`import_data` with the datasets of `into`; also returns those of the first stage."""
+    """`import_data` with the datasets of `into`; also returns those of all stages in turn."""
     found: dict[DataSource, Dataset] = {}
     for stage in config.stages:
         for source in stage.data:
-            found[source] = _dataset(source, owner, into, progress, stop)
+            found[source] = found.get(source) or _dataset(source, owner, into, progress, stop)
             check_kind(found[source], stage.objective)
     placed = config.with_datasets({source: dataset.id for source, dataset in found.items()})
     read_mapping(to_yaml(placed))
-    return placed, [found[source] for source in config.stages[0].data]
+    return placed, [found[source] for stage in config.stages for source in stage.data]
 
 
 def _dataset(
@@ -136,37 +142,55 @@ class Checked:
     steps: int
     findings: list["Finding"]
 
+    @property
+    def launch(self) -> str | None:
+        """How its processes are started, as a person would type it; None for one, which starts by itself."""
+        from finetune.launch.processes import launch_line
+
+        count = self.config.compute.processes
+        return launch_line(count) if count > 1 else None
+
     def to_json(self) -> dict[str, object]:
         return {
             "model": self.model,
             "method": self.config.method,
             "rows": self.rows,
             "steps": self.steps,
+            "launch": self.launch,
             "findings": [finding.to_json() for finding in self.findings],
         }
 
 
 def look(
-    config: RunConfig, owner: Owner, progress: OnProgress | None = None, stop: threading.Event | None = None
+    config: RunConfig,
+    owner: Owner,
+    progress: OnProgress | None = None,
+    stop: threading.Event | None = None,
+    find_base: FindBase | None = None,
 ) -> Checked:
     """Check data, model and settings together. The base is fetched, as a start would; nothing runs, and of the data
     that is imported for it nothing stays.
 
-    Raises UserError where a run could not start.
+    `find_base` finds it in another way: it is given the config with datasets in the place of files and repositories,
+    and an owner who has those that were imported. Raises UserError where a run could not start.
     """
     from finetune.data.importing import for_a_look
 
     with for_a_look(owner) as scratch:
         config, datasets = _imported(config, owner, scratch, progress, stop)
-        base = base_of(config, owner, progress, stop)
-        return _checked(config, datasets, base.name, base.folder)
+        if find_base is None:
+            base = base_of(config, owner, progress, stop)
+            return _checked(config, datasets, base.name, base.folder)
+        return _checked(config, datasets, *find_base(config, scratch))
 
 
 def look_at(config: RunConfig, owner: Owner, model: str, folder: Path) -> Checked:
     """As `look`, for imported data and a base whose small files lie in `folder`."""
     from finetune.data.store import open_dataset
 
-    datasets = [open_dataset(dataset_folder(owner, source.dataset or "")) for source in config.stages[0].data]
+    check_method(config, folder)
+    sources = [source for stage in config.stages for source in stage.data]
+    datasets = [open_dataset(dataset_folder(owner, source.dataset or "")) for source in sources]
     return _checked(config, datasets, model, folder)
 
 
@@ -174,16 +198,21 @@ def _checked(config: RunConfig, datasets: list["Dataset"], model: str, folder: P
     from finetune.data.check import data_findings
     from inference.models import load_tokenizer
 
-    tokenizer, limit = load_tokenizer(folder), config.limits.max_rows
-    rows, findings = 0, []
-    for dataset in datasets:
-        left = None if limit is None else max(limit - rows, 0)
-        findings += _found_in(dataset, left) + data_findings(dataset, tokenizer, config.limits.max_length, left)
-        rows += min(dataset.report.rows_kept, left) if left is not None else dataset.report.rows_kept
-    training = rows - held_out(rows, config)
-    if not training:
-        raise UserError("run.no_rows", rows=counted("core.rows", rows), held=rows)
-    return Checked(config, model, rows, total_steps(training, config, config.stages[0]), findings)
+    tokenizer, limit, given = load_tokenizer(folder), config.limits.max_rows, iter(datasets)
+    rows = steps = 0
+    findings: list[Finding] = []
+    for stage in config.stages:
+        count = 0
+        for dataset in islice(given, len(stage.data)):
+            left = None if limit is None else max(limit - count, 0)
+            found = _found_in(dataset, left) + data_findings(dataset, tokenizer, config.limits.max_length, left, stage)
+            findings += [one for one in found if one not in findings]
+            count += min(dataset.report.rows_kept, left) if left is not None else dataset.report.rows_kept
+        training = count - held_out(count, config)
+        if not training:
+            raise UserError("run.no_rows", rows=counted("core.rows", count), held=count)
+        rows, steps = rows + count, steps + total_steps(training, config, stage)
+    return Checked(config, model, rows, steps, findings)
 
 
 def _found_in(dataset: "Dataset", limit: int | None) -> list["Finding"]:

@@ -13,13 +13,15 @@ from core.texts import is_utf8
 from core.words import say
 
 ONE_SOURCE = "config.one_source"
-ONE_STAGE = "config.one_stage"
 SOURCE_DETAIL = "config.source_detail"
 SOURCE_MAPPING = "config.source_mapping"
 DEVICE = "config.device"
 ROW_EACH = "config.row_each"
 SHARDED_ALONE = "config.sharded_alone"
 BLOCK_NOT_CHOSEN = "config.block_not_chosen"
+OBJECTIVE_BLOCK = "config.objective_block"
+FREEZE_NOTHING = "config.freeze_nothing"
+NOT_A_PATTERN = "config.not_a_pattern"
 _SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|ghp_[A-Za-z0-9]{20,})")
 
 
@@ -93,7 +95,9 @@ def _problem(found: Any, model: type[BaseModel]) -> Problem:
         )
     limits = _limits(found["loc"], model)
     if limits and kind.startswith(("int", "float", "greater", "less", "finite")):
-        return Problem(_NUMBERS.get(kind.split("_")[0], "config.range"), {**facts, **limits})
+        code = _NUMBERS.get(kind.split("_")[0], "config.range")
+        above = code == "config.range" and limits.pop("above")
+        return Problem("config.above" if above else code, {**facts, **limits})
     code = next((code for start, code in _KINDS.items() if kind.startswith(start)), "config.wrong")
     return Problem(code, {**facts, **context, "reason": found["msg"]})
 
@@ -148,10 +152,11 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(inner)
 
 
-def _limits(location: tuple[Any, ...], model: type[BaseModel]) -> dict[str, object]:
+def _limits(location: tuple[Any, ...], model: type[BaseModel]) -> dict[str, Any]:
     block = _model_at(location[:-1], model)
     field = block.model_fields.get(str(location[-1])) if block else None
     rules = field.metadata if field else []
     low = next((getattr(rule, key) for rule in rules for key in ("ge", "gt") if hasattr(rule, key)), None)
     high = next((rule.le for rule in rules if hasattr(rule, "le")), None)
-    return {"minimum": low, "maximum": high} if low is not None and high is not None else {}
+    above = any(hasattr(rule, "gt") for rule in rules)
+    return {"minimum": low, "maximum": high, "above": above} if low is not None and high is not None else {}

@@ -10,10 +10,11 @@ from torch.nn.functional import cross_entropy
 
 from core.rows import Row
 from finetune.batches import collate
+from finetune.data.token_rows import TokenRow
 from finetune.data.tokenise import IGNORED, Encoded, encode_all
 from finetune.head import AnswerLoss
-from finetune.measuring import RowKind
-from finetune.objectives import CHUNK, OBJECTIVES, Head
+from finetune.objectives import CHUNK, OBJECTIVES, Answers, Batch, Loss
+from finetune.row_measures import RowKind
 
 if TYPE_CHECKING:
     from inference.loading import Loaded
@@ -25,8 +26,8 @@ Place = Callable[[], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows as tokens, side by side (see `measuring.RowKind`); those of which a side carries no loss are `dropped` (the
-    template refuses them, or nothing to learn lies within the length). `cut` ones lost their end."""
+    """Rows as tokens, side by side (see `row_measures.RowKind`); those of which a side carries no loss are `dropped`
+    (the template refuses them, or nothing to learn lies within the length). `cut` ones lost their end."""
 
     rows: list[Row]
     sides: list[list[Encoded]]
@@ -44,23 +45,23 @@ class Prepared:
         return sum(self.counts[0])
 
 
-def prepare(rows: Sequence[Row], kind: RowKind, tokenizer: Any, max_length: int) -> Prepared:
-    """Tokenise rows as training does."""
-    sides = [_encoded([side(row) for row in rows], tokenizer, max_length) for side in kind.sides]
+def prepare(rows: Sequence[Row], kind: RowKind, tokenizer: Any, max_length: int, learn: str = "answers") -> Prepared:
+    """Tokenise rows as training does; `learn` as in `encode_all`."""
+    sides = [_encoded([side(row) for row in rows], tokenizer, max_length, learn) for side in kind.sides]
     kept = [place for place in range(len(rows)) if all(side[place].learns for side in sides)]
     found = [[side[place] for place in kept] for side in sides]
     cut = sum(any(side[place].truncated for side in sides) for place in kept)
     return Prepared([rows[place] for place in kept], found, len(rows) - len(kept), cut)
 
 
-def _encoded(rows: Sequence[Row], tokenizer: Any, max_length: int) -> list[Encoded]:
+def _encoded(rows: Sequence[Row], tokenizer: Any, max_length: int, learn: str) -> list[Encoded]:
     """Rows of several kinds as tokens, in their order: the tokenizer takes those of one kind at a time."""
     places: dict[type, list[int]] = {}
     for place, row in enumerate(rows):
         places.setdefault(type(row), []).append(place)
     found: dict[int, Encoded] = {}
     for those in places.values():
-        found |= zip(those, encode_all([rows[place] for place in those], tokenizer, max_length), strict=True)
+        found |= zip(those, encode_all([rows[place] for place in those], tokenizer, max_length, learn), strict=True)
     return [found[place] for place in range(len(rows))]
 
 
@@ -101,23 +102,24 @@ def _batches(rows: Sequence[Encoded]) -> Iterator[list[int]]:
 
 
 class _EachLoss:
-    """`AnswerLoss` with an objective that keeps what each position costs. It changes the model while it is made and
-    called, so nobody else may use it meanwhile."""
+    """`AnswerLoss` with an objective that keeps what each row costs. It changes the model while it is made and called,
+    so nobody else may use it meanwhile."""
 
     def __init__(self, loaded: "Loaded") -> None:
         self._model, self._device = loaded.model, loaded.device
-        self._found: list[torch.Tensor] = []
+        self._found = torch.zeros(0)
         self._answer = AnswerLoss(self._model, replace(OBJECTIVES["sft"], loss=self._keep))
 
-    def _keep(self, hidden: torch.Tensor, targets: torch.Tensor, head: Head) -> torch.Tensor:
-        chunks = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
-        losses = [cross_entropy(head(states).float(), ids, reduction="none") for states, ids in chunks]
-        self._found = losses
-        return torch.stack([part.sum() for part in losses]).sum()
+    def _keep(self, answers: Answers, batch: Batch, settings: Any) -> Loss:
+        """`CHUNK` positions at a time, and no slopes: `objectives.log_probs` would take some of a head that learned."""
+        chunks = zip(answers.hidden.split(CHUNK), answers.targets.split(CHUNK), strict=True)
+        parts = [cross_entropy(answers.head(states).float(), ids, reduction="none") for states, ids in chunks]
+        each = torch.cat(parts).cpu().double()
+        self._found = each.new_zeros(len(batch["labels"])).index_add(0, answers.rows.cpu(), each)
+        return Loss(self._found.sum())
 
     @torch.inference_mode()
     def __call__(self, rows: list[Encoded]) -> list[float]:
-        batch = collate(rows)
-        self._answer(self._model, batch["input_ids"].to(self._device), batch["labels"].to(self._device))
-        parts = torch.cat(self._found).double().cpu().split([learned(row) for row in rows])
-        return [part.sum().item() for part in parts]
+        batch = collate([TokenRow((row,), number=0) for row in rows])
+        self._answer(self._model, {name: batch[name].to(self._device) for name in ("input_ids", "labels")})
+        return self._found.tolist()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StoppingCriteria
 
-from core.rows import ChatRow, Message, PairRow, Row, TextRow
+from core.rows import ChatRow, Message, PairRow, PreferenceRow, Row, TextRow
 from finetune.data.template import ChatRenderer, Refused
 from finetune.sharding import is_sharded
 from inference.describe import context_length
@@ -44,6 +44,8 @@ def row_prompt(row: Row, tokenizer: Any) -> Prompt:
     if isinstance(row, ChatRow):
         answers = [place for place, message in enumerate(row.messages) if message.role == "assistant"]
         return _chat_prompt(row.messages[: answers[-1]], row.tools, tokenizer)
+    if isinstance(row, PreferenceRow):
+        return _chat_prompt(row.prompt, None, tokenizer)
     if isinstance(row, PairRow):
         return _plain_prompt(row.source, row.source + "\n", tokenizer)
     assert isinstance(row, TextRow), "other kinds are not trained this way"

@@ -20,6 +20,7 @@ from finetune.launch.job_shell import (
     job_flags,
     job_json,
     job_line,
+    rented,
     resume_job,
     start_job,
     stop_job,
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _json_flag(check)
     _set_flag(check)
     check_shell.mapping_flag(check)
+    job_flags(check, place=True)
     for name, run in (("train", _train), ("start", _start)):
         command = _command(commands, name, run)
         command.add_argument("file", type=Path, metavar="CONFIG", help=say("run.help.config"))
@@ -121,11 +123,9 @@ def _train(arguments: argparse.Namespace) -> int:
 def _start(arguments: argparse.Namespace) -> int:
     from finetune.launch.local import LocalLauncher
 
-    if arguments.on == "jobs":
+    if rented(arguments):
         print(start_job(config_of(arguments), local_owner(), arguments.flavor, arguments.timeout, show_progress))
         return 0
-    if arguments.flavor or arguments.timeout:
-        raise UserError("job.shell.only_jobs")
     print(LocalLauncher().start(config_of(arguments), local_owner(), progress=show_progress))
     return 0
 

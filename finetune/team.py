@@ -36,6 +36,12 @@ class Team:
         """The sum over all processes, in float64."""
         return self._reduced(value, dist.ReduceOp.SUM) if self.size > 1 else value
 
+    def sum_all(self, values: Tensor) -> Tensor:
+        """A CPU tensor's sum over all processes."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
     def largest(self, value: float) -> float:
         """The largest of all processes."""
         return self._reduced(value, dist.ReduceOp.MAX) if self.size > 1 else value

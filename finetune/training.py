@@ -5,6 +5,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,23 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 from transformers.utils import logging as transformers_logging
 
-from core.errors import UserError
 from core.files import write_json
-from core.words import counted, say
+from core.words import say
 from finetune.attention import use_short_attention
-from finetune.checkpoints import processes_of, whole_checkpoints
+from finetune.checkpoints import OPTIMIZER, StageMark, processes_of, read_state, step_of, whole_checkpoints
 from finetune.config import RunConfig
-from finetune.data.tokenise import Encoded, encode_all, ensure_template
-from finetune.device import choose_device, choose_dtype, device_name
-from finetune.held_out import read_rows, split
+from finetune.course import Part, make_course, scratch
+from finetune.data.tokenise import ensure_template
+from finetune.device import choose_device, choose_dtype, device_name, four_bit
 from finetune.journal import Journal
 from finetune.methods import METHODS
+from finetune.objectives import OBJECTIVES
+from finetune.reference import load_reference, reference_of
 from finetune.result import learned_weights, public_name, save_result
 from finetune.run import Run
-from finetune.sampling import Prompt, row_prompt, typed_prompt
 from finetune.team import ALONE, Team
 from finetune.trainer import RunTrainer
 
-TOKENISED_AT_A_TIME = 2000
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers")
 
 
@@ -56,29 +56,177 @@ def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool], team
         _record(run, device, dtype)
     if asked():
         return _stopped(journal, run.progress().step)
-    rows, prompts = _data(run, config, tokenizer, journal, asked)
-    if asked():
-        return _stopped(journal, run.progress().step)
-    trainer = RunTrainer(
-        model, tokenizer, config, config.stages[0], rows, prompts, journal, stop, getattr(torch, stored), team
-    )
-    if _fit(run, trainer, journal, str(device), str(dtype).removeprefix("torch.")):
-        return _stopped(journal, trainer.state.global_step)
-    journal.write("progress", phase="saving", done=0, total=0)
-    weights = learned_weights(model, trainer.masters, trainer.stored, keep=team.leads)
-    if team.leads:
-        save_result(run, model, weights, tokenizer, trainer.stored)
-    journal.write(
-        "done",
-        step=trainer.steps,
-        steps=trainer.steps,
-        seconds=round(time.monotonic() - began, 1),
-        train_seconds=round(trainer.clock.seconds, 1),
-        tokens=trainer.clock.all_tokens,
-        tokens_per_s=trainer.clock.rate,
-        memory_gb=trainer.memory(),
-    )
+    with scratch(run, team) as folder:
+        parts = make_course(run, config, tokenizer, model, folder, journal, asked)
+        if asked():
+            return _stopped(journal, run.progress().step)
+        attempt = Attempt(run, config, model, tokenizer, getattr(torch, stored), journal, stop, team)
+        attempt.say_started(parts, device.type, str(dtype).removeprefix("torch."))
+        if not attempt.go(parts):
+            return _stopped(journal, attempt.step)
+    attempt.save(time.monotonic() - began)
     return False
+
+
+@dataclass
+class Attempt:
+    """One attempt of a run: its stages one after another, each from what the one before learned."""
+
+    run: Run
+    config: RunConfig
+    model: Any
+    tokenizer: Any
+    stored: torch.dtype
+    journal: Journal
+    stop: Callable[[], bool]
+    team: Team
+    trainer: RunTrainer | None = None
+    step: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+
+    def say_started(self, parts: list[Part], device: str, dtype: str) -> None:
+        """The event that says what runs where, from which step."""
+        checkpoint, recorded = self._newest(), self.run.environment()
+        self.step = step_of(checkpoint) if checkpoint else 0
+        if recorded.get("stand_in"):
+            self.journal.say(say("run.stand_in", asked=recorded["asked"], base=recorded["base"]))
+        before = processes_of(checkpoint) if checkpoint else self.team.size
+        if before != self.team.size:
+            self.journal.say(say("run.processes_changed", before=before, now=self.team.size))
+        parameters = list(self.model.parameters())
+        self.journal.write(
+            "started",
+            step=self.step,
+            steps=parts[-1].all_steps,
+            base=recorded["base"],
+            asked=recorded["asked"],
+            stand_in=recorded["stand_in"],
+            device=device,
+            dtype=dtype,
+            processes=self.team.size,
+            processes_before=before,
+            rows=sum(len(part.rows) for part in parts),
+            validation_rows=sum(len(part.validation) for part in parts),
+            trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+            total=sum(parameter.numel() for parameter in parameters),
+            stages=[_told(part) for part in parts],
+        )
+
+    def _newest(self) -> Path | None:
+        return next(reversed(whole_checkpoints(self.run.checkpoints)), None)
+
+    def go(self, parts: list[Part]) -> bool:
+        """Train what is left. Returns whether it came to its end; otherwise somebody asked to stop."""
+        checkpoint = self._newest()
+        mark = StageMark.read(checkpoint) if checkpoint else None
+        for part in parts[mark.stage if mark else 0 :]:
+            here = mark is not None and mark.stage == part.index
+            if not self._stage(part, checkpoint if here else None, mark if here else None):
+                return False
+        return True
+
+    def _stage(self, part: Part, checkpoint: Path | None, mark: StageMark | None) -> bool:
+        """One stage, from its checkpoint or from what the stage before learned. Returns whether it came to its end."""
+        learned = self._learned()
+        over = mark is not None and mark.over
+        references = self._references(part, checkpoint)
+        if references is not None and not references:
+            return False
+        self.trainer = trainer = RunTrainer(
+            self.model,
+            self.tokenizer,
+            self.config,
+            part,
+            self.journal,
+            self.stop,
+            self.stored,
+            self.team,
+            references,
+        )
+        trainer.create_optimizer()
+        if learned is not None:
+            trainer.masters.take_over(learned)
+        if checkpoint and mark and mark.missed:
+            over = trainer.catch_up(checkpoint)
+            if trainer.stopping:
+                return False
+        if over:
+            assert checkpoint is not None
+            self._take_result(StageMark.read(checkpoint).best or step_of(checkpoint))
+            return True
+        self.journal.write("stage", step=part.first_step, **_told(part))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        self.step, self.seconds = trainer.step, self.seconds + trainer.clock.seconds
+        self.tokens += trainer.clock.all_tokens
+        if trainer.stopping:
+            return False
+        best = trainer.best_step
+        if best is not None and best != trainer.step:
+            self._take_result(best)
+        self.journal.write("stage_done", step=self.step, stage=part.index, best=best)
+        return True
+
+    def _take_result(self, step: int) -> None:
+        """What a stage results in: the weights after a step of the run, from its checkpoint."""
+        assert self.trainer is not None
+        self.trainer.masters.take_over(read_state(self.run.checkpoints / f"checkpoint-{step}" / OPTIMIZER)["masters"])
+
+    def _learned(self) -> list[torch.Tensor] | None:
+        """What the stage before learned, unrounded."""
+        return [master.detach() for master in self.trainer.masters.masters] if self.trainer else None
+
+    def _references(self, part: Part, checkpoint: Path | None) -> list[torch.Tensor] | None:
+        """What a preference stage compares with: kept with its checkpoint, else computed now. None for other stages,
+        empty where somebody asked to stop."""
+        if not OBJECTIVES[part.stage.objective].pairs:
+            return None
+        kept = load_reference(checkpoint) if checkpoint else None
+        if kept:
+            return kept
+        found = []
+        for rows in (part.rows, part.validation):
+            one = reference_of(self.model, rows, self.config.optim_of(part.stage).batch_size, self.team, self._tick)
+            if one is None:
+                return []
+            found.append(one)
+        return found
+
+    def _tick(self, done: int, total: int) -> bool:
+        self.journal.write("progress", phase="reference", done=done, total=total)
+        return _asked(self.stop, self.team)
+
+    def save(self, seconds: float) -> None:
+        """Write `model/` and the last event."""
+        trainer = self.trainer
+        assert trainer is not None
+        self.journal.write("progress", phase="saving", done=0, total=0)
+        weights = learned_weights(self.model, trainer.masters, self.stored, keep=self.team.leads)
+        if self.team.leads:
+            save_result(self.run, self.model, weights, self.tokenizer, self.stored)
+        self.journal.write(
+            "done",
+            step=trainer.part.all_steps,
+            steps=trainer.part.all_steps,
+            seconds=round(seconds, 1),
+            train_seconds=round(self.seconds, 1),
+            tokens=self.tokens,
+            tokens_per_s=round(self.tokens / self.seconds, 2) if self.seconds else 0.0,
+            memory_gb=trainer.memory(),
+        )
+
+
+def _told(part: Part) -> dict[str, Any]:
+    """A stage as its event tells it."""
+    return {
+        "stage": part.index,
+        "objective": part.stage.objective,
+        "first_step": part.first_step,
+        "stage_steps": part.steps,
+        "rows": len(part.rows),
+        "validation_rows": len(part.validation),
+        "tally": part.tally.to_json(),
+    }
 
 
 def _asked(stop: Callable[[], bool], team: Team) -> bool:
@@ -97,16 +245,30 @@ def _tokenizer(base: Path) -> Any:
 def _model(run: Run, config: RunConfig, base: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, str]:
     """The model to train, and the name of the dtype that the base's files hold."""
     stored = AutoConfig.from_pretrained(base, local_files_only=True).dtype or torch.float32
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, use_safetensors=True, local_files_only=True)
-    if config.compute.sharding == "none":
+    method = METHODS[config.method]
+    how = {"quantization_config": four_bit(dtype), "device_map": {"": device}} if method.four_bit else {}
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        base, dtype=dtype, use_safetensors=True, local_files_only=True, **how
+    )
+    if method.four_bit:
+        _keep_trainable(model)
+    elif config.compute.sharding == "none":
         model.to(device)
     if device.type == "cpu":
         use_short_attention(model)
     set_seed(config.seed)
-    model = METHODS[config.method].apply(model, config)
-    if METHODS[config.method].adapter:
+    model = method.apply(model, config)
+    if method.adapter:
         _name_base(model.peft_config["default"], str(run.environment()["base"]))
     return model, str(stored).removeprefix("torch.")
+
+
+def _keep_trainable(model: Any) -> None:
+    """Keep bitsandbytes from laying 4-bit weights out for generation, which it does for good at a first evaluation on
+    a CPU: no gradient goes through that layout."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _name_base(adapter: Any, base: str) -> None:
@@ -129,65 +291,6 @@ def _record(run: Run, device: torch.device, dtype: torch.dtype) -> None:
             "versions": {"python": platform.python_version(), **versions},
         },
     )
-
-
-def _data(
-    run: Run, config: RunConfig, tokenizer: Any, journal: Journal, stop: Callable[[], bool]
-) -> tuple[tuple[list[Encoded], list[Encoded]], list[Prompt]]:
-    """The rows to train on and to measure, as tokens, and the prompts of the samples."""
-    rows = read_rows(run, config)
-    training, held = split(rows, config)
-    if not training:
-        raise UserError("run.no_rows", rows=counted("core.rows", len(rows)), held=len(held))
-    encoded: list[list[Encoded]] = [[], []]
-    for part, kept in zip((training, held), encoded, strict=True):
-        for start in range(0, len(part), TOKENISED_AT_A_TIME):
-            journal.write("progress", phase="tokenising", rows=len(rows), done=start, total=len(part))
-            if stop():
-                return ([], []), []
-            some = encode_all(part[start : start + TOKENISED_AT_A_TIME], tokenizer, config.limits.max_length)
-            kept += [row for row in some if row.learns]
-    if not encoded[0]:
-        raise UserError("run.no_labels", rows=counted("core.rows", len(training)), length=config.limits.max_length)
-    shown = (held or training)[0]
-    prompts = [typed_prompt(text, tokenizer) for text in config.watch.samples] or [row_prompt(shown, tokenizer)]
-    return (encoded[0], encoded[1]), prompts
-
-
-def _fit(run: Run, trainer: RunTrainer, journal: Journal, device: str, dtype: str) -> bool:
-    """Train from the last whole checkpoint to the end. Returns whether it was stopped before."""
-    checkpoints = whole_checkpoints(run.checkpoints)
-    step = int(checkpoints[-1].name.rpartition("-")[2]) if checkpoints else 0
-    parameters = list(trainer.network.parameters())
-    recorded = run.environment()
-    if recorded.get("stand_in"):
-        journal.say(say("run.stand_in", asked=recorded["asked"], base=recorded["base"]))
-    before = processes_of(checkpoints[-1]) if checkpoints else trainer.team.size
-    if before != trainer.team.size:
-        journal.say(say("run.processes_changed", before=before, now=trainer.team.size))
-    journal.write(
-        "started",
-        step=step,
-        steps=trainer.steps,
-        base=recorded["base"],
-        asked=recorded["asked"],
-        stand_in=recorded["stand_in"],
-        device=device,
-        dtype=dtype,
-        processes=trainer.team.size,
-        processes_before=before,
-        rows=len(trainer.train_rows),
-        validation_rows=len(trainer.validation),
-        trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
-        total=sum(parameter.numel() for parameter in parameters),
-        gathers=trainer.answer_loss.gathers,
-    )
-    if step >= trainer.steps:
-        trainer.create_optimizer()
-        trainer.restore(checkpoints[-1])
-        return False
-    trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-    return trainer.state.global_step < trainer.steps
 
 
 def _stopped(journal: Journal, step: int) -> bool:

@@ -91,6 +91,12 @@ def look(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
     """
     if not hub.reachable():
         return _left_here(repo, owner)
+    with hub.naming_scopes(owner):
+        return _asked(repo, token, owner)
+
+
+def _asked(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
+    """As `look`, of a Hub that answers."""
     import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError

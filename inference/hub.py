@@ -6,13 +6,24 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from core import settings
 from core.errors import UserError
+from core.workspace import Owner
 
 PROBE_SECONDS = 5.0
 REMEMBERED_SECONDS = 60.0
 _GATEWAY_ERRORS = (502, 503, 504)
+_GATED, _PRIVATE = ("gated-repos",), ("read-repos", "write-repos", "manage-repos")
+_READING = {
+    "models.gated": _GATED,
+    "data.hub_gated": _GATED,
+    "models.no_repository": _PRIVATE,
+    "data.hub_missing": _PRIVATE,
+}
+"""The scopes of which one is needed where these refusals come; what is private looks as if it were not there."""
 _lock = threading.Lock()
 _known: dict[str, tuple[float, bool]] = {}
 
@@ -67,6 +78,21 @@ def _answers(address: str) -> bool:
         return error.code not in _GATEWAY_ERRORS
     except (OSError, ValueError, http.client.HTTPException):
         return False
+
+
+@contextmanager
+def naming_scopes(owner: Owner | None) -> Iterator[None]:
+    """Let a refusal of what may not be read name the scope that a sign-in lacks for it, and the way that works.
+
+    Of a token of one's own no scopes are known, so nothing is said of them.
+    """
+    try:
+        yield
+    except UserError as error:
+        reading = _READING.get(error.code)
+        if reading is None or owner is None or owner.scopes is None or owner.scopes & set(reading):
+            raise
+        raise UserError("models.no_scope", scope=reading[0], reason=str(error)) from error
 
 
 def explain(error: Exception, repo: str) -> UserError:

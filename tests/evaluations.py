@@ -3,7 +3,7 @@
 import random
 
 from finetune.evaluation import VERSION, save, weights_of
-from finetune.measuring import PLAIN, compared
+from finetune.row_measures import PLAIN, compared
 
 COUNTS = [random.Random(1).randint(5, 60) for _ in range(30)]
 
@@ -16,7 +16,8 @@ def one_set(key, change, *, rows=30, base=2.0, **facts_of_it):
     swing = [0.02 if place % 2 else -0.02 for place in range(rows)]
     second = [loss + (change + more) * count for loss, more, count in zip(first, swing, counts, strict=True)]
     facts = {
-        "key": key, "name": None, "kind": "chat", "rows": rows, "taken": rows, "measured": rows,
+        "key": key, "name": None, "kind": "chat", "stage": None, "objective": "sft",
+        "rows": rows, "taken": rows, "measured": rows,
         "dropped": 0, "cut": 0, "tokens": sum(counts), "max_length": 512,
     }  # fmt: skip
     return facts | {"measures": [compared(PLAIN.measures[0], [first], [second], [counts])]} | facts_of_it
@@ -27,6 +28,10 @@ def make_report(run, *sets, samples=(), **more):
     loss = {"mean": 3.5, "low": 3.2, "high": 3.8, "count": 30}
     difference = {"mean": -1.5, "low": -1.6, "high": -1.4, "count": 30}
     ngram = {"order": 3, "discount": 0.8, "rows": 270, "of_rows": 270, "tokens": 50_000, "loss": loss}
+    ngram |= {"tuned_difference": difference, "verdict": "better"}
+    sets = sets or (one_set("held_out", -0.4), one_set("general", 0.1))
+    for one in sets:
+        one.setdefault("ngram", ngram if one["key"] == "held_out" else None)
     report = {
         "version": VERSION,
         "run": run.id,
@@ -38,8 +43,7 @@ def make_report(run, *sets, samples=(), **more):
         "device_name": "a processor",
         "seed": 0,
         "versions": {"torch": "2.13"},
-        "sets": list(sets) or [one_set("held_out", -0.4), one_set("general", 0.1)],
-        "ngram": ngram | {"tuned_difference": difference, "verdict": "better"},
+        "sets": list(sets),
         "samples": list(samples),
     } | more
     save(run, report)

@@ -78,7 +78,7 @@ def rows_of(report: Report) -> list[Row]:
     factor."""
     found = []
     for one in report["sets"]:
-        ngram = report["ngram"] if one["key"] == "held_out" else None
+        ngram = one["ngram"]
         for line in lines_of(one):
             found.append(_row(one, line, ngram if line.key == "loss" else None))
             if line.key == "loss":

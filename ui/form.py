@@ -73,7 +73,7 @@ def _written(value: Any) -> str:
 
 
 def _shown(knob: Knob, values: dict[str, Any]) -> bool:
-    return knob.shown_when is None or values.get(knob.shown_when[0]) == knob.shown_when[1]
+    return knob.shown_when is None or values.get(knob.shown_when[0]) in knob.shown_when[1]
 
 
 def visibility(chosen: dict[str, Any]) -> list[dict]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from core.errors import UserError
 from core.words import say
-from finetune.launch.jobs import JobsLauncher, job_of, launcher_of
+from finetune.launch.jobs import JobRecord, JobsLauncher, job_of, launcher_of
 from finetune.launch.local import LocalLauncher
 from finetune.run import Run, find, list_runs
 from ui import jobs, place, work
@@ -224,12 +224,7 @@ def resume_run(caller: Caller, chosen: str | None, timeout: str | None) -> Itera
     run, hidden = find(chosen or "", caller.owner), gr.update(visible=False)
     record = job_of(run)
     if record is not None:
-        config = run.config().model_copy(update={"model": str(run.environment().get("base") or run.config().model)})
-        limit = (timeout or "").strip() or str(record.timeout)
-        offer = yield from _follow(
-            caller, lambda job: place.preflight(caller.owner, config, record.flavour, limit, job)
-        )
-        yield place.told(offer), place.yes_to(offer), place.same_wish(run.id, timeout)
+        yield from _ask(caller, run, record, timeout)
         return
 
     def resume(job: work.Job) -> None:
@@ -239,16 +234,30 @@ def resume_run(caller: Caller, chosen: str | None, timeout: str | None) -> Itera
     yield render("note", kind="ts-good", title="", text=say("page.resumed", run=run.id)), hidden, None
 
 
+def _ask(caller: Caller, run: Run, record: JobRecord, timeout: str | None, why: str = "") -> Iterator[tuple]:
+    """The checks and the price of a run's next job, and the button that says yes to both."""
+    config = run.config().model_copy(update={"model": str(run.environment().get("base") or run.config().model)})
+    limit = (timeout or "").strip() or str(record.timeout)
+    offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, record.flavour, limit, job))
+    agreed = place.Agreed(place.same_wish(run.id, timeout), offer.flavour.usd_per_hour)
+    yield place.told(offer, why), place.yes_to(offer), agreed
+
+
 @handler()
-def rent_again(caller: Caller, agreed: str | None, chosen: str | None, timeout: str | None) -> Iterator[tuple]:
-    """Go on in a new job: the one whose price was agreed to."""
+def rent_again(caller: Caller, agreed: place.Agreed | None, chosen: str | None, timeout: str | None) -> Iterator[tuple]:
+    """Go on in a new job: the one whose price was agreed to; where that changed, ask again."""
     run = find(chosen or "", caller.owner)
-    if agreed is None or agreed != place.same_wish(run.id, timeout):
-        raise UserError("page.changed_wish")
-    launcher = launcher_of(run, caller.owner)
-    if isinstance(launcher, JobsLauncher) and (timeout or "").strip():
-        launcher.timeout = (timeout or "").strip()
-    yield from _follow(caller, lambda job: launcher.resume(run, caller.owner))
+    usd_per_hour = place.agreed_price(agreed, run.id, timeout)
+    record = job_of(run)
+    assert record is not None, "only a job has a price"
+    launcher = JobsLauncher(record.flavour, (timeout or "").strip() or record.timeout, caller.owner, usd_per_hour)
+    try:
+        yield from _follow(caller, lambda job: launcher.resume(run, caller.owner))
+    except UserError as error:
+        if not place.to_be_asked_again(error):
+            raise
+        yield from _ask(caller, run, record, timeout, str(error))
+        return
     jobs.keep_up(run, caller.owner)
     text = render("note", kind="ts-good", title="", text=say("page.resumed", run=run.id))
     yield text, gr.update(visible=False), None

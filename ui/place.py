@@ -133,6 +133,14 @@ def flavour_table(found: list[Flavour], chosen: str | None, rough: dict[str, Est
 
 
 @dataclass(frozen=True)
+class Agreed:
+    """What a person has been asked to say yes to: the fingerprint of what shall run, and the price an hour."""
+
+    wish: str
+    usd_per_hour: float
+
+
+@dataclass(frozen=True)
 class Offer:
     """What was looked at before a start that costs money: the checks, the bound and a guess of the price."""
 
@@ -157,10 +165,12 @@ def preflight(owner: Owner, config: RunConfig, flavour: str | None, timeout: str
     return Offer(checks, machine, seconds_of(timeout), rough, findings)
 
 
-def told(found: Offer) -> str:
-    """The checks as a list, the most it can cost, what the token is used for, and what was found in the data."""
+def told(found: Offer, why: str = "") -> str:
+    """The checks as a list, the most it can cost, what the token is used for, and what was found in the data; before
+    it `why` this is asked again."""
+    again = render("note", kind="ts-warn", title="", text=why) if why else ""
     offer = render("offer", offer=found, usd=usd, price=price)
-    return offer + findings_table(found.findings, say("page.no_findings_model"))
+    return again + offer + findings_table(found.findings, say("page.no_findings_model"))
 
 
 def yes_to(found: Offer) -> dict:
@@ -176,8 +186,22 @@ def options(where: str, flavour: str | None, timeout: str) -> str:
 
 
 def same_wish(*values: Any) -> str:
-    """What a person has agreed to: the fingerprint of every field."""
+    """The fingerprint of every field."""
     return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()
+
+
+def agreed_price(agreed: Any, *values: Any) -> float:
+    """The price an hour that a person said yes to. Raises UserError where that was for other values than these."""
+    if not isinstance(agreed, Agreed) or agreed.wish != same_wish(*values):
+        raise UserError("page.changed_wish")
+    return agreed.usd_per_hour
+
+
+def to_be_asked_again(error: UserError) -> bool:
+    """Whether a job was refused since its price is not the one agreed to. Prices that moved are not remembered."""
+    if error.code in ("job.price_changed", "job.not_for_rent"):
+        _known.clear()
+    return error.code == "job.price_changed"
 
 
 def price(usd_per_hour: float) -> str:

@@ -10,10 +10,10 @@ import gradio as gr
 from core import settings
 from core.errors import UserError
 from core.words import counted, say
-from finetune.config import knobs, load_yaml, to_yaml
+from finetune.config import RunConfig, knobs, load_yaml, to_yaml
 from finetune.launch.jobs import JobsLauncher
 from finetune.launch.local import LocalLauncher
-from finetune.prepare import import_data, look
+from finetune.prepare import Checked, import_data, look
 from finetune.run import find
 from ui import data_tab, form, jobs, live, place, work
 from ui.caller import Caller, handler
@@ -160,9 +160,7 @@ def start(
     config = form.read(datasets, values)
     hidden = gr.update(visible=False)
     if where == place.RENTED:
-        offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job), 5)
-        wish = place.same_wish(flavour, timeout, datasets, values)
-        yield place.told(offer), hidden, gr.skip(), place.yes_to(offer), wish
+        yield from _ask(caller, config, flavour, timeout, place.same_wish(flavour, timeout, datasets, values))
         return
 
     def begin(job: work.Job) -> str:
@@ -173,26 +171,41 @@ def start(
     yield text, hidden, gr.update(choices=live.choices(caller), value=run), hidden, None
 
 
+def _ask(
+    caller: Caller, config: RunConfig, flavour: str | None, timeout: str, wish: str, why: str = ""
+) -> Iterator[tuple]:
+    """The checks and the price of a job, and the button that says yes to both."""
+    offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job), 5)
+    agreed = place.Agreed(wish, offer.flavour.usd_per_hour)
+    yield place.told(offer, why), gr.update(visible=False), gr.skip(), place.yes_to(offer), agreed
+
+
 @handler()
 def rent(
     caller: Caller,
-    agreed: str | None,
+    agreed: place.Agreed | None,
     where: str,
     flavour: str | None,
     timeout: str,
     datasets: list[str],
     *values: Any,
 ) -> Iterator[tuple]:
-    """Start the run as a job: what was agreed to, nothing else."""
-    if agreed is None or agreed != place.same_wish(flavour, timeout, datasets, values):
-        raise UserError("page.changed_wish")
+    """Start the run as a job: what was agreed to, at the price that was; where that changed, ask again."""
+    usd_per_hour = place.agreed_price(agreed, flavour, timeout, datasets, values)
     config = form.read(datasets, values)
-    launcher = JobsLauncher(flavour or "", timeout, caller.owner)
+    launcher = JobsLauncher(flavour or "", timeout, caller.owner, usd_per_hour)
 
     def begin(job: work.Job) -> str:
         return launcher.start(config, caller.owner, progress=job.report, stop=job.stop)
 
-    run = yield from _follow(caller, begin, 5)
+    try:
+        run = yield from _follow(caller, begin, 5)
+    except UserError as error:
+        if not place.to_be_asked_again(error):
+            raise
+        wish = place.same_wish(flavour, timeout, datasets, values)
+        yield from _ask(caller, config, flavour, timeout, wish, str(error))
+        return
     jobs.keep_up(find(run, caller.owner), caller.owner)
     text = render("note", kind="ts-good", title="", text=say("page.rented", run=run))
     hidden = gr.update(visible=False)
@@ -211,10 +224,17 @@ def check(
         yield place.told(offer), hidden, hidden
         return
     checked = yield from _follow(caller, lambda job: look(config, caller.owner, job.report, job.stop), 3)
+    yield told(checked), hidden, hidden
+
+
+def told(checked: Checked) -> str:
+    """What a check of this machine came to: rows and steps, how several processes start, findings in the data."""
     rows, steps = counted("core.rows", checked.rows), counted("core.steps", checked.steps)
     fine = say("page.checked", model=checked.model, rows=rows, steps=steps)
-    note = render("note", kind="ts-good", title="", text=fine)
-    yield note + findings_table(checked.findings, say("page.no_findings_model")), hidden, hidden
+    notes = [render("note", kind="ts-good", title="", text=fine)]
+    if checked.launch:
+        notes.append(render("note", kind="", title="", text=say("run.launched", command=checked.launch)))
+    return "".join(notes) + findings_table(checked.findings, say("page.no_findings_model"))
 
 
 def _follow(caller: Caller, begin: Any, outputs: int) -> Iterator[tuple]:

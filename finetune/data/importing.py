@@ -75,10 +75,12 @@ def import_hub(
     none was chosen (the sentence lists them).
     """
     from finetune.data.hub import download, find_split
+    from inference.hub import naming_scopes
 
-    found = find_split(repo_id, config, split, revision, owner, token)
+    with naming_scopes(owner):
+        found = find_split(repo_id, config, split, revision, owner, token)
     with tempfile.TemporaryDirectory(prefix="tunescope-hub-") as folder:
-        with full_disk_in_words(Path(folder)):
+        with full_disk_in_words(Path(folder)), naming_scopes(owner):
             paths = download(found, Path(folder), token, progress, limits)
         files = [look(path, limits) for path in paths]
         return _store(Intake(files, mapping, limits, progress), owner, short_name(found.title), found.source())

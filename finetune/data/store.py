@@ -49,9 +49,18 @@ class Dataset:
     created: str
     known: bool = False
 
+    @property
+    def hub_id(self) -> str | None:
+        """The repository of the Hub that it was imported from, if any."""
+        return str(self.source["repo_id"]) if self.source.get("type") == "hub" else None
+
     def rows(self, limit: int | None = None) -> list[Row]:
         """The first `limit` rows (all by default), in file order."""
-        return [row for row, _ in self._numbered(limit)]
+        return list(self.iterate(limit))
+
+    def iterate(self, limit: int | None = None) -> Iterator[Row]:
+        """The same, read as they are asked for."""
+        return (row for row, _ in self._numbered(limit))
 
     def numbers(self, limit: int | None = None) -> list[int]:
         """The number each row had in its file (1-based), for the same rows as `rows`."""

@@ -6,7 +6,7 @@ carry loss follows from the characters they stand for.
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import UserError
@@ -71,13 +71,16 @@ def encode(row: Row, tokenizer: Any, max_length: int) -> Encoded:
     return _cut(_tokens([_render(row, ChatRenderer(tokenizer))], tokenizer)[0], max_length)
 
 
-def encode_all(rows: Sequence[Row], tokenizer: Any, max_length: int) -> list[Encoded]:
+def encode_all(rows: Sequence[Row], tokenizer: Any, max_length: int, learn: str = "answers") -> list[Encoded]:
     """`encode` for many rows at once, much faster; a row that the template refuses gives an empty Encoded with its
-    `problem` instead of an exception. Keep only those with `.learns`."""
+    `problem` instead of an exception. Keep only those with `.learns`.
+
+    `learn` says what of a conversation carries loss: "answers", "last-answer" or "everything".
+    """
     renderer = ChatRenderer(tokenizer)
     encoded: list[Encoded] = []
     for start in range(0, len(rows), _BATCH):
-        rendered = [_rendered_or_problem(row, renderer) for row in rows[start : start + _BATCH]]
+        rendered = [_rendered_or_problem(row, renderer, learn) for row in rows[start : start + _BATCH]]
         tokens = iter(_tokens([each for each in rendered if isinstance(each, Rendered)], tokenizer))
         encoded += [
             _cut(next(tokens), max_length) if isinstance(each, Rendered) else Encoded([], [], 0, False, each)
@@ -129,9 +132,13 @@ def _render(row: Row, renderer: ChatRenderer) -> Rendered:
     raise UserError("data.kind_not_trainable", kind=say(f"data.kind.{kind}"))
 
 
-def _rendered_or_problem(row: Row, renderer: ChatRenderer) -> Rendered | str:
+def _rendered_or_problem(row: Row, renderer: ChatRenderer, learn: str) -> Rendered | str:
     try:
-        return _render(row, renderer)
+        rendered = _render(row, renderer)
+        if not isinstance(row, ChatRow) or learn == "answers":
+            return rendered
+        spans = rendered.spans[-1:] if learn == "last-answer" else [(0, len(rendered.text))]
+        return replace(rendered, spans=spans)
     except Refused as refused:
         return refused.reason
 

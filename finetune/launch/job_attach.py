@@ -11,10 +11,9 @@ from core import limits
 from core.errors import UserError
 from core.files import new_folder, read_json, write_json
 from core.workspace import RUN_ID, Owner
-from finetune.launch.job_flavours import flavours
 from finetune.launch.job_hub import LABEL, again, api, in_words, token_of, whoami
 from finetune.launch.job_intake import feed, kept_lines, retell
-from finetune.launch.job_newer import attempt_of, take_over
+from finetune.launch.job_newer import attempt_of, costs_of, prices, take_over
 from finetune.launch.job_record import JobRecord, path_of, removed
 from finetune.launch.job_sync import facts_of, sync_quietly
 from finetune.run import Run
@@ -38,16 +37,17 @@ def attach(owner: Owner) -> list[Run]:
         run_id = (job.labels or {}).get(LABEL, "")
         if RUN_ID.fullmatch(run_id) and run_id not in gone:
             jobs.setdefault(run_id, []).append(job)
-    runs = [run for run_id, some in jobs.items() if (run := _try(Run(owner.runs / run_id), owner, user, some))]
+    paid = prices(owner) if jobs else {}
+    runs = [run for run_id, some in jobs.items() if (run := _try(Run(owner.runs / run_id), owner, user, some, paid))]
     for run in runs:
         sync_quietly(run, owner)
     return sorted(runs, key=lambda run: run.id, reverse=True)
 
 
-def _try(run: Run, owner: Owner, user: str, jobs: list[Any]) -> Run | None:
+def _try(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, float]) -> Run | None:
     """As `_attached`; a run whose inputs are gone, or are not what this version writes, keeps no other from coming."""
     try:
-        return _attached(run, owner, user, jobs)
+        return _attached(run, owner, user, jobs, prices)
     except (UserError, OSError, ValueError, KeyError, TypeError) as error:
         log.info(
             "job not attached", extra={"facts": {"run": run.id, "why": getattr(error, "code", type(error).__name__)}}
@@ -55,11 +55,11 @@ def _try(run: Run, owner: Owner, user: str, jobs: list[Any]) -> Run | None:
         return None
 
 
-def _attached(run: Run, owner: Owner, user: str, jobs: list[Any]) -> Run | None:
+def _attached(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, float]) -> Run | None:
     """The run of some jobs: as it is here, or made from what the newest was given. None where that is gone."""
     job = max(jobs, key=attempt_of)
     if path_of(run.folder).is_file():
-        take_over(run, job, owner)
+        take_over(run, jobs, prices)
         return run
     volume = next((one for one in job.volumes or [] if one.mount_path == "/inputs"), None)
     if run.folder.exists() or volume is None or not volume.source.startswith(f"{user}/"):
@@ -68,7 +68,8 @@ def _attached(run: Run, owner: Owner, user: str, jobs: list[Any]) -> Run | None:
     try:
         _download(owner, volume, run.id, inputs)
         told = read_json(inputs / "runs" / run.id / "job.json")
-        record = _record(job, [one for one in jobs if one is not job], told, user, volume, owner)
+        others = costs_of([one for one in jobs if one is not job], prices)
+        record = _record(job, others, told, user, volume, prices)
         _bring_datasets(inputs, owner)
         with new_folder(run.folder) as folder:
             shutil.copyfile(inputs / "runs" / run.id / "config.yaml", folder / "config.yaml")
@@ -103,11 +104,10 @@ def _check_room(owner: Owner, volume: Any, names: list[str]) -> None:
     limits.check_disk(owner, sum(sizes))
 
 
-def _record(job: Any, earlier: list[Any], told: dict[str, Any], user: str, volume: Any, owner: Owner) -> JobRecord:
-    """What is known of a job here; the earlier ones of its run were paid for too."""
-    prices = {one.name: one.usd_per_hour for one in flavours(owner)}
-    spent = sum(facts_of(one)["running_secs"] / 3600 * prices.get(str(one.flavor), 0.0) for one in earlier)
-    facts = facts_of(job)
+def _record(
+    job: Any, others: dict[str, float], told: dict[str, Any], user: str, volume: Any, prices: dict[str, float]
+) -> JobRecord:
+    """What is known of a job here; `others` is what the other jobs of its run cost."""
     return JobRecord(
         namespace=user,
         flavour=str(job.flavor),
@@ -118,8 +118,8 @@ def _record(job: Any, earlier: list[Any], told: dict[str, Any], user: str, volum
         results=str(told["results"]),
         commit=str(volume.revision),
         source=str(told["source"]),
-        usd_earlier=round(spent, 4),
-        **facts,
+        others=others,
+        **facts_of(job),
     )
 
 

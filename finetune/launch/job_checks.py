@@ -14,6 +14,7 @@ from core.workspace import Owner
 from finetune.config import RunConfig
 from finetune.launch.job_flavours import Flavour, flavour_named
 from finetune.launch.job_hub import again, api, in_words, token_of, whoami
+from finetune.launch.job_spec import with_processes
 from finetune.prepare import check_context
 from inference import hub
 
@@ -67,21 +68,24 @@ def preflight(config: RunConfig, owner: Owner, flavour: str, timeout: str | int)
     return look(config, owner, flavour, timeout)[0]
 
 
-def look(config: RunConfig, owner: Owner, flavour: str, timeout: str | int) -> tuple[list[Check], Flavour, Base]:
-    """As `preflight`, with the machine and the pinned base."""
+def look(
+    config: RunConfig, owner: Owner, flavour: str, timeout: str | int, agreed: float | None = None
+) -> tuple[list[Check], Flavour, Base]:
+    """As `preflight`, with the machine and the pinned base. `agreed`: see `flavour_named`."""
     token_of(owner)
     seconds = seconds_of(timeout)
     checks = [_time(owner, seconds), _scopes(owner)]
     hub.forget()
     if not hub.reachable():
         raise UserError("job.unreachable", value=flavour, endpoint=hub.endpoint(), reason=say("job.no_answer"))
-    machine = flavour_named(flavour, owner)
+    machine = flavour_named(flavour, owner, agreed)
+    config = with_processes(config, machine)
     checks += _payer(owner)
     base = pinned_base(config, owner)
     checks += [
         _repository(owner),
         _model(base),
-        *_launch(config, machine),
+        *_launch(config),
         _processes(config, machine),
         _memory(config, machine, base),
         _disk(config, machine, base),
@@ -206,12 +210,12 @@ def _refuse_public(repo_id: str, info: Any) -> None:
         raise UserError("job.repo_is_public", value=repo_id, endpoint=hub.endpoint())
 
 
-def _launch(config: RunConfig, machine: Flavour) -> list[Check]:
+def _launch(config: RunConfig) -> list[Check]:
     """How several processes are started; nothing where there is one."""
     from finetune.launch.processes import launch_line
 
-    count = config.compute.processes if "processes" in config.compute.model_fields_set else max(machine.gpus, 1)
-    return [Check("launch", True, say("job.check.launch", command=launch_line(count)))] if count > 1 else []
+    count = config.compute.processes
+    return [Check("launch", True, say("run.launched", command=launch_line(count)))] if count > 1 else []
 
 
 def _processes(config: RunConfig, machine: Flavour) -> Check:
@@ -224,8 +228,10 @@ def _processes(config: RunConfig, machine: Flavour) -> Check:
 
 
 def _memory(config: RunConfig, machine: Flavour, base: Base) -> Check:
-    """Weights, and for full training their float32 masters with two moments and gradients; rows come on top."""
-    there = machine.gpu_memory_gb or machine.memory_gb
+    """Weights, and for full training their float32 masters with two moments and gradients; rows come on top. Each GPU
+    holds all of it, unless the processes share it out."""
+    shares = config.compute.processes if config.compute.sharding == "fsdp" and machine.gpus else 1
+    there = (machine.gpu_memory_gb or machine.memory_gb) * shares
     each = 2 if machine.gpus else 4
     needed = base.parameters * (each + (16 if config.method == "full" else 0)) / 1e9 * 1.2 + 1
     facts = {"needed": f"{needed:.0f}", "there": f"{there:.0f}", "flavour": machine.name}

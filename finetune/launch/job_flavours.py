@@ -73,16 +73,29 @@ def for_rent(owner: Owner) -> list[Flavour]:
     return sorted((_flavour(one) for one in found), key=lambda one: one.usd_per_hour)
 
 
-def flavour_named(name: str, owner: Owner) -> Flavour:
-    """The machine that a person named, at its price now.
+def flavour_named(name: str, owner: Owner, agreed: float | None = None) -> Flavour:
+    """The machine that a person named, at its price now; `agreed` is the price an hour that they said yes to.
 
-    Raises UserError with the names there are, and where the Hub does not tell its prices.
+    Raises UserError with the names there are, where the Hub does not tell its prices, and where the price is another
+    than the one agreed to.
     """
     known = for_rent(owner)
     found = next((one for one in known if one.name == name.strip().lower()), None)
     if found is None:
-        raise UserError("job.no_flavour", value=name[:40], known=", ".join(one.name for one in known))
+        names = ", ".join(one.name for one in known)
+        if agreed is None:
+            raise UserError("job.no_flavour", value=name[:40], known=names)
+        raise UserError("job.not_for_rent", value=name[:40], agreed=_dollars(agreed), known=names)
+    if agreed not in (None, found.usd_per_hour):
+        raise UserError(
+            "job.price_changed", value=found.name, agreed=_dollars(agreed), now=_dollars(found.usd_per_hour)
+        )
     return found
+
+
+def _dollars(amount: float) -> str:
+    """With as many digits as it takes to see a change, two at least."""
+    return f"{amount:.2f}" if round(amount, 2) == amount else f"{amount:.4f}"
 
 
 def _flavour(told: Any) -> Flavour:

@@ -5,17 +5,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from core import limits
+from core.errors import UserError
 from core.files import write_json
 from core.workspace import Owner
 from finetune.launch.job_hub import again, api, in_words, token_of
 from finetune.launch.job_lines import ENVIRONMENT, from_line
 from finetune.launch.job_record import job_of, locked, update
+from inference import hub
 
 if TYPE_CHECKING:
     from finetune.run import Run
 
 _TAIL_BYTES = 16 * 1024
 _LONGEST_LINE, _LARGEST_LOG = 4_000, 20_000_000
+RESULT_GONE = ("job.result_gone", "job.no_result")
+"""The refusals of `bring_result` that no later try changes."""
 _FACTS_OF_THE_JOB = ("fingerprint", "device", "device_name", "dtype", "threads", "versions")
 
 
@@ -23,11 +27,12 @@ def feed(run: "Run", owner: Owner, job_id: str, lines: Sequence[str], plain_befo
     """Copy lines of a job's log that are not here yet. Safe to call from several threads and processes.
 
     `plain_before` is how many lines that are no events came before in this reading; returns that count after these.
-    A run is done only once its result is here: it is fetched before the event that says so is written.
+    A run is done only once its result is here: it is fetched before the event that says so is written. Where that is
+    gone for good, the run has failed.
     """
     events = [from_line(line) for line in lines]
     if any(event and event["type"] == "done" for event in events):
-        bring_result(run, owner)
+        events = _with_result(run, owner, events)
     with locked(run):
         record = job_of(run)
         if record is None or record.id != job_id:
@@ -44,6 +49,18 @@ def feed(run: "Run", owner: Owner, job_id: str, lines: Sequence[str], plain_befo
         _append(run, fresh)
         update(run, lines=max(record.lines, plain), events=seen)
     return plain
+
+
+def _with_result(run: "Run", owner: Owner, events: list[dict[str, Any] | None]) -> list[dict[str, Any] | None]:
+    """Fetch the result of a job that is done. Returns the events, told as a failure where there is none any more."""
+    try:
+        bring_result(run, owner)
+    except UserError as error:
+        if error.code not in RESULT_GONE:
+            raise
+        lost = {"type": "failed", "reason": "result_gone", "error": str(error)}
+        return [{**event, **lost} if event and event["type"] == "done" else event for event in events]
+    return events
 
 
 def retell(run: "Run", job_id: str, lines: Sequence[str]) -> None:
@@ -82,20 +99,31 @@ def _append(run: "Run", lines: list[str]) -> None:
                 log.writelines(line[:_LONGEST_LINE] + "\n" for line in lines)
 
 
-def bring_result(run: "Run", owner: Owner) -> bool:
-    """Fetch `model/` from the job's private repository, checked by hash. Returns whether it is here.
+def bring_result(run: "Run", owner: Owner) -> None:
+    """Fetch `model/` of a job that is done from its private repository, checked by hash.
 
-    Raises UserError where it cannot be fetched now, or takes more room than a person has; nothing is half there.
+    Raises UserError: one of `RESULT_GONE` where the Hub says that there is no such repository, or it holds no result;
+    any other where it cannot be fetched now, or takes more room than a person has. Nothing is half there.
     """
+    from huggingface_hub.errors import RepositoryNotFoundError
+
     from finetune.launch.job_files import bring_folder
 
     record = job_of(run)
     assert record is not None, "only a job has a result elsewhere"
-    if not run.model.exists():
-        with in_words(owner, record.results):
-            room = partial(limits.check_disk, owner)
+    if run.model.exists():
+        return
+    facts = {"value": run.id, "repo": record.results, "endpoint": hub.endpoint(), "usd": f"{record.usd_so_far:.2f}"}
+    with in_words(owner, record.results):
+        room = partial(limits.check_disk, owner)
+        try:
             bring_folder(api(owner), token_of(owner), record.results, "model", run.model, room)
-    return run.model.exists()
+        except RepositoryNotFoundError as error:
+            if error.response.status_code == 404:  # the client says the same of some refused tokens
+                raise UserError("job.result_gone", **facts) from error
+            raise
+    if not run.model.exists():
+        raise UserError("job.no_result", **facts)
 
 
 def kept_lines(run: "Run", owner: Owner, attempt: int) -> list[str]:

@@ -25,10 +25,11 @@ class JobRecord:
     """The job that runs a run, and what came of it so far.
 
     `stage` is the Hub's (SCHEDULING, RUNNING, COMPLETED, CANCELED, ERROR, DELETED) or ASKED or VANISHED. `timeout` and
-    `running_secs` are seconds, `started` unix seconds; `usd_earlier` is what earlier jobs of the same run cost.
-    `attempt` counts the jobs of the run from 1. `inputs` and `results` are the private repositories that the job reads
-    and writes, `commit` the inputs' revision, `source` the SHA-256 of the sources it runs. `lines` counts the plain
-    log lines that were copied, `events` is the number of the last event. `asked_to_stop` is when, in unix seconds.
+    `running_secs` are seconds, `started` unix seconds; `others` is what the run's other jobs cost in dollars, by their
+    ids. `attempt` counts the jobs of the run from 1. `inputs` and `results` are the private repositories that the job
+    reads and writes, `commit` the inputs' revision, `source` the SHA-256 of the sources it runs. `lines` counts the
+    plain log lines that were copied, `events` is the number of the last event. `asked_to_stop` is when, in unix
+    seconds.
     """
 
     id: str | None
@@ -47,16 +48,22 @@ class JobRecord:
     asked: float = field(default_factory=time.time)
     started: float | None = None
     running_secs: int = 0
-    usd_earlier: float = 0.0
+    others: dict[str, float] = field(default_factory=dict)
     lines: int = 0
     events: int = 0
     asked_to_stop: float | None = None
     problem: str | None = None
 
     @property
+    def costs(self) -> dict[str, float]:
+        """What each job of the run cost so far in dollars, by its id: the table's price for the seconds it ran."""
+        mine = {self.id: round(self.running_secs / 3600 * self.usd_per_hour, 4)} if self.id else {}
+        return {**self.others, **mine}
+
+    @property
     def usd_so_far(self) -> float:
-        """What all jobs of the run cost so far, by the table's price for the seconds they were running."""
-        return round(self.usd_earlier + self.running_secs / 3600 * self.usd_per_hour, 4)
+        """What all jobs of the run cost so far."""
+        return round(sum(self.costs.values()), 4)
 
     @property
     def at_work(self) -> bool:

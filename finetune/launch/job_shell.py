@@ -12,47 +12,71 @@ from finetune.launch.job_record import JobRecord, job_of
 
 if TYPE_CHECKING:
     from finetune.config import RunConfig
-    from finetune.prepare import OnProgress
+    from finetune.launch.jobs import Check, Estimate, Flavour
+    from finetune.prepare import Checked, OnProgress
     from finetune.run import Run
 
 _MARKS = {True: "+", False: "!", None: "?"}
 
 
 def job_flags(command: argparse.ArgumentParser, *, place: bool) -> None:
-    """The options of a rented machine; `place` adds the choice between it and this one."""
+    """The options of a rented machine; `place` adds the choice between it and this one (see `rented`)."""
     if place:
         command.add_argument("--on", choices=("local", "jobs"), default="local", help=say("job.help.on"))
     command.add_argument("--flavor", metavar="NAME", help=say("job.help.flavor"))
     command.add_argument("--timeout", metavar="2h", help=say("job.help.timeout"))
 
 
+def rented(arguments: argparse.Namespace) -> bool:
+    """Whether a person chose a rented machine. Raises UserError for its options without that choice."""
+    if arguments.on == "jobs":
+        return True
+    if arguments.flavor or arguments.timeout:
+        raise UserError("job.shell.only_jobs")
+    return False
+
+
+def check_job(
+    config: "RunConfig", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress"
+) -> "Checked":
+    """Check all that a start would, and say it on stderr; nothing is started, sent or kept."""
+    from finetune.launch.jobs import JobsLauncher
+
+    return JobsLauncher(*_named(flavour, timeout), told=_tell).checked(config, owner, progress=progress)
+
+
 def start_job(
     config: "RunConfig", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress"
 ) -> str:
     """Check, say on stderr what was found and about what it will cost, start. Returns the run's id."""
-    from finetune.launch.job_checks import look
-    from finetune.launch.jobs import JobsLauncher, estimate
-    from finetune.prepare import import_data
+    from finetune.launch.jobs import JobsLauncher
 
-    if not flavour or not timeout:
-        raise UserError("job.shell.options")
-    config = import_data(config, owner, progress)
-    checks, machine, base = look(config, owner, flavour, timeout)
-    for check in checks:
-        print(_MARKS[check.ok], check.sentence, file=sys.stderr)
-    rough = estimate(config, owner, machine, base.parameters)
-    facts = {"flavour": machine.title, "price": f"{machine.usd_per_hour:.2f}", "usd": f"{rough.usd:.2f}"}
-    print(say("job.shell.estimate", minutes=max(rough.seconds // 60, 1), **facts), file=sys.stderr)
-    return JobsLauncher(flavour, timeout).start(config, owner, progress=progress)
+    return JobsLauncher(*_named(flavour, timeout), told=_tell).start(config, owner, progress=progress)
 
 
 def resume_job(run: "Run", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress") -> None:
-    """Go on with a job's run, on the same machine as before unless another is named."""
+    """Go on with a job's run, on the same machine as before unless another is named; checked and said as a start is."""
     from finetune.launch.jobs import JobsLauncher
 
     record = job_of(run)
     assert record is not None, "a run of this machine is resumed here"
-    JobsLauncher(flavour or record.flavour, timeout or record.timeout).resume(run, owner, progress=progress)
+    launcher = JobsLauncher(flavour or record.flavour, timeout or record.timeout, told=_tell)
+    launcher.resume(run, owner, progress=progress)
+
+
+def _named(flavour: str | None, timeout: str | None) -> tuple[str, str]:
+    """Raises UserError where one of them is missing."""
+    if not flavour or not timeout:
+        raise UserError("job.shell.options")
+    return flavour, timeout
+
+
+def _tell(checks: list["Check"], machine: "Flavour", rough: "Estimate") -> None:
+    """What was looked at, and roughly what it will cost, on stderr."""
+    for check in checks:
+        print(_MARKS[check.ok], check.sentence, file=sys.stderr)
+    facts = {"flavour": machine.title, "price": f"{machine.usd_per_hour:.2f}", "usd": f"{rough.usd:.2f}"}
+    print(say("job.shell.estimate", minutes=max(rough.seconds // 60, 1), **facts), file=sys.stderr)
 
 
 def sync_all(runs: list["Run"], owner: Owner) -> None:

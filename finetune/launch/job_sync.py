@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
 from finetune.launch.job_hub import LABEL, UNCERTAIN, again, api, clean, in_words, token_of
-from finetune.launch.job_intake import bring_result, feed, kept_lines
+from finetune.launch.job_intake import RESULT_GONE, bring_result, feed, kept_lines
 from finetune.launch.job_lines import UPLOADED
 from finetune.launch.job_record import VANISHED, JobRecord, job_of, locked, update
 
@@ -174,10 +174,7 @@ def _settle(run: "Run", owner: Owner) -> None:
         feed(run, owner, record.id, kept_lines(run, owner, record.attempt))
     if _told_its_ending(run):
         return
-    if record.stage == "COMPLETED" and bring_result(run, owner):
-        reason, error = "done", None
-    else:
-        reason, error = _why(run, record, owner)
+    reason, error = _completed(run, record, owner) if record.stage == "COMPLETED" else _why(run, record, owner)
     with locked(run):
         if not _told_its_ending(run):
             facts = {"step": run.progress().step, "reason": reason, "job": record.id}
@@ -230,6 +227,18 @@ def cancel(run: "Run", owner: Owner) -> None:
         again(lambda: api(owner).cancel_job(**named))
     with locked(run):
         update(run, stage="CANCELED")
+
+
+def _completed(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | None]:
+    """As `_why`, of a job that did all it was to do: it is done once its result is here, or it saved and stopped."""
+    try:
+        bring_result(run, owner)
+    except UserError as error:
+        if error.code not in RESULT_GONE:
+            raise
+        stopped = record.asked_to_stop and error.code == "job.no_result"
+        return ("stopped", None) if stopped else ("result_gone", str(error))
+    return "done", None
 
 
 def _why(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | None]:

@@ -3,34 +3,35 @@
 JobsLauncher("a10g-small", "2h").start(config, owner) -> run id; sync(run, owner) brings it up to date from anywhere.
 """
 
-import fcntl
-import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import UserError
 from core.files import full_disk_in_words, write_json
-from core.words import say
 from core.workspace import Owner
+from finetune import prepare
 from finetune.config import RunConfig
 from finetune.launch import Launcher
 from finetune.launch.job_attach import attach
 from finetune.launch.job_bundle import push_inputs
 from finetune.launch.job_checks import INPUTS, Base, Check, look, preflight, seconds_of, write_access
 from finetune.launch.job_estimate import Estimate, estimate
-from finetune.launch.job_flavours import Flavour, flavours
+from finetune.launch.job_flavours import Flavour, flavour_named, flavours
 from finetune.launch.job_follow import follow
 from finetune.launch.job_hub import UNCERTAIN, api, in_words, whoami
 from finetune.launch.job_newer import catch_up
-from finetune.launch.job_record import JobRecord, job_of, locked, save, update
+from finetune.launch.job_record import JobRecord, job_of, locked, update
 from finetune.launch.job_spec import specification, with_processes
+from finetune.launch.job_start import Steps, starting, take_back, write_down
 from finetune.launch.job_sync import ask_to_stop, call_off, facts_of, sync, sync_quietly
 from finetune.launch.room import check_room, room
-from finetune.prepare import OnProgress, import_data, look_at
+from finetune.prepare import Checked, OnProgress, import_data, look_at
 from finetune.run import Run, reserve
 
 if TYPE_CHECKING:
@@ -53,15 +54,25 @@ __all__ = [
     "sync_quietly",
 ]
 
+Told = Callable[[list[Check], Flavour, Estimate], None]
 POLL_SECONDS = 15.0
 """How often a job looks whether it was asked to stop."""
 
 
 class JobsLauncher:
-    """Starts, resumes and stops runs as Hugging Face Jobs. `owner` is who asks where a call does not say."""
+    """Starts, resumes and stops runs as Hugging Face Jobs. `owner` is who asks where a call does not say; `agreed` is
+    the price an hour that a person said yes to: at any other nothing starts. `told` hears what was looked at, before
+    anything is sent."""
 
-    def __init__(self, flavour: str, timeout: str | int, owner: Owner | None = None) -> None:
-        self.flavour, self.timeout, self.owner = flavour, timeout, owner
+    def __init__(
+        self,
+        flavour: str,
+        timeout: str | int,
+        owner: Owner | None = None,
+        agreed: float | None = None,
+        told: Told | None = None,
+    ) -> None:
+        self.flavour, self.timeout, self.owner, self.agreed, self.told = flavour, timeout, owner, agreed, told
 
     def check(
         self,
@@ -72,9 +83,30 @@ class JobsLauncher:
         stop: threading.Event | None = None,
     ) -> list["Finding"]:
         """What the data holds that is left out or cut. Raises UserError where the job could not start."""
-        config = import_data(config, owner, progress, stop)
-        base = look(config, owner, self.flavour, self.timeout)[2]
-        return look_at(config, owner, base.reference, base.folder).findings
+        return self.checked(config, owner, progress=progress, stop=stop).findings
+
+    def checked(
+        self,
+        config: RunConfig,
+        owner: Owner,
+        *,
+        progress: OnProgress | None = None,
+        stop: threading.Event | None = None,
+    ) -> Checked:
+        """As `check`, with rows and steps. Nothing is paid, sent or kept."""
+
+        def find_base(placed: RunConfig, scratch: Owner) -> tuple[str, Path]:
+            base = self._look(placed, owner, scratch)[1]
+            return base.reference, base.folder
+
+        return prepare.look(config, owner, progress, stop, find_base)
+
+    def _look(self, config: RunConfig, owner: Owner, datasets: Owner) -> tuple[Flavour, Base]:
+        """Look at all that can be known before; `datasets` is who has those that the config names."""
+        checks, machine, base = look(config, owner, self.flavour, self.timeout, self.agreed)
+        if self.told is not None:
+            self.told(checks, machine, estimate(config, datasets, machine, base.parameters))
+        return machine, base
 
     def start(
         self,
@@ -89,10 +121,10 @@ class JobsLauncher:
         Raises UserError; what was refused before it was paid leaves no run. Where the Hub took the job but its answer
         was lost, the run stays and `sync` finds the job by its label.
         """
-        steps = _Steps(progress, stop)
+        steps = Steps(progress, stop)
         steps.next("job.progress.checking")
         config = import_data(config, owner, progress, stop)
-        _, machine, base = look(config, owner, self.flavour, self.timeout)
+        machine, base = self._look(config, owner, owner)
         look_at(config, owner, base.reference, base.folder)
         config = with_processes(config, machine)
         check_room(owner)
@@ -100,7 +132,7 @@ class JobsLauncher:
         with full_disk_in_words(owner.runs):
             return self._begin(config, owner, machine, base, steps)
 
-    def _begin(self, config: RunConfig, owner: Owner, machine: Flavour, base: Base, steps: "_Steps") -> str:
+    def _begin(self, config: RunConfig, owner: Owner, machine: Flavour, base: Base, steps: Steps) -> str:
         """A new run and its job. Returns the run's id; a run whose job was not asked for goes again."""
         run = reserve(owner)
         environment = {"base": base.reference, "asked": config.model, "revision": base.revision, "stand_in": False}
@@ -129,10 +161,10 @@ class JobsLauncher:
         if run.progress().ending == "done":
             raise UserError("run.is_done", value=run.id)
         check_room(owner)
-        steps = _Steps(progress, stop)
+        steps = Steps(progress, stop)
         steps.next("job.progress.checking")
         pinned = run.config().model_copy(update={"model": str(run.environment()["base"])})
-        _, machine, base = look(pinned, owner, self.flavour, self.timeout)
+        machine, base = self._look(pinned, owner, owner)
         with full_disk_in_words(run.folder):
             self._launch(run, run.config(), owner, machine, base, steps)
 
@@ -160,7 +192,7 @@ class JobsLauncher:
         """Come back when the job has ended."""
         follow(run, owner).join()
 
-    def _launch(self, run: Run, config: RunConfig, owner: Owner, machine: Flavour, base: Base, steps: "_Steps") -> None:
+    def _launch(self, run: Run, config: RunConfig, owner: Owner, machine: Flavour, base: Base, steps: Steps) -> None:
         """Everything from the private repositories to the job's id in the run folder, under the run's lock."""
         before = job_of(run)
         user = str(whoami(owner)["name"])
@@ -174,9 +206,9 @@ class JobsLauncher:
             attempt=before.attempt + 1 if before else 1,
             inputs=f"{user}/{INPUTS}",
             results=before.results if before else f"{user}/tunescope-run-{run.id}",
-            usd_earlier=before.usd_so_far if before else 0.0,
+            others=before.costs if before else {},
         )
-        with _starting(run):
+        with starting(run):
             if job_of(run) != before:
                 raise UserError("run.alive", value=run.id)
             steps.next("job.progress.sending")
@@ -184,8 +216,9 @@ class JobsLauncher:
             write_access(owner, record.results, "model")
             record = _push(run, config, owner, record, base)
             steps.next("job.progress.renting")
+            flavour_named(machine.name, owner, machine.usd_per_hour)  # sending takes a while, and prices change
             with room(owner), locked(run):
-                _write_down(run, config, record, before)
+                write_down(run, config, record, before)
             self._rent(run, owner, record, before)
 
     def _rent(self, run: Run, owner: Owner, record: JobRecord, before: JobRecord | None) -> None:
@@ -196,44 +229,10 @@ class JobsLauncher:
         except UserError as error:
             if error.code in UNCERTAIN:
                 raise UserError("job.unknown_start", value=run.id, reason=str(error)) from error
-            _take_back(run, before, str(error))
+            take_back(run, before, str(error))
             raise
         with suppress(OSError), locked(run):  # on a full disk the job, which is paid for, is found by its label
             update(run, **facts_of(told))
-
-
-class _Steps:
-    """Tells what is being done, and ends it between two steps where somebody asked to."""
-
-    def __init__(self, progress: OnProgress | None, stop: threading.Event | None) -> None:
-        self.progress, self.stop, self.done = progress, stop, 0
-
-    def next(self, key: str) -> None:
-        from inference.sources import Progress
-
-        if self.stop is not None and self.stop.is_set():
-            raise UserError("job.start_stopped")
-        if self.progress is not None:
-            self.progress(Progress(say(key), self.done, 3, "steps"))
-        self.done += 1
-
-
-class _starting:
-    """Hold the run's lock while its job is being started: nobody else starts one, and who looks knows."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def __enter__(self) -> None:
-        self.lock = os.open(self.run.lock_path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self.lock)
-            raise UserError("run.alive", value=self.run.id) from None
-
-    def __exit__(self, *error: object) -> None:
-        os.close(self.lock)
 
 
 def _push(run: Run, config: RunConfig, owner: Owner, record: JobRecord, base: Base) -> JobRecord:
@@ -249,32 +248,6 @@ def _push(run: Run, config: RunConfig, owner: Owner, record: JobRecord, base: Ba
     }
     commit, source = push_inputs(run.id, config, owner, record.inputs, told)
     return replace(record, commit=commit, source=source, asked=time.time())
-
-
-def _write_down(run: Run, config: RunConfig, record: JobRecord, before: JobRecord | None) -> None:
-    """What a machine is about to be asked for; where it cannot be written whole, as if nobody had begun."""
-    try:
-        if before is None:
-            run.save(config)
-        save(run, record)
-        run.log.write("queued", device=record.flavour, attempt=record.attempt)
-    except OSError:
-        with suppress(OSError):
-            if before is None:
-                (run.folder / "job.json").unlink()
-            else:
-                save(run, before)
-        raise
-
-
-def _take_back(run: Run, before: JobRecord | None, error: str) -> None:
-    """The Hub said no: a new run is no run; a resumed one stands as its last job left it."""
-    with locked(run):
-        if before is None:
-            (run.folder / "job.json").unlink()
-        else:
-            save(run, before)
-            run.log.write("failed", step=run.progress().step, error=error, reason="refused")
 
 
 def launcher_of(run: Run, owner: Owner | None = None) -> Launcher:

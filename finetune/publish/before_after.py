@@ -44,12 +44,12 @@ class Counted:
 
 @dataclass(frozen=True)
 class BeforeAfter:
-    """A run's evaluation, for its card. `ngram` is how the baseline was counted, None where there is none."""
+    """A run's evaluation, for its card. `ngrams` are how the baselines were counted."""
 
     sentences: Sequence[str]
     figures: list[Figure]
     counts: list[Counted]
-    ngram: dict[str, Any] | None
+    ngrams: list[dict[str, Any]]
     dtype: str
     device: str
     date: str
@@ -65,25 +65,26 @@ def before_after_of(run: Run) -> BeforeAfter | None:
         return None
     if report is None or not fits(run, report):
         return None
-    sets, ngram = report["sets"], report["ngram"]
-    figures = [figure for one in sets for figure in _figures(one, ngram if one["key"] == "held_out" else None)]
+    sets = report["sets"]
+    figures = [figure for one in sets for figure in _figures(one)]
+    ngrams = [one["ngram"] for one in sets if one["ngram"]]
     counts = [
         Counted(_named(one), *(one[name] for name in ("rows", "measured", "tokens", "dropped", "cut"))) for one in sets
     ]
     sentences = [sentence for _, sentence in judged(report)]
     where = report["dtype"], report["device"], report["created"][:10]
-    return BeforeAfter(sentences, figures, counts, ngram, *where, report)
+    return BeforeAfter(sentences, figures, counts, ngrams, *where, report)
 
 
 def _named(one: Set) -> str:
     """A set as a card names it: of a person's dataset the name, without folders."""
     if one["key"] == "held_out":
-        return "held out"
+        return f"held out, stage {one['stage']} ({one['objective']})" if one["stage"] else "held out"
     return "general text" if one["name"] is None else f"general: {Path(one['name']).name}"
 
 
-def _figures(one: Set, ngram: dict[str, Any] | None) -> list[Figure]:
-    rows, loss, found = _named(one), loss_of(one), []
+def _figures(one: Set) -> list[Figure]:
+    rows, loss, ngram, found = _named(one), loss_of(one), one["ngram"], []
     for line in lines_of(one):
         measure = say(f"evaluate.measure.{line.key}")
         told = ((_BASE, line.base, ""), (_RESULT, line.tuned, ""), (_DIFFERENCE, line.difference, "+"))
@@ -106,7 +107,8 @@ def _results(one: Set) -> "list[EvalResult]":
 
     held, loss = one["key"] == "held_out", loss_of(one).tuned
     others = "general text of Tunescope" if one["name"] is None else "a general set of the trainer's"
-    name = "rows of the run held out by seed" if held else others
+    where = f" (stage {one['stage']}, {one['objective']})" if one["stage"] else ""
+    name = f"rows of the run held out by seed{where}" if held else others
     values = {line.key: line.tuned.mean for line in lines_of(one)} | {"perplexity": perplexity(loss).mean}
     return [
         EvalResult(

@@ -149,7 +149,7 @@ def _dataset(dataset_id: str, owner: Owner) -> DataFacts | None:
     report = dataset.report
     return DataFacts(
         name=Path(dataset.name).name,
-        hub_id=_hub_id(dataset.source),
+        hub_id=dataset.hub_id,
         fingerprint=dataset.id,
         kind=report.kind,
         format=report.format,
@@ -157,11 +157,6 @@ def _dataset(dataset_id: str, owner: Owner) -> DataFacts | None:
         rows_kept=report.rows_kept,
         findings=[(finding.title, finding.severity, len(finding.rows)) for finding in report.findings],
     )
-
-
-def _hub_id(source: dict[str, object]) -> str | None:
-    repo_id = source.get("hub")
-    return repo_id if isinstance(repo_id, str) else None
 
 
 def curve_of(run: Run) -> list[CurveRow]:

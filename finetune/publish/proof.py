@@ -5,11 +5,7 @@ and computes the logits of five prompts with it and with the local weights. The 
 input. What others see of a proof stands in the card (see `proofcard`).
 """
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,29 +22,20 @@ from finetune.publish import remote
 from finetune.publish.card import snippet_of
 from finetune.publish.facts import base_of
 from finetune.publish.kinds.check import PROMPTS
+from finetune.publish.prover_process import ask
 from finetune.publish.records import PushResult, path_of, read_push
 from finetune.run import Run
 from inference import hub
-from inference.sources import Progress, Report
+from inference.sources import Report
 
 if TYPE_CHECKING:
     from finetune.data.store import Dataset
 
 TOLERANCE = 1e-4
-MARK = "@proof "
 _LOADED = ("adapter", "merged", "gguf", "")
 _SCRATCH = ".proof-"
 _STALE_SECONDS = 24 * 3600
 _MARGIN = 64 * 2**20
-_ROOT = Path(__file__).parents[2]
-_LEFT_OUT = (
-    "HF_TOKEN",
-    "HUGGING_FACE_HUB_TOKEN",
-    "HF_TOKEN_PATH",
-    "HF_HUB_CACHE",
-    "HUGGINGFACE_HUB_CACHE",
-    "HF_XET_CACHE",
-)
 
 
 @dataclass(frozen=True)
@@ -153,7 +140,7 @@ def prove(
             "language": current(),
             "load": _load(run, sent, local, owner, progress, stop),
         }
-        answer = _ask(order, progress, stop)
+        answer = ask(order, progress, stop)
     proof = _stronger(compare(sent, revision, answer, time.monotonic() - started), read_proof(run, kind))
     with remote.in_words(repo_id, owner):
         write_json(path_of(run, "proof", kind), proof.to_json())
@@ -264,68 +251,3 @@ def compare(sent: PushResult, revision: str, answer: dict[str, Any], seconds: fl
         prompts=len(PROMPTS) if difference is not None else 0,
         more={"not_loaded": why} if why else {},
     )
-
-
-def _ask(order: dict[str, Any], progress: Report | None, stop: threading.Event | None) -> dict[str, Any]:
-    """Run the child on an order; pass its progress on, return its answer."""
-    environment = {name: value for name, value in os.environ.items() if name not in _LEFT_OUT}
-    environment |= {"HF_HOME": f"{order['folder']}/home", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
-    with tempfile.TemporaryFile("w+", dir=order["folder"]) as complaints:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "finetune.publish.prover"],
-            cwd=_ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-            text=True,
-        )
-        ended = threading.Event()
-        watcher = threading.Thread(target=_end_when_stopped, args=(child, stop, ended), daemon=True)
-        watcher.start()
-        try:
-            answer = _listen(child, order, progress)
-        finally:
-            ended.set()
-            child.kill()
-            child.wait()
-            watcher.join()
-        if stop is not None and stop.is_set():
-            raise UserError("publish.stopped")
-        complaints.seek(0)
-        return _checked(answer, order, complaints.read())
-
-
-def _end_when_stopped(child: subprocess.Popen, stop: threading.Event | None, ended: threading.Event) -> None:
-    while stop is not None and not ended.wait(0.2):
-        if stop.is_set():
-            child.kill()
-            return
-
-
-def _listen(child: subprocess.Popen, order: dict[str, Any], progress: Report | None) -> dict[str, Any]:
-    """Give the order and read until the child has answered or is gone."""
-    assert child.stdin is not None and child.stdout is not None
-    try:
-        child.stdin.write(json.dumps(order))
-        child.stdin.close()
-    except BrokenPipeError:
-        return {}
-    answer: dict[str, Any] = {}
-    for line in child.stdout:
-        if not line.startswith(MARK):
-            continue
-        answer = json.loads(line.removeprefix(MARK))
-        if "progress" in answer and progress is not None:
-            progress(Progress(answer["progress"], answer["done"], answer["total"]))
-    return answer
-
-
-def _checked(answer: dict[str, Any], order: dict[str, Any], complaints: str) -> dict[str, Any]:
-    """The child's result. Raises the UserError it met, or one that says it ended without a word."""
-    if "code" in answer:
-        raise UserError(answer["code"], **answer["facts"])
-    if "files" not in answer:
-        lines = complaints.replace(order["token"], "***").strip().splitlines()
-        raise UserError("publish.proof_broke", repo=order["repo_id"], reason=(lines or ["-"])[-1][:200])
-    return answer

@@ -23,7 +23,8 @@ from core.words import say, speak
 from core.workspace import Owner
 from finetune.publish import remote
 from finetune.publish.files import sha256_of
-from finetune.publish.proof import MARK, TOLERANCE
+from finetune.publish.proof import TOLERANCE
+from finetune.publish.prover_process import MARK
 
 if TYPE_CHECKING:
     import torch

@@ -1,8 +1,14 @@
 """A card on its way to the Hub: its licence and papers, a person's own words in it, what is refused in it."""
 
+import json
+
 import pytest
 
+from finetune.config import DataSource, Stage
+from finetune.data.importing import import_hub
 from finetune.publish import prepare, push
+from finetune.publish.kinds import Options, build
+from finetune.publish.metadata import read_head
 from tests.hub.finished_run import BASE_ID
 from tests.hub.standin import TOKEN
 from tests.hub.test_publish import REPO
@@ -22,6 +28,20 @@ def test_an_unknown_licence_is_asked_for_and_a_public_push_needs_the_answer(hub,
     plan = prepare(finished, REPO, publisher, private=False, licence="CC-BY-4.0")
     assert "license: cc-by-4.0" in plan.card and not any("--licence" in warning for warning in plan.warnings)
     push(plan, publisher)
+
+
+def test_data_from_the_hub_is_named_in_the_card_and_its_head(hub, finished, publisher, tmp_path):
+    rows = "\n".join(json.dumps({"prompt": f"{number}?", "completion": f"{number}."}) for number in range(4))
+    hub.add_repo("acme/tea-rows", {"train.jsonl": rows.encode()}, kind="datasets")
+    dataset = import_hub("acme/tea-rows", None, None, None, publisher, TOKEN)
+    config = finished.config()
+    finished.save(config.model_copy(update={"stages": [Stage(data=[DataSource(dataset=dataset.id)])]}))
+    card = prepare(finished, REPO, publisher).card
+    assert read_head(card)["datasets"] == ["acme/tea-rows"] and "(from the Hub: acme/tea-rows)" in card
+    built = build("dataset", dataset, publisher, tmp_path / "out", Options(licence="mit"))
+    assert "huggingface.co/datasets/acme/tea-rows" in (built.folder / "README.md").read_text()
+    plan = prepare(dataset, "tester/rows-again", publisher, built=built)
+    assert "acme/tea-rows" in plan.card
 
 
 @pytest.mark.parametrize("licence", ["other", "my own", "mit; rm -rf", "unknown"])

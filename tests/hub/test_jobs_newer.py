@@ -1,6 +1,7 @@
 """Jobs that this workspace does not know: late ones, those of another machine. No run is paid twice because of them."""
 
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -95,6 +96,69 @@ def test_attaching_brings_a_newer_job_and_events_go_on(hub, renter, recipe, monk
     monkeypatch.setenv("TUNESCOPE_HOME", str(home))
     assert [run.id for run in jobs.attach(renter)] == [here.id]
     assert here.status().status == "running" and job_sync.last_kept(here) == 9
+
+
+def hours(hub, *spans):
+    """Let the jobs so far have run that long; hours in the order they were started."""
+    for job, span in zip(hub.jobs.all.values(), spans, strict=True):
+        job.finished = job.finished or job.created + 10
+        job.started = job.finished - 3600 * span
+
+
+@contextmanager
+def elsewhere(renter, monkeypatch):
+    """The same person at another machine, for so long as the block goes on."""
+    with monkeypatch.context() as there:
+        there.setenv("TUNESCOPE_HOME", str(renter.folder.parent / "another-machine"))
+        yield
+
+
+def cost(run):
+    return jobs.job_of(run).usd_so_far
+
+
+def test_the_cost_of_a_run_is_that_of_all_its_jobs_wherever_they_were_started(hub, renter, recipe, monkeypatch):
+    here = Run(renter.runs / LAUNCHER.start(recipe, renter))
+    hub.jobs.newest.end("ERROR", "Job timeout")
+    hours(hub, 1)
+    jobs.sync(here, renter)
+    with elsewhere(renter, monkeypatch):
+        (there,) = jobs.attach(renter)
+        for _ in range(2):
+            LAUNCHER.resume(there, renter)
+            hub.jobs.newest.end("ERROR", "Job timeout")
+            jobs.sync(there, renter)
+        hours(hub, 1, 2, 4)
+        jobs.attach(renter)
+    assert cost(here) == pytest.approx(1, abs=0.01)
+    jobs.attach(renter)
+    assert cost(here) == pytest.approx(7, abs=0.01), "also the second, of which nobody here had heard"
+    assert jobs.job_of(here).attempt == 3
+    LAUNCHER.resume(here, renter)
+    assert cost(here) == pytest.approx(7, abs=0.01) and jobs.job_of(here).attempt == 4
+    for _ in range(2):
+        jobs.attach(renter)
+    assert cost(here) == pytest.approx(7, abs=0.01), "each job counts once"
+
+
+def test_a_job_beside_the_known_one_counts_and_one_that_the_hub_forgot_stays_paid(hub, renter, recipe, monkeypatch):
+    run = Run(renter.runs / LAUNCHER.start(recipe, renter))
+    first = hub.jobs.newest
+    twin = hub.jobs.start(jobs.job_of(run).namespace, "", {**first.spec, "flavor": "t4-small"})
+    for job in (first, twin):
+        job.end("ERROR", "Job timeout")
+    hours(hub, 1, 5)
+    jobs.sync(run, renter)
+    assert cost(run) == pytest.approx(1, abs=0.01)
+    jobs.attach(renter)
+    assert cost(run) == pytest.approx(1 + 5 * 0.4, abs=0.02) and jobs.job_of(run).id == first.id
+    hub.jobs.lose(twin)
+    jobs.attach(renter)
+    assert cost(run) == pytest.approx(3, abs=0.02)
+    LAUNCHER.resume(run, renter)
+    assert cost(run) == pytest.approx(3, abs=0.02) and len(hub.jobs.all) == 2
+    with elsewhere(renter, monkeypatch):
+        assert cost(jobs.attach(renter)[0]) == pytest.approx(1, abs=0.01), "there only what the Hub lists is known"
 
 
 def test_a_job_whose_inputs_are_gone_keeps_no_other_from_being_found(hub, renter, recipe, monkeypatch):

@@ -1,13 +1,15 @@
 """A job that cannot be started says why in one sentence, before anything is paid, and leaves nothing behind."""
 
 import time
+from pathlib import Path
 
 import pytest
 
 from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
-from finetune.launch import job_flavours, job_shell, jobs
+from finetune.launch import job_checks, job_flavours, job_shell, jobs
+from finetune.launch.job_checks import Base
 from finetune.run import Run, list_runs
 from tests.hub.standin import TOKEN, USER
 from ui import place
@@ -151,9 +153,27 @@ def test_a_machine_with_several_gpus_gets_a_process_for_each(hub, renter, recipe
     recipe = recipe.model_copy(update={"compute": type(recipe.compute)(dtype="float32")})
     checks = {check.name: check for check in jobs.preflight(recipe, renter, "a10g-largex2", "2h")}
     assert "accelerate launch --multi_gpu --num_processes 2" in checks["launch"].sentence
+    assert checks["processes"].ok and checks["processes"].sentence.startswith("2 processes")
+    one = recipe.model_copy(update={"compute": type(recipe.compute)(dtype="float32", processes=1)})
+    checks = {check.name: check for check in jobs.preflight(one, renter, "a10g-largex2", "2h")}
+    assert checks["processes"].ok is False and "idle" in checks["processes"].sentence and "launch" not in checks
     jobs.JobsLauncher("a10g-largex2", "2h").start(recipe, renter)
     (run,) = list_runs(renter)
     assert run.config().compute.processes == 2
+
+
+@pytest.mark.parametrize(("sharding", "fits"), [("fsdp", True), ("none", False)])
+def test_a_model_that_one_gpu_cannot_hold_fits_where_its_weights_are_shared_out(renter, recipe, sharding, fits):
+    compute = type(recipe.compute)(dtype="bfloat16", sharding=sharding, processes=2)
+    (pair,) = [one for one in jobs.flavours(renter) if one.name == "a10g-largex2"]
+    base = Base("acme/large", "ab" * 20, parameters=15e9, weights_gb=30, folder=Path())
+    config = recipe.model_copy(update={"compute": compute})
+    if fits:
+        assert job_checks._memory(config, pair, base).ok
+    else:
+        with pytest.raises(UserError) as caught:
+            job_checks._memory(config, pair, base)
+        assert caught.value.code == "job.too_small"
 
 
 def test_the_machines_have_prices_with_the_hub_and_without(hub, renter, monkeypatch):

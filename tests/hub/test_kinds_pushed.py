@@ -59,7 +59,7 @@ def test_proved_again_when_what_was_built_is_gone_it_is_proved_as_well_and_a_fau
     assert again.ok and again.logits_max_difference == first.logits_max_difference <= again.tolerance <= 1e-3
     assert "logits" in again.sentence()
     no_memory = {"files": pushed.files, "logits_max_difference": None, "same_tokens": None, "loads": False}
-    monkeypatch.setattr(proof, "_ask", lambda *_: {**no_memory, "not_loaded": "No room."})
+    monkeypatch.setattr(proof, "ask", lambda *_: {**no_memory, "not_loaded": "No room."})
     assert prove(finished, REPO, pushed.commit, publisher, kind=kind) == again == read_proof(finished, kind)
     hashes_only = proof.compare(pushed, pushed.commit, {**no_memory, "not_loaded": "No room."}, 1)
     assert hashes_only.ok and hashes_only.sentence().endswith("are the ones sent. No room.")

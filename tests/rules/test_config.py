@@ -5,14 +5,17 @@ import pytest
 from core.errors import UserError
 from finetune.config import knobs, validate
 from finetune.knobs import table
+from finetune.methods import METHODS
 from tests.rules.source import ROOT
 
 STAGES = [{"objective": "sft", "data": [{"dataset": "ab" * 32}]}]
 
 
-def test_there_are_at_most_forty_knobs_and_eight_of_them_are_basic():
-    assert len(knobs()) <= 40
-    assert sum(knob.tier == "basic" for knob in knobs()) == 8
+def test_at_most_forty_knobs_show_and_eight_of_them_are_basic():
+    for method in METHODS:
+        shown = [knob for knob in knobs() if knob.shown_when is None or method in knob.shown_when[1]]
+        assert len(shown) <= 40
+        assert sum(knob.tier == "basic" for knob in shown) <= 8
 
 
 def test_the_page_of_knobs_is_what_the_config_says():

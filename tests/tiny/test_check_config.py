@@ -84,6 +84,25 @@ def test_the_shell_says_what_it_reads_and_keeps_nothing(owner, tmp_path, tiny_mo
     assert everything_in(owner.folder) == [] and data.is_file()
 
 
+LAUNCH = "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 0 -m finetune.rank"
+
+
+@pytest.mark.parametrize(("processes", "shown"), [(2, True), (1, False)])
+def test_how_several_processes_are_started_is_told_before_they_are(
+    owner, tmp_path, tiny_model, capsys, processes, shown
+):
+    write_data(tmp_path / "rows.json")
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"model: {tiny_model}\nstages: [{{data: [{{path: rows.json}}]}}]\nlimits: {{max_length: 128}}\n"
+        f"compute: {{device: cpu, processes: {processes}}}\n"
+    )
+    assert main(["check", str(config)]) == 0
+    assert (f'started with "{LAUNCH}"' in capsys.readouterr().out) == shown
+    assert main(["check", str(config), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["launch"] == (LAUNCH if shown else None)
+
+
 def test_an_import_tells_how_far_it_is_and_can_be_stopped(owner, tmp_path, tiny_model):
     config = make_config(tiny_model, write_data(tmp_path / "rows.json", 1000))
     told, stop = [], threading.Event()

@@ -15,15 +15,16 @@ from finetune.data.importing import import_file
 from finetune.data.tokenise import encode
 from finetune.evaluate import Setting, evaluate
 from finetune.evaluate_rows import Asked, shipped_rows
+from finetune.evaluate_shell import table
 from finetune.evaluation import FILE, load, set_of
-from finetune.held_out import held_out_rows, read_rows, split
-from finetune.measuring import KINDS
+from finetune.held_out import held_out_rows, split_rows
 from finetune.ngram import NgramModel
 from finetune.row_losses import prepare, row_losses
+from finetune.row_measures import KINDS
 from finetune.shell import main
 from inference.models import Shelf, locate
 from inference.sources import Source
-from tests.tiny.evaluating import trained
+from tests.tiny.evaluating import trained, trained_in_stages
 from tests.tiny.training import write_data
 from tests.tiny_model import make_tiny_model
 
@@ -111,14 +112,14 @@ def test_batches_of_rows_change_nothing(owner, run, monkeypatch):
 def test_the_ngram_model_counts_the_training_rows_alone_and_predicts_the_same_tokens(owner, run):
     report = _measure(run, owner)
     _, tuned = _models(run, owner)
-    training, held = split(read_rows(run, run.config()), run.config())
+    training, held = ([row for _, row in split_rows(run, run.config(), held=part)] for part in (False, True))
     model = NgramModel(tuned.model.config.vocab_size)
     for row in training:
         model.add(encode(row, tuned.tokenizer, 128).input_ids)
     encoded = [encode(row, tuned.tokenizer, 128) for row in held]
     losses = [model.loss(row.input_ids, row.labels) for row in encoded]
     expected = sum(losses) / sum(label != -100 for row in encoded for label in row.labels[1:])
-    ngram = report["ngram"]
+    ngram = report["sets"][0]["ngram"]
     assert ngram["loss"]["mean"] == pytest.approx(expected, rel=1e-5)
     assert (ngram["rows"], ngram["of_rows"], ngram["tokens"]) == (30, 30, model.tokens)
 
@@ -128,7 +129,7 @@ def test_counting_n_grams_is_bounded_and_the_report_tells_it(owner, run, monkeyp
 
     monkeypatch.setattr(module, "NGRAM_TOKENS", 200)
     monkeypatch.setattr(module, "_ROWS_AT_A_TIME", 2)
-    ngram = _measure(run, owner)["ngram"]
+    ngram = _measure(run, owner)["sets"][0]["ngram"]
     assert 200 <= ngram["tokens"] < 400 and ngram["rows"] < ngram["of_rows"] == 30
 
 
@@ -181,7 +182,7 @@ def test_rows_that_are_cut_or_have_nothing_to_learn_are_counted(owner, run):
 
 
 def test_preference_rows_are_measured_by_which_answer_is_likelier(owner, run):
-    from finetune.measuring import compared
+    from finetune.row_measures import compared
 
     base, tuned = _models(run, owner)
     rows = [
@@ -278,16 +279,30 @@ def test_the_shell_prints_a_table_or_one_json(owner, run, capsys):
     assert "r20261123-181502-3fa9" in capsys.readouterr().err
 
 
-def test_a_run_of_preferences_has_the_loss_of_its_better_answers_and_two_measures_more(owner, run, tmp_path):
-    """No objective learns from them yet: the run's data is put in the place of what it learned from."""
-    pairs = [{"prompt": f"say {row}", "chosen": f"the number is {row}", "rejected": "zzz"} for row in range(40)]
-    (tmp_path / "pairs.json").write_text(json.dumps(pairs))
-    dataset = import_file(tmp_path / "pairs.json", owner)
+def test_each_stage_is_measured_on_what_it_held_out(owner, tiny_model, tmp_path):
+    run = trained_in_stages(owner, tiny_model, tmp_path / "run", ("pretrain", "sft", "dpo"))
+    report = _measure(run, owner)
+    texts, chats, pairs, general = report["sets"]
+    assert [(one["stage"], one["objective"], one["kind"]) for one in (texts, chats, pairs)] == [
+        (1, "pretrain", "text"),
+        (2, "sft", "chat"),
+        (3, "dpo", "preference"),
+    ]
+    assert (general["stage"], general["ngram"]) == (None, None)
+    for stage, one in zip(run.config().stages, (texts, chats, pairs), strict=True):
+        assert one["rows"] == one["measured"] == len(held_out_rows(run, stage)) >= 6
+        assert one["measures"][0]["verdict"] == "better" and one["ngram"]["rows"] == one["ngram"]["of_rows"] > 10
+    assert [one["key"] for one in pairs["measures"]] == ["loss", "preference_accuracy", "preference_margin"]
+    assert report["samples"][0]["reference"].startswith("gladly")
+    said = table(report)
+    assert "held-out rows of stage 3 (dpo): Better: on the 6 held-out rows" in said
+    assert load(run) == json.loads(json.dumps(report))
+
+
+@pytest.mark.parametrize(("learn", "more"), [("answers", 0), ("everything", 1)])
+def test_what_of_a_conversation_carries_loss_is_what_the_run_learned(owner, tiny_model, tmp_path, learn, more):
+    run = trained(owner, tiny_model, tmp_path / "run", optim__epochs=1)
+    answers = set_of(_measure(run, owner, Asked("none")), "held_out")["tokens"]
     config = run.folder / "config.yaml"
-    config.write_text(config.read_text().replace(run.config().stages[0].data[0].dataset, dataset.id))
-    report = _measure(run, owner, Asked("none"))
-    held = set_of(report, "held_out")
-    keys = [measure["key"] for measure in held["measures"]]
-    assert (held["kind"], keys) == ("preference", ["loss", "preference_accuracy", "preference_margin"])
-    assert held["measures"][0]["verdict"] == "better" and report["ngram"]["rows"] == 30
-    assert report["samples"][0]["reference"].startswith("the number is ")
+    config.write_text(config.read_text().replace("- objective: sft", f"- objective: sft\n  sft: {{learn: {learn}}}"))
+    assert (set_of(_measure(run, owner, Asked("none")), "held_out")["tokens"] > answers) == bool(more)

@@ -6,10 +6,13 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
 from finetune.attention import LONGEST, NAME, use_short_attention
 from finetune.batches import LengthGrouped, collate
+from finetune.chunks import chunked_log_probs
+from finetune.data.token_rows import TokenRow
 from finetune.data.tokenise import Encoded
 from finetune.head import AnswerLoss
-from finetune.masters import MasterAdamW
+from finetune.masters import Group, MasterAdamW
 from finetune.objectives import CHUNK, OBJECTIVES
+from tests.tiny.architectures import CONFIGS, HEADS, SIZES, random_model
 
 
 def _rows(lengths, answers_from):
@@ -17,14 +20,15 @@ def _rows(lengths, answers_from):
     rows = []
     for length in lengths:
         ids = torch.randint(3, 300, (length,), generator=chance).tolist()
-        rows.append(Encoded(ids, [-100] * answers_from + ids[answers_from:], length, False))
+        encoded = Encoded(ids, [-100] * answers_from + ids[answers_from:], length, False)
+        rows.append(TokenRow((encoded,), len(rows) + 1, len(rows)))
     return rows
 
 
 def _own_loss(model, batch, rows):
     mask = torch.zeros_like(batch["input_ids"])
     for place, row in enumerate(rows):
-        mask[place, : len(row.input_ids)] = 1
+        mask[place, : row.length] = 1
     return model(input_ids=batch["input_ids"], attention_mask=mask, labels=batch["labels"]).loss
 
 
@@ -41,7 +45,7 @@ def _compare(model, rows):
     model.train()
     own = _own_loss(model, batch, rows)
     theirs = _gradients(model, own)
-    ours = answer_loss(model, batch["input_ids"], batch["labels"]) / count
+    ours = answer_loss(model, batch).total / count
     mine = _gradients(model, ours)
     assert ours.item() == pytest.approx(own.item(), abs=1e-5)
     assert mine.keys() == theirs.keys()
@@ -78,6 +82,44 @@ def test_a_head_with_a_soft_cap_runs_as_the_model_has_it():
     assert not _compare(Gemma2ForCausalLM(config), _rows([30, 12], answers_from=3)).gathers
 
 
+@pytest.mark.parametrize("kind", [*CONFIGS, "cohere", "granite"])
+def test_every_kind_of_model_has_its_own_loss_here(kind):
+    """Full attention, sliding windows, state spaces and mixtures of them; `cohere` and `granite` scale their logits."""
+    model = random_model(kind).model if kind in CONFIGS else _scaled(kind)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    answer_loss = _compare(model, _rows([40, 23, 9], 4))
+    assert answer_loss.gathers == (kind not in ("cohere", "granite"))
+
+
+def _scaled(kind):
+    from transformers import AutoModelForCausalLM, CohereConfig, GraniteConfig
+
+    torch.manual_seed(0)
+    config = (
+        CohereConfig(**SIZES, **HEADS, num_hidden_layers=2, logit_scale=0.25)
+        if kind == "cohere"
+        else GraniteConfig(**SIZES, **HEADS, num_hidden_layers=2, logits_scaling=3.0)
+    )
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def test_log_probabilities_a_chunk_at_a_time_are_those_of_the_whole(tiny_model):
+    head = torch.nn.Linear(8, 50)
+    hidden, targets = torch.randn(37, 8, requires_grad=True), torch.randint(50, (37,))
+    weights = torch.rand(37)
+    whole = torch.log_softmax(head(hidden), -1).gather(-1, targets[:, None])[:, 0]
+    expected = torch.autograd.grad((whole * weights).sum(), [hidden, *head.parameters()])
+    found = chunked_log_probs(hidden, targets, head, 10)
+    torch.testing.assert_close(found, whole)
+    seen = torch.autograd.grad((found * weights).sum(), [hidden, *head.parameters()])
+    for ours, theirs in zip(seen, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    found = chunked_log_probs(hidden, targets, head.requires_grad_(False), 10)
+    torch.testing.assert_close(torch.autograd.grad((found * weights).sum(), hidden)[0], expected[0])
+
+
 def test_attention_for_short_rows_is_the_models_own_in_training_and_untouched_elsewhere(tiny_model, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     fused = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
@@ -98,7 +140,7 @@ def test_attention_for_short_rows_is_the_models_own_in_training_and_untouched_el
 def test_a_batch_without_labels_weighs_nothing(tiny_model):
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     batch = collate(_rows([6, 4], answers_from=6))
-    loss = AnswerLoss(model, OBJECTIVES["sft"])(model, batch["input_ids"], batch["labels"])
+    loss = AnswerLoss(model, OBJECTIVES["sft"])(model, batch).total
     loss.backward()
     assert loss.item() == 0
 
@@ -107,7 +149,7 @@ def test_small_updates_are_not_rounded_away_in_bfloat16():
     exact = torch.nn.Parameter(torch.ones(8))
     rounded = torch.nn.Parameter(torch.ones(8, dtype=torch.bfloat16))
     reference = torch.optim.AdamW([exact], lr=1e-4, weight_decay=0.0)
-    masters = MasterAdamW([([rounded], 0.0)], learning_rate=1e-4)
+    masters = MasterAdamW([Group([rounded])], learning_rate=1e-4)
     for _ in range(100):
         exact.grad, rounded.grad = torch.ones(8), torch.ones(8, dtype=torch.bfloat16)
         reference.step()
@@ -121,7 +163,7 @@ def test_small_updates_are_not_rounded_away_in_bfloat16():
 
 def test_the_masters_state_survives_being_saved(tmp_path):
     weights = [torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16)) for _ in range(2)]
-    first, second = (MasterAdamW([([weight], 0.01)], learning_rate=1e-3) for weight in weights)
+    first, second = (MasterAdamW([Group([weight], 0.01)], learning_rate=1e-3) for weight in weights)
     for _ in range(3):
         weights[0].grad = torch.full((4,), 0.3, dtype=torch.bfloat16)
         first.collect()

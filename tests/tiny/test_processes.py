@@ -18,6 +18,7 @@ from finetune.run import Run
 from finetune.team import join
 from finetune.training import train
 from tests.processes import command_of
+from tests.tiny.stages import run_of, staged
 from tests.tiny.training import make_config, make_run, write_data
 
 CALM = {
@@ -221,3 +222,23 @@ def test_more_processes_than_devices_are_refused(place, monkeypatch, device, par
     config = make_config(place.model, place.data, compute__processes=2, compute__device=device)
     with pytest.raises(UserError, match=part):
         check_processes(config, torch.device(device))
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_stages_on_two_processes_have_the_curve_of_one(place, tmp_path, sharding):
+    """Text in packed rows, answers, preferences with the reference's share of each process; full weights."""
+    more = dict(method="full", optim__learning_rate=0.002, optim__batch_size=5, optim__epochs=2)
+    objectives = ("pretrain", "sft", "dpo")
+    config = staged(place.model, tmp_path, objectives, **more, compute__processes=2, compute__sharding=sharding)
+    together = Run(place.owner.runs / place.launcher.start(config, place.owner))
+    alone = run_of(place.owner, staged(place.model, tmp_path, objectives, **more), place.model)
+    assert train(alone, place.model, Journal(alone), lambda: False) is False
+    together.wait()
+    assert together.status().status == "done", together.log_tail()
+    mine, theirs = together.progress(), alone.progress()
+    assert mine.started["processes"] == 2 and mine.started["stages"] == theirs.started["stages"]
+    for name, table, other in (("loss", mine.train, theirs.train), ("eval_loss", mine.evals, theirs.evals)):
+        assert {step: event[name] for step, event in table.items()} == pytest.approx(
+            {step: event[name] for step, event in other.items()}, abs=2e-4
+        )
+    assert mine.evals[mine.steps]["preferred"] == theirs.evals[theirs.steps]["preferred"]

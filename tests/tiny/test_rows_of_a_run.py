@@ -6,9 +6,9 @@ import pytest
 
 from core.errors import UserError
 from finetune.config import validate
+from finetune.held_out import iterate_rows, split_rows
 from finetune.prepare import held_out, import_data
 from finetune.run import create
-from finetune.training import read_rows, split
 
 
 def written(path, numbers):
@@ -30,7 +30,7 @@ def answers(rows):
 
 
 def read(run):
-    return answers(read_rows(run, run.config()))
+    return answers(iterate_rows(run, run.config()))
 
 
 def test_all_rows_are_read_in_file_order_where_no_number_is_set(owner, tmp_path):
@@ -72,7 +72,7 @@ def test_a_dataset_that_went_is_named(owner, tmp_path):
 def parts(owner, tmp_path, seed, rows=40, share=0.25, most=None):
     limits = {"validation": share} | ({"max_rows": most} if most else {})
     run = run_on(owner, written(tmp_path / "a.jsonl", range(rows)), limits=limits, seed=seed)
-    return tuple(answers(part) for part in split(read_rows(run, run.config()), run.config()))
+    return tuple(answers(row for _, row in split_rows(run, run.config(), held=held)) for held in (False, True))
 
 
 def test_validation_is_split_off_by_seed_both_parts_in_file_order(owner, tmp_path):

@@ -1,9 +1,10 @@
-"""What the app writes about itself while runs are started, followed, stopped and gone on with, here and on a job."""
+"""What the app writes about itself while runs are started, followed, stopped, gone on with and found elsewhere."""
 
 import json
 import re
 import time
 
+import httpx
 import pytest
 
 from finetune.run import Run
@@ -29,7 +30,9 @@ def written(tmp_path_factory):
             known = fields(home, model)
             here = train_here(ada, known, home)
             rented = rent(ada, known, home)
-            yield space.log.read_text(), hub, here, rented
+            said = space.log.read_text()
+        found = find_again(hub, folder / "elsewhere", ada.sub, rented.id)
+        yield said, hub, here, rented, found
 
 
 def fields(home, model):
@@ -90,8 +93,45 @@ def rent(ada, known, home):
     return run
 
 
+LOST = "r20260101-000000-abcd"
+"""A run of which the Hub lists a job, with everybody's words in its labels, and no config."""
+
+
+def find_again(hub, folder, sub, run_id):
+    """The same person in a Space with an empty disk: their job comes to it, and one does not that cannot be read.
+
+    Returns what that app wrote, and the run as it has it.
+    """
+    headers, place = {"Authorization": f"Bearer {hub.token}"}, f"{hub.url}/api/jobs/{hub.user}"
+    (job,) = httpx.get(place, headers=headers).json()
+    labels = {"made-by": "tunescope", "note": MARKER}
+    spec = {**job, "command": ["echo", MARKER], "arguments": []}
+    for run in (LOST, MARKER):
+        httpx.post(place, headers=headers, json={**spec, "labels": {**labels, "tunescope": run}}).raise_for_status()
+    with running_space(folder, environment(hub, folder)) as space:
+        ada = Visitor(space, sub, token=hub.token)
+        run = Run(folder / "home" / sub / "runs" / run_id)
+        while not (run.folder / "job.json").is_file() or LOST not in space.log.read_text():
+            assert ada.call(entry_of(space, "refresh_1"), [None])["success"]
+            time.sleep(0.1)
+        wait_for(lambda: run.progress().ending)
+        assert MARKER in json.dumps(ada.call(entry_of(space, "show_17"), [run_id]))
+        return space.log.read_text(), run
+
+
+def test_nothing_of_it_stands_in_what_an_app_wrote_that_found_the_job_again(written):
+    _, hub, _, rented, (text, run) = written
+    for secret in (MARKER, hub.token, "80dd44ee55"):
+        assert secret not in text, [line for line in text.splitlines() if secret in line][:3]
+    assert MARKER in run.folder.joinpath("events.jsonl").read_text()
+    assert list(run.datasets.glob("*/rows.parquet"))
+    told = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    (left,) = [line for line in told if line["event"] == "job not attached"]
+    assert left["run"] == LOST and run.id == rented.id
+
+
 def test_nothing_of_data_prompts_or_samples_stands_in_it(written):
-    text, hub, here, rented = written
+    text, hub, here, rented, _ = written
     for secret in (MARKER, hub.token, "80dd44ee55"):
         assert secret not in text, [line for line in text.splitlines() if secret in line][:3]
     told = [json.loads(line) for line in text.splitlines() if line.startswith("{")]

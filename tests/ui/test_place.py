@@ -1,19 +1,22 @@
 """Where a run shall run: what decides about machines, prices and the yes to them, and what is shown of a job."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from core.errors import UserError
 from core.words import LOCALES, say, speaking
 from core.workspace import Owner
-from finetune.config import validate
+from finetune.config import load_yaml, to_yaml, validate
 from finetune.launch.job_checks import Check
 from finetune.launch.job_estimate import Estimate
 from finetune.launch.job_flavours import FALLBACK
 from finetune.launch.job_record import JobRecord, save
+from finetune.prepare import import_data
 from finetune.run import create
-from ui import jobs, live, place, runs
+from tests.tiny.training import make_config, write_data
+from ui import form, jobs, live, place, runs, train_tab
 from ui.caller import Caller
 from ui.views import render
 
@@ -85,7 +88,19 @@ def test_the_shells_command_says_the_place_that_was_chosen():
     for language in LOCALES:
         with speaking(language):
             said = say("page.command_text", place=place.options(place.RENTED, "t4-small", "2h"))
-            assert said.endswith("start config.yaml --on jobs --flavor t4-small --timeout 2h")
+            place_of_it = "config.yaml --on jobs --flavor t4-small --timeout 2h"
+            assert said.endswith(f"start {place_of_it}") and f"check {place_of_it}\n" in said
+
+
+@pytest.mark.parametrize(("processes", "told"), [(2, 1), (1, 0)])
+def test_a_check_of_this_machine_tells_how_several_processes_are_started(owner, tmp_path, tiny_model, processes, told):
+    changes = {"compute__device": "cpu", "compute__processes": processes}
+    config = import_data(make_config(tiny_model, write_data(tmp_path / "rows.json"), **changes), owner)
+    request = SimpleNamespace(headers={"accept-language": "en"}, session_hash="tab")
+    fields = [place.HERE, None, "", [config.stages[0].data[0].dataset], *form.fill(load_yaml(to_yaml(config)))]
+    shown = list(train_tab.check(request, None, None, *fields))[-1][0]
+    assert "This can start" in shown
+    assert shown.count("accelerate launch --multi_gpu --num_processes 2") == told
 
 
 @pytest.mark.parametrize(("amount", "shown"), [(0, "$0.00"), (0.0123, "$0.012"), (0.5, "$0.50"), (12.3, "$12.30")])

@@ -6,7 +6,7 @@ import pytest
 
 from core.rows import ChatRow, Message, PairRow, PreferenceRow, TextRow
 from core.words import say
-from finetune.events import Progress
+from finetune.events import Progress, fold
 from ui import board, preview
 from ui.runs import thinned
 from ui.views import duration, number, render, size
@@ -95,3 +95,15 @@ class Named:
     """All that the view asks of a run."""
 
     id: str
+
+
+def test_a_job_of_another_version_that_tells_less_is_shown_all_the_same():
+    told = [
+        {"type": "started", "step": 0, "steps": 9},
+        {"type": "train", "step": 1, "loss": 2.0, "tokens_per_s": None},
+        {"type": "sample", "step": 1},
+    ]
+    progress = fold(told)
+    html = render("run", run=Named("r1"), about="tiny", state="running", progress=progress, error=None)
+    assert "2.000" in html and "– · –" in html
+    assert "ts-bubble" in render("samples", samples=progress.samples)

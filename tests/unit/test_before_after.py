@@ -4,8 +4,8 @@ import pytest
 
 from core.words import speaking
 from finetune.evaluation import interval, judged, load, notes, perplexity
-from finetune.measuring import FEWEST, KINDS, compared, verdict
 from finetune.publish.before_after import before_after_of
+from finetune.row_measures import FEWEST, KINDS, compared, verdict
 from inference.intervals import Estimate
 from tests.evaluations import make_report, one_set
 from tests.unit.test_card import card_of, head_of, run
@@ -79,7 +79,7 @@ def test_every_verdict_is_a_sentence_in_both_languages(measured):
     for expected, (change, rows) in changes.items():
         sets = [one_set(key, change, rows=rows) for key in ("held_out", "general")]
         report = make_report(measured, *sets)
-        report["ngram"]["verdict"] = expected
+        report["sets"][0]["ngram"]["verdict"] = expected
         english = judged(report)
         assert [found for found, _ in english] == [expected] * (2 if expected == "few" else 3)
         with speaking("zh"):
@@ -92,7 +92,7 @@ def test_what_was_left_out_cut_or_bounded_is_told(measured):
     assert "33 of 500 rows were taken" in " ".join(notes(report))
     assert "3 of 33 rows have nothing to learn" in " ".join(notes(report))
     assert "2 of 30 rows were longer" in " ".join(notes(report))
-    report["ngram"]["of_rows"] = 90_000
+    report["sets"][0]["ngram"]["of_rows"] = 90_000
     assert "270 of the 90,000 training rows" in notes(report)[-1]
 
 
@@ -102,7 +102,10 @@ def test_before_and_after_stand_in_the_card_and_in_its_head(measured, owner):
     loss = {"mean": 3.5, "low": 3.2, "high": 3.8, "count": 30}
     ngram = counted | {"verdict": "worse", "loss": loss}
     report = make_report(
-        measured, ngram=ngram, samples=[dict.fromkeys(("prompt", "reference", "base", "tuned"), SECRET)]
+        measured,
+        one_set("held_out", -0.4, ngram=ngram),
+        one_set("general", 0.1),
+        samples=[dict.fromkeys(("prompt", "reference", "base", "tuned"), SECRET)],
     )
     card = card_of(measured, owner)
     loss = report["sets"][0]["measures"][0]

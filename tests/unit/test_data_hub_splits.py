@@ -2,7 +2,7 @@
 
 import pytest
 
-from finetune.data.hub import find_configs
+from finetune.data.hub_configs import find_configs
 
 README = """---
 license: mit

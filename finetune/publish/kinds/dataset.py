@@ -47,7 +47,6 @@ def facts_of(dataset: Dataset, rows: int, licence: str) -> dict[str, Any]:
         findings = [
             {"title": found.title, "severity": found.severity, "rows": len(found.rows)} for found in report.findings
         ]
-    hub = dataset.source.get("hub")
     return {
         "id": dataset.id,
         "name": Path(dataset.name).name,
@@ -58,7 +57,7 @@ def facts_of(dataset: Dataset, rows: int, licence: str) -> dict[str, Any]:
         "columns": _columns(dataset),
         "statistics": dict(report.statistics),
         "findings": findings,
-        "source": hub if isinstance(hub, str) else None,
+        "source": dataset.hub_id,
         "licence": licence,
         "size_category": next((name for most, name in _STEPS if rows < most), "n>1M"),
         "task": _TASKS.get(dataset.kind),
