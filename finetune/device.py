@@ -61,6 +61,14 @@ def four_bit(dtype: "torch.dtype") -> Any:
     )
 
 
+def keep_trainable(model: Any) -> None:
+    """Keep bitsandbytes from laying 4-bit weights out for generation, which it does for good at a first evaluation on
+    a CPU: no gradient goes through that layout."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def device_name(device: "torch.device") -> str:
     """What the device is called by its maker."""
     import torch

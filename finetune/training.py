@@ -21,7 +21,8 @@ from finetune.checkpoints import OPTIMIZER, StageMark, processes_of, read_state,
 from finetune.config import RunConfig
 from finetune.course import Part, make_course, scratch
 from finetune.data.tokenise import ensure_template
-from finetune.device import choose_device, choose_dtype, device_name, four_bit
+from finetune.device import choose_device, choose_dtype, device_name, four_bit, keep_trainable
+from finetune.fused import fuse
 from finetune.journal import Journal
 from finetune.methods import METHODS
 from finetune.objectives import OBJECTIVES
@@ -251,24 +252,18 @@ def _model(run: Run, config: RunConfig, base: Path, device: torch.device, dtype:
         base, dtype=dtype, use_safetensors=True, local_files_only=True, **how
     )
     if method.four_bit:
-        _keep_trainable(model)
+        keep_trainable(model)
     elif config.compute.sharding == "none":
         model.to(device)
     if device.type == "cpu":
         use_short_attention(model)
     set_seed(config.seed)
     model = method.apply(model, config)
+    if config.compute.sharding == "none":
+        fuse(model)
     if method.adapter:
         _name_base(model.peft_config["default"], str(run.environment()["base"]))
     return model, str(stored).removeprefix("torch.")
-
-
-def _keep_trainable(model: Any) -> None:
-    """Keep bitsandbytes from laying 4-bit weights out for generation, which it does for good at a first evaluation on
-    a CPU: no gradient goes through that layout."""
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
 
 
 def _name_base(adapter: Any, base: str) -> None:
