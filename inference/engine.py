@@ -35,7 +35,7 @@ from inference.results import (
     TokenView,
     Trace,
 )
-from inference.stops import cut
+from inference.stops import HeldBack, cut
 from inference.strategies import ColumnSpec
 
 __all__ = ["Panel", "compare", "prompt_ids"]
@@ -67,6 +67,8 @@ class _Teller:
         self._tokenizer = panel.loaded.tokenizer
         self._pieces = pieces
         self._text = Detokeniser(self._tokenizer)
+        self._stops = spec.texts("stop")
+        self._held = HeldBack(self._stops)
         self._views: list[TokenView] = []
         self.first_token_s: float | None = None
         self.error: str | None = None
@@ -76,9 +78,17 @@ class _Teller:
         firm, draft = self.column.news()
         views = [self._view(written) for written in firm]
         self._views += views
-        added = self._text.add([written.token_id for written in firm])
-        rows = len(self.column.tokens)
-        return Step(self.index, added, self._text.draft([written.token_id for written in draft]), views, rows)
+        before = self._held.given
+        added = self._held.add(self._text.add([written.token_id for written in firm]))
+        ahead = self._held.held + self._text.draft([written.token_id for written in draft])
+        if self.column.finish is not None and self._stops:
+            added, ahead = self._whole([written.token_id for written in self.column.written()])[before:], ""
+        return Step(self.index, added, ahead, views, len(self.column.tokens), self.column.saved)
+
+    def _whole(self, ids: list[int]) -> str:
+        """The text of the result, without the stop text that ended it."""
+        text = decode(self._tokenizer, ids)
+        return text if self.column.finish != "stop" else cut(text, self._stops, decode(self._tokenizer, ids[:-1]))
 
     def _view(self, written: Written) -> TokenView:
         text, moment, choice = self._pieces.text, written.moment, written.choice
@@ -99,10 +109,7 @@ class _Teller:
         views = self._views + [self._view(token) for token in written[len(self._views) :]]
         metrics = column_metrics(ids, [token.logprob for token in written], self.first_token_s, tokens_per_s)
         finish = self.column.finish or "error"
-        text = decode(self._tokenizer, ids)
-        if finish == "stop":
-            text = cut(text, self.spec.texts("stop"), decode(self._tokenizer, ids[:-1]))
-        facts = (self.spec.name, self.spec.model, ids, text, finish, metrics, views, self.error)
+        facts = (self.spec.name, self.spec.model, ids, self._whole(ids), finish, metrics, views, self.error)
         return ColumnResult(*facts, self.column.row_forwards, self._trace())
 
     def _trace(self) -> Trace:
@@ -110,7 +117,9 @@ class _Teller:
         texts = (self._pieces.text(branch.token_id) for branch in trace.branches)
         named = tuple(replace(branch, text=text) for branch, text in zip(trace.branches, texts, strict=True))
         others = tuple(decode(self._tokenizer, list(ids)) for _, ids in trace.others)
-        return replace(trace, branches=named, other_texts=others)
+        given = min(len(self.column.start), self.column.length)
+        notes = (*self.spec.notes, *trace.notes)
+        return replace(trace, branches=named, other_texts=others, given=given, notes=notes)
 
 
 def _told(choice: Choice | None) -> tuple[float | None, int | None]:

@@ -87,12 +87,15 @@ def test_a_beam_of_dynamic_width_says_what_it_saved():
     state = Board()
     state.take(Started(3, ["dynamic_beam num_beams=8", "beam"], ["base"] * 2))
     for column in range(2):
-        state.take(Step(column, "", "draft", [], 3))
+        state.take(Step(column, "", "draft", [], 3, 20))
     dynamic, fixed = board_feed.update(1, state.columns)["columns"]
-    assert (dynamic["notes"], fixed["notes"]) == ([say("board.width_now", now=3)], [])
+    assert (dynamic["notes"], fixed["notes"]) == ([say("board.width_now", now=3, saved=20)], [])
+    assert "3" in dynamic["notes"][0] and "20" in dynamic["notes"][0]
     trace = Trace(widths=(1, 4, 2, 3), fixed_width=8, notes=("told by the column",))
     said = board_feed.notes(trace)
     assert said == [say("board.width", now=3, least=1, most=4, used=10, saved=15, fixed=25), "told by the column"]
+    given = board_feed.notes(Trace(widths=(1, 1, 1, 4), fixed_width=8, given=2))
+    assert given == [say("board.width", now=4, least=1, most=4, used=7, saved=4, fixed=11)]
 
 
 def test_other_hypotheses_come_with_score_and_text():

@@ -137,9 +137,11 @@ function menu(card, node) {
   openPanel(node, say.menu, ...headOf(token), make("div", "ts-tipask", cards.length >= MOST ? fill(say.menu_full, { most: MOST }) : say.menu), list);
 }
 
+// The text goes along with the ids: a model with another tokenizer gets ids of its own.
+const escaped = (text) => text.replace(/[\\|]/g, "\\$&").replace(/\n/g, "\\n").replace(/\t/g, "\\t");
 function branch(card, place, choice) {
-  const ids = [...card.tokens.slice(0, place).map((token) => token.id), choice.id];
-  const made = insert({ ...card.ran, knobs: { ...card.ran.knobs, start: ids.join(",") }, from: choice.piece }, cards.includes(card) ? card : cards.at(-1));
+  const begun = [...card.tokens.slice(0, place), choice], start = begun.map((token) => token.id).join(",") + ":" + escaped(begun.map((token) => token.piece).join(""));
+  const made = insert({ ...card.ran, knobs: { ...card.ran.knobs, start }, from: choice.piece }, cards.includes(card) ? card : cards.at(-1));
   closePanel(); publish();
   made.node.scrollIntoView({ block: "nearest", inline: "nearest" });
   made.text.querySelector(".ts-run")?.focus({ preventScroll: true });
