@@ -16,9 +16,10 @@ def begun(spec: ColumnSpec, tokenizer: Any, size: int) -> ColumnSpec:
     ends within a character, and a note says so. Where `start` does not tell its text the ids stay as they are.
     """
     said = said_by_ids(str(spec.knobs.get("start", "")))
-    if said is None or _says(tokenizer, spec.start, size) == said:
+    if said is None or _says(tokenizer, spec.start, size) == said[0]:
         return spec
-    ids = [] if UNFINISHED in said else tokenizer(said, add_special_tokens=False)["input_ids"]
+    text = said[1]
+    ids = [] if UNFINISHED in text else tokenizer(text, add_special_tokens=False)["input_ids"]
     rest = {name: value for name, value in spec.knobs.items() if name != "start"}
     if not ids:
         return replace(spec, knobs=rest, notes=(*spec.notes, say("decode.start_left_out")))

@@ -18,8 +18,8 @@ class Knob:
 
     `default` is what a strategy that is made for this knob sets; where the knob is only something more that a column
     can take, its default changes nothing. "texts" are pieces with `|` between them, `\\n` and `\\t` for line break and
-    tab; "ids" are token ids with commas between them and, behind a colon, what they say, written like a piece. An empty
-    default of a number means: not set.
+    tab; "ids" are token ids with commas between them and, behind a colon, what they say, in one piece or two (see
+    `said_by_ids`). An empty default of a number means: not set.
     """
 
     name: str
@@ -94,7 +94,9 @@ def ids_of(text: str) -> list[int]:
     return [int(piece) for piece in ids.split(",")] if ids else []
 
 
-def said_by_ids(text: str) -> str | None:
-    """What the ids of an "ids" value say under the tokenizer that they come from; None where it is not told."""
+def said_by_ids(text: str) -> tuple[str, str] | None:
+    """What the ids of an "ids" value say under the tokenizer that they come from, one after the other, and as a text
+    where that is another piece (a character may be spread over several); None where it is not told."""
     _, colon, said = text.partition(":")
-    return "|".join(pieces_of(said)) if colon else None
+    pieces = pieces_of(said)
+    return (pieces[0], pieces[-1]) if colon else None

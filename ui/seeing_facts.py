@@ -23,6 +23,7 @@ COLOURS = (
 )  # fmt: skip
 LONGEST_NAME = 48
 POINTS = 600
+MOST_CURVES, FIRST_CURVES = 6, 4
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,12 @@ def tree_view(result: Result, index: int, part: int) -> dict[str, Any]:
         "box": (beam_tree.BOX, beam_tree.TALL),
         "short": beam_tree.short,
     }
+
+
+def drawn_first(result: Result) -> list[int]:
+    """The columns whose curves are drawn until others are chosen: all, or the first few where lines would tangle."""
+    count = len(result.columns)
+    return list(range(count if count <= MOST_CURVES else FIRST_CURVES))
 
 
 def curves(result: Result, chosen: Sequence[int], kept: bool) -> pd.DataFrame:

@@ -54,6 +54,16 @@ def test_another_tokenizer_gets_ids_of_its_own_for_the_text(tokenizer, letters, 
     assert f"{len(spec.start)} tokens of this one" in spec.notes[0]
 
 
+def test_a_character_in_several_tokens_is_cut_anew_by_its_text(tokenizer, letters):
+    """Its tokens say nothing one by one; what they say together comes along."""
+    ids = tokenizer("茶 b")["input_ids"]
+    pieces = "".join(map(Pieces(tokenizer).text, ids))
+    assert pieces != "茶 b"
+    spec = parse_column(join_line("greedy", [("start", f"{','.join(map(str, ids))}:{pieces}|茶 b")]))
+    assert begun(spec, tokenizer, len(tokenizer)) is spec
+    assert begun(spec, letters, 32).start == letters("茶 b")["input_ids"]
+
+
 def test_a_text_that_ends_within_a_character_is_left_out(tokenizer, letters):
     ids = tokenizer("茶")["input_ids"][:-1]
     spec = begun(_start(ids, "".join(map(Pieces(tokenizer).text, ids))), letters, 32)

@@ -177,6 +177,21 @@ def test_the_longest_title_of_a_strategy_is_read_whole(tab, cards, width):
     picture(tab, f"titles-{width}")
 
 
+def test_a_character_in_several_tokens_is_read_where_it_is_whole(tab, cards):
+    """Its first tokens are dots; what goes on from there takes its text along beside the ids."""
+    pieces = {"1": "a", "2": "\ufffd", "3": "\ufffd", "4": " b", "5": " c"}
+    rows = [[1, 0.9, 1, 1, 0.9, 1, [], [], None], [2, 0.5, 1, 1, 0.5, 1, [], [], None, ""],
+            [3, 0.5, 1, 1, 0.5, 1, [], [], None, "茶"], [4, 0.5, 1, 1, 0.5, 2, [4, 5], [0.5, 0.4], None]]  # fmt: skip
+    show(tab, {"run": -1, "packed": [packed(pieces, rows)], "columns": [written("a茶 b")]})
+    tab.locator(".ts-look").select_option("rank")
+    shown = cards.first.locator(".ts-token")
+    expect(shown).to_have_text(["a", "·", "茶", "b"])
+    expect(shown.nth(1)).to_have_attribute("aria-label", "part of a character, 50 %")
+    shown.nth(3).click()
+    tab.locator(".ts-panel button", has_text="c").click()
+    assert 'start="1,2,3,5:a\ufffd\ufffd c|a茶 c"' in linked(tab).columns[1]
+
+
 def test_what_goes_on_from_another_choice_begins_as_it_says(tab, cards):
     """With the real engine: a column, another choice in it, and another one in what came of that."""
     while cards.count() > 1:

@@ -77,6 +77,16 @@ def test_packed_tokens_hold_all_that_is_shown_of_them():
     ]
 
 
+def test_a_character_in_several_tokens_is_told_with_the_last_of_them():
+    tokens = [TokenView(text, place, 0.5, 1, 1.0, ()) for place, text in enumerate(["a", "\ufffd", "\ufffd", " b"])]
+    (column,) = [ColumnResult("greedy", "base", [0, 1, 2, 3], "a茶 b", "length", METRICS, tokens)]
+    state = Board()
+    state.take(Started(3, ["greedy"], ["base"]))
+    state.take(Finished(0, column))
+    (told,) = board_feed.details(1, state.columns)["packed"]
+    assert [row[9:] for row in json.loads(told)["tokens"]] == [[], [""], ["茶"], []]
+
+
 def test_two_thousand_tokens_with_eight_alternatives_pack_into_a_few_hundred_kilobytes():
     top = tuple(Alternative(f" word{place}", 30_000 + place, 0.123456 / (place + 1), 0.2) for place in range(8))
     tokens = [TokenView(" word0", 30_000, 0.123456, 1, 3.21987, top, 0.2, 50) for _ in range(2000)]
