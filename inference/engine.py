@@ -19,7 +19,7 @@ from core.errors import UserError
 from core.words import say
 from inference.batch import Batch, Panel
 from inference.columns import Choice, Column, Written
-from inference.detokenise import Detokeniser, Pieces, decode
+from inference.detokenise import UNFINISHED, Detokeniser, Pieces, decode
 from inference.lookup import LookupBatch
 from inference.metrics import column_metrics
 from inference.prompts import prompt_ids
@@ -76,10 +76,11 @@ class _Teller:
 
     def step(self) -> Step:
         firm, draft = self.column.news()
-        views = [self._view(written) for written in firm]
+        pieces = [self._text.add([written.token_id]) for written in firm]
+        views = [self._view(written, piece) for written, piece in zip(firm, pieces, strict=True)]
         self._views += views
         before = self._held.given
-        added = self._held.add(self._text.add([written.token_id for written in firm]))
+        added = self._held.add("".join(pieces))
         ahead = self._held.held + self._text.draft([written.token_id for written in draft])
         if self.column.finish is not None and self._stops:
             added, ahead = self._whole([written.token_id for written in self.column.written()])[before:], ""
@@ -90,18 +91,16 @@ class _Teller:
         text = decode(self._tokenizer, ids)
         return text if self.column.finish != "stop" else cut(text, self._stops, decode(self._tokenizer, ids[:-1]))
 
-    def _view(self, written: Written) -> TokenView:
+    def _view(self, written: Written, adds: str | None = None) -> TokenView:
         text, moment, choice = self._pieces.text, written.moment, written.choice
         after = [None] * len(moment.top_ids) if choice is None else choice.after
         top = tuple(
             Alternative(text(token_id), token_id, math.exp(logprob), changed)
             for token_id, logprob, changed in zip(moment.top_ids, moment.top_logprobs, after, strict=True)
         )
-        told = _told(choice)
-        probability = math.exp(written.logprob)
-        return TokenView(
-            text(written.token_id), written.token_id, probability, written.rank, moment.entropy, top, *told
-        )
+        facts = (math.exp(written.logprob), written.rank, moment.entropy, top, *_told(choice))
+        own = text(written.token_id)
+        return TokenView(own, written.token_id, *facts, adds if UNFINISHED in own else None)
 
     def result(self, tokens_per_s: float) -> ColumnResult:
         written = self.column.written()

@@ -25,7 +25,8 @@ class TokenView:
 
     `probability` is the model's own (temperature 1, before any processor), `rank` its place among all tokens by that
     (1: the likeliest), `entropy` that of the model's distribution in nats. `after` is the probability it was drawn
-    with and `kept` how many tokens the processors left (both None where the column has none).
+    with and `kept` how many tokens the processors left (both None where the column has none). `adds` is what a part of
+    a character adds to the text: the whole of it where it is the last part, else nothing.
     """
 
     text: str
@@ -36,6 +37,7 @@ class TokenView:
     top: tuple[Alternative, ...]
     after: float | None = None
     kept: int | None = None
+    adds: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,11 @@ with the new piece). The tokens' details travel once, at the end, packed: a text
 looks.
 """
 
-import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from core.words import say
-from inference.forks import pieces
 from inference.lines import split_line
 from inference.results import TokenView, Trace
 from ui.views import number
@@ -52,28 +50,26 @@ def _now(column: Any) -> list[str]:
 
 def details(run: int, columns: Sequence[Any]) -> dict[str, Any]:
     """The tokens of all columns, each column's packed into one text."""
-    results = [column.result for column in columns]
-    return {"run": run, "packed": [packed(one.tokens, pieces(one)) if one else "" for one in results]}
+    return {"run": run, "packed": [packed(column.result.tokens) if column.result else "" for column in columns]}
 
 
-def packed(tokens: Sequence[TokenView], texts: Sequence[str] = ()) -> str:
+def packed(tokens: Sequence[TokenView]) -> str:
     """JSON: `pieces` has the text of each token id; `tokens` has, for each token, its id, probability, rank, entropy in
     nats, probability after the processors, number of tokens kept, and its alternatives' ids, probabilities and
-    probabilities after (the last: null where there are no processors). Behind it stands what the token adds to the text
-    where that is another piece than its own: of a character in several tokens the last one has it, the others nothing.
-    """
-    known = {token.token_id: token.text for token in tokens}
+    probabilities after (the last: null where there are no processors); of a part of a character also what it adds to
+    the text."""
+    pieces = {token.token_id: token.text for token in tokens}
     rows = []
-    for token, text in itertools.zip_longest(tokens, texts):
+    for token in tokens:
         top = [one for one in token.top if max(one.probability, one.after or 0) >= _SHOWN]
-        known.update((one.token_id, one.text) for one in top)
+        pieces.update((one.token_id, one.text) for one in top)
         after = [_short(one.after) for one in top] if top and top[0].after is not None else None
         rows.append([
             token.token_id, _short(token.probability), token.rank, _short(token.entropy), _short(token.after),
             token.kept, [one.token_id for one in top], [_short(one.probability) for one in top], after,
-            *([] if text in (None, token.text) else [text]),
+            *([] if token.adds is None else [token.adds]),
         ])  # fmt: skip
-    return json.dumps({"pieces": known, "tokens": rows}, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps({"pieces": pieces, "tokens": rows}, ensure_ascii=False, separators=(",", ":"))
 
 
 def _short(value: float | None) -> float | int | None:

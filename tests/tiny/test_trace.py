@@ -100,6 +100,17 @@ def test_what_a_beam_of_dynamic_width_saves_is_told_while_it_is_written(loaded, 
     assert {step.saved for step in steps[1]} == {0}
 
 
+@pytest.mark.parametrize("strategy", ["greedy", "beam"])
+def test_a_character_in_several_tokens_is_added_by_the_last_of_them(loaded, strategy):
+    ids = loaded.tokenizer("a茶茶 b")["input_ids"]
+    line = f"{strategy} start={','.join(map(str, ids))}"
+    column = run(loaded, "hello", [line], max_new_tokens=LIMIT).columns[0]
+    said = [(token.text, token.adds) for token in column.tokens[: len(ids)]]
+    spread = [("\ufffd", ""), ("\ufffd", ""), ("\ufffd", "茶")]
+    assert said[:7] == [("a", None), *spread, *spread]
+    assert {adds for _, adds in said[7:]} == {None}
+
+
 def test_a_token_tells_what_the_processors_made_of_it(loaded):
     """`after` and `kept` against the model's own scores, filtered here by hand."""
     prompt = loaded.tokenizer("hello")["input_ids"]

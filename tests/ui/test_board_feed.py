@@ -77,14 +77,10 @@ def test_packed_tokens_hold_all_that_is_shown_of_them():
     ]
 
 
-def test_a_character_in_several_tokens_is_told_with_the_last_of_them():
-    tokens = [TokenView(text, place, 0.5, 1, 1.0, ()) for place, text in enumerate(["a", "\ufffd", "\ufffd", " b"])]
-    (column,) = [ColumnResult("greedy", "base", [0, 1, 2, 3], "a茶 b", "length", METRICS, tokens)]
-    state = Board()
-    state.take(Started(3, ["greedy"], ["base"]))
-    state.take(Finished(0, column))
-    (told,) = board_feed.details(1, state.columns)["packed"]
-    assert [row[9:] for row in json.loads(told)["tokens"]] == [[], [""], ["茶"], []]
+def test_a_part_of_a_character_is_told_with_what_it_adds():
+    parts = [("a", None), ("\ufffd", ""), ("\ufffd", "茶"), (" b", None)]
+    tokens = [TokenView(text, 1, 0.5, 1, 1.0, (), adds=adds) for text, adds in parts]
+    assert [row[9:] for row in json.loads(board_feed.packed(tokens))["tokens"]] == [[], [""], ["茶"], []]
 
 
 def test_two_thousand_tokens_with_eight_alternatives_pack_into_a_few_hundred_kilobytes():
