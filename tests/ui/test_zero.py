@@ -103,7 +103,7 @@ def test_the_check_runs_in_a_forked_process_and_its_verdicts_come_back(zero, tin
 def test_the_process_and_its_models_serve_the_next_comparison(zero, tiny_model):
     first, second = (_compare(zero, tiny_model, ["greedy"]) for _ in range(2))
     assert first["columns"][0]["text"] == second["columns"][0]["text"]
-    assert len({fact["pid"] for fact in _told(zero, "worked")}) == 1
+    assert len({fact["pid"] for fact in _told(zero, "worked")[-2:]}) == 1
 
 
 def test_what_is_wrong_there_comes_back_as_a_sentence(zero, tiny_model):
