@@ -73,7 +73,7 @@ def device_name(device: "torch.device") -> str:
     """What the device is called by its maker."""
     import torch
 
-    return torch.cuda.get_device_name() if device.type == "cuda" else _processor()
+    return torch.cuda.get_device_name() if device.type == "cuda" else processor()
 
 
 def cpu_has_bfloat16() -> bool:
@@ -94,7 +94,7 @@ def memory_gb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
