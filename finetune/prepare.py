@@ -3,7 +3,8 @@
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -150,6 +151,29 @@ class Checked:
         }
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What was looked at: the config with datasets in place of files, those of each stage, and the base."""
+
+    config: RunConfig
+    datasets: list[list["Dataset"]]
+    base: "Fetched"
+
+
+@contextmanager
+def looking(
+    config: RunConfig, owner: Owner, progress: OnProgress | None = None, stop: threading.Event | None = None
+) -> Iterator[Looked]:
+    """Data and base, for a look: of the data that is imported for it nothing stays. Raises UserError."""
+    from finetune.data.importing import for_a_look
+
+    with for_a_look(owner) as scratch:
+        config, datasets = _imported(config, owner, scratch, progress, stop)
+        given = iter(datasets)
+        by_stage = [list(islice(given, len(stage.data))) for stage in config.stages]
+        yield Looked(config, by_stage, base_of(config, owner, progress, stop))
+
+
 def look(
     config: RunConfig, owner: Owner, progress: OnProgress | None = None, stop: threading.Event | None = None
 ) -> Checked:
@@ -158,12 +182,8 @@ def look(
 
     Raises UserError where a run could not start.
     """
-    from finetune.data.importing import for_a_look
-
-    with for_a_look(owner) as scratch:
-        config, datasets = _imported(config, owner, scratch, progress, stop)
-        base = base_of(config, owner, progress, stop)
-        return _checked(config, datasets, base.name, base.folder)
+    with looking(config, owner, progress, stop) as found:
+        return checked(found.config, found.datasets, found.base.name, found.base.folder)
 
 
 def look_at(config: RunConfig, owner: Owner, model: str, folder: Path) -> Checked:
@@ -171,21 +191,23 @@ def look_at(config: RunConfig, owner: Owner, model: str, folder: Path) -> Checke
     from finetune.data.store import open_dataset
 
     check_method(config, folder)
-    sources = [source for stage in config.stages for source in stage.data]
-    datasets = [open_dataset(dataset_folder(owner, source.dataset or "")) for source in sources]
-    return _checked(config, datasets, model, folder)
+    datasets = [
+        [open_dataset(dataset_folder(owner, source.dataset or "")) for source in stage.data] for stage in config.stages
+    ]
+    return checked(config, datasets, model, folder)
 
 
-def _checked(config: RunConfig, datasets: list["Dataset"], model: str, folder: Path) -> Checked:
+def checked(config: RunConfig, datasets: list[list["Dataset"]], model: str, folder: Path) -> Checked:
+    """What a config comes to on the datasets of each stage. Raises UserError where a stage has nothing to learn."""
     from finetune.data.check import data_findings
     from inference.models import load_tokenizer
 
-    tokenizer, limit, given = load_tokenizer(folder), config.limits.max_rows, iter(datasets)
+    tokenizer, limit = load_tokenizer(folder), config.limits.max_rows
     rows = steps = 0
     findings: list[Finding] = []
-    for stage in config.stages:
+    for stage, its_own in zip(config.stages, datasets, strict=True):
         count = 0
-        for dataset in islice(given, len(stage.data)):
+        for dataset in its_own:
             left = None if limit is None else max(limit - count, 0)
             found = _found_in(dataset, left) + data_findings(dataset, tokenizer, config.limits.max_length, left, stage)
             findings += [one for one in found if one not in findings]

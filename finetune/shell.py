@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _json_flag(check)
     _set_flag(check)
     check_shell.mapping_flag(check)
+    check_shell.plan_flag(check)
     for name, run in (("train", _train), ("start", _start)):
         command = _command(commands, name, run)
         command.add_argument("file", type=Path, metavar="CONFIG", help=say("run.help.config"))
