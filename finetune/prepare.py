@@ -17,9 +17,11 @@ from core.words import counted, say
 from core.workspace import Owner, dataset_folder
 from finetune.config import DataSource, RunConfig, Stage, to_yaml
 from finetune.device import check_processes, choose_device
+from finetune.methods import METHODS
 from finetune.objectives import OBJECTIVES
 from finetune.plain_yaml import read_mapping
-from finetune.structure import check_method
+from finetune.plan.network import read_network
+from finetune.structure import check_four_bit, check_method
 
 if TYPE_CHECKING:
     from finetune.data.findings import Finding
@@ -41,7 +43,9 @@ def base_of(config: RunConfig, owner: Owner, progress: OnProgress | None, stop: 
     check_context(config, fetched.name, fetched.context_length)
     device = choose_device(config)
     check_processes(config, device)
-    check_method(config, fetched.folder, device)
+    if METHODS[config.method].four_bit:
+        check_four_bit(device)
+    read_network(config, fetched.folder)
     return fetched
 
 

@@ -162,13 +162,14 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from finetune.plan.kept import plan_json
     from finetune.run import find
 
     run = find(arguments.which, local_owner())
     sync_all([run], local_owner())
     status, record = run.status(), job_of(run)
     if arguments.json:
-        print_json(status.to_json() | job_json(run))
+        print_json(status.to_json() | job_json(run) | plan_json(run))
     else:
         print(status.id, _line(status))
         if record:

@@ -22,8 +22,11 @@ from finetune.config import RunConfig
 from finetune.launch.environment import child_environment
 from finetune.launch.queue import devices_of, draw_tickets
 from finetune.launch.room import check_room, room
+from finetune.plan.kept import keep_plan
+from finetune.plan.start import plan_for_start
 from finetune.prepare import OnProgress, base_of, import_data, look
 from finetune.run import Run, reserve
+from finetune.told import check_told
 
 if TYPE_CHECKING:
     from finetune.data.findings import Finding
@@ -90,6 +93,7 @@ class LocalLauncher:
         try:
             if run.progress().ending == "done":
                 raise UserError("run.is_done", value=run.id)
+            check_told(run)
             return _Launch(run, _same_base(run, owner, progress, stop), lock)
         except BaseException:
             os.close(lock)
@@ -118,12 +122,14 @@ class LocalLauncher:
         check_room(owner)
         config = import_data(config, owner, progress, stop)
         base = base_of(config, owner, progress, stop)
+        plan = plan_for_start(config, owner, base)
         with room(owner):
             run = reserve(owner)
             with _all_or_nothing(run):
                 lock = take(run)
                 try:
                     write_json(run.folder / "env.json", _recorded(base))
+                    keep_plan(run, plan)
                     run.save(config)
                     return _Launch(run, base, lock)
                 except BaseException:

@@ -217,7 +217,7 @@ def _wait(
                 raise UserError("models.stopped")
             if progress is not None:
                 done = sum(Run(path).progress().step for path in folder.glob("stage-*"))
-                progress(Progress(say("plan.trying"), done, steps))
+                progress(Progress(say("plan.trying"), done, steps, "steps"))
             room = memory_of("cpu")
             if room.free < _LEFT * room.total:
                 raise UserError("plan.trial_memory", free=f"{room.free / 1e9:.1f}", total=f"{room.total / 1e9:.1f}")

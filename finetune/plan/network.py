@@ -1,18 +1,21 @@
 """What of a model decides memory and time, read off its layers without its weights."""
 
 import inspect
+import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.config import RunConfig
-from finetune.methods import METHODS
+from finetune.methods import BLOCKS, METHODS
 from finetune.structure import hollow
 
 if TYPE_CHECKING:
     import torch
 
+_REMEMBERED = 8
+_known: dict[str, "Network"] = {}
 _BEHIND_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
@@ -43,7 +46,21 @@ class Network:
 
 
 def read_network(config: RunConfig, folder: Path) -> Network:
-    """The network that a config trains, from the small files of its base. Raises UserError as `check_method` does."""
+    """The network that a config trains, from the small files of its base. Raises UserError as `check_method` does.
+
+    The last few are remembered: a start checks a method and plans with it.
+    """
+    blocks = {name: value for name, value in config.model_dump(mode="json").items() if name in ("method", *BLOCKS)}
+    key = json.dumps([str(folder), (folder / "config.json").stat().st_mtime_ns, blocks], sort_keys=True)
+    if key not in _known:
+        found = _read(config, folder)
+        for old in list(_known)[: 1 - _REMEMBERED]:
+            _known.pop(old, None)
+        _known[key] = found
+    return _known[key]
+
+
+def _read(config: RunConfig, folder: Path) -> Network:
     base = hollow(folder)
     text = base.config.get_text_config()
     products, kept, kept_exact = _of_layers(base)

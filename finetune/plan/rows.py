@@ -80,7 +80,18 @@ def tokenised(
     aside = held_out(of, config)
     if of - aside < 1:
         raise UserError("run.no_rows", rows=counted("core.rows", of), held=aside)
-    numbered = list(_spread(datasets, of, most))
+    found = _read(config, stage, list(_spread(datasets, of, most)), of, tokenizer, separate)
+    if not found.rows and not found.exact:
+        found = _read(config, stage, list(_spread(datasets, of, of)), of, tokenizer, separate)
+    if not found.rows:
+        raise UserError("run.no_labels", rows=counted("core.rows", of - aside), length=config.limits.max_length)
+    return found
+
+
+def _read(
+    config: RunConfig, stage: Stage, numbered: list[tuple[int, Row]], of: int, tokenizer: Any, separate: bool
+) -> StageRows:
+    """Tokenise numbered rows, which stand for `of`."""
     places = set(random.Random(config.seed).sample(range(len(numbered)), held_out(len(numbered), config)))
     sides = []
     for held in (False, True):
@@ -88,22 +99,20 @@ def tokenised(
         part = [pair for place, pair in enumerate(numbered) if (place in places) == held]
         sides.append(list(encoder(iter(part))))
     rows, held_rows = sides
-    if not rows:
-        raise UserError("run.no_labels", rows=counted("core.rows", of - aside), length=config.limits.max_length)
     scale = of / len(numbered)
     counts = round(len(rows) * scale), round(len(held_rows) * scale)
     return StageRows(rows, held_rows, len(numbered), of, *counts, first=numbered[min(places, default=0)][1])
 
 
 def _spread(datasets: Sequence[Dataset], of: int, most: int) -> Iterator[tuple[int, Row]]:
-    """The first `of` rows with their numbers, or about `most` of them at even distances."""
-    every = max(1, of // most)
-    number = 0
+    """The first `of` rows with their numbers, or about `most` of them, spread over the datasets."""
+    before = 0
     for dataset in datasets:
-        for row in dataset.iterate(of - number if of > number else None) if number < of else ():
-            number += 1
-            if (number - 1) % every == 0:
-                yield number, row
+        here = min(dataset.report.rows_kept, of - before)
+        if here > 0:
+            share = here if of <= most else max(1, most * here // of)
+            yield from ((before + place + 1, row) for place, row in dataset.spread(here, share))
+        before += here
 
 
 def shapes(config: RunConfig, stage: Stage, found: StageRows) -> Shapes:
