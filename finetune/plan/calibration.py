@@ -26,7 +26,6 @@ from core import settings
 from core.errors import UserError
 from core.files import read_json, write_json
 from core.words import say
-from finetune.batches import LengthGrouped
 from finetune.config import RunConfig, Stage
 from finetune.data.token_rows import TokenRow, write
 from finetune.events import Event
@@ -150,6 +149,8 @@ def _optim(config: RunConfig, stage: Stage, batch_size: int) -> Any:
 
 def _lay_ready(folder: Path, index: int, trial: Trial, config: RunConfig) -> tuple[dict[str, Any], list[list[int]]]:
     """Write a stage's rows for the process. Returns its order, and the padded tokens of each batch it will have."""
+    from finetune.batches import LengthGrouped
+
     optim = config.optim_of(config.stages[index])
     rows = _chosen(trial.rows.rows, optim.batch_size, optim.gradient_accumulation)
     held = sorted(trial.rows.held, key=lambda row: -row.length)[: 2 * optim.batch_size]

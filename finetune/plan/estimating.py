@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from finetune.checkpoints import KEPT
 from finetune.config import RunConfig
 from finetune.device import cpu_has_bfloat16, device_name
 from finetune.launch.job_flavours import Flavour
@@ -150,6 +149,8 @@ class Estimator:
 
     def disk(self) -> float:
         """Bytes of a run's folder at the most: its checkpoints and one being written, the result, and its tokens."""
+        from finetune.checkpoints import KEPT
+
         weights = self.network.trainable * 4 if self.network.adapter else self.stored
         checkpoint = self.network.trainable * 12 + weights
         best = any(self.config.optim_of(stage).keep_best for stage in self.config.stages)
