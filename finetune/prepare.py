@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from finetune.data.store import Dataset
     from inference.sources import Fetched, Progress
 
+_LOST = ("template", "nothing_learned")
+"""What is found of a row that nothing is learned from."""
 OnProgress = Callable[["Progress"], None]
 
 
@@ -210,15 +212,19 @@ def checked(config: RunConfig, datasets: list[list["Dataset"]], model: str, fold
     rows = steps = 0
     findings: list[Finding] = []
     for stage, its_own in zip(config.stages, datasets, strict=True):
-        count = 0
+        count = lost = 0
         for dataset in its_own:
             left = None if limit is None else max(limit - count, 0)
-            found = _found_in(dataset, left) + data_findings(dataset, tokenizer, config.limits.max_length, left, stage)
+            under_model = data_findings(dataset, tokenizer, config.limits.max_length, left, stage)
+            found = _found_in(dataset, left) + under_model
+            lost += sum(len(one.rows) for one in under_model if one.rule in _LOST)
             findings += [one for one in found if one not in findings]
             count += min(dataset.report.rows_kept, left) if left is not None else dataset.report.rows_kept
         training = count - held_out(count, config)
         if not training:
             raise UserError("run.no_rows", rows=counted("core.rows", count), held=count)
+        if lost >= count:
+            raise UserError("run.no_labels", rows=counted("core.rows", count), length=config.limits.max_length)
         rows, steps = rows + count, steps + total_steps(training, config, stage)
     return Checked(config, model, rows, steps, findings)
 

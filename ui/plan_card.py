@@ -6,6 +6,7 @@ from core.words import counted, say
 from core.workspace import Owner
 from finetune.config import RunConfig
 from finetune.launch.job_flavours import flavours
+from finetune.launch.local import check_here
 from finetune.plan.lines import data, dollars, weights
 from finetune.plan.making import plan_of
 from finetune.prepare import checked, looking
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 def look(owner: Owner, config: RunConfig, job: work.Job, *, trial: bool) -> tuple["Checked", "Plan"]:
     """Check data, model and settings, and plan the run; with a `trial` its first steps are tried out. Raises
     UserError where it could not start."""
+    if trial:
+        check_here(owner)
     with looking(config, owner, job.report, job.stop) as looked:
         found = checked(looked.config, looked.datasets, looked.base.name, looked.base.folder)
         rented = flavours(owner)

@@ -118,8 +118,7 @@ class LocalLauncher:
     def _begin(
         self, config: RunConfig, owner: Owner, progress: OnProgress | None, stop: threading.Event | None
     ) -> "_Launch":
-        _refuse_on_zero()
-        check_room(owner)
+        check_here(owner)
         config = import_data(config, owner, progress, stop)
         base = base_of(config, owner, progress, stop)
         plan = plan_for_start(config, owner, base)
@@ -234,6 +233,12 @@ def take(run: Run) -> int:
                 raise UserError("run.alive", value=run.id) from None
     (run.folder / "handle.json").unlink(missing_ok=True)
     return descriptor
+
+
+def check_here(owner: Owner) -> None:
+    """Raise UserError where the owner may not let this machine train now."""
+    _refuse_on_zero()
+    check_room(owner)
 
 
 def _refuse_on_zero() -> None:

@@ -3,6 +3,7 @@
 What they took is kept: the same config on the same weights, data and device is not tried twice.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -30,7 +31,7 @@ from finetune.config import RunConfig, Stage
 from finetune.data.token_rows import TokenRow, write
 from finetune.events import Event
 from finetune.launch.environment import child_environment
-from finetune.launch.queue import devices_of
+from finetune.launch.queue import devices_of, is_free
 from finetune.plan.machines import memory_of
 from finetune.plan.rows import Shapes, StageRows
 from finetune.plan.seconds import Pace, merged
@@ -48,12 +49,13 @@ _LOOKS_A_SECOND = 5
 @dataclass(frozen=True)
 class Calibration:
     """What was measured on a device: peak bytes with batches of `batch_size` rows, seconds until the model is loaded,
-    and the pace of each stage."""
+    and the pace of each stage. `alone`: no run was at work there meanwhile; else it is not kept."""
 
     peak: float
     batch_size: int
     startup: float
     stages: tuple[Pace, ...]
+    alone: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,21 +103,40 @@ def calibrate(
 
     Raises UserError where memory ran out, somebody asked to stop, or the process failed, with the end of its log.
     """
-    with _scratch() as folder:
+    devices = devices_of(config.compute.device, 1)
+    with _turn(devices[0], stop), _scratch() as folder:
+        alone = all(map(is_free, devices))
         run = Run(folder)
         run.save(_shortened(config, batch_size))
         write_json(folder / "env.json", {"base": base.reference})
         orders = [_lay_ready(folder, index, one, run.config()) for index, one in enumerate(trials)]
         write_json(folder / "order.json", {"stages": [order for order, _ in orders]})
-        _wait(_start(folder, base.folder, config), folder, sum(order["take"] for order, _ in orders), progress, stop)
+        _wait(_start(folder, base.folder, devices), folder, sum(order["take"] for order, _ in orders), progress, stop)
         measured = read_json(folder / "result.json")
     stages = tuple(
         _pace({**told, "held": order["held"], "all": order["all"]}, order["take"], tokens)
         for told, (order, tokens) in zip(measured["stages"], orders, strict=True)
     )
-    found = Calibration(measured["memory_gb"] * 1e9, batch_size, measured["startup"], stages)
-    write_json(_place(key), {"format": FORMAT, **asdict(found)})
+    found = Calibration(measured["memory_gb"] * 1e9, batch_size, measured["startup"], stages, alone)
+    if alone:
+        write_json(_place(key), {"format": FORMAT, **asdict(found)})
     return found
+
+
+@contextmanager
+def _turn(device: str, stop: threading.Event | None) -> Iterator[None]:
+    """One trial at a time on a device: two would measure each other."""
+    place = settings.cache() / "plans"
+    place.mkdir(parents=True, exist_ok=True)
+    with open(place / f".{device}", "a") as turn:
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if stop is not None and stop.is_set():
+                raise UserError("models.stopped")
+            time.sleep(1 / _LOOKS_A_SECOND)
+        yield
 
 
 @contextmanager
@@ -192,9 +213,8 @@ def _chosen(rows: Sequence[TokenRow], size: int, accumulation: int) -> list[Toke
     return [row for start in starts for row in ordered[start : start + size]]
 
 
-def _start(folder: Path, base: Path, config: RunConfig) -> subprocess.Popen[bytes]:
+def _start(folder: Path, base: Path, devices: list[str]) -> subprocess.Popen[bytes]:
     """In a session of its own, so that all that it starts ends with it."""
-    devices = devices_of(config.compute.device, 1)
     command = [sys.executable, "-m", "finetune.plan.trial", str(folder), "--base", str(base)]
     with open(folder / "log.txt", "ab") as log:
         return subprocess.Popen(

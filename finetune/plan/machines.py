@@ -46,7 +46,8 @@ UNKNOWN = Chip(70, 600)
 def chip_of(accelerator: str | None) -> Chip:
     """The chip by the Hub's name for it, which may say more ("A100 SXM4"); a middling one where it is unknown."""
     name = (accelerator or "").upper()
-    return next((chip for key, chip in CHIPS.items() if key in name), UNKNOWN)
+    known = sorted(CHIPS, key=len, reverse=True)
+    return next((CHIPS[key] for key in known if key in name), UNKNOWN)
 
 
 def seconds_on(chip: Chip | None, cores: int, operations: float, moved: float, layers: int) -> float:

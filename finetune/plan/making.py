@@ -187,6 +187,8 @@ class Planner:
         measured = self.sums.measured
         if measured and measured.batch_size < self.sums.batch_size:
             notes.append(say("plan.smaller_trial", batch=measured.batch_size))
+        if measured and not measured.alone:
+            notes.append(say("plan.not_alone"))
         return tuple(notes)
 
 
