@@ -91,7 +91,17 @@ def memory_gb() -> float:
 
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 1e9, 2)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
+    return round(_most_resident() / 1e9, 2)
+
+
+def _most_resident() -> int:
+    """Bytes of this program's memory at the most. The kernel's `ru_maxrss` would begin with that of the process that
+    started it: a page that holds models."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def processor() -> str:

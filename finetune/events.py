@@ -61,7 +61,7 @@ class Progress:
 
     `train`, `evals` and `samples` are keyed by step, so that a step written twice counts once, the later one. A later
     stage's evaluation before its first step is in `begins`, by stage, since the step was the earlier stage's last one.
-    `stage` is the event of the stage at work.
+    `stage` is the event of the stage at work, `done` that of the end.
     """
 
     attempt: int = 0
@@ -78,6 +78,7 @@ class Progress:
     samples: dict[int, list[Event]] = field(default_factory=dict)
     begins: dict[int, Event] = field(default_factory=dict)
     stage: Event | None = None
+    done: Event | None = None
 
     @property
     def loss(self) -> float | None:
@@ -142,6 +143,7 @@ def _sample(progress: Progress, event: Event) -> None:
 def _ending(progress: Progress, event: Event) -> None:
     progress.ending, progress.error, progress.phase = event["type"], event.get("error"), None
     progress.tokens_per_s = event.get("tokens_per_s") or progress.tokens_per_s
+    progress.done = event if event["type"] == "done" else None
 
 
 _FOLDS: dict[str, Callable[[Progress, Event], None]] = {

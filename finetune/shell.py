@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _set_flag(check)
     check_shell.mapping_flag(check)
     job_flags(check, place=True)
+    check_shell.plan_flag(check)
     for name, run in (("train", _train), ("start", _start)):
         command = _command(commands, name, run)
         command.add_argument("file", type=Path, metavar="CONFIG", help=say("run.help.config"))
@@ -165,13 +166,14 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from finetune.plan.kept import plan_json
     from finetune.run import find
 
     run = find(arguments.which, local_owner())
     sync_all([run], local_owner())
     status, record = run.status(), job_of(run)
     if arguments.json:
-        print_json(status.to_json() | job_json(run))
+        print_json(status.to_json() | job_json(run) | plan_json(run))
     else:
         print(status.id, _line(status))
         if record:

@@ -51,8 +51,8 @@ def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool], team
     device = choose_device(config)
     dtype = choose_dtype(config, device)
     journal.write("progress", phase="loading", done=0, total=0)
-    tokenizer = _tokenizer(base)
-    model, stored = _model(run, config, base, device, dtype)
+    tokenizer = load_tokenizer(base)
+    model, stored = load_model(run, config, base, device, dtype)
     if team.leads:
         _record(run, device, dtype)
     if asked():
@@ -235,15 +235,16 @@ def _asked(stop: Callable[[], bool], team: Team) -> bool:
     return team.any(stop())
 
 
-def _tokenizer(base: Path) -> Any:
-    from inference.models import load_tokenizer
+def load_tokenizer(base: Path) -> Any:
+    """The base's tokenizer, with a chat template."""
+    from inference import models
 
-    tokenizer = load_tokenizer(base)
+    tokenizer = models.load_tokenizer(base)
     ensure_template(tokenizer)
     return tokenizer
 
 
-def _model(run: Run, config: RunConfig, base: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, str]:
+def load_model(run: Run, config: RunConfig, base: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, str]:
     """The model to train, and the name of the dtype that the base's files hold."""
     stored = AutoConfig.from_pretrained(base, local_files_only=True).dtype or torch.float32
     method = METHODS[config.method]

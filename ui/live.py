@@ -11,6 +11,7 @@ from core.errors import UserError
 from core.words import say
 from finetune.launch.jobs import JobRecord, JobsLauncher, job_of, launcher_of
 from finetune.launch.local import LocalLauncher
+from finetune.plan.kept import outcome
 from finetune.run import Run, find, list_runs
 from ui import jobs, place, work
 from ui.caller import Caller, handler
@@ -156,9 +157,8 @@ def _view(caller: Caller, chosen: str | None, seen: str | None) -> list:
         return [gr.skip()] * PARTS
     progress = follow(run).progress
     rented = jobs.rented(run)
-    html = render(
-        "run", run=run, state=state, about=_about(run), progress=progress, error=_error(run, state), **rented or {}
-    )
+    more = {"error": _error(run, state), "outcome": outcome(run, progress), **(rented or {})}
+    html = render("run", run=run, state=state, about=_about(run), progress=progress, **more)
     samples = render("samples", samples=progress.samples)
     plots = [gr.update(visible=bool(progress.train)), *_curves(progress)]
     changed = not (seen or "").startswith(f"{run.id} {state} {came} ")

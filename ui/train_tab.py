@@ -9,17 +9,17 @@ import gradio as gr
 
 from core import settings
 from core.errors import UserError
-from core.words import counted, say
+from core.words import say
 from finetune.config import RunConfig, knobs, load_yaml, to_yaml
 from finetune.launch.jobs import JobsLauncher
 from finetune.launch.local import LocalLauncher
-from finetune.prepare import Checked, import_data, look
+from finetune.prepare import import_data
 from finetune.run import find
-from ui import data_tab, form, jobs, live, place, work
+from ui import data_tab, form, jobs, live, place, plan_card, work
 from ui.caller import Caller, handler
 from ui.controls import button, dropdown, upload_button
 from ui.language import words
-from ui.views import findings_table, render, view
+from ui.views import render, view
 from ui.wiring import QUIET, SHOWN, Page
 
 PRICED = ("model", "limits.max_length", "optim.epochs")
@@ -34,6 +34,7 @@ class Setup:
     form: form.Form
     start: gr.Button
     check: gr.Button
+    plan: gr.Button
     stop: gr.Button
     answer: gr.HTML
     show: gr.Button
@@ -65,6 +66,7 @@ def _draw_setup() -> Setup:
         where = place.draw_choice()
         start = button("page.start", variant="primary", scale=1, min_width=140, elem_id="start")
         check = button("page.check", scale=1, min_width=110, elem_id="check")
+        plan = button("page.plan", scale=1, min_width=110, elem_id="plan")
         stop = button("page.stop", variant="stop", visible=False, scale=1, min_width=110)
     fields = form.draw_basic(known)
     rented = place.draw_machine(where)
@@ -80,7 +82,7 @@ def _draw_setup() -> Setup:
         command = gr.Code(language="shell", label=words("page.command"), interactive=False, visible=False)
     ordered = {knob.path: fields[knob.path] for knob in known}
     filled = form.Form(known, ordered)
-    return Setup(datasets, filled, start, check, stop, answer, show, yaml, command, upload, rented)
+    return Setup(datasets, filled, start, check, plan, stop, answer, show, yaml, command, upload, rented)
 
 
 def _wire_buttons(setup: Setup, runs: live.Live) -> None:
@@ -90,6 +92,7 @@ def _wire_buttons(setup: Setup, runs: live.Live) -> None:
     agreed = [rented.agreed, *setup.inputs()]
     rented.rent.click(rent, agreed, outputs, **once).success(*runs.wiring, **SHOWN)
     setup.check.click(check, setup.inputs(), [setup.answer, setup.stop, rented.rent], **once)
+    setup.plan.click(plan, setup.inputs(), [setup.answer, setup.stop, rented.rent], **once)
     setup.stop.click(stop, None, None, **QUIET)
 
 
@@ -223,18 +226,19 @@ def check(
         offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job), 3)
         yield place.told(offer), hidden, hidden
         return
-    checked = yield from _follow(caller, lambda job: look(config, caller.owner, job.report, job.stop), 3)
-    yield told(checked), hidden, hidden
+    found = yield from _follow(caller, lambda job: plan_card.look(caller.owner, config, job, trial=False), 3)
+    yield plan_card.told(*found), hidden, hidden
 
 
-def told(checked: Checked) -> str:
-    """What a check of this machine came to: rows and steps, how several processes start, findings in the data."""
-    rows, steps = counted("core.rows", checked.rows), counted("core.steps", checked.steps)
-    fine = say("page.checked", model=checked.model, rows=rows, steps=steps)
-    notes = [render("note", kind="ts-good", title="", text=fine)]
-    if checked.launch:
-        notes.append(render("note", kind="", title="", text=say("run.launched", command=checked.launch)))
-    return "".join(notes) + findings_table(checked.findings, say("page.no_findings_model"))
+@handler()
+def plan(
+    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str], *values: Any
+) -> Iterator[tuple]:
+    """Say what the run will take, here and on rented machines: its first steps are tried out here."""
+    config = form.read(datasets, values)
+    hidden = gr.update(visible=False)
+    found = yield from _follow(caller, lambda job: plan_card.look(caller.owner, config, job, trial=True), 3)
+    yield plan_card.told(*found), hidden, hidden
 
 
 def _follow(caller: Caller, begin: Any, outputs: int) -> Iterator[tuple]:
