@@ -29,7 +29,18 @@ from finetune.problems import (
     typed_problem,
 )
 
-__all__ = ["DataSource", "Knob", "RunConfig", "Stage", "knobs", "load_yaml", "nest", "to_yaml", "validate"]
+__all__ = [
+    "DataSource",
+    "Knob",
+    "RunConfig",
+    "Stage",
+    "knobs",
+    "load_yaml",
+    "nest",
+    "stage_knobs",
+    "to_yaml",
+    "validate",
+]
 
 
 class RunConfig(Block):
@@ -84,6 +95,11 @@ class RunConfig(Block):
             optim = optim.model_copy(update={"learning_rate": float(f"{rate:.3g}")})
         return optim
 
+    @property
+    def sources(self) -> list[DataSource]:
+        """Where the rows of all stages come from, each once."""
+        return list(dict.fromkeys(source for stage in self.stages for source in stage.data))
+
     def with_datasets(self, ids: dict[DataSource, str]) -> "RunConfig":
         """The same config with each source replaced by the id of the dataset it was imported to."""
         stages = [
@@ -118,9 +134,17 @@ def load_yaml(text: str | bytes, folder: Path | None = None, changes: tuple[str,
 def to_yaml(config: RunConfig) -> str:
     """The config as YAML that `load_yaml` reads back to an equal one."""
     raw = config.model_dump(mode="json", exclude_none=True, exclude={"stages"})
-    stages = [stage.model_dump(mode="json", exclude_none=True, exclude_unset=True) for stage in config.stages]
+    stages = [_stage_values(stage) for stage in config.stages]
     raw = {"model": raw.pop("model"), "stages": [{"objective": "sft", **stage} for stage in stages], **raw}
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
+
+
+def _stage_values(stage: Stage) -> dict[str, Any]:
+    """What a stage names. In its `optim` a null says something: "chosen for you" in place of the run's own."""
+    values = stage.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+    if stage.optim is not None:
+        values["optim"] = stage.optim.model_dump(mode="json", exclude_unset=True)
+    return values
 
 
 def _placed(stage: Stage, folder: Path | None) -> Stage:
@@ -163,7 +187,7 @@ class Knob:
 
 
 def knobs() -> list[Knob]:
-    """Every knob in the order of the config; `stages` (data and objectives) is no knob."""
+    """Every knob in the order of the config; what a stage holds is in `stage_knobs`."""
     found: list[Knob] = []
     for name, field in RunConfig.model_fields.items():
         block = _block(field)
@@ -174,6 +198,20 @@ def knobs() -> list[Knob]:
         else:
             shown = ("method", tuple(key for key in METHODS if name in METHODS[key].blocks)) if name in BLOCKS else None
             found += [_knob(f"{name}.{inner}", inside, shown) for inner, inside in block.model_fields.items()]
+    return found
+
+
+def stage_knobs() -> list[Knob]:
+    """The knobs of one stage: its objective, then each objective's settings, which show with it alone.
+
+    What `optim` has may stand in a stage, too, and is no knob of its own.
+    """
+    found = [_knob("stages.objective", Stage.model_fields["objective"], None)]
+    for name in OBJECTIVES:
+        block = _block(Stage.model_fields[name])
+        assert block is not None, "each objective has its block"
+        shown = ("stages.objective", (name,))
+        found += [_knob(f"stages.{name}.{inner}", field, shown) for inner, field in block.model_fields.items()]
     return found
 
 
