@@ -88,12 +88,16 @@ class RunConfig(Block):
 
     def optim_of(self, stage: Stage) -> Optim:
         """The optimiser's settings of a stage, the method's learning rate filled in."""
-        named = stage.optim.model_fields_set if stage.optim else set()
-        optim = self.optim.model_copy(update={name: getattr(stage.optim, name) for name in named})
+        optim = self.told_optim(stage)
         if optim.learning_rate is None:
             rate = METHODS[self.method].learning_rate * OBJECTIVES[stage.objective].pace
             optim = optim.model_copy(update={"learning_rate": float(f"{rate:.3g}")})
         return optim
+
+    def told_optim(self, stage: Stage) -> Optim:
+        """The optimiser's settings of a stage as they were told: a learning rate that is chosen for you is None."""
+        named = stage.optim.model_fields_set if stage.optim else set()
+        return self.optim.model_copy(update={name: getattr(stage.optim, name) for name in named})
 
     @property
     def sources(self) -> list[DataSource]:
