@@ -18,6 +18,7 @@ from core.errors import UserError
 from core.threads import no_bar_monitors
 from finetune.failures import explain
 from finetune.journal import Journal
+from finetune.launch.ahead import await_arguments
 from finetune.launch.queue import wait_for_turn
 from finetune.run import Run
 
@@ -58,7 +59,13 @@ class StopSignal:
 
 def main() -> int:
     """0 when the run is done, 1 when it failed or was stopped."""
-    arguments = _arguments()
+    given = sys.argv[1:]
+    if given[:1] == ["--ahead"]:
+        told = await_arguments(int(given[1]))
+        if told is None:
+            return 0
+        given = told
+    arguments = _arguments(given)
     for descriptor in (arguments.lock, *arguments.tickets):
         os.set_inheritable(descriptor, False)
     words.speak(arguments.locale)
@@ -76,7 +83,7 @@ def main() -> int:
     return 1
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", type=Path, required=True)
@@ -85,7 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--devices", nargs="+", required=True)
     parser.add_argument("--locale", default="en")
     parser.add_argument("--foreground", action="store_true")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 def _wait(run: Run, devices: list[str], stop: StopSignal, journal: Journal) -> None:

@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from core import settings, words
@@ -19,6 +18,7 @@ from core.files import full_disk_in_words, read_json, write_json
 from core.references import Base, parse
 from core.workspace import Owner
 from finetune.config import RunConfig
+from finetune.launch.ahead import PROJECT, Ahead
 from finetune.launch.environment import child_environment
 from finetune.launch.queue import devices_of, draw_tickets
 from finetune.launch.room import check_room, room
@@ -31,8 +31,6 @@ from finetune.told import check_told
 if TYPE_CHECKING:
     from finetune.data.findings import Finding
     from inference.sources import Fetched
-
-PROJECT = Path(__file__).parents[2]
 
 
 class LocalLauncher:
@@ -68,8 +66,15 @@ class LocalLauncher:
         return launch.run.id
 
     def train(self, config: RunConfig, owner: Owner, *, progress: OnProgress | None = None) -> NoReturn:
-        """As `start`, but this very process becomes the run: Ctrl-C stops it and its exit code is the run's."""
-        self._begin(config, owner, progress, None).become()
+        """As `start`, but in the foreground: Ctrl-C stops the run, and its exit code is this process's.
+
+        What trains is started ahead and imports what it needs while config and data are checked here.
+        """
+        devices = devices_of(config.compute.device, config.compute.processes)
+        if config.compute.processes > 1:
+            self._begin(config, owner, progress, None).become()
+        with Ahead(devices) as ahead:
+            self._begin(config, owner, progress, None).become(ahead)
 
     def resume(
         self,
@@ -184,8 +189,11 @@ class _Launch:
                 os.close(descriptor)
         threading.Thread(target=process.wait, daemon=True).start()
 
-    def become(self) -> NoReturn:
-        """Turn this process into the run's."""
+    def become(self, ahead: Ahead | None = None) -> NoReturn:
+        """Turn this process into the run's, or hand the run to the one that was started ahead and wait for its end."""
+        if ahead is not None:
+            self._write_handle(ahead.process.pid)
+            ahead.become(self._arguments("--foreground"), [self.lock, *self.tickets])
         self._write_handle(os.getpid())
         for descriptor in (self.lock, *self.tickets):
             os.set_inheritable(descriptor, True)
@@ -199,10 +207,13 @@ class _Launch:
         write_json(self.run.folder / "handle.json", {"host": socket.gethostname(), "pid": pid})
 
     def _command(self, *more: str) -> list[str]:
-        tickets = [str(ticket) for ticket in self.tickets]
-        descriptors = ["--lock", str(self.lock), "--tickets", *tickets, "--devices", *self.devices]
-        place = [str(self.run.folder), "--base", str(self.base.folder)]
-        return [sys.executable, "-m", "finetune.worker", *place, *descriptors, "--locale", words.current(), *more]
+        locks = ["--lock", str(self.lock), "--tickets", *map(str, self.tickets)]
+        return [sys.executable, "-m", "finetune.worker", *self._arguments(*more), *locks]
+
+    def _arguments(self, *more: str) -> list[str]:
+        """The worker's arguments but for the locks."""
+        place = [str(self.run.folder), "--base", str(self.base.folder), "--devices", *self.devices]
+        return [*place, "--locale", words.current(), *more]
 
 
 @contextmanager
