@@ -70,7 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     preset = _command(commands, "preset", _preset)
     preset.add_argument("name", nargs="?", metavar="NAME", help=say("presets.help_name"))
     preset.add_argument("files", nargs="*", metavar="FILE", help=say("presets.help_files"))
-    for name, run in (("status", _status), ("stop", _stop), ("resume", _resume), ("publish", _publish)):
+    for name, run in (
+        ("status", _status),
+        ("stop", _stop),
+        ("resume", _resume),
+        ("keep", _keep),
+        ("publish", _publish),
+    ):
         _command(commands, name, run).add_argument("which", metavar="RUN", help=say("run.help.run"))
     _command(commands, "delete", _delete).add_argument("which", metavar="ID", help=say("run.help.delete_id"))
     _json_flag(commands.choices["status"])
@@ -230,6 +236,17 @@ def _resume(arguments: argparse.Namespace) -> int:
     else:
         LocalLauncher().resume(run, owner, progress=show_progress)
     print(run.id)
+    return 0
+
+
+def _keep(arguments: argparse.Namespace) -> int:
+    from finetune.run import find
+    from finetune.salvage import keep
+
+    owner = local_owner()
+    run = find(arguments.which, owner)
+    step = keep(run, owner, show_progress)
+    print(say("run.kept", run=run.id, step=step, folder=run.model))
     return 0
 
 
