@@ -11,8 +11,9 @@ class StageReport:
     share some, the others `dropped` (nothing to learn) or `refused` by the chat template, for reasons of which the
     first are `problems`; `cut` ones are longer than the limit. `done` of its `steps` were made.
 
-    `before` and `after` are validation losses, `preferred` (a share) and `margin` those of a preference stage's end;
-    `best` and `early` are steps of the run. None: not known, or there is none.
+    `before` and `after` are validation losses, the latter `measured` at that step of the run, `preferred` (a share)
+    and `margin` those of a preference stage's end; `best` and `early` are steps of the run. None: not known, or there
+    is none.
     """
 
     number: int
@@ -30,6 +31,7 @@ class StageReport:
     done: int
     before: float | None = None
     after: float | None = None
+    measured: int | None = None
     preferred: float | None = None
     margin: float | None = None
     best: int | None = None
@@ -65,9 +67,10 @@ def _report(progress: Progress, told: Event) -> StageReport:
         done=min(max((over["step"] if over else progress.step) - first, 0), steps),
         before=_before(progress, number).get("eval_loss"),
         after=after.get("eval_loss"),
+        measured=after.get("step"),
         preferred=after.get("preferred"),
         margin=margin_of(after),
-        best=over.get("best") if over else early and early.get("best"),
+        best=(over or early or {}).get("best"),
         early=early["step"] if early else None,
         seconds=progress.seconds.get(number),
         problems=list(tally.get("problems", [])),

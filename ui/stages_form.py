@@ -60,7 +60,7 @@ class Stages:
 def draw_objective(name: str, value: str | None) -> gr.Dropdown:
     """What a stage learns; `name` is its id on the page."""
     titles = [(words(f"config.objective.{key}"), key) for key in OBJECTIVES]
-    more = {"scale": 1, "min_width": 150, "elem_id": name}
+    more = {"scale": 2, "min_width": 190, "elem_id": name}
     return gr.Dropdown(titles, value=value, label=words("config.stages.objective.label"), **more)
 
 

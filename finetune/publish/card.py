@@ -10,12 +10,17 @@ from typing import Any
 
 from core.words import speaking
 from core.workspace import Owner
+from finetune.config import RunConfig
+from finetune.methods import METHODS
 from finetune.publish import facts, measures
 from finetune.publish.destination import Destination
 from finetune.publish.facts import Base, Licence
 from finetune.publish.files import PlannedFile
 from finetune.publish.languages import languages
+from finetune.publish.literature import METHOD_NAMES, Paper, objective_name, papers_of
 from finetune.publish.metadata import head
+from finetune.run import Run
+from finetune.stage_report import StageReport, reports
 
 _LONGEST_VALUE = 160
 _LONGEST_SAMPLE, _MOST_LINES = 1200, 24
@@ -100,7 +105,10 @@ def render(subject: Subject, owner: Owner) -> str:
             "head": Trusted(head(subject, hub_datasets, spoken)),
             "kind": subject.kind,
             "title": subject.name,
-            "method": "LoRA" if config.method == "lora" else config.method,
+            "method": Trusted(METHOD_NAMES[config.method]),
+            "by_adapter": METHODS[config.method].adapter,
+            "stages": _stages(config, run),
+            "literature": [(paper, Trusted(_arxiv(paper))) for paper in papers_of(config)],
             "adapter": subject.adapter,
             "base": _shown(subject.base),
             "base_link": Trusted(_link(subject.base)),
@@ -116,6 +124,7 @@ def render(subject: Subject, owner: Owner) -> str:
             "recipe": Trusted(measures.recipe_of(config, subject.base)),
             "curve": facts.curve_of(run),
             "pictures": [name for name in ("loss.png", "learning-rate.png") if name in names],
+            "kept": run.progress().kept,
             "measured": measures.measured_of(run),
             "environment": facts.environment_of(run),
             "run_id": run.id,
@@ -124,6 +133,17 @@ def render(subject: Subject, owner: Owner) -> str:
             "facts": subject.facts,
         }
         return _template("card.md.jinja").render(values)
+
+
+def _stages(config: RunConfig, run: Run) -> list[tuple[str, StageReport | None]]:
+    """What each stage did, in the field's words, and what is known of it."""
+    found = reports(run.progress())
+    known = found if len(found) == len(config.stages) else [None] * len(config.stages)
+    return [(objective_name(stage), report) for stage, report in zip(config.stages, known, strict=True)]
+
+
+def _arxiv(paper: Paper) -> str:
+    return f"[arXiv:{paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})"
 
 
 def _decoding(subject: Subject) -> list[tuple[str, str]]:
