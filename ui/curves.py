@@ -13,6 +13,8 @@ from ui.language import words
 from ui.runs import thinned
 
 PARTS = 7
+NARROW, WIDE = 260, 1000
+"""Three plots a row, or one whose legend has many names."""
 Point = tuple[int, float, str]
 
 
@@ -38,10 +40,11 @@ def _plot(title: str, y: str, color: str | None = None) -> gr.LinePlot:
         y=y,
         color=color,
         title=words(title),
+        color_title=" ",
         x_title=words("page.step"),
         y_title=" ",
         height=210,
-        min_width=260,
+        min_width=NARROW,
         buttons=[],
     )
 
@@ -55,7 +58,8 @@ def hidden() -> list[Any]:
 def shown(progress: Progress) -> list[Any]:
     """What the plots show of a run, in the order of `draw`."""
     train = thinned(list(progress.train.values()))
-    frames = [pd.DataFrame([*losses(progress), *marks(progress)], columns=["step", "loss", "series"])]
+    loss = pd.DataFrame([*losses(progress), *marks(progress)], columns=["step", "loss", "series"])
+    frames: list[Any] = [gr.update(value=loss, min_width=WIDE if loss["series"].nunique() > 3 else NARROW)]
     for name in ("learning_rate", "tokens_per_s"):
         frames.append(pd.DataFrame([(event["step"], event.get(name)) for event in train], columns=["step", name]))
     preferences = [_preferences(progress, "margin", margin_of), _preferences(progress, "preferred", _share)]
@@ -96,7 +100,9 @@ def _series(event: Event, objectives: list[str], kind: str) -> str:
     stage = event.get("stage") or 0
     if len(objectives) < 2 or stage >= len(objectives):
         return say(f"page.{kind}")
-    return say(f"page.series_{kind}", number=stage + 1, objective=say(f"config.objective.{objectives[stage]}"))
+    if kind == "validation":
+        return say("page.series_validation", number=stage + 1)
+    return say("page.series_training", number=stage + 1, objective=say(f"config.objective.{objectives[stage]}"))
 
 
 def marks(progress: Progress) -> Iterator[Point]:

@@ -50,8 +50,9 @@ def measured_of(run: Run) -> Measured | None:
     """What was measured on rows held out; None where nothing was. Losses of different stages are not compared."""
     last = next((stage for stage in reversed(reports(run.progress())) if _number(stage.after)), None)
     if last is not None and last.after is not None and last.measured is not None:
-        first = (last.first_step, last.before) if _number(last.before) else (None, None)
-        return Measured(*first, last.measured, last.after, not OBJECTIVES[last.objective].pairs)
+        first = last.first_step if _number(last.before) else None
+        likelihood = not OBJECTIVES[last.objective].pairs
+        return Measured(first, last.before if first is not None else None, last.measured, last.after, likelihood)
     losses = {step: event.get("eval_loss") for step, event in sorted(run.progress().evals.items())}
     known = [(step, loss) for step, loss in losses.items() if isinstance(loss, int | float) and math.isfinite(loss)]
     if not known:

@@ -53,7 +53,7 @@ def test_the_page_shows_the_stages_and_tells_their_curves_apart(run, owner):
         say("page.series_training", number=number, objective=say(f"config.objective.{key}"))
         for number, key in enumerate(ALL, 1)
     }
-    assert names < set(loss["series"]) and len(set(loss["series"])) == 6
+    assert names < set(loss["value"]["series"]) and len(set(loss["value"]["series"])) == 6
     assert set(margin["series"]) == {"training", "validation"} and preferred["preferred"].max() == 1
     steps = run.progress().started["stages"][2]["stage_steps"]
     assert (margin["series"] == "training").sum() == steps
