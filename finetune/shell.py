@@ -10,7 +10,7 @@ from typing import Any
 from core import words
 from core.errors import UserError
 from core.threads import no_bar_monitors, share_the_cores
-from core.words import say
+from core.words import counted, say
 from core.workspace import RUN_ID, local_owner
 from finetune import check_shell
 from finetune.check_shell import config_of
@@ -187,14 +187,17 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     from finetune.run import find
+    from finetune.stage_report import reports
 
     run = find(arguments.which, local_owner())
     sync_all([run], local_owner())
-    status, record = run.status(), job_of(run)
+    status, record, stages = run.status(), job_of(run), reports(run.progress())
     if arguments.json:
-        print_json(status.to_json() | job_json(run))
+        print_json(status.to_json() | {"stages": [vars(stage) for stage in stages]} | job_json(run))
     else:
         print(status.id, _line(status))
+        for stage in stages:
+            print(_stage_line(stage))
         if record:
             print(job_line(record))
         print(status.error or status.folder)
@@ -207,6 +210,14 @@ def _line(status: Any) -> str:
     if status.loss is None:
         return word
     return f"{word}  {status.step}/{status.steps}  " + say("run.shell.loss", loss=status.loss)
+
+
+def _stage_line(stage: Any) -> str:
+    """A stage in one line: its steps, its validation loss before and after, its rows."""
+    losses = {"before": stage.before, "after": stage.after}
+    written = {name: "-" if loss is None else f"{loss:.4f}" for name, loss in losses.items()}
+    rows = counted("core.rows", stage.rows)
+    return say("run.shell.stage", **{**vars(stage), **written, "rows": rows})
 
 
 def _stop(arguments: argparse.Namespace) -> int:

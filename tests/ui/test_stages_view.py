@@ -1,11 +1,14 @@
 """A run of several stages as the page shows it: rows and results of each stage, curves told apart, marks on them."""
 
+import json
+
 import pytest
 import torch
 
 from core.words import LOCALES, say, speaking
 from finetune.events import fold
 from finetune.journal import Journal
+from finetune.shell import main
 from finetune.stage_report import reports
 from finetune.training import train
 from tests.tiny.stages import run_of, staged
@@ -41,6 +44,16 @@ def test_each_stage_tells_its_rows_steps_losses_and_time(run):
         assert stage.after == progress.evals[stage.first_step + stage.steps]["eval_loss"]
     assert found[0].packed < found[0].kept and found[1].packed is None
     assert found[2].preferred == 1 and found[2].margin > 0 and found[1].margin is None
+
+
+def test_the_shell_tells_the_stages_too(run, capsys):
+    assert main(["status", run.id]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = reports(run.progress())
+    for line, stage in zip(lines[1:4], found, strict=True):
+        assert f"stage {stage.number}, {stage.objective}" in line and f"{stage.before:.4f} -> {stage.after:.4f}" in line
+    assert main(["status", run.id, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stages"][2]["preferred"] == 1
 
 
 def test_the_page_shows_the_stages_and_tells_their_curves_apart(run, owner):
