@@ -108,14 +108,30 @@ def first_tokens(loaded: Loaded, ids: list[int], tokens: int, repeat: int) -> No
 
 
 def growth(loaded: Loaded, ids: list[int], tokens: int, repeat: int) -> None:
-    """Seconds a token at 100, 500 and 2,000 tokens, of columns that cannot end."""
+    """Milliseconds a step at 100, 500 and 2,000 tokens, of columns that cannot end, beside one greedy `generate`.
+
+    What must grow is the reading of the keys and values so far: how long that takes is measured as the sum of a tensor
+    of as many bytes, and what is left of a step is printed, too.
+    """
     loaded.model.generation_config.eos_token_id = None
     specs = parse_columns(EIGHT)
+    rows = sum(spec.knobs.get("num_beams", 1) if spec.strategy == "beam" else 1 for spec in specs)
+    config = loaded.model.config
+    heads, layers = config.num_key_value_heads, config.num_hidden_layers
+    a_token = 2 * layers * heads * config.head_dim * loaded.model.dtype.itemsize
     for length in (100, 500, 2000):
-        seconds = together(loaded, ids, specs, length)[0]
-        print(
-            f"  {len(specs)} columns of {length:5d} tokens   {seconds:7.2f} s   {1000 * seconds / length:.1f} ms a step"
-        )
+        ours = 1000 * together(loaded, ids, specs, length)[0] / length
+        peer = 1000 * one_by_one(loaded, ids, specs[:1], length)[0] / length
+        read = rows * (len(ids) + length / 2) * a_token
+        least = _reading(read)
+        shown = f"  {len(specs)} columns of {length:5d} tokens   {ours:5.1f} ms a step, generate {peer:5.1f} for one"
+        print(f"{shown}; reading {read / 1e6:4.0f} MB of keys and values {least:4.1f}, the rest {ours - least:4.1f}")
+
+
+def _reading(size: float) -> float:
+    """Milliseconds to read so many bytes, the median of some tries; the machine's caches hold less than all of it."""
+    numbers = torch.ones(int(size) // 4)
+    return 1000 * median(timed(lambda: [[int(numbers.sum())]])[0] for _ in range(7))
 
 
 PARTS: dict[str, Callable[[Loaded, list[int], int, int], None]] = {

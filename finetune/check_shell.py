@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.words import counted, say
-from core.workspace import local_owner
+from core.workspace import Owner, local_owner
 from finetune.launch.job_shell import check_job, rented
 from finetune.terminal import print_json, show_progress
 
 if TYPE_CHECKING:
     from finetune.config import RunConfig
     from finetune.data.report import Report
+    from finetune.plan.card import Plan
+    from finetune.prepare import Looked
 
 USABLE, WITH_FINDINGS, NOT_USABLE = 0, 1, 2
 YAML = (".yaml", ".yml")
@@ -23,6 +25,11 @@ DATA = (".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz")
 def mapping_flag(command: argparse.ArgumentParser) -> None:
     """The option that says which column of a data file is which."""
     command.add_argument("--mapping", nargs="+", metavar="prompt=COLUMN", help=say("run.help.mapping"))
+
+
+def plan_flag(command: argparse.ArgumentParser) -> None:
+    """The option that says what the run will take."""
+    command.add_argument("--plan", action="store_true", help=say("run.help.plan"))
 
 
 def config_of(arguments: argparse.Namespace) -> "RunConfig":
@@ -43,6 +50,8 @@ def check(arguments: argparse.Namespace) -> int:
         return _check_config(arguments)
     if rented(arguments):
         raise UserError("job.shell.only_configs", name=arguments.file.name)
+    if arguments.plan:
+        raise UserError("run.shell.plan_with_data", name=arguments.file.name)
     if arguments.set:
         raise UserError("run.shell.set_with_data", value=arguments.set[0][:80], name=arguments.file.name)
     if not os.path.isfile(arguments.file):
@@ -68,24 +77,43 @@ def _show_report(report: "Report", arguments: argparse.Namespace) -> None:
 
 
 def _check_config(arguments: argparse.Namespace) -> int:
-    from finetune.prepare import look
+    from finetune.prepare import checked, looking
 
     if arguments.mapping:
         raise UserError("run.shell.mapping_with_config", value=arguments.mapping[0][:80], name=arguments.file.name)
     config, owner = config_of(arguments), local_owner()
+    plan = None
     if rented(arguments):
-        checked = check_job(config, owner, arguments.flavor, arguments.timeout, show_progress)
+        if arguments.plan:
+            raise UserError("run.shell.plan_with_job")
+        found = check_job(config, owner, arguments.flavor, arguments.timeout, show_progress)
     else:
-        checked = look(config, owner, show_progress)
+        with looking(config, owner, show_progress) as looked:
+            found = checked(looked.config, looked.datasets, looked.base.name, looked.base.folder)
+            plan = _plan(looked, owner) if arguments.plan else None
     if arguments.json:
-        print_json(checked.to_json())
+        print_json(found.to_json() | ({"plan": plan.to_json()} if plan else {}))
     else:
-        facts = {"rows": counted("core.rows", checked.rows), "steps": counted("core.steps", checked.steps)}
-        print(say("run.shell.config_fine", model=checked.model, method=checked.config.method, **facts))
-        if checked.launch:
-            print("  " + say("run.launched", command=checked.launch))
-        _show_findings(checked.findings)
-    return WITH_FINDINGS if checked.findings else USABLE
+        facts = {"rows": counted("core.rows", found.rows), "steps": counted("core.steps", found.steps)}
+        print(say("run.shell.config_fine", model=found.model, method=found.config.method, **facts))
+        if found.launch:
+            print("  " + say("run.launched", command=found.launch))
+        _show_findings(found.findings)
+        if plan:
+            from finetune.plan.lines import card_lines
+
+            print("\n".join(card_lines(plan)))
+    if plan and any(one.refused for one in plan.advice):
+        return NOT_USABLE
+    return WITH_FINDINGS if found.findings or (plan and plan.advice) else USABLE
+
+
+def _plan(looked: "Looked", owner: Owner) -> "Plan":
+    """The card, its first steps tried out here."""
+    from finetune.launch.job_flavours import flavours
+    from finetune.plan.making import plan_of
+
+    return plan_of(looked, owner, calibrate=True, flavours=flavours(owner), progress=show_progress)
 
 
 def _show_findings(findings: list[Any]) -> None:

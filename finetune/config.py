@@ -43,9 +43,14 @@ __all__ = [
 ]
 
 
+VERSION = 1
+"""Of the format. It grows where an older program would read a config as something else."""
+
+
 class RunConfig(Block):
     """Everything a run is told. Frozen; unknown fields, and blocks of a method that was not chosen, are errors."""
 
+    version: int = Field(default=VERSION, ge=1, le=VERSION)
     model: str = Field(default=settings.DEFAULT_MODEL, min_length=1, max_length=300, json_schema_extra=BASIC)
     stages: list[Stage] = Field(min_length=1, max_length=16)
     method: Literal["lora", "rslora", "dora", "loraplus", "qlora", "freeze", "full"] = Field(
@@ -117,10 +122,18 @@ def validate(raw: Any) -> RunConfig:
     """Make a RunConfig of nested plain values. Raises one UserError that lists every problem."""
     refuse_secrets(raw)
     refuse_broken_texts(raw)
+    _refuse_newer(raw)
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
         raise refusal(error, RunConfig) from None
+
+
+def _refuse_newer(raw: Any) -> None:
+    """Raise UserError for a config of a later version alone: what else is strange in it follows from that."""
+    version = raw.get("version") if isinstance(raw, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise UserError("config.newer", value=str(version)[:20], known=VERSION)
 
 
 def load_yaml(text: str | bytes, folder: Path | None = None, changes: tuple[str, ...] = ()) -> RunConfig:
@@ -139,7 +152,12 @@ def to_yaml(config: RunConfig) -> str:
     """The config as YAML that `load_yaml` reads back to an equal one."""
     raw = config.model_dump(mode="json", exclude_none=True, exclude={"stages"})
     stages = [_stage_values(stage) for stage in config.stages]
-    raw = {"model": raw.pop("model"), "stages": [{"objective": "sft", **stage} for stage in stages], **raw}
+    raw = {
+        "version": raw.pop("version"),
+        "model": raw.pop("model"),
+        "stages": [{"objective": "sft", **stage} for stage in stages],
+        **raw,
+    }
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
 
 
@@ -191,11 +209,11 @@ class Knob:
 
 
 def knobs() -> list[Knob]:
-    """Every knob in the order of the config; what a stage holds is in `stage_knobs`."""
+    """Every knob in the order of the config; `version` is none, and what a stage holds is in `stage_knobs`."""
     found: list[Knob] = []
     for name, field in RunConfig.model_fields.items():
         block = _block(field)
-        if name == "stages":
+        if name in ("stages", "version"):
             continue
         if block is None:
             found.append(_knob(name, field, None))

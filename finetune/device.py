@@ -46,10 +46,23 @@ def choose_dtype(config: RunConfig, device: "torch.device") -> "torch.dtype":
 
     if config.compute.dtype != "auto":
         return getattr(torch, config.compute.dtype)
-    good = device.type == "cpu" and cpu_has_bfloat16()
+    return torch.bfloat16 if _good_at_bfloat16(device) else torch.float32
+
+
+def why_dtype(config: RunConfig, device: "torch.device") -> str:
+    """Why the forward computes in what it does, as the last part of the key of a sentence: "asked", "good" (the device
+    multiplies bfloat16 itself) or "slow" (it does not)."""
+    if config.compute.dtype != "auto":
+        return "asked"
+    return "good" if _good_at_bfloat16(device) else "slow"
+
+
+def _good_at_bfloat16(device: "torch.device") -> bool:
+    import torch
+
     if device.type == "cuda":
-        good = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if good else torch.float32
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and cpu_has_bfloat16()
 
 
 def four_bit(dtype: "torch.dtype") -> Any:
@@ -61,11 +74,19 @@ def four_bit(dtype: "torch.dtype") -> Any:
     )
 
 
+def keep_trainable(model: Any) -> None:
+    """Keep bitsandbytes from laying 4-bit weights out for generation, which it does for good at a first evaluation on
+    a CPU: no gradient goes through that layout."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def device_name(device: "torch.device") -> str:
     """What the device is called by its maker."""
     import torch
 
-    return torch.cuda.get_device_name() if device.type == "cuda" else _processor()
+    return torch.cuda.get_device_name() if device.type == "cuda" else processor()
 
 
 def cpu_has_bfloat16() -> bool:
@@ -83,10 +104,20 @@ def memory_gb() -> float:
 
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 1e9, 2)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
+    return round(_most_resident() / 1e9, 2)
 
 
-def _processor() -> str:
+def _most_resident() -> int:
+    """Bytes of this program's memory at the most. The kernel's `ru_maxrss` would begin with that of the process that
+    started it: a page that holds models."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def processor() -> str:
     """The processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

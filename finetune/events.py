@@ -62,8 +62,9 @@ class Progress:
 
     `train`, `evals` and `samples` are keyed by step, so that a step written twice counts once, the later one. A later
     stage's evaluation before its first step is in `begins`, by stage, since the step was the earlier stage's last one.
-    `stage` is the event of the stage at work; `over` and `early`, by stage, are those of its end and of an early one,
-    `seconds` the time at work on each stage in all attempts. `kept` is the step whose checkpoint was made the result.
+    `stage` is the event of the stage at work, `done` that of the end; `over` and `early`, by stage, are those of a
+    stage's end and of an early one, `seconds` the time at work on each stage in all attempts. `kept` is the step whose
+    checkpoint was made the result.
     """
 
     attempt: int = 0
@@ -85,6 +86,7 @@ class Progress:
     seconds: dict[int, float] = field(default_factory=dict)
     kept: int | None = None
     clock: tuple[int, float] | None = None
+    done: Event | None = None
 
     @property
     def loss(self) -> float | None:
@@ -182,6 +184,7 @@ def _sample(progress: Progress, event: Event) -> None:
 def _ending(progress: Progress, event: Event) -> None:
     progress.ending, progress.error, progress.phase = event["type"], event.get("error"), None
     progress.tokens_per_s = event.get("tokens_per_s") or progress.tokens_per_s
+    progress.done = event if event["type"] == "done" else None
     if event.get("kept") is not None:
         progress.kept = progress.step = event["kept"]
         _forget(progress, event["kept"])

@@ -3,7 +3,8 @@
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,15 +17,19 @@ from core.words import counted, say
 from core.workspace import Owner, dataset_folder
 from finetune.config import DataSource, RunConfig, Stage, to_yaml
 from finetune.device import check_processes, choose_device
+from finetune.methods import METHODS
 from finetune.objectives import OBJECTIVES, fitting
 from finetune.plain_yaml import read_mapping
-from finetune.structure import check_method
+from finetune.plan.network import read_network
+from finetune.structure import check_four_bit, check_method
 
 if TYPE_CHECKING:
     from finetune.data.findings import Finding
     from finetune.data.store import Dataset
     from inference.sources import Fetched, Progress
 
+_LOST = ("template", "nothing_learned")
+"""What is found of a row that nothing is learned from."""
 OnProgress = Callable[["Progress"], None]
 FindBase = Callable[[RunConfig, Owner], tuple[str, Path]]
 """Returns the base's name, and a folder with its small files."""
@@ -42,7 +47,9 @@ def base_of(config: RunConfig, owner: Owner, progress: OnProgress | None, stop: 
     check_context(config, fetched.name, fetched.context_length)
     device = choose_device(config)
     check_processes(config, device)
-    check_method(config, fetched.folder, device)
+    if METHODS[config.method].four_bit:
+        check_four_bit(device)
+    read_network(config, fetched.folder)
     return fetched
 
 
@@ -170,6 +177,33 @@ class Checked:
         }
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What was looked at: the config with datasets in place of files, those of each stage, and the base."""
+
+    config: RunConfig
+    datasets: list[list["Dataset"]]
+    base: "Fetched"
+
+
+@contextmanager
+def looking(
+    config: RunConfig, owner: Owner, progress: OnProgress | None = None, stop: threading.Event | None = None
+) -> Iterator[Looked]:
+    """Data and base, for a look: of the data that is imported for it nothing stays. Raises UserError."""
+    from finetune.data.importing import for_a_look
+
+    with for_a_look(owner) as scratch:
+        config, datasets = _imported(config, owner, scratch, progress, stop)
+        yield Looked(config, _by_stage(config, datasets), base_of(config, owner, progress, stop))
+
+
+def _by_stage(config: RunConfig, datasets: list["Dataset"]) -> list[list["Dataset"]]:
+    """The datasets of all stages in turn, parted by stage."""
+    given = iter(datasets)
+    return [list(islice(given, len(stage.data))) for stage in config.stages]
+
+
 def look(
     config: RunConfig,
     owner: Owner,
@@ -183,14 +217,14 @@ def look(
     `find_base` finds it in another way: it is given the config with datasets in the place of files and repositories,
     and an owner who has those that were imported. Raises UserError where a run could not start.
     """
+    if find_base is None:
+        with looking(config, owner, progress, stop) as found:
+            return checked(found.config, found.datasets, found.base.name, found.base.folder)
     from finetune.data.importing import for_a_look
 
     with for_a_look(owner) as scratch:
         config, datasets = _imported(config, owner, scratch, progress, stop)
-        if find_base is None:
-            base = base_of(config, owner, progress, stop)
-            return _checked(config, datasets, base.name, base.folder)
-        return _checked(config, datasets, *find_base(config, scratch))
+        return checked(config, _by_stage(config, datasets), *find_base(config, scratch))
 
 
 def look_at(config: RunConfig, owner: Owner, model: str, folder: Path) -> Checked:
@@ -198,28 +232,34 @@ def look_at(config: RunConfig, owner: Owner, model: str, folder: Path) -> Checke
     from finetune.data.store import open_dataset
 
     check_method(config, folder)
-    sources = [source for stage in config.stages for source in stage.data]
-    datasets = [open_dataset(dataset_folder(owner, source.dataset or "")) for source in sources]
-    return _checked(config, datasets, model, folder)
+    datasets = [
+        [open_dataset(dataset_folder(owner, source.dataset or "")) for source in stage.data] for stage in config.stages
+    ]
+    return checked(config, datasets, model, folder)
 
 
-def _checked(config: RunConfig, datasets: list["Dataset"], model: str, folder: Path) -> Checked:
+def checked(config: RunConfig, datasets: list[list["Dataset"]], model: str, folder: Path) -> Checked:
+    """What a config comes to on the datasets of each stage. Raises UserError where a stage has nothing to learn."""
     from finetune.data.check import data_findings
     from inference.models import load_tokenizer
 
-    tokenizer, limit, given = load_tokenizer(folder), config.limits.max_rows, iter(datasets)
+    tokenizer, limit = load_tokenizer(folder), config.limits.max_rows
     rows = steps = 0
     findings: list[Finding] = []
-    for stage in config.stages:
-        count = 0
-        for dataset in islice(given, len(stage.data)):
+    for stage, its_own in zip(config.stages, datasets, strict=True):
+        count = lost = 0
+        for dataset in its_own:
             left = None if limit is None else max(limit - count, 0)
-            found = _found_in(dataset, left) + data_findings(dataset, tokenizer, config.limits.max_length, left, stage)
+            under_model = data_findings(dataset, tokenizer, config.limits.max_length, left, stage)
+            found = _found_in(dataset, left) + under_model
+            lost += sum(len(one.rows) for one in under_model if one.rule in _LOST)
             findings += [one for one in found if one not in findings]
             count += min(dataset.report.rows_kept, left) if left is not None else dataset.report.rows_kept
         training = count - held_out(count, config)
         if not training:
             raise UserError("run.no_rows", rows=counted("core.rows", count), held=count)
+        if lost >= count:
+            raise UserError("run.no_labels", rows=counted("core.rows", count), length=config.limits.max_length)
         rows, steps = rows + count, steps + total_steps(training, config, stage)
     return Checked(config, model, rows, steps, findings)
 

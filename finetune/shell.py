@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.threads import no_bar_monitors, share_the_cores
 from core.words import counted, say
 from core.workspace import RUN_ID, local_owner
-from finetune import check_shell
+from finetune import check_shell, evaluate_shell
 from finetune.check_shell import config_of
 from finetune.launch.job_record import job_of
 from finetune.launch.job_shell import (
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _set_flag(check)
     check_shell.mapping_flag(check)
     job_flags(check, place=True)
+    check_shell.plan_flag(check)
     for name, run in (("train", _train), ("start", _start)):
         command = _command(commands, name, run)
         command.add_argument("file", type=Path, metavar="CONFIG", help=say("run.help.config"))
@@ -80,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
         _command(commands, name, run).add_argument("which", metavar="RUN", help=say("run.help.run"))
     _command(commands, "delete", _delete).add_argument("which", metavar="ID", help=say("run.help.delete_id"))
     _json_flag(commands.choices["status"])
+    evaluate = _command(commands, "evaluate", evaluate_shell.run)
+    evaluate.add_argument("which", metavar="RUN", help=say("run.help.run"))
+    evaluate_shell.add_arguments(evaluate)
+    _json_flag(evaluate)
     job_flags(commands.choices["resume"], place=False)
     publish = commands.choices["publish"]
     publish.add_argument("repo", metavar="REPO", help=say("run.help.repo"))
@@ -186,6 +191,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from finetune.plan.kept import plan_json
     from finetune.run import find
     from finetune.stage_report import reports
 
@@ -193,7 +199,8 @@ def _status(arguments: argparse.Namespace) -> int:
     sync_all([run], local_owner())
     status, record, stages = run.status(), job_of(run), reports(run.progress())
     if arguments.json:
-        print_json(status.to_json() | {"stages": [vars(stage) for stage in stages]} | job_json(run))
+        more = {"stages": [vars(stage) for stage in stages]}
+        print_json(status.to_json() | more | job_json(run) | plan_json(run))
     else:
         print(status.id, _line(status))
         for stage in stages:

@@ -16,6 +16,7 @@ from finetune.measuring import MeasuringTrainer
 from finetune.reference import save_reference
 from finetune.result import learned_weights, write_weights
 from finetune.sharding import whole
+from finetune.told import keep_told
 
 
 class RunTrainer(MeasuringTrainer):
@@ -42,11 +43,12 @@ class RunTrainer(MeasuringTrainer):
         self.journal.write("checkpoint", step=self.step, stage=self.part.index)
 
     def _mark(self, folder: Path) -> None:
-        """Say in a checkpoint where in the run it stands, and what a preference stage compares with."""
+        """Say in a checkpoint where in the run it stands, its config, and what a preference stage compares with."""
         step = self.state.global_step
         early = self.control.should_training_stop and not self.stopping
         missed = self.watch.due(step) and self._evaluated != step
         StageMark(self.part.index, early or step >= self.steps, self.best_step, missed).write(folder)
+        keep_told(self.config, folder)
         if self.references:
             save_reference(folder, self.references)
 

@@ -21,7 +21,8 @@ from finetune.checkpoints import OPTIMIZER, StageMark, processes_of, read_state,
 from finetune.config import RunConfig
 from finetune.course import Part, make_course, scratch
 from finetune.data.tokenise import ensure_template
-from finetune.device import choose_device, choose_dtype, device_name, four_bit
+from finetune.device import choose_device, choose_dtype, device_name, four_bit, keep_trainable, why_dtype
+from finetune.fused import fuse
 from finetune.journal import Journal
 from finetune.methods import METHODS
 from finetune.objectives import OBJECTIVES
@@ -50,8 +51,8 @@ def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool], team
     device = choose_device(config)
     dtype = choose_dtype(config, device)
     journal.write("progress", phase="loading", done=0, total=0)
-    tokenizer = _tokenizer(base)
-    model, stored = _model(run, config, base, device, dtype)
+    tokenizer = load_tokenizer(base)
+    model, stored = load_model(run, config, base, device, dtype)
     if team.leads:
         _record(run, device, dtype)
     if asked():
@@ -61,7 +62,7 @@ def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool], team
         if asked():
             return _stopped(journal, run.progress().step)
         attempt = Attempt(run, config, model, tokenizer, getattr(torch, stored), journal, stop, team)
-        attempt.say_started(parts, device.type, str(dtype).removeprefix("torch."))
+        attempt.say_started(parts, device, str(dtype).removeprefix("torch."))
         if not attempt.go(parts):
             return _stopped(journal, attempt.step)
     attempt.save(time.monotonic() - began)
@@ -85,7 +86,7 @@ class Attempt:
     seconds: float = 0.0
     tokens: int = 0
 
-    def say_started(self, parts: list[Part], device: str, dtype: str) -> None:
+    def say_started(self, parts: list[Part], device: torch.device, dtype: str) -> None:
         """The event that says what runs where, from which step."""
         checkpoint, recorded = self._newest(), self.run.environment()
         self.step = step_of(checkpoint) if checkpoint else 0
@@ -94,6 +95,8 @@ class Attempt:
         before = processes_of(checkpoint) if checkpoint else self.team.size
         if before != self.team.size:
             self.journal.say(say("run.processes_changed", before=before, now=self.team.size))
+        why = why_dtype(self.config, device)
+        self.journal.say(say(f"run.precision.{why}", dtype=dtype))
         parameters = list(self.model.parameters())
         self.journal.write(
             "started",
@@ -102,8 +105,9 @@ class Attempt:
             base=recorded["base"],
             asked=recorded["asked"],
             stand_in=recorded["stand_in"],
-            device=device,
+            device=device.type,
             dtype=dtype,
+            why_dtype=why,
             processes=self.team.size,
             processes_before=before,
             rows=sum(len(part.rows) for part in parts),
@@ -234,15 +238,16 @@ def _asked(stop: Callable[[], bool], team: Team) -> bool:
     return team.any(stop())
 
 
-def _tokenizer(base: Path) -> Any:
-    from inference.models import load_tokenizer
+def load_tokenizer(base: Path) -> Any:
+    """The base's tokenizer, with a chat template."""
+    from inference import models
 
-    tokenizer = load_tokenizer(base)
+    tokenizer = models.load_tokenizer(base)
     ensure_template(tokenizer)
     return tokenizer
 
 
-def _model(run: Run, config: RunConfig, base: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, str]:
+def load_model(run: Run, config: RunConfig, base: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, str]:
     """The model to train, and the name of the dtype that the base's files hold."""
     stored = AutoConfig.from_pretrained(base, local_files_only=True).dtype or torch.float32
     method = METHODS[config.method]
@@ -251,24 +256,18 @@ def _model(run: Run, config: RunConfig, base: Path, device: torch.device, dtype:
         base, dtype=dtype, use_safetensors=True, local_files_only=True, **how
     )
     if method.four_bit:
-        _keep_trainable(model)
+        keep_trainable(model)
     elif config.compute.sharding == "none":
         model.to(device)
     if device.type == "cpu":
         use_short_attention(model)
     set_seed(config.seed)
     model = method.apply(model, config)
+    if config.compute.sharding == "none":
+        fuse(model)
     if method.adapter:
         _name_base(model.peft_config["default"], str(run.environment()["base"]))
     return model, str(stored).removeprefix("torch.")
-
-
-def _keep_trainable(model: Any) -> None:
-    """Keep bitsandbytes from laying 4-bit weights out for generation, which it does for good at a first evaluation on
-    a CPU: no gradient goes through that layout."""
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
 
 
 def _name_base(adapter: Any, base: str) -> None:

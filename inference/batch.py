@@ -37,6 +37,10 @@ class Panel:
     columns: list[tuple[int, ColumnSpec]]
     plain: frozenset[int] = frozenset()
 
+    def bare(self, index: int, spec: ColumnSpec) -> bool:
+        """Whether a column runs without the adapter."""
+        return self.loaded.adapter is None or spec.model == "base" or index in self.plain
+
 
 def end_ids(model: Any) -> frozenset[int]:
     """The end tokens of a model's generation config, as `generate` takes them."""
@@ -68,7 +72,7 @@ class Batch:
         self._config = inner.config
         self._head = inner.get_output_embeddings()
         self._noises: dict[int, Noise] = {}
-        self._plain = {i: self._without_adapter(i, spec) for i, spec in panel.columns}
+        self._plain = {i: panel.bare(i, spec) for i, spec in panel.columns}
         self.columns = {i: make_column(spec, self._setting(spec, seed, max_new_tokens)) for i, spec in panel.columns}
         self._decoder = self._make_decoder(max_new_tokens)
         self._rows = 0
@@ -82,9 +86,6 @@ class Batch:
         rows = sum(spec.rows for _, spec in self.panel.columns)
         tokens = len(self.panel.prompt_ids) + max_new_tokens + 1
         return LeanDecoder(lean, plain_model(model).dtype, rows, tokens)
-
-    def _without_adapter(self, index: int, spec: ColumnSpec) -> bool:
-        return self._loaded.adapter is None or spec.model == "base" or index in self.panel.plain
 
     def _setting(self, spec: ColumnSpec, seed: int, limit: int) -> Setting:
         own = int(spec.knobs.get("seed", seed))
@@ -166,7 +167,7 @@ class Batch:
         moments = moments_of(logprobs)
         kept: list[int] = []
         for index, column, rows in list(self._parts(order)):
-            hidden = Hidden(seen.layers, rows, self._head) if column.needs_hidden else None
+            hidden = Hidden(seen.layers, rows, self._head_of(index)) if column.needs_hidden else None
             try:
                 column.step(Seen(logits[rows], logprobs[rows], [moments[row] for row in rows], hidden))
             except Exception as error:  # one column's failure is its own; the caller logs it and tells
@@ -175,6 +176,11 @@ class Batch:
             kept += [rows[parent] for parent in column.parents]
         if kept and kept != list(range(self._rows)):
             self._decoder.reorder(kept)
+
+    def _head_of(self, index: int) -> Any:
+        """What gives a column logits of an early layer: where the adapter is on the head, too, base columns go without.
+        Called by itself, PEFT's layer puts the adapter on every row."""
+        return getattr(self._head, "base_layer", self._head) if self._plain[index] else self._head
 
     def _parts(self, order: list[int]) -> Iterator[tuple[int, Column, list[int]]]:
         """Each working column with its rows of the logits, side by side."""

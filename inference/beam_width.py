@@ -7,7 +7,7 @@ from torch import Tensor
 
 from inference.beams import BeamColumn, Candidate
 from inference.columns import Seen, Setting
-from inference.results import Trace
+from inference.results import Trace, fixed_row_forwards
 from inference.strategies import ColumnSpec
 
 
@@ -28,6 +28,10 @@ class DynamicBeamColumn(BeamColumn):
     def step(self, seen: Seen) -> None:
         self.widths.append(len(seen.moments))
         super().step(seen)
+
+    @property
+    def saved(self) -> int:
+        return max(0, fixed_row_forwards(self.widths, self.beams, len(self.start)) - sum(self.widths))
 
     def _search(self, seen: Seen) -> None:
         scores = self._scores(seen)

@@ -157,6 +157,11 @@ class Column:
         """All that is written now; after the end, the result."""
         raise NotImplementedError
 
+    @property
+    def saved(self) -> int:
+        """Row-forwards saved so far against a beam of fixed width."""
+        return 0
+
     def trace(self) -> Trace:
         """What the column can show of its way."""
         return Trace(fixed_width=self.spec.rows)

@@ -62,7 +62,14 @@ class Pieces:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._tokenizer = tokenizer
+        self._before = tokenizer("a", add_special_tokens=False)["input_ids"][-1:]
+        self._begins = self._decode([])
         self.text = lru_cache(maxsize=65536)(self._text)
 
     def _text(self, token_id: int) -> str:
-        return str(self._tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
+        """What the token adds behind another one: alone, some tokenizers leave out the space that it begins with."""
+        whole = self._decode([token_id])
+        return whole[len(self._begins) :] if whole.startswith(self._begins) else str(self._tokenizer.decode([token_id]))
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode([*self._before, *ids], clean_up_tokenization_spaces=False))

@@ -19,7 +19,7 @@ from core.errors import UserError
 from core.words import say
 from inference.batch import Batch, Panel
 from inference.columns import Choice, Column, Written
-from inference.detokenise import Detokeniser, Pieces, decode
+from inference.detokenise import UNFINISHED, Detokeniser, Pieces, decode
 from inference.lookup import LookupBatch
 from inference.metrics import column_metrics
 from inference.prompts import prompt_ids
@@ -35,7 +35,7 @@ from inference.results import (
     TokenView,
     Trace,
 )
-from inference.stops import cut
+from inference.stops import HeldBack, cut
 from inference.strategies import ColumnSpec
 
 __all__ = ["Panel", "compare", "prompt_ids"]
@@ -67,6 +67,8 @@ class _Teller:
         self._tokenizer = panel.loaded.tokenizer
         self._pieces = pieces
         self._text = Detokeniser(self._tokenizer)
+        self._stops = spec.texts("stop")
+        self._held = HeldBack(self._stops)
         self._views: list[TokenView] = []
         self.first_token_s: float | None = None
         self.error: str | None = None
@@ -74,24 +76,31 @@ class _Teller:
 
     def step(self) -> Step:
         firm, draft = self.column.news()
-        views = [self._view(written) for written in firm]
+        pieces = [self._text.add([written.token_id]) for written in firm]
+        views = [self._view(written, piece) for written, piece in zip(firm, pieces, strict=True)]
         self._views += views
-        added = self._text.add([written.token_id for written in firm])
-        rows = len(self.column.tokens)
-        return Step(self.index, added, self._text.draft([written.token_id for written in draft]), views, rows)
+        before = self._held.given
+        added = self._held.add("".join(pieces))
+        ahead = self._held.held + self._text.draft([written.token_id for written in draft])
+        if self.column.finish is not None and self._stops:
+            added, ahead = self._whole([written.token_id for written in self.column.written()])[before:], ""
+        return Step(self.index, added, ahead, views, len(self.column.tokens), self.column.saved)
 
-    def _view(self, written: Written) -> TokenView:
+    def _whole(self, ids: list[int]) -> str:
+        """The text of the result, without the stop text that ended it."""
+        text = decode(self._tokenizer, ids)
+        return text if self.column.finish != "stop" else cut(text, self._stops, decode(self._tokenizer, ids[:-1]))
+
+    def _view(self, written: Written, adds: str | None = None) -> TokenView:
         text, moment, choice = self._pieces.text, written.moment, written.choice
         after = [None] * len(moment.top_ids) if choice is None else choice.after
         top = tuple(
             Alternative(text(token_id), token_id, math.exp(logprob), changed)
             for token_id, logprob, changed in zip(moment.top_ids, moment.top_logprobs, after, strict=True)
         )
-        told = _told(choice)
-        probability = math.exp(written.logprob)
-        return TokenView(
-            text(written.token_id), written.token_id, probability, written.rank, moment.entropy, top, *told
-        )
+        facts = (math.exp(written.logprob), written.rank, moment.entropy, top, *_told(choice))
+        own = text(written.token_id)
+        return TokenView(own, written.token_id, *facts, adds if UNFINISHED in own else None)
 
     def result(self, tokens_per_s: float) -> ColumnResult:
         written = self.column.written()
@@ -99,10 +108,7 @@ class _Teller:
         views = self._views + [self._view(token) for token in written[len(self._views) :]]
         metrics = column_metrics(ids, [token.logprob for token in written], self.first_token_s, tokens_per_s)
         finish = self.column.finish or "error"
-        text = decode(self._tokenizer, ids)
-        if finish == "stop":
-            text = cut(text, self.spec.texts("stop"), decode(self._tokenizer, ids[:-1]))
-        facts = (self.spec.name, self.spec.model, ids, text, finish, metrics, views, self.error)
+        facts = (self.spec.name, self.spec.model, ids, self._whole(ids), finish, metrics, views, self.error)
         return ColumnResult(*facts, self.column.row_forwards, self._trace())
 
     def _trace(self) -> Trace:
@@ -110,7 +116,9 @@ class _Teller:
         texts = (self._pieces.text(branch.token_id) for branch in trace.branches)
         named = tuple(replace(branch, text=text) for branch, text in zip(trace.branches, texts, strict=True))
         others = tuple(decode(self._tokenizer, list(ids)) for _, ids in trace.others)
-        return replace(trace, branches=named, other_texts=others)
+        given = min(len(self.column.start), self.column.length)
+        notes = (*self.spec.notes, *trace.notes)
+        return replace(trace, branches=named, other_texts=others, given=given, notes=notes)
 
 
 def _told(choice: Choice | None) -> tuple[float | None, int | None]:

@@ -16,6 +16,7 @@ EXAMPLES = {
 }
 """The fields that hold a text, with a text that each could hold."""
 MAY_BE_LEFT_OUT = ("prompt", "adapter", "dtype")
+SWITCHES = ("raw", "exact")
 
 
 def check_fields(request: "CompareRequest") -> None:
@@ -26,8 +27,9 @@ def check_fields(request: "CompareRequest") -> None:
             raise UserError("decode.not_text", field=field, value=shown(value), example=example)
     if not isinstance(request.columns, list) or not all(isinstance(line, str) for line in request.columns):
         raise UserError("decode.not_lines", value=shown(request.columns))
-    if not isinstance(request.raw, bool):
-        raise UserError("decode.not_switch", field="raw", value=shown(request.raw))
+    for field in SWITCHES:
+        if not isinstance(getattr(request, field), bool):
+            raise UserError("decode.not_switch", field=field, value=shown(getattr(request, field)))
 
 
 def check_whole(field: str, value: object, minimum: int, maximum: int) -> None:

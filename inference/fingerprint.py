@@ -91,7 +91,11 @@ def shards(folder: Path) -> list[Path]:
 
 def weights(folder: Path) -> list[Tensor]:
     """All tensors of a model folder, sorted by name."""
-    return sorted((tensor for path in weight_files(folder) for tensor in tensors(path)), key=lambda tensor: tensor.name)
+    return _sorted(weight_files(folder))
+
+
+def _sorted(paths: list[Path]) -> list[Tensor]:
+    return sorted((tensor for path in paths for tensor in tensors(path)), key=lambda tensor: tensor.name)
 
 
 def parameters(folder: Path) -> int:
@@ -105,11 +109,20 @@ def fingerprint(folder: Path) -> str:
     The same for the same weights however they are cut into files. Remembered by path, size and time of the files.
     Raises UserError for a damaged file.
     """
-    stamp = _stamp(weight_files(folder))
+    return _known_digest(weight_files(folder))
+
+
+def file_fingerprint(path: Path) -> str:
+    """The same of the weights in one file, such as an adapter's. Raises UserError for a damaged file."""
+    return _known_digest([path])
+
+
+def _known_digest(paths: list[Path]) -> str:
+    stamp = _stamp(paths)
     memory = settings.cache() / "fingerprints.json"
     known = _remembered(memory)
     if stamp not in known:
-        known[stamp] = _digest(weights(folder))
+        known[stamp] = _digest(_sorted(paths))
         write_json(memory, dict(list(known.items())[-_KEPT:]))
     return known[stamp]
 

@@ -15,7 +15,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean of `count` values and its 95 % interval; no interval for a single value."""
+    """The mean over `count` values or rows and its 95 % interval; no interval for a single one."""
 
     mean: float
     low: float | None
@@ -44,17 +44,29 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 
     Seeded: the same values give the same interval.
     """
-    if not values:
+    return ratio(values, [1.0] * len(values))
+
+
+def ratio(totals: Sequence[float], counts: Sequence[float]) -> Estimate | None:
+    """The sum of `totals` over the sum of `counts`, such as a loss per token of rows with many tokens each, with its
+    percentile bootstrap interval; None for no row.
+
+    Whole rows are drawn, for what stands in one row is not independent. Seeded by their number alone, so two series
+    over the same rows are drawn alike: the ratio of their difference is the paired one.
+    """
+    if not totals:
         return None
     import numpy
 
-    known = numpy.asarray(values, dtype=numpy.float64)
-    if len(known) < 2:
-        return Estimate(float(known[0]), None, None, 1)
-    means = known[_picks(len(known))].mean(axis=1)
+    above, below = (numpy.asarray(values, dtype=numpy.float64) for values in (totals, counts))
+    mean = float(above.sum() / below.sum())
+    if len(above) < 2:
+        return Estimate(mean, None, None, 1)
+    picks = _picks(len(above))
+    drawn = above[picks].sum(axis=1) / below[picks].sum(axis=1)
     tail = 50 * (1 - LEVEL)
-    low, high = numpy.percentile(means, [tail, 100 - tail])
-    return Estimate(float(known.mean()), float(low), float(high), len(known))
+    low, high = numpy.percentile(drawn, [tail, 100 - tail])
+    return Estimate(mean, float(low), float(high), len(above))
 
 
 @lru_cache(maxsize=4)

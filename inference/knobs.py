@@ -18,7 +18,8 @@ class Knob:
 
     `default` is what a strategy that is made for this knob sets; where the knob is only something more that a column
     can take, its default changes nothing. "texts" are pieces with `|` between them, `\\n` and `\\t` for line break and
-    tab; "ids" are token ids with commas between them. An empty default of a number means: not set.
+    tab; "ids" are token ids with commas between them and, behind a colon, what they say, in one piece or two (see
+    `said_by_ids`). An empty default of a number means: not set.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Knob:
         return {"true": True, "false": False}.get(text.lower(), text.lower())
 
     def _list(self, strategy: str, text: str) -> Value:
-        pieces = pieces_of(text) if self.type == "texts" else text.split(",")
+        pieces = pieces_of(text) if self.type == "texts" else text.partition(":")[0].split(",")
         if self.type == "ids" and not all(piece.isascii() and piece.isdigit() for piece in pieces):
             raise UserError("decode.knob_ids", **self._facts(strategy, text))
         if len(text) > MAX_TEXT * (1 if self.type == "texts" else 32) or len(pieces) > self._most():
@@ -89,4 +90,13 @@ def pieces_of(text: str) -> list[str]:
 
 def ids_of(text: str) -> list[int]:
     """The token ids of an "ids" value."""
-    return [int(piece) for piece in text.split(",")] if text else []
+    ids = text.partition(":")[0]
+    return [int(piece) for piece in ids.split(",")] if ids else []
+
+
+def said_by_ids(text: str) -> tuple[str, str] | None:
+    """What the ids of an "ids" value say under the tokenizer that they come from, one after the other, and as a text
+    where that is another piece (a character may be spread over several); None where it is not told."""
+    _, colon, said = text.partition(":")
+    pieces = pieces_of(said)
+    return (pieces[0], pieces[-1]) if colon else None

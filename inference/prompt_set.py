@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from inference.results import Done, Loading, Result
 from inference.service import CompareRequest, check_request, run_comparison
 from inference.strategies import MAX_SEED
 from inference.summary import Row, summarise
-from inference.turns import Turn
+from inference.turns import Turn, wait_for_place
 
 if TYPE_CHECKING:
     from inference.shelf import Shelf
@@ -30,7 +30,6 @@ _OF_THE_PROMPT = (
     "decode.memory",
     "sets.",
 )
-_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def _compared(
     yield Loading(say("sets.at", number=place + 1, total=total), place, total)
     request, result = asked.comparison(place), None
     check_request(request)
-    turn = _place(join, stop) if join else nullcontext()
+    turn = wait_for_place(join, stop) if join else nullcontext()
     with turn as mine:
         for event in run_comparison(request, owner, shelf, stop, mine):
             if isinstance(event, Loading):
@@ -149,18 +148,6 @@ def _compared(
                 result = event.result
     assert result is not None, "a comparison ends with its result"
     return result
-
-
-def _place(join: Join, stop: threading.Event) -> AbstractContextManager[Turn]:
-    """A place in the queue, as soon as there is one."""
-    while True:
-        try:
-            return join()
-        except UserError as error:
-            if not error.code.startswith("limits."):
-                raise
-            if stop.wait(_AGAIN_S):
-                raise UserError("models.stopped") from None
 
 
 def _fold(outcome: Outcome, one: Asked, seed: int, result: Result) -> None:

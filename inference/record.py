@@ -5,6 +5,7 @@ they name are parsed like everything that a person types.
 """
 
 import base64
+import hashlib
 import importlib.metadata
 import json
 import tomllib
@@ -18,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.files import read_json
 from core.words import say
+from inference.provenance import SHORT, models_of, other_weights, pinned, read_models, shortened
 from inference.results import Result
 from inference.service import CompareRequest, check_request
+from inference.strategies import parse_columns
 
 if TYPE_CHECKING:
     from inference.batch import Panel
@@ -46,7 +49,8 @@ DTYPES = ("float32", "bfloat16", "float16", None)
 def origin_of(request: CompareRequest, panels: list["Panel"]) -> dict[str, Any]:
     """What a result came from, as its JSON tells it: seed, length, the prompt's ids, the weights, the versions.
 
-    The weights are those of the first model of the comparison, which is its own if a column runs on that.
+    `models` has every model of the columns. The fingerprint, revision and adapter beside it are those of the first one,
+    which is the comparison's own if a column runs on it.
     """
     source = panels[0].loaded.source
     adapter = source.adapter if source else None
@@ -59,6 +63,7 @@ def origin_of(request: CompareRequest, panels: list["Panel"]) -> dict[str, Any]:
         "fingerprint": panels[0].loaded.fingerprint,
         "revision": source.base.revision if source else None,
         "adapter": facts,
+        "models": models_of(panels),
         "versions": versions(),
     }
 
@@ -100,6 +105,8 @@ def request_of_record(record: Any) -> CompareRequest:
     if not isinstance(record, dict) or not isinstance(record.get("request"), dict):
         raise UserError("record.none")
     request = _request(record["request"])
+    if "models" in record:
+        return pinned(request, read_models(record["models"]))
     adapter = record.get("adapter")
     alone = adapter if isinstance(adapter, dict) and request.adapter is None else record
     revision = alone.get("revision")
@@ -135,33 +142,95 @@ def compared(record: dict[str, Any], result: Result) -> list[str]:
         sentence = say("record.identical", count=len(now))
     else:
         sentence = say("record.differs", names="; ".join(names) or "?", count=len(names), all=len(now))
-    return [sentence, *_notes(record, result.to_json())]
+    return [sentence, *changes(record, result)]
+
+
+def changes(made: dict[str, Any], result: Result) -> list[str]:
+    """A sentence for everything that a comparison came from and that is other now: weights, the prompt's ids, dtype,
+    versions. `made` is a record or what a link keeps of one."""
+    return list(_notes(made, result.to_json()))
 
 
 def _notes(record: dict[str, Any], now: dict[str, Any]) -> Iterable[str]:
-    for name in ("fingerprint", "prompt_ids", "dtype"):
-        if name in record and record[name] != now.get(name):
-            facts = {"before": str(record[name])[:24], "now": str(now.get(name))[:24]}
-            yield say(f"record.other_{name}", **facts)
+    facts = {**now, "prompt_digest": _digest(now["prompt_ids"])}
+    if "models" in record:
+        yield from other_weights(read_models(record["models"]), now["models"])
+    for name in ("prompt_ids", "prompt_digest", "dtype", *(() if "models" in record else ("fingerprint",))):
+        if name in record and record[name] != facts.get(name):
+            told = {"before": str(record[name])[:24], "now": str(facts.get(name))[:24]}
+            yield say(f"record.other_{name}".replace("digest", "ids"), **told)
     before = record.get("versions")
     for package, version in now["versions"].items():
         if isinstance(before, dict) and before.get(package) != version:
             yield say("record.other_version", package=package, before=str(before.get(package))[:24], now=version)
 
 
-def link_of(request: CompareRequest) -> str:
-    """A request as text that fits into an address: base64url of compressed JSON. Raises UserError for one too long."""
+def _digest(ids: list[int]) -> str:
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:SHORT]
+
+
+def made_of(result: Result) -> dict[str, Any]:
+    """What a link keeps of a finished comparison beside its request: `changes` takes it."""
+    came_from = result.origin
+    return {
+        "models": shortened(came_from["models"]),
+        "prompt_digest": _digest(came_from["prompt_ids"]),
+        "dtype": result.dtype,
+        "versions": came_from["versions"],
+    }
+
+
+def alike(one: CompareRequest, other: CompareRequest) -> bool:
+    """Whether both ask for the same, however their columns are written down."""
+    if replace(one, columns=[]) != replace(other, columns=[]):
+        return False
+    columns = (
+        [(spec.strategy, spec.knobs, spec.model) for spec in parse_columns(each.columns)] for each in (one, other)
+    )
+    return next(columns) == next(columns)
+
+
+def link_of(request: CompareRequest, made: dict[str, Any] | None = None) -> str:
+    """A request as text that fits into an address: base64url of compressed JSON. Raises UserError for one too long.
+
+    `made` is what `made_of` gives, where the comparison was run; it is left out where there is no room for it.
+    """
     usual = asdict(CompareRequest("", []))
     facts = {name: value for name, value in asdict(request).items() if value != usual[name]}
-    packed = zlib.compress(json.dumps(facts, ensure_ascii=False, separators=(",", ":")).encode(), 9)
-    text = base64.urlsafe_b64encode(packed).decode().rstrip("=")
+    text = _packed(facts if made is None else facts | {"made": made})
+    if len(text) > LONGEST_LINK and made is not None:
+        text = _packed(facts)
     if len(text) > LONGEST_LINK:
         raise UserError("record.link_long", value=len(text), most=LONGEST_LINK)
     return text
 
 
+def _packed(facts: dict[str, Any]) -> str:
+    content = zlib.compress(json.dumps(facts, ensure_ascii=False, separators=(",", ":")).encode(), 9)
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
 def request_of(text: str) -> CompareRequest:
-    """The request in a link. Raises UserError for text that is none, and for one that unpacks to more than 64 kB."""
+    """The request in a link, as `read_link` has it."""
+    return read_link(text)[0]
+
+
+def read_link(text: str) -> tuple[CompareRequest, dict[str, Any] | None]:
+    """The request in a link, with its models at the revisions they had, and what it came from where it was run.
+
+    Raises UserError for text that is none, and for one that unpacks to more than 64 kB.
+    """
+    facts = _unpacked(text)
+    made = facts.pop("made", None)
+    request = _request(facts)
+    if made is None:
+        return request, None
+    if not isinstance(made, dict):
+        raise UserError("record.link_broken")
+    return pinned(request, read_models(made.get("models"))), made
+
+
+def _unpacked(text: str) -> dict[str, Any]:
     if len(text) > LONGEST_LINK:
         raise UserError("record.link_long", value=len(text), most=LONGEST_LINK)
     try:
@@ -175,4 +244,4 @@ def request_of(text: str) -> CompareRequest:
         raise UserError("record.link_broken") from None
     if not isinstance(facts, dict):
         raise UserError("record.link_broken")
-    return _request(facts)
+    return facts

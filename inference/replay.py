@@ -8,7 +8,7 @@ A column that writes other tokens than `generate` has come to a numerical tie, a
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,14 +19,14 @@ from transformers.generation.stopping_criteria import StopStringCriteria
 
 from core.words import say
 from core.workspace import Owner
-from inference import stops, ties
+from inference import stops, ties, zero
 from inference.batch import Panel, end_ids, plain_model
 from inference.loading import Loaded
 from inference.results import ColumnResult, Result
 from inference.strategies import ColumnSpec
 
 if TYPE_CHECKING:
-    from inference.service import CompareRequest
+    from inference.service import CompareRequest, Work
     from inference.shelf import Shelf
 
 _DRAWN = ("temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
@@ -187,14 +187,28 @@ def replay(
 
     `stop` ends it between two columns. Raises UserError where a model can no longer be found or loaded.
     """
+    from inference.service import work_of
+
+    work = work_of(request, owner, stop)
+    if zero.ready():
+        yield from zero.check(work, result, stop)
+    else:
+        yield from check_columns(work, result, range(len(result.columns)), shelf, stop)
+
+
+def check_columns(
+    work: "Work", result: Result, places: Iterable[int], shelf: "Shelf", stop: threading.Event | None
+) -> Iterator[Verdict]:
+    """The verdicts on some columns, in this process."""
     from inference.service import panels_of
 
-    panels = panels_of(request, owner, shelf, stop)
-    places = sorted((index, spec, place) for place, panel in enumerate(panels) for index, spec in panel.columns)
-    for index, spec, place in places:
+    panels = panels_of(work, shelf)
+    known = {index: (spec, panel) for panel in panels for index, spec in panel.columns}
+    for index in places:
         if stop is not None and stop.is_set():
             return
-        yield check(request, panels[place], index, spec, result.columns[index])
+        spec, panel = known[index]
+        yield check(work.request, panel, index, spec, result.columns[index])
 
 
 def check(request: "CompareRequest", panel: Panel, index: int, spec: ColumnSpec, column: ColumnResult) -> Verdict:

@@ -1,6 +1,6 @@
 """What a comparison tells while it runs and when it is done: plain data, cheap to make and to pass between threads."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,7 +25,8 @@ class TokenView:
 
     `probability` is the model's own (temperature 1, before any processor), `rank` its place among all tokens by that
     (1: the likeliest), `entropy` that of the model's distribution in nats. `after` is the probability it was drawn
-    with and `kept` how many tokens the processors left (both None where the column has none).
+    with and `kept` how many tokens the processors left (both None where the column has none). `adds` is what a part of
+    a character adds to the text: the whole of it where it is the last part, else nothing.
     """
 
     text: str
@@ -36,6 +37,7 @@ class TokenView:
     top: tuple[Alternative, ...]
     after: float | None = None
     kept: int | None = None
+    adds: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,9 @@ class Trace:
 
     `chain` names the processors in the order of application, each with how many tokens it left at the last step (None:
     it takes none away). `widths` has the rows of each step of a column whose width changes, `fixed_width` those of one
-    whose width does not. `branches` is the beam tree and `best` the indices of those that lead to the result. `others`
-    are the hypotheses of a beam column as (score, token ids), best first, or the best of each group; `other_texts` is
-    what they say.
+    whose width does not; `given` counts the tokens that it was told to begin with. `branches` is the beam tree and
+    `best` the indices of those that lead to the result. `others` are the hypotheses of a beam column as (score, token
+    ids), best first, or the best of each group; `other_texts` is what they say.
     """
 
     chain: tuple[tuple[str, int | None], ...] = ()
@@ -70,6 +72,21 @@ class Trace:
     others: tuple[tuple[float, tuple[int, ...]], ...] = ()
     other_texts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    given: int = 0
+
+    @property
+    def row_forwards(self) -> tuple[int, int] | None:
+        """Those of a beam whose width changes, and those of a fixed one over as many steps; None for other columns."""
+        return (
+            (sum(self.widths), fixed_row_forwards(self.widths, self.fixed_width, self.given)) if self.widths else None
+        )
+
+
+def fixed_row_forwards(widths: Sequence[int], width: int, given: int) -> int:
+    """The row-forwards of a beam of fixed `width` over as many steps: one at its first step and for each token that it
+    was given to begin with."""
+    narrow = min(1 + given, len(widths))
+    return narrow + width * (len(widths) - narrow)
 
 
 @dataclass(frozen=True)
@@ -144,7 +161,8 @@ class Step:
     """One column went on: `text_firm` and `tokens` are new and stay, `text_draft` replaces the draft before it.
 
     A column that samples has no draft but the bytes of an unfinished character; beams may still change their draft.
-    `rows` is how many rows it goes on with.
+    `rows` is how many rows it goes on with, `saved` how many row-forwards it has saved so far against a beam of fixed
+    width.
     """
 
     column: int
@@ -152,6 +170,7 @@ class Step:
     text_draft: str
     tokens: list[TokenView]
     rows: int = 1
+    saved: int = 0
 
 
 @dataclass(frozen=True)
@@ -183,6 +202,7 @@ class Live:
     tokens: list[TokenView] = field(default_factory=list)
     result: ColumnResult | None = None
     rows: int = 0
+    saved: int = 0
 
     @property
     def text(self) -> str:
@@ -209,7 +229,7 @@ class Board:
             case Step():
                 column = self.columns[event.column]
                 column.firm += event.text_firm
-                column.draft, column.rows = event.text_draft, event.rows
+                column.draft, column.rows, column.saved = event.text_draft, event.rows, event.saved
                 column.tokens += event.tokens
             case Finished():
                 self._finish(self.columns[event.column], event.result)

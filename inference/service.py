@@ -114,12 +114,15 @@ def check_request(request: CompareRequest) -> list[ColumnSpec]:
     return specs
 
 
-def panels_of(
-    request: CompareRequest, owner: Owner, shelf: "Shelf", stop: threading.Event | None = None
-) -> list["Panel"]:
-    """The loaded models of a request with their columns, as `run_comparison` runs them. Raises UserError as it does."""
+def work_of(request: CompareRequest, owner: Owner, stop: threading.Event | None = None) -> Work:
+    """A request with all its files at hand. Raises UserError as `run_comparison` does."""
     specs = check_request(request)
-    return _load(request, _locate(request, specs, owner, lambda _: None, stop), shelf)
+    return Work(request, _locate(request, specs, owner, lambda _: None, stop), time.perf_counter())
+
+
+def panels_of(work: Work, shelf: "Shelf") -> list["Panel"]:
+    """The loaded models with their columns, as they are written. Raises UserError as `run_comparison` does."""
+    return _load(work.request, work.groups, shelf)
 
 
 def _told(work: Callable[[Report], T]) -> Generator[Loading, None, T]:
@@ -206,12 +209,15 @@ def _load(request: CompareRequest, groups: list[_Group], shelf: "Shelf") -> list
     """Load each group's model, as it will run, and check that prompt and rows fit."""
     from inference.adapters import mixable
     from inference.batch import Panel, make_ready
+    from inference.beginnings import begun
     from inference.engine import prompt_ids
 
     panels = []
     for group in groups:
         loaded = shelf.get(group.source, request.dtype)
-        for index, spec in group.columns:
+        size = loaded.model.config.get_text_config().vocab_size
+        columns = [(index, begun(spec, loaded.tokenizer, size)) for index, spec in group.columns]
+        for index, spec in columns:
             tuned = mixable(group.source) and spec.model != "base" and index not in group.plain
             check_column(spec, loaded, tuned, request.max_new_tokens)
         if not request.exact:
@@ -220,7 +226,7 @@ def _load(request: CompareRequest, groups: list[_Group], shelf: "Shelf") -> list
         assert asked is not None
         ids = prompt_ids(loaded.tokenizer, asked, request.raw)
         check_context(len(ids), request.max_new_tokens, loaded.context_length)
-        panels.append(Panel(loaded, ids, group.columns, frozenset(group.plain)))
+        panels.append(Panel(loaded, ids, columns, frozenset(group.plain)))
     _check_memory(panels, request.max_new_tokens)
     return panels
 

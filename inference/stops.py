@@ -39,6 +39,30 @@ def _places(text: str, texts: list[str], before: str) -> list[int]:
     return [place for place in found if place >= 0]
 
 
+class HeldBack:
+    """The end of a growing text, kept back as long as it may be the beginning of one of the stop `texts`: what is given
+    need never be taken back. `given` counts the characters that were."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self._texts = texts
+        self.held = ""
+        self.given = 0
+
+    def add(self, piece: str) -> str:
+        """Take more text; returns what is firm now."""
+        text = self.held + piece
+        firm = text[: len(text) - _begun(text, self._texts)]
+        self.held = text[len(firm) :]
+        self.given += len(firm)
+        return firm
+
+
+def _begun(text: str, texts: list[str]) -> int:
+    """How many characters at the end of `text` are the beginning, but not the whole, of one of `texts`."""
+    sizes = (size for one in texts for size in range(1, len(one)) if text.endswith(one[:size]))
+    return max(sizes, default=0)
+
+
 def banned_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     """The id sequences that write each text, at the beginning of a line and behind a space."""
     forms = [form for text in texts for form in (text, " " + text)]

@@ -179,13 +179,14 @@ class ColumnSpec:
 
     `name` is the line as it was given; `knobs` holds every knob of the strategy's own and what was given besides;
     `model` is "tuned", "base", a reference as typed or, where none was given, empty: then the comparison's own model,
-    with its adapter if it has one.
+    with its adapter if it has one. `notes` are sentences about what had to be changed for it.
     """
 
     name: str
     strategy: str
     knobs: dict[str, Value] = field(default_factory=dict)
     model: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:

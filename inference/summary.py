@@ -8,16 +8,13 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.errors import UserError
+from inference.bleu import self_bleu
 from inference.metrics import distinct, perplexity, repetition
 from inference.results import ColumnResult, Result
 from inference.strategies import ColumnSpec, parse_column
-
-if TYPE_CHECKING:
-    from sacrebleu.metrics import BLEU
 
 Row = dict[str, float | int | str | None]
 _SMALLEST = 5e-324
@@ -100,27 +97,6 @@ def agreement(tokens: Sequence[int], others: Sequence[int]) -> float:
     longest = max(len(tokens), len(others))
     equal = sum(mine == theirs for mine, theirs in zip(tokens, others, strict=False))
     return equal / longest if longest else 1.0
-
-
-def self_bleu(samples: Sequence[Sequence[int]]) -> float | None:
-    """The mean over samples of BLEU-4 (0 to 1) of each against all others, on token ids (Zhu et al. 2018).
-
-    Smoothed and of effective order, as sacrebleu does for sentences. None for fewer than two samples.
-    """
-    if len(samples) < 2:
-        return None
-    texts = [" ".join(map(str, sample)) for sample in samples]
-    scores = [
-        _bleu().sentence_score(text, [*texts[:place], *texts[place + 1 :]]).score for place, text in enumerate(texts)
-    ]
-    return math.fsum(scores) / len(scores) / 100
-
-
-@cache
-def _bleu() -> "BLEU":
-    from sacrebleu.metrics import BLEU
-
-    return BLEU(tokenize="none", effective_order=True)
 
 
 def _alike(columns: Sequence[ColumnResult]) -> dict[int, float | None]:

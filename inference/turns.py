@@ -7,9 +7,12 @@ what the very visitor has running.
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 
 from core import limits
 from core.errors import UserError
+
+_AGAIN_S = 1.0
 
 
 class Turn:
@@ -127,3 +130,15 @@ class Turns:
             self._waiting.remove(first)
             self._working.append(first)
             first.begin()
+
+
+def wait_for_place(join: Callable[[], Turn], stop: threading.Event) -> Turn:
+    """A place in the queue, as soon as there is one. Raises UserError where `stop` was set before."""
+    while True:
+        try:
+            return join()
+        except UserError as error:
+            if not error.code.startswith("limits."):
+                raise
+            if stop.wait(_AGAIN_S):
+                raise UserError("models.stopped") from None

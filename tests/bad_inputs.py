@@ -137,6 +137,14 @@ AREAS: dict[str, list[Case]] = {
         compare("half a character", "--messages m.json", m=USER % r'"\ud800"'),
         compare("brackets without end", "--messages m.json", m=USER % NEST.decode()),
     ],
+    "Evaluate": [
+        Case("a run that is not there", "finetune evaluate r20261123-181502-3fa9"),
+        Case("a run that is not done", "finetune evaluate ./unfinished"),
+        Case("no rows to measure", "finetune evaluate ./run --rows 0"),
+        Case("a general set that is not there", "finetune evaluate ./run --general abababababac"),
+        Case("a general set that is none", "finetune evaluate ./run --general tea"),
+        Case("a run whose data is gone", "finetune evaluate ./run"),
+    ],
     "References": [
         compare("no reference", "--model 'my model'"),
         compare("a folder above", "--model ../secret"),

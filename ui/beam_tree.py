@@ -135,15 +135,6 @@ def _bars(trace: Trace, start: int, end: int, bottom: int) -> list[Bar]:
     ]
 
 
-def saved(trace: Trace, forced: int = 0) -> tuple[int, int] | None:
-    """The row-forwards of a beam whose width changes, and those of the fixed beam over as many steps, which has one
-    row at its first step and for the `forced` tokens that were given to it, too. None for other columns."""
-    if not trace.widths:
-        return None
-    narrow = min(1 + forced, len(trace.widths))
-    return sum(trace.widths), narrow + trace.fixed_width * (len(trace.widths) - narrow)
-
-
 def short(text: str, widest: int = _WIDEST) -> str:
     """A token as it fits into its box: spaces and line breaks visible, wide characters counted twice."""
     visible = text.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")

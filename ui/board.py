@@ -20,7 +20,7 @@ WORDS = (
     "view_text", "view_probability", "view_rank", "view_entropy", "view_surprise", "bits", "before", "after", "cut",
     "kept", "rank", "menu", "menu_full", "from", "from_ids", "not_written", "run", "sweep",
     "sweep_about", "sweep_knob", "sweep_low", "sweep_high", "sweep_count", "sweep_scale", "sweep_linear", "sweep_log",
-    "sweep_list", "sweep_list_hint", "sweep_go", "close", "others", "group_best", "score", "by_authors",
+    "sweep_list", "sweep_list_hint", "sweep_go", "close", "others", "group_best", "score", "by_authors", "part",
 )  # fmt: skip
 FIGURES = ("tokens", "finish", "perplexity", "distinct_2", "repetition", "first_token_s", "tokens_per_s")
 FAMILIES = {

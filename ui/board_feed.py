@@ -43,9 +43,9 @@ def over(run: int) -> dict[str, Any]:
 
 
 def _now(column: Any) -> list[str]:
-    """The width of a beam whose width changes, while it is written."""
+    """The width of a beam whose width changes and what it has saved so far, while it is written."""
     dynamic = column.rows and split_line(column.name)[0] == "dynamic_beam"
-    return [say("board.width_now", now=column.rows)] if dynamic else []
+    return [say("board.width_now", now=column.rows, saved=column.saved)] if dynamic else []
 
 
 def details(run: int, columns: Sequence[Any]) -> dict[str, Any]:
@@ -56,7 +56,8 @@ def details(run: int, columns: Sequence[Any]) -> dict[str, Any]:
 def packed(tokens: Sequence[TokenView]) -> str:
     """JSON: `pieces` has the text of each token id; `tokens` has, for each token, its id, probability, rank, entropy in
     nats, probability after the processors, number of tokens kept, and its alternatives' ids, probabilities and
-    probabilities after (the last: null where there are no processors)."""
+    probabilities after (the last: null where there are no processors); of a part of a character also what it adds to
+    the text."""
     pieces = {token.token_id: token.text for token in tokens}
     rows = []
     for token in tokens:
@@ -66,6 +67,7 @@ def packed(tokens: Sequence[TokenView]) -> str:
         rows.append([
             token.token_id, _short(token.probability), token.rank, _short(token.entropy), _short(token.after),
             token.kept, [one.token_id for one in top], [_short(one.probability) for one in top], after,
+            *([] if token.adds is None else [token.adds]),
         ])  # fmt: skip
     return json.dumps({"pieces": pieces, "tokens": rows}, ensure_ascii=False, separators=(",", ":"))
 
@@ -80,12 +82,11 @@ def _short(value: float | None) -> float | int | None:
 
 def notes(trace: Trace) -> list[str]:
     """Sentences about the way of a column."""
-    return [*([_width(trace)] if trace.widths else []), *trace.notes]
+    return [*([_width(trace, *trace.row_forwards)] if trace.row_forwards else []), *trace.notes]
 
 
-def _width(trace: Trace) -> str:
-    """The rows of a beam whose width changes, beside those of a fixed one: one at first, then the full width."""
-    used, fixed = sum(trace.widths), 1 + trace.fixed_width * (len(trace.widths) - 1)
+def _width(trace: Trace, used: int, fixed: int) -> str:
+    """The rows of a beam whose width changes, beside those of a fixed one."""
     facts = {"now": trace.widths[-1], "least": min(trace.widths), "most": max(trace.widths)}
     return say("board.width", used=used, saved=max(0, fixed - used), fixed=fixed, **facts)
 

@@ -38,7 +38,7 @@ def request_of(
 
 def _whole(value: Any, name: str) -> int:
     if not isinstance(value, int | float) or value != int(value):
-        raise UserError("page.whole_number", field=say(name), value=str(value)[:40])
+        raise UserError("page.whole_number", field=say(name), value="" if value is None else str(value)[:40])
     return int(value)
 
 

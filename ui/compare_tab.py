@@ -12,15 +12,15 @@ import gradio as gr
 
 from core import logs, settings
 from core.words import say
-from inference.record import record_of
-from inference.results import Board, Loading, Started, Step
+from inference.record import changes, record_of
+from inference.results import Board, Loading, Result, Started, Step
 from inference.service import CompareRequest, check_request, run_comparison
 from inference.turns import Turn, Turns
 from ui import board, board_asks, board_feed, links, live, prompt_set, seeing, work
 from ui.caller import Caller, Superseded, handler
 from ui.compare_request import request_of
 from ui.controls import button, dropdown, textbox
-from ui.kept import comparisons
+from ui.kept import comparisons, opened
 from ui.language import words
 from ui.presence import presence
 from ui.views import render, view
@@ -54,7 +54,7 @@ class Asked:
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    asked, seen = _draw(), seeing.draw(shelf, partial(_join, what="check"))
+    asked, seen = _draw(), seeing.draw(shelf, partial(join, what="check"))
     outputs = [asked.updates, asked.status, asked.start, asked.stop, asked.tokens]
     go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once", "concurrency_limit": None}
     for starter in (asked.start.click, asked.prompt.submit):
@@ -70,7 +70,7 @@ def draw(page: Page) -> None:
     page.on_open(refresh, None, [model, asked.answers])
     page.tab.select(refresh, None, [model, asked.answers], **QUIET)
     prompt_set.draw(
-        page, [asked.board, *asked.settings], prompt_set.Lent(request_of, partial(_join, what="prompt_set"), shelf)
+        page, [asked.board, *asked.settings], prompt_set.Lent(request_of, partial(join, what="prompt_set"), shelf)
     )
 
 
@@ -150,7 +150,7 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
     request = request_of(prompt, board.lines_of(cards), *settings_of)
     check_request(request)
     run, state, lock, told = next(_runs), Board(), threading.Lock(), None
-    turn, job = _join(caller), work.begin(caller, "compare")
+    turn, job = join(caller), work.begin(caller, "compare")
     busy = [gr.update(interactive=False), gr.update(interactive=True)]
     idle, buttons = busy[::-1], busy
     try:
@@ -168,12 +168,14 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
         if state.result is not None:
             comparisons.keep(caller, request, state.result)
         yield *[gr.skip()] * 4, board_feed.details(run, state.columns)
-        yield board_feed.update(run, state.columns, final=True), _summary(state, request.exact), *idle, gr.skip()
+        summary = _summary(state, request.exact, opened.made(caller, request))
+        yield board_feed.update(run, state.columns, final=True), summary, *idle, gr.skip()
     finally:
         work.end(caller, "compare", job)
 
 
-def _join(caller: Caller, what: str = "comparison") -> Turn:
+def join(caller: Caller, what: str = "comparison") -> Turn:
+    """A place in the queue of all that uses the models."""
     turn = _turns.join(caller.line, stranger=caller.anonymous)
     logs.event("queued", id=caller.visitor.request, what=what, before=turn.before())
     return turn
@@ -206,7 +208,8 @@ def _stands_in(started: Started) -> str:
     return say("page.stand_in", default=settings.DEFAULT_MODEL) if started.stand_in else ""
 
 
-def _summary(state: Board, exact: bool = False) -> str:
+def _summary(state: Board, exact: bool = False, made: dict[str, Any] | None = None) -> str:
+    """What the comparison was; `made` is what the link that it was opened with was made of."""
     result = state.result
     if result is None or state.started is None:
         return ""
@@ -216,6 +219,8 @@ def _summary(state: Board, exact: bool = False) -> str:
         text += " " + say("board.is_exact" if exact else "board.approximate")
     if state.started.short_of_memory:
         text += " " + say("board.short_of_memory")
+    if made is not None:
+        text = "\n".join([text, *(changes(made, result) or [say("record.as_then")])])
     return render("note", kind="", title=_stands_in(state.started), text=text)
 
 
@@ -243,6 +248,7 @@ def compare(
     max_new_tokens: int = 100,
     dtype: str = "auto",
     raw: bool = False,
+    exact: bool = False,
 ) -> dict:
     """Write one prompt's continuation under several decoding strategies at once.
 
@@ -255,16 +261,22 @@ def compare(
         max_new_tokens: how many tokens each column writes at most
         dtype: auto, float32, bfloat16 or float16
         raw: leave out the chat template
+        exact: compute each column alone, in the shapes of generate: equal to it in 16 bit too, and slower
     Returns:
         {"model", "dtype", "prompt_tokens", "forwards", "wall_s", "load_s", "columns": [{"name", "model", "token_ids",
-        "text", "finish", "metrics", "row_forwards"}], "seed", "prompt_ids", "fingerprint", "request", ...}: the record
+        "text", "finish", "metrics", "row_forwards"}], "seed", "prompt_ids", "models", "request", ...}: the record
     """
     request = CompareRequest(
         model, columns, prompt, adapter=None if adapter == "" else adapter, seed=seed, max_new_tokens=max_new_tokens,
-        dtype=None if dtype == "auto" else dtype, raw=raw,
+        dtype=None if dtype == "auto" else dtype, raw=raw, exact=exact,
     )  # fmt: skip
     check_request(request)
-    state, turn, here = Board(), _join(caller), presence()
+    return record_of(request, _written(request, caller))
+
+
+def _written(request: CompareRequest, caller: Caller) -> Result:
+    """The whole result, for a caller who waits for it; who goes away ends it."""
+    state, turn, here = Board(), join(caller), presence()
     job = work.Job().start(lambda job: _fold(request, caller, turn, state, threading.Lock(), job))
     while not job.wait(WAITING_S):
         if not here():
@@ -272,4 +284,4 @@ def compare(
     if job.error is not None:
         raise job.error
     assert state.result is not None, "a comparison ends with its result"
-    return record_of(request, state.result)
+    return state.result

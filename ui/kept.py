@@ -3,13 +3,15 @@
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 from core.errors import UserError
+from inference.record import alike
 from inference.results import Result
 from inference.service import CompareRequest
 from ui.caller import Caller
 
-MOST, MOST_PARTS = 64, 400_000
+MOST, MOST_PARTS, MOST_LINKS = 64, 400_000, 256
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,30 @@ class Kept:
         return sum(one.parts for one in self._kept.values())
 
 
+class Opened:
+    """The links that browser tabs were opened with, for what their comparisons say about them. Thread-safe."""
+
+    def __init__(self, most: int = MOST_LINKS) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._links: OrderedDict[tuple[str, str], tuple[CompareRequest, dict[str, Any]]] = OrderedDict()
+
+    def keep(self, caller: Caller, request: CompareRequest, made: dict[str, Any]) -> None:
+        """Remember what the link of this browser tab asks for, and what it was made of."""
+        with self._lock:
+            self._links[_key(caller)] = request, made
+            while len(self._links) > self._most:
+                self._links.popitem(last=False)
+
+    def made(self, caller: Caller, request: CompareRequest) -> dict[str, Any] | None:
+        """What the link was made of, if this is what it asks for."""
+        with self._lock:
+            found = self._links.get(_key(caller))
+        return found[1] if found is not None and alike(found[0], request) else None
+
+
 def _key(caller: Caller) -> tuple[str, str]:
     return caller.owner.key, caller.session
 
 
 comparisons = Kept()
+opened = Opened()

@@ -10,11 +10,12 @@ import gradio as gr
 
 from core.errors import UserError
 from core.words import say
-from inference.record import link_of, request_of
+from inference.record import alike, link_of, made_of, read_link
 from inference.service import CompareRequest, check_request
 from ui import board
 from ui.caller import Caller, handler
 from ui.controls import button
+from ui.kept import comparisons, opened
 from ui.language import words
 from ui.views import render
 from ui.wiring import QUIET, Page
@@ -62,10 +63,12 @@ def hook(page: Page, asked: Any, make: Callable[..., CompareRequest]) -> None:
 def _copier(make: Callable[..., CompareRequest]) -> Callable:
     @handler(open_to_anyone=True)
     def compare_link(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> Any:
-        """A link to what is asked now."""
+        """A link to what is asked now; where that was run last, with what it came from."""
         request = make(prompt, board.lines_of(cards), *settings_of)
         check_request(request)
-        return gr.update(value=link_of(request), visible=True)
+        last = comparisons.find(caller)
+        made = made_of(last.result) if last is not None and alike(last.request, request) else None
+        return gr.update(value=link_of(request, made), visible=True)
 
     return compare_link
 
@@ -78,10 +81,12 @@ def _opener(settings: int) -> Callable:
             return [*[gr.skip()] * (settings + 1), None, "", gr.skip()]
         show = gr.update(selected="compare")
         try:
-            request = request_of(text)
+            request, made = read_link(text)
         except UserError as error:  # while a page opens, Gradio shows no message
             note = render("note", kind="ts-warn", title="", text=str(error))
             return [*[gr.skip()] * (settings + 1), None, note, show]
+        if made is not None:
+            opened.keep(caller, request, made)
         prompt, *rest = _values(request)
         note = render("note", kind="", title="", text=say("record.opened"))
         return [prompt, *rest[:settings], {"lay": board.columns_of(request.columns)}, note, show]

@@ -10,6 +10,7 @@ from core.errors import UserError
 from core.words import say
 from finetune.launch.jobs import JobRecord, JobsLauncher, job_of, launcher_of
 from finetune.launch.local import LocalLauncher
+from finetune.plan.kept import outcome
 from finetune.run import Run, find, list_runs
 from finetune.salvage import has_checkpoint, keep
 from finetune.stage_report import reports
@@ -141,16 +142,8 @@ def _view(caller: Caller, chosen: str | None, seen: str | None) -> list:
         return [gr.skip()] * PARTS
     progress = follow(run).progress
     rented = jobs.rented(run)
-    html = render(
-        "run",
-        run=run,
-        state=state,
-        about=_about(run),
-        progress=progress,
-        error=_error(run, state),
-        reports=reports(progress),
-        **rented or {},
-    )
+    more = {"error": _error(run, state), "outcome": outcome(run, progress), "reports": reports(progress)}
+    html = render("run", run=run, state=state, about=_about(run), progress=progress, **more, **(rented or {}))
     samples = render("samples", samples=progress.samples)
     changed = not (seen or "").startswith(f"{run.id} {state} {came} ")
     listed = gr.update(choices=choices(caller), value=chosen) if changed else gr.skip()

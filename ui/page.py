@@ -4,13 +4,13 @@ import gradio as gr
 
 from core import settings
 from core.words import say
-from ui import compare_tab, data_tab, header, publish_tab, train_tab
+from ui import compare_tab, data_tab, evaluate_tab, header, publish_tab, train_tab
 from ui.caller import Caller, handler
 from ui.language import Spoken, words
 from ui.views import render, view
 from ui.wiring import QUIET, Page
 
-TABS = {"data": data_tab, "train": train_tab, "compare": compare_tab, "publish": publish_tab}
+TABS = {"data": data_tab, "train": train_tab, "compare": compare_tab, "evaluate": evaluate_tab, "publish": publish_tab}
 FOR_ANYONE = "compare"
 
 

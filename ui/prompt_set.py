@@ -3,9 +3,6 @@
 The work belongs to its owner, not to a browser tab: any tab of theirs shows how far it is, and its result is on disk.
 """
 
-import logging
-import secrets
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +23,7 @@ from inference.results import Loading
 from inference.service import CompareRequest
 from inference.turns import Turn
 from ui import board, data_tab, deleting, live, work
+from ui.background import Background, failed
 from ui.caller import Caller, handler
 from ui.controls import button, dropdown, refreshed
 from ui.language import Spoken, words
@@ -34,7 +32,7 @@ from ui.views import render, view
 from ui.wiring import QUIET, SHOWN, Page
 
 USUAL, LISTED, PARTS = 20, 50, 6
-log = logging.getLogger("tunescope")
+_sets = Background("sets.one_at_a_time")
 
 
 @dataclass(frozen=True)
@@ -63,22 +61,6 @@ class Panel:
     def outputs(self) -> list:
         """What `tick` fills."""
         return [self.seen, self.progress, self.start, self.stop, self.picker, self.result]
-
-
-@dataclass
-class _AtWork:
-    """An owner's newest set: its id and the job that runs it."""
-
-    id: str
-    job: work.Job
-
-    @property
-    def alive(self) -> bool:
-        return not self.job.wait(0)
-
-
-_sets: dict[str, _AtWork] = {}
-_lock = threading.Lock()
 
 
 def draw(page: Page, compared: list, lent: Lent) -> None:
@@ -149,12 +131,8 @@ def _starts(lent: Lent) -> Callable:
         asked = PromptSet(tuple(prompts), replace(request, prompt=None, messages=before), name)
         check_set(asked)
         limits.check_disk(caller.owner)
-        with _lock:
-            known = _sets.get(caller.owner.key)
-            if known is not None and known.alive:
-                raise UserError("sets.one_at_a_time")
-            mine = _sets[caller.owner.key] = _AtWork(set_report.new_id(), work.Job())
-            mine.job.start(lambda job: _work(asked, caller, lent, mine.id, job))
+        identity = set_report.new_id()
+        _sets.begin(caller, identity, lambda job: _work(asked, caller, lent, identity, job))
         return _state(caller, "")
 
     return start_set
@@ -200,10 +178,8 @@ def _work(asked: PromptSet, caller: Caller, lent: Lent, identity: str, job: work
 @handler()
 def stop_set(caller: Caller) -> str:
     """Stop the owner's set within one step; what is answered is kept."""
-    known = _sets.get(caller.owner.key)
-    if known is None or not known.alive:
+    if not _sets.stop(caller):
         return ""
-    known.job.stop.set()
     return render("note", kind="ts-warn", title="", text=say("sets.stopping"))
 
 
@@ -214,32 +190,20 @@ def tick_set(caller: Caller, seen: str) -> list:
 
 
 def _state(caller: Caller, seen: str) -> list:
-    known = _sets.get(caller.owner.key)
-    if known is None:
+    known = _sets.of(caller)
+    now = known.stamp if known is not None else seen
+    if known is None or now == seen:
         return [gr.skip()] * PARTS
     alive, progress = known.alive, known.job.progress
-    now = f"{known.id} {alive} {progress} {known.job.stop.is_set()}"
-    if now == seen:
-        return [gr.skip()] * PARTS
     buttons = [gr.update(interactive=not alive), gr.update(interactive=alive)]
     if alive:
         stopping = known.job.stop.is_set()
         told = gr.skip() if stopping else render("progress", progress=progress)
         return [now, told, *buttons, gr.skip(), gr.skip()]
     if known.job.error is not None:
-        return [now, _failed(known), *buttons, gr.skip(), gr.skip()]
+        return [now, failed(known), *buttons, gr.skip(), gr.skip()]
     listed = gr.update(choices=choices(caller), value=known.id)
     return [now, "", *buttons, listed, shown(caller.owner, known.id)]
-
-
-def _failed(known: _AtWork) -> str:
-    """A sentence for a person's mistake; for a bug an id, under which it is logged once."""
-    error = known.job.error
-    if not isinstance(error, UserError):
-        broken = secrets.token_hex(4)
-        log.error("broken %s", broken, exc_info=error)
-        error = known.job.error = UserError("page.broken", id=broken)
-    return render("note", kind="ts-bad", title="", text=str(error))
 
 
 @handler(quiet=True)

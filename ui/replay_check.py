@@ -5,7 +5,6 @@ from typing import Any
 
 import gradio as gr
 
-from core import settings
 from core.words import say
 from inference.results import Loading
 from inference.turns import Turn
@@ -22,11 +21,10 @@ from ui.wiring import QUIET, SHOWN
 def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> gr.HTML:
     """Draw the button and what it brings; returns the verdicts' place. `shelf` keeps the models, `join` gives a place
     among those who compare."""
-    lent = settings.zero_gpu()
     about = view()
-    about.value = Spoken(lambda: render("note", **_plain("seeing.check_zero" if lent else "seeing.check_about")))
+    about.value = Spoken(lambda: render("note", kind="", title="", text=say("seeing.check_about")))
     with gr.Row(elem_classes="ts-chips"):
-        start = button("seeing.check_start", size="sm", scale=0, min_width=190, visible=not lent, elem_id="check-start")
+        start = button("seeing.check_start", size="sm", scale=0, min_width=190, elem_id="check-start")
         stop = button(
             "page.stop", variant="stop", size="sm", scale=0, min_width=90, visible=False, elem_id="check-stop"
         )
@@ -82,10 +80,6 @@ def _told(kept: Comparison, found: list) -> str:
     """The verdicts so far, a row a column that has one."""
     names = facts.named(kept.result)
     return render("verdicts", verdicts=[(names[verdict.column], verdict) for verdict in found]) if found else ""
-
-
-def _plain(key: str) -> dict[str, str]:
-    return {"kind": "", "title": "", "text": say(key)}
 
 
 @handler(open_to_anyone=True)

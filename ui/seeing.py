@@ -130,15 +130,15 @@ def compare_seen(caller: Caller) -> list:
 
 def show(result: Result) -> list:
     """New values for all components of `Seeing`."""
-    everything = list(range(len(result.columns)))
-    some = len(everything) > 1
+    drawn = facts.drawn_first(result)
+    some = len(result.columns) > 1
     return [
         gr.update(visible=True),
         render("summary", **facts.table_view(result)),
         gr.update(choices=facts.choices(result), value=0, visible=some),
         render("forks", **facts.fork_view(result, 0)) if some else render("note", **_plain("seeing.one_column")),
-        gr.update(choices=facts.choices(result), value=everything, visible=some),
-        *_curves(result, everything),
+        gr.update(choices=facts.choices(result), value=drawn, visible=some),
+        *_curves(result, drawn),
         *_first_tree(result),
         render("chain", **facts.chain_view(result)),
         "",

@@ -10,7 +10,6 @@ import pandas as pd
 from core.words import say
 from inference.forks import Fork, forks, pairs, pieces, shared
 from inference.results import ColumnResult, Result
-from inference.strategies import parse_column
 from inference.summary import MEASURES, summarise
 from ui import beam_tree
 from ui.runs import thinned
@@ -24,6 +23,7 @@ COLOURS = (
 )  # fmt: skip
 LONGEST_NAME = 48
 POINTS = 600
+MOST_CURVES, FIRST_CURVES = 6, 4
 
 
 @dataclass(frozen=True)
@@ -118,18 +118,24 @@ def tree_parts(column: ColumnResult) -> list[tuple[str, int]]:
 def tree_view(result: Result, index: int, part: int) -> dict[str, Any]:
     """Facts for `beam_tree.html`: a part of a column's tree, its rows, its hypotheses."""
     column = result.columns[index]
-    trace, forced = column.trace, len(parse_column(column.name).start)
+    trace = column.trace
     start, end = beam_tree.parts(trace)[part]
     texts = {branch.token_id: branch.text for branch in trace.branches}
     told = [(score, "".join(texts.get(token, "") for token in ids)) for score, ids in trace.others]
     return {
         "picture": beam_tree.picture(trace, start, end),
         "name": named(result)[index],
-        "saved": beam_tree.saved(trace, forced),
+        "saved": trace.row_forwards,
         "hypotheses": told,
         "box": (beam_tree.BOX, beam_tree.TALL),
         "short": beam_tree.short,
     }
+
+
+def drawn_first(result: Result) -> list[int]:
+    """The columns whose curves are drawn until others are chosen: all, or the first few where lines would tangle."""
+    count = len(result.columns)
+    return list(range(count if count <= MOST_CURVES else FIRST_CURVES))
 
 
 def curves(result: Result, chosen: Sequence[int], kept: bool) -> pd.DataFrame:

@@ -8,19 +8,18 @@ import gradio as gr
 
 from core import settings
 from core.errors import UserError
-from core.words import counted, say
+from core.words import say
 from finetune.config import Knob, RunConfig, knobs, to_yaml
 from finetune.launch.jobs import JobsLauncher
 from finetune.launch.local import LocalLauncher
 from finetune.objectives import OBJECTIVES
-from finetune.prepare import Checked, look
 from finetune.run import find
-from ui import data_tab, filling, form, jobs, live, place, stages_form, work
+from ui import data_tab, filling, form, jobs, live, place, plan_card, stages_form, work
 from ui.caller import Caller, handler
 from ui.controls import button, dropdown, upload_button
 from ui.language import words
 from ui.stages_form import StageFields
-from ui.views import findings_table, render, view
+from ui.views import render, view
 from ui.wiring import QUIET, SHOWN, Page
 
 PRICED = ("model", "limits.max_length", "optim.epochs")
@@ -39,6 +38,7 @@ class Setup:
     filling: filling.Filling
     start: gr.Button
     check: gr.Button
+    plan: gr.Button
     stop: gr.Button
     answer: gr.HTML
     show: gr.Button
@@ -73,6 +73,7 @@ def _draw_setup() -> Setup:
         where = place.draw_choice()
         start = button("page.start", variant="primary", scale=1, min_width=140, elem_id="start")
         check = button("page.check", scale=1, min_width=110, elem_id="check")
+        plan = button("page.plan", scale=1, min_width=110, elem_id="plan")
         stop = button("page.stop", variant="stop", visible=False, scale=1, min_width=110)
     note = view(elem_id="objective-note")
     kept = filling.draw_kept()
@@ -88,7 +89,7 @@ def _draw_setup() -> Setup:
         yaml = gr.Code(language="yaml", label=words("page.yaml"), interactive=False, visible=False, max_lines=24)
         command = gr.Code(language="shell", label=words("page.command"), interactive=False, visible=False)
     whole = filling.Filling(datasets, drawn, preset, upload, box, kept, answer, stop, yaml)
-    return Setup(datasets, drawn, whole, start, check, stop, answer, show, yaml, command, rented)
+    return Setup(datasets, drawn, whole, start, check, plan, stop, answer, show, yaml, command, rented)
 
 
 def _draw_form(known: list[Knob], objective: gr.Dropdown, note: gr.HTML) -> form.Form:
@@ -111,6 +112,7 @@ def _wire_buttons(setup: Setup, runs: live.Live) -> None:
     agreed = [rented.agreed, *setup.inputs()]
     rented.rent.click(rent, agreed, outputs, **once).success(*runs.wiring, **SHOWN)
     setup.check.click(check, setup.inputs(), [setup.answer, setup.stop, rented.rent], **once)
+    setup.plan.click(plan, setup.inputs(), [setup.answer, setup.stop, rented.rent], **once)
     setup.stop.click(stop, None, None, **QUIET)
 
 
@@ -242,18 +244,19 @@ def check(
         offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job), 3)
         yield place.told(offer), hidden, hidden
         return
-    checked = yield from _follow(caller, lambda job: look(config, caller.owner, job.report, job.stop), 3)
-    yield told(checked), hidden, hidden
+    found = yield from _follow(caller, lambda job: plan_card.look(caller.owner, config, job, trial=False), 3)
+    yield plan_card.told(*found), hidden, hidden
 
 
-def told(checked: Checked) -> str:
-    """What a check of this machine came to: rows and steps, how several processes start, findings in the data."""
-    rows, steps = counted("core.rows", checked.rows), counted("core.steps", checked.steps)
-    fine = say("page.checked", model=checked.model, rows=rows, steps=steps)
-    notes = [render("note", kind="ts-good", title="", text=fine)]
-    if checked.launch:
-        notes.append(render("note", kind="", title="", text=say("run.launched", command=checked.launch)))
-    return "".join(notes) + findings_table(checked.findings, say("page.no_findings_model"))
+@handler()
+def plan(
+    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str], *values: Any
+) -> Iterator[tuple]:
+    """Say what the run will take, here and on rented machines: its first steps are tried out here."""
+    config = form.read(datasets, values)
+    hidden = gr.update(visible=False)
+    found = yield from _follow(caller, lambda job: plan_card.look(caller.owner, config, job, trial=True), 3)
+    yield plan_card.told(*found), hidden, hidden
 
 
 def _follow(caller: Caller, begin: Any, outputs: int) -> Iterator[tuple]:

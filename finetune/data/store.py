@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 ROWS, REPORT = "rows.parquet", "report.json"
 _EXAMPLE = Path(__file__).with_name("example.jsonl")
 _BATCH = 1000
+_PARTS = 20
 _BATCH_BYTES = 16 * MIB
 
 
@@ -67,6 +68,25 @@ class Dataset:
         from pyarrow import parquet
 
         return parquet.read_table(self.folder / ROWS, columns=["row"]).column("row").slice(0, limit).to_pylist()
+
+    def spread(self, limit: int, most: int) -> Iterator[tuple[int, Row]]:
+        """At most `most` of the first `limit` rows with their places (from 0), spread over them: of many rows only
+        some parts of the file are read."""
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(self.folder / ROWS) as table:
+            begins = [0]
+            for group in range(table.num_row_groups):
+                begins.append(begins[-1] + table.metadata.row_group(group).num_rows)
+            groups = [place for place, begin in enumerate(begins[:-1]) if begin < limit]
+            read = groups[:: -(-len(groups) // _PARTS)]
+            each = max(most // max(len(read), 1), 1)
+            for group in read:
+                rows = min(begins[group + 1], limit) - begins[group]
+                some = list(range(0, rows, -(-rows // each)))
+                taken = table.read_row_group(group).take(some).drop_columns("row")
+                for place, row in zip(some, taken.to_pylist(), strict=True):
+                    yield begins[group] + place, _loaded(self.kind, row)
 
     def table(self) -> "pyarrow.Table":
         """All rows as stored, with nested columns, and their number in the file (`row`)."""

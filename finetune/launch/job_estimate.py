@@ -1,4 +1,7 @@
-"""Roughly how long a job takes and what it costs, before there is one: tokens by what such machines do."""
+"""Roughly how long a job takes and what it costs, before its base and data are here: tokens by what such machines do.
+
+`finetune/plan` says it better, once they are.
+"""
 
 import re
 from dataclasses import dataclass
@@ -9,15 +12,10 @@ from core.workspace import Owner, dataset_folder
 from finetune.config import RunConfig, Stage
 from finetune.launch.job_flavours import Flavour, flavour_named
 from finetune.methods import METHODS
+from finetune.objectives import OBJECTIVES
+from finetune.plan.machines import START_SECONDS, chip_of, seconds_on
 
-START_SECONDS = 240
-"""Image, packages and base, on a usual day."""
 _CHARACTERS_A_TOKEN = 3.5
-_TFLOPS = {"T4": 12, "L4": 30, "A10G": 35, "L40S": 90, "A100": 110, "H100": 250, "H200": 280, "RTX PRO 6000": 130}
-"""What training in 16 bits really reaches, about 30 to 40 % of what the maker says."""
-_CPU_TFLOPS = 0.03
-_OPERATIONS, _ADAPTER_OPERATIONS = 6, 4
-"""Operations a weight and token: forward 2, gradients of activations 2 and, where all is trained, of weights 2."""
 _NAMED_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([mb])(?![a-z])", re.IGNORECASE)
 
 
@@ -37,11 +35,11 @@ def estimate(config: RunConfig, rows: Owner | int, flavour: Flavour | str, param
     """
     owner = rows if isinstance(rows, Owner) else Owner("local")
     machine = flavour if isinstance(flavour, Flavour) else flavour_named(flavour, owner)
-    tokens = sum(_tokens(config, stage, rows) for stage in config.stages)
-    operations = _ADAPTER_OPERATIONS if METHODS[config.method].adapter else _OPERATIONS
     size = parameters or size_by_name(config.model)
-    speed = _TFLOPS.get(machine.accelerator or "", 30) * machine.gpus if machine.gpus else _CPU_TFLOPS * machine.cpus
-    seconds = START_SECONDS + tokens * size * operations / (speed * 1e12)
+    passes = 4 if METHODS[config.method].adapter else 6
+    operations = _tokens(config, rows) * size * passes
+    chip = chip_of(machine.accelerator) if machine.gpus else None
+    seconds = START_SECONDS + seconds_on(chip, machine.cpus, operations / max(machine.gpus, 1), 0.0, 0)
     return Estimate(round(seconds), round(seconds / 3600 * machine.usd_per_hour, 4))
 
 
@@ -51,16 +49,21 @@ def size_by_name(model: str) -> float:
     return max(float(number) * (1e6 if unit in "mM" else 1e9) for number, unit in found) if found else 1e9
 
 
-def _tokens(config: RunConfig, stage: Stage, rows: Owner | int) -> float:
-    """Tokens of a stage over all its epochs, evaluations left out."""
+def _tokens(config: RunConfig, rows: Owner | int) -> float:
+    """Tokens over all stages and epochs, evaluations left out."""
+    return sum(_of_stage(config, stage, rows) for stage in config.stages)
+
+
+def _of_stage(config: RunConfig, stage: Stage, rows: Owner | int) -> float:
     optim, limits = config.optim_of(stage), config.limits
     if isinstance(rows, int):
         count, each = rows, min(limits.max_length, 256.0)
     else:
         count, each = _measured(stage, rows)
     count = min(count, limits.max_rows or count)
-    tokens = count * (1 - limits.validation) * min(each, limits.max_length) * optim.epochs
-    most = (optim.max_steps or 0) * optim.batch_size * optim.gradient_accumulation * min(each, limits.max_length)
+    a_row = min(each, limits.max_length) * (2 if OBJECTIVES[stage.objective].pairs else 1)
+    tokens = count * (1 - limits.validation) * a_row * optim.epochs
+    most = (optim.max_steps or 0) * optim.batch_size * optim.gradient_accumulation * a_row
     return min(tokens, most) if most else tokens
 
 

@@ -33,6 +33,7 @@ from finetune.launch.job_sync import ask_to_stop, call_off, facts_of, sync, sync
 from finetune.launch.room import check_room, room
 from finetune.prepare import Checked, OnProgress, import_data, look_at
 from finetune.run import Run, reserve
+from finetune.told import check_told
 
 if TYPE_CHECKING:
     from finetune.data.findings import Finding
@@ -160,6 +161,7 @@ class JobsLauncher:
             raise UserError("run.alive", value=run.id)
         if run.progress().ending == "done":
             raise UserError("run.is_done", value=run.id)
+        check_told(run)
         check_room(owner)
         steps = Steps(progress, stop)
         steps.next("job.progress.checking")

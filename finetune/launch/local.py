@@ -19,19 +19,20 @@ from core.files import full_disk_in_words, read_json, write_json
 from core.references import Base, parse
 from core.workspace import Owner
 from finetune.config import RunConfig
-from finetune.launch.queue import devices_of, draw_tickets, visible_devices
+from finetune.launch.environment import child_environment
+from finetune.launch.queue import devices_of, draw_tickets
 from finetune.launch.room import check_room, room
+from finetune.plan.kept import keep_plan
+from finetune.plan.start import plan_for_start
 from finetune.prepare import OnProgress, base_of, import_data, look
 from finetune.run import Run, reserve
+from finetune.told import check_told
 
 if TYPE_CHECKING:
     from finetune.data.findings import Finding
     from inference.sources import Fetched
 
 PROJECT = Path(__file__).parents[2]
-_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}
-"""glibc gives large tensors back to the system after each step and faults them in again; so it keeps them."""
-_SECRETS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
 
 
 class LocalLauncher:
@@ -92,6 +93,7 @@ class LocalLauncher:
         try:
             if run.progress().ending == "done":
                 raise UserError("run.is_done", value=run.id)
+            check_told(run)
             return _Launch(run, same_base(run, owner, progress, stop), lock)
         except BaseException:
             os.close(lock)
@@ -116,16 +118,17 @@ class LocalLauncher:
     def _begin(
         self, config: RunConfig, owner: Owner, progress: OnProgress | None, stop: threading.Event | None
     ) -> "_Launch":
-        _refuse_on_zero()
-        check_room(owner)
+        check_here(owner)
         config = import_data(config, owner, progress, stop)
         base = base_of(config, owner, progress, stop)
+        plan = plan_for_start(config, owner, base)
         with room(owner):
             run = reserve(owner)
             with _all_or_nothing(run):
                 lock = take(run)
                 try:
                     write_json(run.folder / "env.json", _recorded(base))
+                    keep_plan(run, plan)
                     run.save(config)
                     return _Launch(run, base, lock)
                 except BaseException:
@@ -162,7 +165,7 @@ class _Launch:
                 process = subprocess.Popen(
                     self._command(),
                     cwd=PROJECT,
-                    env=self._environment(),
+                    env=child_environment(self.devices),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -190,7 +193,7 @@ class _Launch:
         sys.stdout.flush()
         os.chdir(PROJECT)
         command = self._command("--foreground")
-        os.execve(command[0], command, self._environment())
+        os.execve(command[0], command, child_environment(self.devices))
 
     def _write_handle(self, pid: int) -> None:
         write_json(self.run.folder / "handle.json", {"host": socket.gethostname(), "pid": pid})
@@ -200,22 +203,6 @@ class _Launch:
         descriptors = ["--lock", str(self.lock), "--tickets", *tickets, "--devices", *self.devices]
         place = [str(self.run.folder), "--base", str(self.base.folder)]
         return [sys.executable, "-m", "finetune.worker", *place, *descriptors, "--locale", words.current(), *more]
-
-    def _environment(self) -> dict[str, str]:
-        """The caller's environment without anything secret; the process neither has a token nor asks the Hub."""
-        kept = {name: value for name, value in os.environ.items() if not any(word in name for word in _SECRETS)}
-        return (
-            kept
-            | _KEEP_MEMORY
-            | {
-                "TUNESCOPE_HOME": str(settings.home()),
-                "HF_HUB_OFFLINE": "1",
-                "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
-                "TOKENIZERS_PARALLELISM": "false",
-                "CUDA_VISIBLE_DEVICES": ",".join(visible_devices(device) for device in self.devices),
-                "PYTHONUNBUFFERED": "1",
-            }
-        )
 
 
 @contextmanager
@@ -246,6 +233,12 @@ def take(run: Run) -> int:
                 raise UserError("run.alive", value=run.id) from None
     (run.folder / "handle.json").unlink(missing_ok=True)
     return descriptor
+
+
+def check_here(owner: Owner) -> None:
+    """Raise UserError where the owner may not let this machine train now."""
+    _refuse_on_zero()
+    check_room(owner)
 
 
 def _refuse_on_zero() -> None:

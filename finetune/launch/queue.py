@@ -88,6 +88,12 @@ def is_my_turn(device: str, run_id: str) -> bool:
     return True
 
 
+def is_free(device: str) -> bool:
+    """Whether no run has the device or waits for it."""
+    folder = _folder(device)
+    return not folder.is_dir() or not any(map(_living, _tickets(folder)))
+
+
 def _folder(device: str) -> Path:
     return settings.home() / ".queue" / device
 

@@ -13,6 +13,7 @@ from core.workspace import Owner
 from finetune.config import RunConfig
 from finetune.methods import METHODS
 from finetune.publish import facts, measures
+from finetune.publish.before_after import BeforeAfter, before_after_of
 from finetune.publish.destination import Destination
 from finetune.publish.facts import Base, Licence
 from finetune.publish.files import PlannedFile
@@ -126,6 +127,7 @@ def render(subject: Subject, owner: Owner) -> str:
             "pictures": [name for name in ("loss.png", "learning-rate.png") if name in names],
             "kept": run.progress().kept,
             "measured": measures.measured_of(run),
+            "compared": _compared(run),
             "environment": facts.environment_of(run),
             "run_id": run.id,
             "licence": subject.licence,
@@ -144,6 +146,12 @@ def _stages(config: RunConfig, run: Run) -> list[tuple[str, StageReport | None]]
 
 def _arxiv(paper: Paper) -> str:
     return f"[arXiv:{paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})"
+
+
+def _compared(run: Run) -> BeforeAfter | None:
+    """The run's evaluation; its sentences are the program's own, with numbers in them."""
+    found = before_after_of(run)
+    return found and replace(found, sentences=[Trusted(sentence) for sentence in found.sentences])
 
 
 def _decoding(subject: Subject) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.workspace import Owner
 from finetune.publish import calls, measures, records, remote
+from finetune.publish.before_after import before_after_of, results_of
 from finetune.publish.scan import machine_path, refuse_secrets
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def head(subject: "Subject", hub_datasets: list[str], languages: list[str]) -> s
 
     base, licence, measured = subject.base, subject.licence, measures.measured_of(subject.run)
     name, relation = _base(subject)
-    results = _results(measured) if subject.kind != "presets" else []
+    compared = before_after_of(subject.run)
+    found = results_of(compared) if compared else _results(measured)
+    results = found if subject.kind != "presets" else []
     data = ModelCardData(
         base_model=name,
         base_model_relation=relation if name else None,

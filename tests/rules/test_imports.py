@@ -17,6 +17,7 @@ LIGHT = [
     "finetune.events",
     "finetune.launch",
     "finetune.launch.local",
+    "finetune.plan.making",
     "finetune.data",
     "finetune.publish",
     "finetune.publish.kinds",

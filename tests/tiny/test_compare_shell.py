@@ -11,7 +11,7 @@ from inference.shell import main
 from tests.rules.source import ROOT
 
 FIELDS = ["model", "dtype", "prompt_tokens", "forwards", "wall_s", "load_s", "columns"]
-ORIGIN = ["seed", "max_new_tokens", "exact", "prompt_ids", "fingerprint", "revision", "adapter", "versions", "request"]
+ORIGIN = ["seed", "max_new_tokens", "exact", "prompt_ids", "fingerprint", "revision", "adapter", "models", "versions"]
 METRICS = ["tokens", "perplexity", "distinct_2", "repetition", "first_token_s", "tokens_per_s"]
 
 
@@ -25,7 +25,7 @@ def test_json_prints_one_object_and_nothing_else(tiny_model):
     done = _child("--model", tiny_model, "--prompt", "tea?", "--columns", *columns, "--max-new-tokens", 9, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(done.stdout)
-    assert list(result) == [*FIELDS, *ORIGIN]
+    assert list(result) == [*FIELDS, *ORIGIN, "request"]
     assert [column["name"] for column in result["columns"]] == columns
     assert list(result["columns"][0]) == [
         "name", "model", "token_ids", "text", "finish", "metrics", "row_forwards",
@@ -181,17 +181,23 @@ def test_a_saved_json_is_run_again_and_the_same_tokens_are_told(tiny_model, tmp_
     assert "The same tokens as in the record, in all 3 columns." in shown.err.splitlines()
 
 
-def test_a_record_of_other_weights_and_versions_says_what_is_not_as_it_was(tiny_model, tmp_path, capfd):
+@pytest.mark.parametrize("older", [False, True])
+def test_a_record_of_other_weights_and_versions_says_what_is_not_as_it_was(tiny_model, tmp_path, capfd, older):
+    """Records from before every model was told have the first one's fingerprint alone."""
     given = ["--model", str(tiny_model), "--prompt", "tea?", "--max-new-tokens", "5", "--columns", "greedy", "--json"]
     assert main(["compare", *given]) == 0
     record = json.loads(capfd.readouterr().out)
-    record["fingerprint"], record["versions"]["torch"] = "f" * 64, "1.0"
+    record["fingerprint"] = record["models"][0]["fingerprint"] = "f" * 64
+    record["versions"]["torch"] = "1.0"
+    if older:
+        del record["models"]
     record["columns"][0]["token_ids"][0] += 1
     (tmp_path / "record.json").write_text(json.dumps(record))
     assert main(["compare", "--record", str(tmp_path / "record.json")]) == 0
     told = capfd.readouterr().err.splitlines()
     assert told[0] == "Other tokens than in the record in 1 of 1 columns: greedy."
     assert "ffff" in told[1] and "torch" in told[2]
+    assert (f"{tiny_model} (columns 1)" in told[1]) is not older
 
 
 @pytest.mark.parametrize("content", ["[]", "{", "{}", '{"request": 3}', '{"request": {"model": "a/b"}}'])

@@ -1,10 +1,14 @@
 """Tuned against base, and late layers against early ones, as slow references from the papers write them."""
 
+import math
+
 import pytest
 import torch
 
+from inference.contrasts import _farthest
 from inference.loading import Loaded
 from tests.tiny import references as slow
+from tests.tiny.adapters import make_adapter
 from tests.tiny.decoding import load_tiny, run
 
 ENDS = [31, 54, 71, 125, 182]
@@ -106,6 +110,34 @@ def test_dola_writes_what_its_reference_writes(loaded, case):
                 columns = run(deep, prompt, company, max_new_tokens=8).columns
                 assert columns[company.index(line)].token_ids == expected, share
     assert used <= set(LAYERS[case])
+
+
+@pytest.mark.parametrize("modules", [["q_proj", "lm_head"], ["lm_head"]])
+def test_dola_reads_early_layers_by_the_head_of_its_own_model(loaded, tiny_model, tmp_path, modules):
+    """Where the adapter is on the head, too, tuned and base columns of one batch each have their own."""
+    from peft import PeftModel
+
+    folder = make_adapter(tiny_model, tmp_path, target_modules=modules)
+    tuned = load_tiny(tiny_model, end_ids=ENDS, adapter=lambda model: PeftModel.from_pretrained(model, folder))
+    company = ["greedy", "dola model=base", "beam model=base", "dola", "sample"]
+    written = []
+    for prompt in PROMPTS:
+        columns = run(tuned, prompt, company, max_new_tokens=LIMIT).columns
+        for place, owner in ((1, loaded), (3, tuned)):
+            expected, _ = slow.dola(slow.Model(owner.model, ENDS, LIMIT), _ids(owner, prompt), [1], 0.1)
+            assert columns[place].token_ids == expected, (company[place], prompt)
+        written.append([columns[place].token_ids for place in (1, 3)])
+    assert any(base != own for base, own in written)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_the_farthest_layer_is_found_where_all_are_about_as_far_as_can_be(order):
+    """Early layers that give the last one's token 1e-10, 1e-12 and 1e-11: the tenth digit tells them apart."""
+    last = torch.tensor([[0.0, -30.0, -30.0]]).log_softmax(-1)
+    rows = torch.tensor([[math.log(share), -30.0, 0.0] for share in (1e-10, 1e-12, 1e-11)]).log_softmax(-1)
+    assert order[_farthest(last, rows[list(order)])] == 1
+    far = [slow.divergence(last[0].double().exp().tolist(), row.double().exp().tolist()) for row in rows]
+    assert max(far) == far[1] and far[1] - min(far) < 1e-8
 
 
 def test_more_than_one_layer_is_taken(loaded):

@@ -2,6 +2,9 @@
 
 import pytest
 
+from inference.engine import Panel, compare
+from inference.results import Step
+from inference.strategies import parse_column
 from tests.tiny import references as slow
 from tests.tiny.decoding import load_tiny, run
 
@@ -82,6 +85,30 @@ def test_row_forwards_are_the_widths_of_all_steps(loaded):
     assert (beam.trace.widths, beam.trace.fixed_width) == ((), 4)
     assert greedy.row_forwards == len(greedy.token_ids)
     assert contrastive.row_forwards == 1 + 4 * len(contrastive.token_ids)
+
+
+@pytest.mark.parametrize("line", ["dynamic_beam", "dynamic_beam num_beams=6 start=7,9,11"])
+def test_what_a_beam_of_dynamic_width_saves_is_told_while_it_is_written(loaded, line):
+    ids = loaded.tokenizer("hello")["input_ids"]
+    panel = Panel(loaded, ids, [(0, parse_column(line)), (1, parse_column("beam"))])
+    *events, done = compare([panel], seed=0, max_new_tokens=LIMIT)
+    steps = [[event for event in events if isinstance(event, Step) and event.column == column] for column in (0, 1)]
+    trace = done.result.columns[0].trace
+    used, fixed = trace.row_forwards
+    assert [step.rows for step in steps[0][:-1]] == list(trace.widths[1:])
+    assert steps[0][0].saved == 0 < steps[0][-1].saved == fixed - used
+    assert {step.saved for step in steps[1]} == {0}
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "beam"])
+def test_a_character_in_several_tokens_is_added_by_the_last_of_them(loaded, strategy):
+    ids = loaded.tokenizer("a茶茶 b")["input_ids"]
+    line = f"{strategy} start={','.join(map(str, ids))}"
+    column = run(loaded, "hello", [line], max_new_tokens=LIMIT).columns[0]
+    said = [(token.text, token.adds) for token in column.tokens[: len(ids)]]
+    spread = [("\ufffd", ""), ("\ufffd", ""), ("\ufffd", "茶")]
+    assert said[:7] == [("a", None), *spread, *spread]
+    assert {adds for _, adds in said[7:]} == {None}
 
 
 def test_a_token_tells_what_the_processors_made_of_it(loaded):

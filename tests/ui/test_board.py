@@ -2,10 +2,12 @@
 
 import json
 import re
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import expect
 
+from inference.record import request_of
 from tests.tiny_model import make_tiny_model
 from tests.ui.conftest import picture
 from tests.ui.test_loop import MARKUP, open_tab
@@ -57,6 +59,15 @@ def tokens(tab, cards):
 
 def show(tab, update):
     tab.evaluate("update => window.tunescopeBoard.show(update)", update)
+
+
+def linked(tab):
+    """What the page asks for, as its link tells it."""
+    tab.locator("#prompt textarea").fill("tea")
+    tab.locator("#compare-link").click()
+    made = tab.locator("#compare-link-made textarea, #compare-link-made input").first
+    expect(made).to_have_value(re.compile("c=."))
+    return request_of(parse_qs(urlsplit(made.input_value()).query)["c"][0])
 
 
 def test_what_a_model_writes_is_text(tab, cards):
@@ -144,6 +155,41 @@ def test_another_choice_becomes_a_column_that_goes_on_from_there(tab, cards, tok
     expect(made.locator(".ts-knobs > summary")).to_have_text("top_p 0.9 · temperature 1")
     assert made.locator("input[name=start]").input_value() == "1,4"
     expect(made.locator(".ts-run")).to_be_focused()
+    assert 'start="1,4:Once more"' in linked(tab).columns[1]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_longest_title_of_a_strategy_is_read_whole(tab, cards, width):
+    """Nothing of it is cut, neither at four cards a row (about 260 px each) nor on a phone; the keyboard reaches it."""
+    tab.set_viewport_size({"width": width, "height": 844})
+    card = cards.first
+    card.locator(".ts-strategy").select_option("contrast")
+    title = card.locator(".ts-pick span")
+    expect(title).to_have_text("Contrastive decoding: tuned against base")
+    assert title.evaluate("node => [node.scrollWidth <= node.clientWidth, node.scrollHeight <= node.clientHeight + 1]")
+    inner, outer = title.bounding_box(), card.locator(".ts-pick").bounding_box()
+    assert outer["x"] <= inner["x"] and inner["x"] + inner["width"] <= outer["x"] + outer["width"]
+    assert outer["y"] <= inner["y"] and inner["y"] + inner["height"] <= outer["y"] + outer["height"]
+    card.locator(".ts-strategy").focus()
+    assert card.locator(".ts-pick").evaluate("node => getComputedStyle(node).outlineStyle") == "solid"
+    tab.keyboard.press("Home")
+    expect(title).to_have_text("Greedy")
+    picture(tab, f"titles-{width}")
+
+
+def test_a_character_in_several_tokens_is_read_where_it_is_whole(tab, cards):
+    """Its first tokens are dots; what goes on from there takes its text along beside the ids."""
+    pieces = {"1": "a", "2": "\ufffd", "3": "\ufffd", "4": " b", "5": " c"}
+    rows = [[1, 0.9, 1, 1, 0.9, 1, [], [], None], [2, 0.5, 1, 1, 0.5, 1, [], [], None, ""],
+            [3, 0.5, 1, 1, 0.5, 1, [], [], None, "茶"], [4, 0.5, 1, 1, 0.5, 2, [4, 5], [0.5, 0.4], None]]  # fmt: skip
+    show(tab, {"run": -1, "packed": [packed(pieces, rows)], "columns": [written("a茶 b")]})
+    tab.locator(".ts-look").select_option("rank")
+    shown = cards.first.locator(".ts-token")
+    expect(shown).to_have_text(["a", "·", "茶", "b"])
+    expect(shown.nth(1)).to_have_attribute("aria-label", "part of a character, 50 %")
+    shown.nth(3).click()
+    tab.locator(".ts-panel button", has_text="c").click()
+    assert 'start="1,2,3,5:a\ufffd\ufffd c|a茶 c"' in linked(tab).columns[1]
 
 
 def test_what_goes_on_from_another_choice_begins_as_it_says(tab, cards):

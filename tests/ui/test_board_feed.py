@@ -77,6 +77,12 @@ def test_packed_tokens_hold_all_that_is_shown_of_them():
     ]
 
 
+def test_a_part_of_a_character_is_told_with_what_it_adds():
+    parts = [("a", None), ("\ufffd", ""), ("\ufffd", "茶"), (" b", None)]
+    tokens = [TokenView(text, 1, 0.5, 1, 1.0, (), adds=adds) for text, adds in parts]
+    assert [row[9:] for row in json.loads(board_feed.packed(tokens))["tokens"]] == [[], [""], ["茶"], []]
+
+
 def test_two_thousand_tokens_with_eight_alternatives_pack_into_a_few_hundred_kilobytes():
     top = tuple(Alternative(f" word{place}", 30_000 + place, 0.123456 / (place + 1), 0.2) for place in range(8))
     tokens = [TokenView(" word0", 30_000, 0.123456, 1, 3.21987, top, 0.2, 50) for _ in range(2000)]
@@ -87,12 +93,15 @@ def test_a_beam_of_dynamic_width_says_what_it_saved():
     state = Board()
     state.take(Started(3, ["dynamic_beam num_beams=8", "beam"], ["base"] * 2))
     for column in range(2):
-        state.take(Step(column, "", "draft", [], 3))
+        state.take(Step(column, "", "draft", [], 3, 20))
     dynamic, fixed = board_feed.update(1, state.columns)["columns"]
-    assert (dynamic["notes"], fixed["notes"]) == ([say("board.width_now", now=3)], [])
+    assert (dynamic["notes"], fixed["notes"]) == ([say("board.width_now", now=3, saved=20)], [])
+    assert "3" in dynamic["notes"][0] and "20" in dynamic["notes"][0]
     trace = Trace(widths=(1, 4, 2, 3), fixed_width=8, notes=("told by the column",))
     said = board_feed.notes(trace)
     assert said == [say("board.width", now=3, least=1, most=4, used=10, saved=15, fixed=25), "told by the column"]
+    given = board_feed.notes(Trace(widths=(1, 1, 1, 4), fixed_width=8, given=2))
+    assert given == [say("board.width", now=4, least=1, most=4, used=7, saved=4, fixed=11)]
 
 
 def test_other_hypotheses_come_with_score_and_text():

@@ -20,10 +20,11 @@ def test_compare_is_the_one_endpoint_that_is_listed(client):
     assert list(listed["named_endpoints"]) == ["/compare"] and listed["unnamed_endpoints"] == {}
     parameters = {part["parameter_name"]: part for part in listed["named_endpoints"]["/compare"]["parameters"]}
     assert list(parameters) == [
-        "prompt", "columns", "model", "adapter", "seed", "max_new_tokens", "dtype", "raw",
+        "prompt", "columns", "model", "adapter", "seed", "max_new_tokens", "dtype", "raw", "exact",
     ]  # fmt: skip
     assert parameters["columns"]["python_type"]["type"] == "list[str]"
     assert parameters["max_new_tokens"]["parameter_default"] == 100
+    assert parameters["exact"]["python_type"]["type"] == "bool" and parameters["exact"]["parameter_default"] is False
 
 
 def test_compare_answers_a_program(client, tiny_model):
@@ -34,6 +35,13 @@ def test_compare_answers_a_program(client, tiny_model):
     assert [column["name"] for column in result["columns"]] == asked
     assert all(1 <= len(column["token_ids"]) <= 6 for column in result["columns"])
     assert result["forwards"] <= 6
+
+
+def test_a_program_may_ask_for_exactness(client, tiny_model):
+    """Each column has forwards of its own then: two columns of one token are two."""
+    given = {"model": str(tiny_model), "max_new_tokens": 1, "dtype": "bfloat16", "api_name": "/compare"}
+    fast, exact = (client.predict("the", ["greedy", "sample"], exact=exact, **given) for exact in (False, True))
+    assert [(one["exact"], one["forwards"]) for one in (fast, exact)] == [(False, 1), (True, 2)]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +61,7 @@ NO_TYPES = [
     *[("model", value) for value in (None, 5, ["a/b"])],
     *[("adapter", value) for value in (5, False, {})],
     *[("dtype", value) for value in (5, ["float32"])],
-    *[("raw", value) for value in ("yes", None, 1)],
+    *[(name, value) for name in ("raw", "exact") for value in ("yes", None, 1)],
 ]
 
 
@@ -61,7 +69,7 @@ NO_TYPES = [
 def test_a_field_of_another_type_is_refused_by_name_value_and_remedy(app, tiny_model, field, value):
     entry = next(entry for entry in app.config()["dependencies"] if entry["api_name"] == "compare")
     asked = {"prompt": "hi", "columns": ["greedy"], "model": str(tiny_model), "adapter": "", "seed": 0}
-    asked |= {"max_new_tokens": 3, "dtype": "auto", "raw": False}
+    asked |= {"max_new_tokens": 3, "dtype": "auto", "raw": False, "exact": False}
     message = call(app, entry, list((asked | {field: value}).values()))
     sentence = html.unescape(message["output"]["error"])
     assert f'"{field}" is {json.dumps(value)}' in sentence and "Give" in sentence
@@ -69,7 +77,7 @@ def test_a_field_of_another_type_is_refused_by_name_value_and_remedy(app, tiny_m
 
 def test_sentences_hold_no_markup(app):
     entry = next(entry for entry in app.config()["dependencies"] if entry["api_name"] == "compare")
-    message = call(app, entry, ["hi", ["greedy"], "<img src=x onerror=alert(1)>", "", 0, 5, "auto", False])
+    message = call(app, entry, ["hi", ["greedy"], "<img src=x onerror=alert(1)>", "", 0, 5, "auto", False, False])
     assert "<img" not in message["output"]["error"] and "&lt;img" in message["output"]["error"]
 
 

@@ -144,7 +144,7 @@ def test_no_entry_shows_or_changes_what_is_anothers(space, others, things, who):
         got = {name for name, message, direct in answers if message["success"] or direct.status_code == 200}
         assert all("compare" in name or "_check_login_status" in name for name in got)
     for run in (things.stopped, things.working, things.rented):
-        said = visitor.call(entry_of(space, "compare"), ["hi", ["greedy"], run.id, "", 0, 5, "auto", False])
+        said = visitor.call(entry_of(space, "compare"), ["hi", ["greedy"], run.id, "", 0, 5, "auto", False, False])
         assert "There is no run" in said["output"]["error"]
     assert snapshot(things.folder) == before and things.process.poll() is None
 

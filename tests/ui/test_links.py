@@ -1,10 +1,13 @@
 """A link in the address fills Compare and starts nothing; the button makes a link of what stands there."""
 
 import re
+import shutil
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import expect
+from safetensors.torch import load_file, save_file
 
 from inference.record import link_of, request_of
 from inference.service import CompareRequest
@@ -70,3 +73,27 @@ def test_a_damaged_link_is_said_and_leaves_the_tab_as_it_is(tab, app, text):
     _open(tab, app, text)
     expect(tab.locator("#compare-status")).to_contain_text("damaged or cut off")
     expect(tab.locator(".ts-col")).to_have_count(4)
+
+
+def test_a_link_to_what_was_run_says_what_is_as_it_was_then(tab, app, tiny_model, tmp_path):
+    """Run, linked, opened and run again: the same; and again after the model's weights were exchanged."""
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    request = CompareRequest(str(model), ["greedy", f"beam model={tiny_model}"], "tea?", max_new_tokens=5)
+    _open(tab, app, link_of(request))
+    status, ran = tab.locator("#compare-status"), re.compile("forward passes")
+    tab.locator("#compare-start").click()
+    expect(status).to_contain_text(ran)
+    expect(status).not_to_contain_text("link was made of")
+    tab.locator("#compare-link").click()
+    made = tab.locator("#compare-link-made textarea, #compare-link-made input").first
+    expect(made).to_have_value(_address(app))
+    _open(tab, app, parse_qs(urlsplit(made.input_value()).query)["c"][0])
+    tab.locator("#compare-start").click()
+    expect(status).to_contain_text("are those of the comparison that the link was made of")
+    weights = load_file(model / "model.safetensors")
+    weights["model.norm.weight"] *= 1.5
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    tab.locator("#compare-start").click()
+    expect(status).to_contain_text(f"{model} (columns 1) has other weights")
+    expect(status).not_to_contain_text(f"{tiny_model} (columns")
+    picture(tab, "link-other-weights")

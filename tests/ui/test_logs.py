@@ -32,7 +32,7 @@ def written(space, tmp_path_factory):
     )
     dataset = next(item.name for item in (folder / "home" / ada.sub / "datasets").iterdir() if item.name[0] != ".")
     assert MARKER in json.dumps(ada.call(entry_of(space, "show"), [dataset, "chat", space.model, 64]))
-    asked = [MARKER, ["greedy", "sample"], space.model, "", 1, 4, "float32", True]
+    asked = [MARKER, ["greedy", "sample"], space.model, "", 1, 4, "float32", True, False]
     assert ada.call(entry_of(space, "compare"), asked)["success"]
     assert Visitor(space).call(entry_of(space, "compare"), asked)["success"]
     _publish(space, ada, folder)
@@ -65,7 +65,7 @@ def _fail(space, ada):
         for value in (MARKER, {"path": MARKER}, [MARKER], {MARKER: MARKER}):
             assert not ada.call(entry, [value] * len(entry["inputs"]))["success"]
             assert ada.predict(entry, [value]).status_code != 200
-    assert not ada.call(entry_of(space, "compare"), ["hi", [MARKER], MARKER, "", 1, 4, "auto", True])["success"]
+    assert not ada.call(entry_of(space, "compare"), ["hi", [MARKER], MARKER, "", 1, 4, "auto", True, False])["success"]
     assert ada.get(f"file=/{MARKER}").status_code == 403
     assert ada.post("queue/join", [MARKER]).status_code == 422
     assert ada.post(f"component_server?{MARKER}", {"data": MARKER}).status_code == 404

@@ -29,7 +29,7 @@ def _person(space, name):
 
 
 def _asked(model, columns, tokens):
-    return ["hi", columns, model, "", 1, tokens, "float32", True]
+    return ["hi", columns, model, "", 1, tokens, "float32", True, False]
 
 
 def _on_the_page(model, columns, tokens):

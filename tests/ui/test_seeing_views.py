@@ -106,6 +106,11 @@ def test_curves_are_those_of_the_chosen_columns():
     assert len(facts.curves(asked, [], kept=False)) == 0
 
 
+@pytest.mark.parametrize(("count", "first"), [(1, [0]), (6, [0, 1, 2, 3, 4, 5]), (7, [0, 1, 2, 3])])
+def test_where_curves_would_tangle_some_are_drawn_first(count, first):
+    assert facts.drawn_first(result(*[column("greedy", "a")] * count)) == first
+
+
 def test_long_curves_are_thinned():
     frame = facts.curves(result(column("greedy", *"ab" * 4000)), [0], kept=False)
     assert len(frame) == facts.POINTS and list(frame["token"])[-1] == 8000

@@ -82,7 +82,9 @@ def test_best_step_and_early_end_are_marked(owner, tiny_model, tmp_path):
     assert stage.after == progress.evals[stage.best]["eval_loss"]
     marks = {(step, name) for step, _, name in curves.marks(progress)}
     assert marks == {(stage.best, say("page.series_best", number=1)), (stage.early, say("page.series_early", number=1))}
-    html = render("run", run=Named("r1"), about="x", state="done", progress=progress, error=None, reports=[stage])
+    html = render(
+        "run", run=Named("r1"), about="x", state="done", progress=progress, error=None, outcome=None, reports=[stage]
+    )
     assert say("page.stage_best", step=stage.best) in html and say("page.stage_early", step=stage.early) in html
 
 
@@ -96,7 +98,14 @@ def test_what_a_stage_left_out_is_shown_while_it_runs_and_as_text(language):
     assert [stage.state for stage in reports(progress)] == ["working", "waiting"]
     with speaking(language):
         shown = render(
-            "run", run=Named("r1"), about="x", state="running", progress=progress, error=None, reports=reports(progress)
+            "run",
+            run=Named("r1"),
+            about="x",
+            state="running",
+            progress=progress,
+            error=None,
+            outcome=None,
+            reports=reports(progress),
         )
         for code, count in (("kept", 4), ("dropped", 1), ("refused", 3), ("cut", 2), ("held", 1)):
             assert say(f"page.stage_{code}", count=count) in shown

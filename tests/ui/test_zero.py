@@ -11,13 +11,14 @@ import yaml
 
 from core import settings
 from core.errors import UserError
+from inference.results import ColumnResult, Result
 from inference.service import CompareRequest, Work, _Group, check_request
 from inference.sources import Fetched, Source
-from inference.zero import LONGEST, SHORTEST, seconds
+from inference.zero import LONGEST, SHORTEST, _turns, check_seconds, seconds
 from tests.app_process import ROOT, running_app
 from tests.tiny.training import write_data
 from tests.tiny_model import make_tiny_model
-from tests.ui.people import Visitor, entry_of
+from tests.ui.people import CLOSING, Visitor, entry_of
 
 STAND_IN = Path(__file__).parent / "zerogpu"
 COLUMNS = ["greedy", "beam num_beams=2", "nucleus top_p=0.9 temperature=0.8"]
@@ -52,15 +53,15 @@ def _told(app, event):
     return [fact for line in lines if (fact := json.loads(line))["event"] == event]
 
 
-def _compare(app, model, columns, tokens=8):
+def _compare(app, model, columns, tokens=8, exact=False):
     said = Visitor(app).call(
-        entry_of(app, "compare"), ["the quick", columns, str(model), "", 3, tokens, "float32", True]
+        entry_of(app, "compare"), ["the quick", columns, str(model), "", 3, tokens, "float32", True, exact]
     )
     return said["output"]["data"][0] if said["success"] else said["output"]["error"]
 
 
 def test_spaces_comes_before_torch_and_knows_the_work_when_the_page_is_launched(zero):
-    assert [(fact["wrapped"], fact["torch_was_there"]) for fact in _told(zero, "launched")] == [(1, False)]
+    assert [(fact["wrapped"], fact["torch_was_there"]) for fact in _told(zero, "launched")] == [(2, False)]
 
 
 def test_compare_writes_the_same_in_a_forked_process(zero, app, tiny_model):
@@ -73,10 +74,36 @@ def test_compare_writes_the_same_in_a_forked_process(zero, app, tiny_model):
     assert scheduled["seconds"] == SHORTEST and worked["items"] > len(COLUMNS)
 
 
+def test_what_is_exact_is_written_there_too(zero, app, tiny_model):
+    here, there = (_compare(one, tiny_model, COLUMNS, exact=True) for one in (app, zero))
+    assert [column["token_ids"] for column in there["columns"]] == [column["token_ids"] for column in here["columns"]]
+    assert there["exact"] is True and there["forwards"] == here["forwards"]
+    assert _told(zero, "schedule")[-1]["pid"] != _told(zero, "worked")[-1]["pid"]
+
+
+def _done(visitor, name, data):
+    """What an entry of the page gives at last, in the visitor's own session."""
+    visitor.join(entry_of(visitor.app, name), data)
+    closing = [message for message in visitor.read() if message["msg"] in CLOSING][-1]
+    assert closing["success"], closing
+    return closing["output"]["data"]
+
+
+def test_the_check_runs_in_a_forked_process_and_its_verdicts_come_back(zero, tiny_model):
+    visitor = Visitor(zero)
+    columns = [{"strategy": name, "knobs": {}, "model": ""} for name in ("greedy", "beam", "sample", "mirostat")]
+    _done(visitor, "compare_run", ["hi", {"columns": columns}, str(tiny_model), 1, 8, "float32", "", "", True, False])
+    shown = _done(visitor, "compare_check", [])[1]
+    assert shown.count("ts-is-identical") == 3 and shown.count("ts-is-none") == 1
+    scheduled, worked = _told(zero, "schedule")[-1], _told(zero, "worked")[-1]
+    assert (scheduled["seconds"], worked["items"]) == (SHORTEST, 4)
+    assert scheduled["pid"] == zero.process.pid != worked["pid"]
+
+
 def test_the_process_and_its_models_serve_the_next_comparison(zero, tiny_model):
     first, second = (_compare(zero, tiny_model, ["greedy"]) for _ in range(2))
     assert first["columns"][0]["text"] == second["columns"][0]["text"]
-    assert len({fact["pid"] for fact in _told(zero, "worked")}) == 1
+    assert len({fact["pid"] for fact in _told(zero, "worked")[-2:]}) == 1
 
 
 def test_what_is_wrong_there_comes_back_as_a_sentence(zero, tiny_model):
@@ -110,18 +137,41 @@ def test_stop_ends_the_forked_work_and_keeps_what_is_written(zero, endless):
     assert ["stopped", "end"] in column["figures"] and column["firm"], column["figures"]
 
 
+def _work(folder, columns, tokens, exact=False):
+    request = CompareRequest("m", columns, "hi", max_new_tokens=tokens, exact=exact)
+    group = _Group(Source(Fetched(folder, "m", "m", None, False, "0" * 64, 8192)))
+    for place, spec in enumerate(check_request(request)):
+        group.add(place, spec, plain=False)
+    return Work(request, [group], 0.0)
+
+
 def test_the_time_asked_for_grows_with_tokens_columns_and_weights(tiny_model):
-    def asked(tokens, columns, folder=tiny_model):
-        request = CompareRequest("m", columns, "hi", max_new_tokens=tokens)
-        group = _Group(Source(Fetched(folder, "m", "m", None, False, "0" * 64, 8192)))
-        for place, spec in enumerate(check_request(request)):
-            group.add(place, spec, plain=False)
-        return seconds(Work(request, [group], 0.0))
+    def asked(tokens, columns, exact=False):
+        return seconds(_work(tiny_model, columns, tokens, exact))
 
     assert asked(10, ["greedy"]) == SHORTEST
     assert SHORTEST < asked(500, ["greedy"]) < asked(500, ["greedy"] * 12) < asked(500, ["beam num_beams=4"] * 12)
+    assert asked(500, ["greedy"] * 2) < asked(500, ["greedy", "lookup"]) < asked(500, ["greedy", "lookup"] * 2)
+    assert asked(500, ["greedy"]) == asked(500, ["greedy"], exact=True) < asked(500, ["greedy"] * 3, exact=True)
+    for columns, exact in ((["beam num_beams=8"] * 12, False), (["greedy"] * 2, True)):
+        with pytest.raises(UserError, match="fewer tokens or columns"):
+            asked(2048, columns, exact)
+
+
+def _result(*lengths):
+    columns = [ColumnResult("greedy", "base", [1] * length, "", "length", {}) for length in lengths]
+    return Result("m", "float32", 1, 1, 1.0, 0.0, columns)
+
+
+def test_a_check_takes_the_gpu_for_as_many_columns_at_a_time_as_it_is_lent_for(tiny_model):
+    work, result = _work(tiny_model, ["greedy"] * 5, 2000), _result(1000, 1000, 1000, 1000, 40)
+    assert SHORTEST < check_seconds(work, result, [0]) < check_seconds(work, result, [0, 1]) <= LONGEST
+    assert check_seconds(work, result, [4]) == SHORTEST, "by what it wrote"
+    assert _turns(work, result) == [[0, 1], [2, 3, 4]]
+    beams = _work(tiny_model, ["beam"] * 5, 2000)
+    assert check_seconds(beams, result, [4]) > 80, "a beam search may go on to the end"
     with pytest.raises(UserError, match="fewer tokens or columns"):
-        asked(2048, ["beam num_beams=8"] * 12)
+        _turns(_work(tiny_model, ["greedy"], 8000), _result(4000))
 
 
 def test_training_there_is_refused_and_a_job_offered(zero, tmp_path, tiny_model):

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from inference.results import Branch, Trace
-from ui.beam_tree import BOX, LEFT, ROW, STEP, TALL, parts, picture, saved, short
+from ui.beam_tree import BOX, LEFT, ROW, STEP, TALL, parts, picture, short
 
 
 def grown(beams=8, steps=64, seed=0):
@@ -85,9 +85,9 @@ def test_a_column_without_a_tree_has_no_parts():
 
 
 def test_rows_saved_are_those_of_the_fixed_beam_less_the_ones_that_ran():
-    assert saved(Trace(widths=(1, 8, 3, 2), fixed_width=8)) == (14, 25)
-    assert saved(Trace(widths=(1, 1, 1, 4), fixed_width=8), forced=2) == (7, 11)
-    assert saved(Trace(fixed_width=8)) is None
+    assert Trace(widths=(1, 8, 3, 2), fixed_width=8).row_forwards == (14, 25)
+    assert Trace(widths=(1, 1, 1, 4), fixed_width=8, given=2).row_forwards == (7, 11)
+    assert Trace(fixed_width=8).row_forwards is None
 
 
 def test_widths_are_bars_under_the_tree():

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from inference.intervals import Estimate, estimate, paired
+from inference.intervals import Estimate, estimate, paired, ratio
 
 
 def test_two_values_reach_from_one_to_the_other():
@@ -53,3 +53,37 @@ def test_differences_are_paired_by_prompt():
 def test_an_interval_is_clear_of_zero_or_not(low, high, clear):
     assert Estimate(0.0, low, high, 9).clear_of_zero is clear
     assert not Estimate(1.0, None, None, 1).clear_of_zero
+
+
+def test_a_ratio_is_of_sums_and_draws_whole_rows():
+    """Rows of one token and of 99: the mean over tokens, not over rows; its ends are all-short and all-long draws."""
+    found = ratio([4.0, 99.0], [1.0, 99.0])
+    assert found.mean == pytest.approx(103 / 100)
+    assert (found.low, found.high, found.count) == (1.0, 4.0, 2)
+    assert ratio([], []) is None and ratio([3.0], [2.0]) == Estimate(1.5, None, None, 1)
+
+
+def test_two_series_over_the_same_rows_are_drawn_alike():
+    """Rows differ a lot, the second is everywhere 0.1 a token lower: the paired difference knows that exactly."""
+    draw = random.Random(5)
+    counts = [float(draw.randint(1, 80)) for _ in range(30)]
+    first = [draw.gauss(3, 2) * count for count in counts]
+    second = [total - 0.1 * count for total, count in zip(first, counts, strict=True)]
+    apart = ratio([b - a for a, b in zip(first, second, strict=True)], counts)
+    assert apart.low == pytest.approx(-0.1) and apart.high == pytest.approx(-0.1)
+    one, other = ratio(first, counts), ratio(second, counts)
+    assert one.high - one.low > 0.2
+    assert one.low - other.low == pytest.approx(0.1) and one.high - other.high == pytest.approx(0.1)
+
+
+def test_the_interval_of_a_ratio_agrees_with_a_slow_reference():
+    """Rows of very different lengths: each draw is a sum over a sum, not a mean of ratios."""
+    draw = random.Random(7)
+    counts = [float(draw.choice([1, 10, 200])) for _ in range(40)]
+    totals = [draw.gauss(2, 1) * count for count in counts]
+    found, drawn = ratio(totals, counts), []
+    for _ in range(20_000):
+        rows = draw.choices(range(40), k=40)
+        drawn.append(sum(totals[row] for row in rows) / sum(counts[row] for row in rows))
+    drawn.sort()
+    assert found.low == pytest.approx(drawn[500], abs=0.03) and found.high == pytest.approx(drawn[19_500], abs=0.03)

@@ -42,6 +42,7 @@ function build(card) {
   modelPicker(card); knobs(card); write(card);
 }
 
+// The closed field of a select cannot wrap, so its title is written under it, and the select itself is seen through.
 function strategyPicker(card) {
   const picker = make("select", "ts-strategy");
   picker.setAttribute("aria-label", say.strategy);
@@ -51,21 +52,25 @@ function strategyPicker(card) {
     group.append(...strategies.filter((one) => one.family === family).map((one) => option(one.key, one.title)));
     picker.append(group);
   }
-  picker.value = card.strategy; picker.title = strategyOf(card).title;
+  picker.value = card.strategy;
+  const box = make("label", "ts-pick"), title = make("span");
+  const name = () => { title.textContent = strategyOf(card).title; };
+  name();
   picker.addEventListener("change", () => {
     const kept = strategies.find((one) => one.key === picker.value).more.map((knob) => knob.name).filter((name) => name === "start");
     card.knobs = Object.fromEntries(Object.entries(card.knobs).filter(([name]) => kept.includes(name)));
-    card.strategy = picker.value; card.title = ""; picker.title = strategyOf(card).title;
-    knobs(card); publish();
+    card.strategy = picker.value; card.title = "";
+    name(); knobs(card); publish();
   });
-  return picker;
+  box.append(title, picker);
+  return box;
 }
 
 // Chips for where a column comes from: its authors, or a place in another column's text.
 function marks(card) {
   const start = card.knobs.start, chips = [];
   if (card.title) chips.push(make("span", "ts-mark", card.title));
-  if (start) chips.push(make("span", "ts-mark", card.from === null ? fill(say.from_ids, { count: String(start).split(",").length }) : fill(say.from, { piece: visible(card.from) })));
+  if (start) chips.push(make("span", "ts-mark", card.from === null ? fill(say.from_ids, { count: idsOf(start).split(",").length }) : fill(say.from, { piece: visible(card.from) })));
   card.marks.replaceChildren(...chips);
   card.marks.hidden = !chips.length;
 }

@@ -27,7 +27,8 @@ function knobs(card) {
 function row(card, knob, own, changed) {
   const line = make("label", knob.type === "texts" || knob.type === "ids" ? "ts-long" : ""), field = fieldOf(knob, own);
   line.title = knob.help;
-  field.value = String(card.knobs[knob.name] ?? (own ? knob.default : ""));
+  const value = String(card.knobs[knob.name] ?? (own ? knob.default : ""));
+  field.value = knob.type === "ids" ? idsOf(value) : value;
   field.addEventListener("input", () => {
     if (field.value === "") delete card.knobs[knob.name];
     else card.knobs[knob.name] = field.value;
@@ -37,6 +38,9 @@ function row(card, knob, own, changed) {
   line.append(make("span", "", knob.name), field);
   return line;
 }
+
+// Ids without the text that they say.
+const idsOf = (value) => String(value).split(":")[0];
 
 function fieldOf(knob, own) {
   const field = make(knob.choices.length ? "select" : "input");

@@ -21,8 +21,8 @@ function tokensOf(card) {
   if (card.tokens || !card.packed) return card.tokens;
   const { pieces, tokens } = JSON.parse(card.packed);
   const other = (id, p, after) => ({ id, piece: pieces[id], p, after });
-  card.tokens = tokens.map(([id, p, rank, entropy, after, kept, ids, before, later]) => ({
-    ...other(id, p, after), rank, kept, entropy: entropy / BITS, surprise: p > 0 ? Math.abs(Math.log2(p)) : Infinity,
+  card.tokens = tokens.map(([id, p, rank, entropy, after, kept, ids, before, later, text]) => ({
+    ...other(id, p, after), text: text ?? pieces[id], rank, kept, entropy: entropy / BITS, surprise: p > 0 ? Math.abs(Math.log2(p)) : Infinity,
     top: ids.map((one, place) => other(one, before[place], later ? later[place] : null)),
   }));
   return card.tokens;
@@ -33,17 +33,20 @@ function visible(piece) {
   const signs = piece.replace(/\r/g, "␍").replace(/\n/g, "⏎").replace(/\t/g, "⇥");
   return signs === "" ? "∅" : signs.trim() === "" ? signs.replace(/ /g, "␣") : signs;
 }
+// What a token adds to the text: of a character in several tokens the last one shows it, the others a dot.
+const shownOf = (token) => (token.text === "" && token.piece !== "" ? "·" : visible(token.text));
+const namedAs = (token) => (token.text === "" && token.piece !== "" ? say.part : `“${visible(token.text)}”`);
 const percent = (share) => (share >= 0.0995 ? (100 * share).toFixed(0) : share >= 0.00005 ? (100 * share).toPrecision(2) : "< 0.01") + " %";
 const figure = (value) => (Number.isFinite(value) ? value.toFixed(value < 10 ? 2 : 1) : "∞");
 
 // The space before a word stays without colour, so that a line that ends there does not end in a stray block.
 function colour(card) {
   const nodes = card.tokens.flatMap((token, place) => {
-    const signs = visible(token.piece), gap = signs.match(/^ */)[0], breaks = token.piece.includes("\n");
+    const signs = shownOf(token), gap = signs.match(/^ */)[0], breaks = token.text.includes("\n");
     const node = make("span", `ts-token ts-s${step(token)}`, signs.slice(gap.length) + (breaks ? "\n" : ""));
     node.dataset.place = place; node.tabIndex = place ? -1 : 0;
     node.setAttribute("role", "button");
-    node.setAttribute("aria-label", `${signs}, ${percent(token.p)}`);
+    node.setAttribute("aria-label", `${namedAs(token)}, ${percent(token.p)}`);
     return gap ? [gap, node] : [node];
   });
   card.text.replaceChildren(...nodes);
@@ -116,7 +119,7 @@ function table(token, choose) {
 function headOf(token) {
   const kept = token.kept === null ? "" : ` · ${fill(say.kept, { count: token.kept })}`;
   const facts = `${say.rank} ${token.rank} · ${say.view_entropy} ${figure(token.entropy)} ${say.bits} · ${say.view_surprise} ${figure(token.surprise)} ${say.bits}${kept}`;
-  return [make("div", "ts-tiphead", `“${visible(token.piece)}” ${percent(token.p)}`), make("div", "ts-tipfacts", facts)];
+  return [make("div", "ts-tiphead", `${namedAs(token)} ${percent(token.p)}`), make("div", "ts-tipfacts", facts)];
 }
 
 function explain(card, node) {
@@ -137,9 +140,14 @@ function menu(card, node) {
   openPanel(node, say.menu, ...headOf(token), make("div", "ts-tipask", cards.length >= MOST ? fill(say.menu_full, { most: MOST }) : say.menu), list);
 }
 
+// The text goes along with the ids, token by token and, where that is another one, as it is read: a model with another
+// tokenizer gets ids of its own.
+const escaped = (text) => text.replace(/[\\|]/g, "\\$&").replace(/\n/g, "\\n").replace(/\t/g, "\\t");
 function branch(card, place, choice) {
-  const ids = [...card.tokens.slice(0, place).map((token) => token.id), choice.id];
-  const made = insert({ ...card.ran, knobs: { ...card.ran.knobs, start: ids.join(",") }, from: choice.piece }, cards.includes(card) ? card : cards.at(-1));
+  const begun = [...card.tokens.slice(0, place), choice], joined = (part) => escaped(begun.map(part).join(""));
+  const pieces = joined((token) => token.piece), read = joined((token) => token.text ?? token.piece);
+  const start = begun.map((token) => token.id).join(",") + ":" + pieces + (read === pieces ? "" : "|" + read);
+  const made = insert({ ...card.ran, knobs: { ...card.ran.knobs, start }, from: choice.piece }, cards.includes(card) ? card : cards.at(-1));
   closePanel(); publish();
   made.node.scrollIntoView({ block: "nearest", inline: "nearest" });
   made.text.querySelector(".ts-run")?.focus({ preventScroll: true });

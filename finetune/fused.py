@@ -1,0 +1,301 @@
+"""Decoder layers of Llama's kind with little around the products, for training: norm, rotation, gate and adapters each
+as one step of the gradient, with the products of one input joined.
+
+A step through the layers that transformers and PEFT build is half products and half passes over memory: norms in
+float32, products of each adapter apart, sums of their gradients. Here query, key and value are one product with one
+adapter product beside it, so are gate and up; what is kept for backward is what cannot be had again cheaply. What is
+computed is what `modeling_llama`, `modeling_qwen2`, `modeling_qwen3` and `modeling_mistral` of transformers 5.23 and
+`peft.tuners.lora` compute, but for rounding.
+"""
+
+import sys
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+LAYERS = ("LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer", "MistralDecoderLayer")
+NORMS = ("LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "MistralRMSNorm")
+
+
+def fuse(model: nn.Module) -> int:
+    """Let the decoder layers of a model that are of a known kind run in this way. Returns how many do."""
+    found: list[Any] = [layer for layer in model.modules() if type(layer).__name__ in LAYERS and _is_usual(layer)]
+    for layer in found:
+        layer._plain_forward = layer.forward
+        layer.forward = MethodType(_forward, layer)
+    return len(found)
+
+
+def _is_usual(layer: Any) -> bool:
+    norms = [layer.input_layernorm, layer.post_attention_layernorm]
+    attention = layer.self_attn
+    heads = [getattr(attention, name) for name in ("q_norm", "k_norm") if hasattr(attention, name)]
+    return all(type(norm).__name__ in NORMS for norm in norms + heads) and layer.mlp.config.hidden_act == "silu"
+
+
+def _forward(
+    layer: Any,
+    hidden_states: Tensor,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    past_key_values: Any = None,
+    use_cache: bool | None = False,
+    position_embeddings: tuple[Tensor, Tensor] | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    """The layer over `hidden_states` [B, T, width]. With a cache, which training never has, it runs as it was."""
+    if past_key_values is not None or position_embeddings is None:
+        return layer._plain_forward(
+            hidden_states,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            position_embeddings=position_embeddings,
+            **kwargs,
+        )
+    batch, length, width = hidden_states.shape
+    attention, mlp = layer.self_attn, layer.mlp
+    states = hidden_states.reshape(-1, width)
+    mixed = joined(_norm(states, layer.input_layernorm), (attention.q_proj, attention.k_proj, attention.v_proj))
+    query, key, value = _rotated(attention, mixed.view(batch, length, -1, attention.head_dim), position_embeddings)
+    eager = sys.modules[type(attention).__module__].eager_attention_forward  # type: ignore[attr-defined]
+    attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager)
+    dropout = attention.attention_dropout if attention.training else 0.0
+    window = {"sliding_window": attention.sliding_window} if getattr(attention, "sliding_window", None) else {}
+    seen, _ = attend(
+        attention, query, key, value, attention_mask, dropout=dropout, scaling=attention.scaling, **window, **kwargs
+    )
+    states = joined(seen.reshape(batch * length, -1), (attention.o_proj,), states)
+    inner = _norm(states, layer.post_attention_layernorm)
+    inner = _Gate.apply(joined(inner, (mlp.gate_proj, mlp.up_proj)))
+    return joined(inner, (mlp.down_proj,), states).view(batch, length, width)
+
+
+def _rotated(attention: Any, mixed: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values [B, heads, T, head_dim] from their product [B, T, all heads, head_dim]."""
+    size = attention.head_dim
+    queries = attention.q_proj.out_features // size
+    keys = attention.k_proj.out_features // size
+    if hasattr(attention, "q_norm"):
+        parts = mixed[:, :, :queries], mixed[:, :, queries : queries + keys]
+        normed = [_norm(part, norm) for part, norm in zip(parts, (attention.q_norm, attention.k_norm), strict=True)]
+        turned = _Rotate.apply(torch.cat(normed, 2), *angles)
+        value = mixed[:, :, queries + keys :]
+    else:
+        turned, value = _Rotate.apply(mixed[:, :, : queries + keys], *angles), mixed[:, :, queries + keys :]
+    turned = turned.transpose(1, 2)
+    return turned[:, :queries], turned[:, queries:], value.transpose(1, 2)
+
+
+def _norm(states: Tensor, norm: Any) -> Tensor:
+    return _RMSNorm.apply(states, norm.weight, norm.variance_epsilon)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """Zhang & Sennrich 2019, the square mean in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        length = torch.linalg.vector_norm(states, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = torch.rsqrt(length.square_().div_(states.shape[-1]).add_(epsilon))
+        unit = torch.mul(states, scale, out=torch.empty_like(states))
+        ctx.save_for_backward(states, weight, scale)
+        return unit.mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        states, weight, scale = ctx.saved_tensors
+        slope = gradients[0]
+        unit = torch.mul(states, scale, out=torch.empty_like(states))
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = (slope * unit).flatten(0, -2).sum(0, dtype=torch.float32).to(weight.dtype)
+        weighed = slope * weight
+        share = torch.linalg.vecdot(weighed.float(), unit.float())[..., None].div_(-states.shape[-1])
+        moved = torch.addcmul(weighed, unit, share.to(states.dtype))
+        return torch.mul(moved, scale, out=torch.empty_like(states)), of_weight, None
+
+
+class _Rotate(torch.autograd.Function):
+    """Rotary positions (Su et al. 2021) on [B, T, heads, head_dim] with cosines and sines [B, T, head_dim], of which
+    both halves are alike: backward is the rotation back."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        cos, sin = cos[:, :, None], _signed(sin[:, :, None])
+        ctx.save_for_backward(cos, sin)
+        return _turn(states, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        cos, sin = ctx.saved_tensors
+        return _turn(gradients[0], cos, -sin), None, None
+
+
+def _signed(sin: Tensor) -> Tensor:
+    half = sin.shape[-1] // 2
+    return torch.cat([-sin[..., :half], sin[..., half:]], -1)
+
+
+def _turn(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.mul(states, cos).addcmul_(states.roll(states.shape[-1] // 2, -1), sin)
+
+
+class _Gate(torch.autograd.Function):
+    """silu(gate) * up of [N, 2 * width], gate first (Shazeer 2020)."""
+
+    @staticmethod
+    def forward(ctx: Any, both: Tensor) -> Tensor:
+        ctx.save_for_backward(both)
+        gate, up = both.chunk(2, -1)
+        return functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        [both] = ctx.saved_tensors
+        gate, up = both.chunk(2, -1)
+        slope = gradients[0]
+        found = torch.empty_like(both)
+        of_gate, of_up = found.chunk(2, -1)
+        torch.mul(functional.silu(gate), slope, out=of_up)
+        torch.ops.aten.silu_backward.grad_input(slope * up, gate, grad_input=of_gate)
+        return found
+
+
+Shape = tuple[tuple[int, bool, float], ...]
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """A linear layer with what an adapter adds: `down` [r, in], `up` [out, r] times `scale`."""
+
+    weight: Tensor
+    bias: Tensor | None
+    down: Tensor | None = None
+    up: Tensor | None = None
+    scale: float = 1.0
+
+
+def joined(states: Tensor, modules: tuple[Any, ...], residual: Tensor | None = None) -> Tensor:
+    """The outputs of linear layers of one input [N, in] side by side, on top of `residual` [N, out] where there is
+    one. Layers that learn themselves, or whose adapter is no plain LoRA, run as they are."""
+    parts = [_part(module) for module in modules]
+    if any(part is None for part in parts):
+        found = [module(states) for module in modules]
+        whole = found[0] if len(found) == 1 else torch.cat(found, -1)
+        return whole if residual is None else residual + whole
+    linears = [part for part in parts if part is not None]
+    weight = _side_by_side(modules[0], linears)
+    biases = [linear.bias for linear in linears]
+    bias = torch.cat([b for b in biases if b is not None]) if all(b is not None for b in biases) else None
+    adapters = [tensor for linear in linears if linear.down is not None for tensor in (linear.down, linear.up)]
+    shape = tuple((linear.weight.shape[0], linear.down is not None, linear.scale) for linear in linears)
+    return _Joined.apply(states, residual, weight, bias, shape, *adapters)
+
+
+def _part(module: Any) -> _Linear | None:
+    """A frozen linear layer with at most one plain LoRA adapter without dropout; None for anything else."""
+    base = getattr(module, "base_layer", module)
+    if type(base) is not nn.Linear or base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad):
+        return None
+    if base is module:
+        return _Linear(base.weight, base.bias)
+    names: list[str] = list(getattr(module, "active_adapters", ()))
+    if module.disable_adapters or module.merged or len(names) != 1 or names[0] not in module.lora_A:
+        return _Linear(base.weight, base.bias) if module.disable_adapters and not module.merged else None
+    [name] = names
+    odd = name in module.lora_variant or module.lora_bias.get(name)
+    odd = odd or not isinstance(module.lora_dropout[name], nn.Identity)
+    if odd or module.lora_A[name].weight.dtype != base.weight.dtype:
+        return None
+    return _Linear(
+        base.weight, base.bias, module.lora_A[name].weight, module.lora_B[name].weight, float(module.scaling[name])
+    )
+
+
+def _side_by_side(first: Any, linears: list[_Linear]) -> Tensor:
+    """The weights below one another [out, in], as one tensor of which each layer's weight is made a part: it takes no
+    more memory."""
+    if len(linears) == 1:
+        return linears[0].weight
+    kept = getattr(first, "_joined_weight", None)
+    parts = [linear.weight for linear in linears]
+    if kept is None or kept.data_ptr() != parts[0].data_ptr():
+        kept = torch.cat([part.detach() for part in parts])
+        start = 0
+        for part in parts:
+            part.data = kept[start : start + len(part)]
+            start += len(part)
+        first._joined_weight = kept
+    return kept
+
+
+class _Joined(torch.autograd.Function):
+    """residual + states @ weight.T + bias, and each adapter's up(down(states)) * scale on its own outputs. The weight
+    is frozen. `shape` is (outputs, whether it has an adapter, scale) of each layer, `adapters` their down and up."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        residual: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        shape: Shape,
+        *adapters: Tensor,
+    ) -> Tensor:
+        found = states @ weight.T if residual is None else torch.addmm(residual, states, weight.T)
+        if bias is not None:
+            found += bias
+        thin = None
+        if adapters:
+            thin = states @ torch.cat(adapters[::2]).T
+            found.addmm_(thin, _block(shape, adapters))
+        ctx.shape, ctx.has_residual = shape, residual is not None
+        ctx.save_for_backward(states, weight, thin, *adapters)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        slope = gradients[0]
+        saved: Any = ctx.saved_tensors
+        states, weight, thin, *adapters = saved
+        of_states = slope @ weight if ctx.needs_input_grad[0] else None
+        found: list[Tensor | None] = []
+        if adapters:
+            of_thin = slope @ _block(ctx.shape, adapters).T
+            if of_states is not None:
+                of_states.addmm_(of_thin, torch.cat(adapters[::2]))
+            of_down = of_thin.T @ states
+            first = rank = 0
+            for outputs, adapted, scale in ctx.shape:
+                if adapted:
+                    width = adapters[len(found)].shape[0]
+                    part = slope[:, first : first + outputs].T @ thin[:, rank : rank + width]
+                    found += [of_down[rank : rank + width], part.mul_(scale)]
+                    rank += width
+                first += outputs
+        return of_states, slope if ctx.has_residual else None, None, None, None, *found
+
+
+def _block(shape: Shape, adapters: Any) -> Tensor:
+    """The up matrices times their scale as blocks [all ranks, all outputs]: an adapter reaches its own outputs only."""
+    ups = list(adapters[1::2])
+    if len(shape) == 1:
+        return (ups[0] * shape[0][2]).T
+    ranks = sum(up.shape[1] for up in ups)
+    found = ups[0].new_zeros(ranks, sum(outputs for outputs, _, _ in shape))
+    first = rank = 0
+    for outputs, adapted, scale in shape:
+        if adapted:
+            up = ups.pop(0)
+            torch.mul(up.T, scale, out=found[rank : rank + up.shape[1], first : first + outputs])
+            rank += up.shape[1]
+        first += outputs
+    return found

@@ -1,0 +1,289 @@
+"""Two steps of the largest batch, and one of some others, tried out on the device in a process of their own.
+
+What they took is kept: the same config on the same weights, data and device is not tried twice.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core import settings
+from core.errors import UserError
+from core.files import read_json, write_json
+from core.words import say
+from finetune.config import RunConfig, Stage
+from finetune.data.token_rows import TokenRow, write
+from finetune.events import Event
+from finetune.launch.environment import child_environment
+from finetune.launch.queue import devices_of, is_free
+from finetune.plan.machines import memory_of
+from finetune.plan.rows import Shapes, StageRows
+from finetune.plan.seconds import Pace, merged
+from finetune.run import Run
+from inference.sources import Fetched, Progress
+
+FORMAT = 1
+_FEW_TOKENS = 4096
+_NEVER = 100_000_000
+_LEFT = 0.03
+"""The part of the memory that must stay free while it is tried out: else it is ended before the system ends others."""
+_LOOKS_A_SECOND = 5
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured on a device: peak bytes with batches of `batch_size` rows, seconds until the model is loaded,
+    and the pace of each stage. `alone`: no run was at work there meanwhile; else it is not kept."""
+
+    peak: float
+    batch_size: int
+    startup: float
+    stages: tuple[Pace, ...]
+    alone: bool = True
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a stage is tried on: its config, rows, batches and what is written at an evaluation."""
+
+    stage: Stage
+    rows: StageRows
+    shapes: Shapes
+    prompts: list[dict[str, Any]]
+
+
+def known(key: str) -> Calibration | None:
+    """What was measured before under this key."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = read_json(_place(key))
+        if kept["format"] == FORMAT:
+            stages = tuple(Pace(**{**one, "points": tuple((a, b) for a, b in one["points"])}) for one in kept["stages"])
+            return Calibration(kept["peak"], kept["batch_size"], kept["startup"], stages)
+    return None
+
+
+def key_of(config: RunConfig, fingerprint: str, device: str) -> str:
+    """The name of a calibration: of all that decides what a step takes, and nothing else."""
+    told = config.model_dump(mode="json", exclude={"model", "seed", "watch", "version"})
+    told["samples"] = [config.watch.sample_tokens, *config.watch.samples]
+    text = json.dumps([FORMAT, told, fingerprint, device, os.cpu_count()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _place(key: str) -> Path:
+    return settings.cache() / "plans" / f"{key}.json"
+
+
+def calibrate(
+    config: RunConfig,
+    base: Fetched,
+    trials: Sequence[Trial],
+    key: str,
+    batch_size: int,
+    progress: Any = None,
+    stop: threading.Event | None = None,
+) -> Calibration:
+    """Try it out with batches of `batch_size` rows at most, and keep what it took.
+
+    Raises UserError where memory ran out, somebody asked to stop, or the process failed, with the end of its log.
+    """
+    devices = devices_of(config.compute.device, 1)
+    with _turn(devices[0], stop), _scratch() as folder:
+        alone = all(map(is_free, devices))
+        run = Run(folder)
+        run.save(_shortened(config, batch_size))
+        write_json(folder / "env.json", {"base": base.reference})
+        orders = [_lay_ready(folder, index, one, run.config()) for index, one in enumerate(trials)]
+        write_json(folder / "order.json", {"stages": [order for order, _ in orders]})
+        _wait(_start(folder, base.folder, devices), folder, sum(order["take"] for order, _ in orders), progress, stop)
+        measured = read_json(folder / "result.json")
+    stages = tuple(
+        _pace({**told, "held": order["held"], "all": order["all"]}, order["take"], tokens)
+        for told, (order, tokens) in zip(measured["stages"], orders, strict=True)
+    )
+    found = Calibration(measured["memory_gb"] * 1e9, batch_size, measured["startup"], stages, alone)
+    if alone:
+        write_json(_place(key), {"format": FORMAT, **asdict(found)})
+    return found
+
+
+@contextmanager
+def _turn(device: str, stop: threading.Event | None) -> Iterator[None]:
+    """One trial at a time on a device: two would measure each other."""
+    place = settings.cache() / "plans"
+    place.mkdir(parents=True, exist_ok=True)
+    with open(place / f".{device}", "a") as turn:
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if stop is not None and stop.is_set():
+                raise UserError("models.stopped")
+            time.sleep(1 / _LOOKS_A_SECOND)
+        yield
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="tunescope-plan-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _shortened(config: RunConfig, batch_size: int) -> RunConfig:
+    """The config with every step told, no evaluation or checkpoint in between, in one process."""
+    watch = config.watch.model_copy(update={"log_every": 1, "evaluate_every": _NEVER, "checkpoint_every": _NEVER})
+    stages = [stage.model_copy(update={"optim": _optim(config, stage, batch_size)}) for stage in config.stages]
+    compute = config.compute.model_copy(update={"processes": 1, "sharding": "none"})
+    return config.model_copy(update={"watch": watch, "stages": stages, "compute": compute})
+
+
+def _optim(config: RunConfig, stage: Stage, batch_size: int) -> Any:
+    optim = config.optim_of(stage)
+    return optim.model_copy(
+        update={
+            "batch_size": min(optim.batch_size, batch_size),
+            "gradient_accumulation": min(optim.gradient_accumulation, 2),
+            "early_stopping": None,
+            "keep_best": False,
+        }
+    )
+
+
+def _lay_ready(folder: Path, index: int, trial: Trial, config: RunConfig) -> tuple[dict[str, Any], list[list[int]]]:
+    """Write a stage's rows for the process. Returns its order, and the padded tokens of each batch it will have."""
+    from finetune.batches import LengthGrouped
+
+    optim = config.optim_of(config.stages[index])
+    rows = _chosen(trial.rows.rows, optim.batch_size, optim.gradient_accumulation)
+    held = sorted(trial.rows.held, key=lambda row: -row.length)[: 2 * optim.batch_size]
+    (folder / f"stage-{index}").mkdir()
+    written = write(folder / f"{index}-rows.arrow", iter(rows))
+    measured = write(folder / f"{index}-held.arrow", iter(held))
+    sides = len(rows[0].parts)
+    order = LengthGrouped(written.lengths, optim.batch_size, config.seed)
+    tokens = [len(batch) * sides * int(written.lengths[batch].max()) for batch in order.batches()]
+    groups = [
+        tokens[start : start + optim.gradient_accumulation]
+        for start in range(0, len(tokens), optim.gradient_accumulation)
+    ]
+    held_tokens = _held_tokens(measured.lengths, optim.batch_size, sides)
+    told = {
+        "steps": trial.shapes.steps,
+        "take": min(len(groups), trial.shapes.steps),
+        "prompts": trial.prompts,
+        "held": held_tokens,
+        "all": sum(tokens) + held_tokens,
+    }
+    return told, groups
+
+
+def _held_tokens(lengths: np.ndarray, size: int, sides: int) -> int:
+    ordered = np.sort(lengths)[::-1]
+    parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return sum(len(part) * sides * int(part[0]) for part in parts)
+
+
+def _chosen(rows: Sequence[TokenRow], size: int, accumulation: int) -> list[TokenRow]:
+    """The rows of the largest batch twice, and of batches further down; more of them where they are small, since a
+    short step is measured less well."""
+    ordered = sorted(rows, key=lambda row: -row.length)
+    last = max(len(ordered) - size, 0)
+    largest = sum(row.length * len(row.parts) for row in ordered[:size])
+    often = max(1, min(4, _FEW_TOKENS // max(largest, 1)))
+    starts = [0, *(round(last * share) for share in (0.0, 0.25, 0.5, 0.75) for _ in range(often))] * accumulation
+    return [row for start in starts for row in ordered[start : start + size]]
+
+
+def _start(folder: Path, base: Path, devices: list[str]) -> subprocess.Popen[bytes]:
+    """In a session of its own, so that all that it starts ends with it."""
+    command = [sys.executable, "-m", "finetune.plan.trial", str(folder), "--base", str(base)]
+    with open(folder / "log.txt", "ab") as log:
+        return subprocess.Popen(
+            command,
+            cwd=Path(__file__).parents[2],
+            env=child_environment(devices),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _wait(
+    process: subprocess.Popen[bytes], folder: Path, steps: int, progress: Any, stop: threading.Event | None
+) -> None:
+    """Until it is over; ended early where somebody asks, or where it takes the last of the memory."""
+    try:
+        while process.poll() is None:
+            if stop is not None and stop.is_set():
+                raise UserError("models.stopped")
+            if progress is not None:
+                done = sum(Run(path).progress().step for path in folder.glob("stage-*"))
+                progress(Progress(say("plan.trying"), done, steps, "steps"))
+            room = memory_of("cpu")
+            if room.free < _LEFT * room.total:
+                raise UserError("plan.trial_memory", free=f"{room.free / 1e9:.1f}", total=f"{room.total / 1e9:.1f}")
+            time.sleep(1 / _LOOKS_A_SECOND)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if process.returncode:
+        log = Run(folder).log_tail(3)
+        raise UserError("plan.trial_failed", log=log[-400:] or say("run.log_empty"))
+
+
+def _pace(told: dict[str, Any], take: int, groups: list[list[int]]) -> Pace:
+    """What the events of a stage say of its pace."""
+    events: list[Event] = told["events"]
+    times = {kind: [event["t"] for event in events if event["type"] == kind] for kind in _KINDS}
+    begin = times["stage"][0]
+    measured = next(iter(times["eval"]), begin)
+    ready = max([begin, *times["eval"], *(t for t in times["sample"] if t <= times["train"][0])])
+    marks = [ready, *times["train"]]
+    steps = [after - before for before, after in pairwise(marks)][:take]
+    update = min(told["update"], min(steps) / 2)
+    points = [
+        (sum(group) / len(group), (seconds - update) / len(group))
+        for group, seconds in zip(groups, steps, strict=False)
+    ]
+    later = merged(points[1:] or points)
+    pace = Pace(later, update=update)
+    expected = float(pace.batches(np.array([points[0][0]]))[0]) * len(groups[0]) + update
+    return Pace(
+        points=later,
+        first=max(steps[0] - expected, 0.0),
+        update=update,
+        held=(measured - begin) / told["held"] if times["eval"] else 0.0,
+        sample=ready - measured,
+        reference=_reference(events, begin) / told["all"],
+        checkpoint=max(times["checkpoint"][-1] - times["train"][-1], 0.0) if times["checkpoint"] else 0.0,
+    )
+
+
+def _reference(events: list[Event], begin: float) -> float:
+    """Seconds in which a preference stage computed what it compares with."""
+    first = next((event["t"] for event in events if event.get("phase") == "reference"), begin)
+    return begin - first
+
+
+_KINDS = ("stage", "eval", "sample", "train", "checkpoint")

@@ -1,0 +1,95 @@
+"""How much memory a run takes at most, from what it trains and how large its batches are.
+
+Weights and optimizer state stand; what backward needs grows with the tokens of a batch. The same sums hold on a CPU,
+whose process comes on top, and on a GPU.
+"""
+
+from dataclasses import dataclass
+
+from finetune.plan.network import Network
+
+CHUNK = 512
+"""Positions whose logits exist at a time."""
+SHORT = 320
+"""Rows up to this length keep their attention on a CPU."""
+PROCESS = 600_000_000
+"""Bytes of a process that has loaded torch and transformers, before any weight."""
+CONTEXT = 500_000_000
+"""Bytes that a GPU's driver takes for a process."""
+FOUR_BIT = 0.53
+"""Bytes of an NF4 weight with its doubly quantised constants (Dettmers et al. 2023)."""
+LOOSE = 1.1
+"""What the allocator cannot use of what it holds."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how it is computed: `width` are the bytes of a number in the forward (2 or 4)."""
+
+    width: int
+    cpu: bool
+    accumulation: int = 1
+    recompute: bool = False
+    processes: int = 1
+    sharded: bool = False
+    four_bit: bool = False
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes: what stands whatever the batch is, and what the largest batch takes."""
+
+    standing: float
+    moving: float
+
+    @property
+    def peak(self) -> float:
+        return self.standing + self.moving
+
+
+def memory(network: Network, batch: tuple[int, int], learned: float, setting: Setting) -> Memory:
+    """The peak of a run whose largest batch has so many sequences of so many tokens, of which the share `learned`
+    carries loss.
+
+    On a CPU it is that of all processes together, on GPUs that of each.
+    """
+    shares = setting.processes
+    mine = (-(-batch[0] // shares), batch[1])
+    each = _standing(network, setting) + (PROCESS if setting.cpu else CONTEXT)
+    moving = LOOSE * _moving(network, mine, learned, setting)
+    return Memory(each * (shares if setting.cpu else 1), moving * (shares if setting.cpu else 1))
+
+
+def _standing(network: Network, setting: Setting) -> float:
+    """Weights, float32 masters where the arithmetic is 16 bit, and Adam's two moments."""
+    bytes_each = FOUR_BIT if setting.four_bit else setting.width
+    weights = network.total * bytes_each
+    masters = 4 if setting.width < 4 else 0
+    state = network.trainable * (masters + 8)
+    return (weights + state) / (setting.processes if setting.sharded else 1)
+
+
+def _moving(network: Network, batch: tuple[int, int], learned: float, setting: Setting) -> float:
+    """Activations at the end of the forward, or gradients at the end of backward, whichever is more; and logits."""
+    exact = 4 if setting.width == 4 else setting.width + 4
+    gradients = network.trainable * exact / (setting.processes if setting.sharded else 1)
+    gathered = network.trainable * 4 if setting.accumulation > 1 else 0
+    return max(activations(network, batch, setting) + gathered, gradients) + _logits(network, batch, learned, setting)
+
+
+def activations(network: Network, batch: tuple[int, int], setting: Setting) -> float:
+    """Bytes that backward needs of a batch's forward."""
+    tokens = batch[0] * batch[1]
+    norms = network.kept_exact * (4 if setting.width < 4 else 2 * setting.width)
+    scores = network.heads * batch[1] * network.layers * setting.width if setting.cpu and batch[1] <= SHORT else 0
+    whole = tokens * (network.kept * setting.width + norms + scores)
+    if not setting.recompute:
+        return whole
+    return tokens * network.layers * network.width * setting.width + whole / network.layers
+
+
+def _logits(network: Network, batch: tuple[int, int], learned: float, setting: Setting) -> float:
+    """Logits, their float32 copy, its softmax and their gradients, a chunk at a time where the head allows it."""
+    tokens = batch[0] * batch[1]
+    positions = min(CHUNK, max(tokens * learned, 1)) if network.gathers else tokens
+    return positions * network.vocabulary * (2 * setting.width + 8)

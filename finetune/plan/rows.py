@@ -1,0 +1,167 @@
+"""The rows of a stage as the plan sees them: tokenised as the run will, a sample of them where there are many."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from core.errors import UserError
+from core.rows import Row
+from core.words import counted
+from finetune.config import RunConfig, Stage
+from finetune.data.encode_stage import StageEncoder
+from finetune.data.store import Dataset
+from finetune.data.token_rows import TokenRow
+from finetune.objectives import OBJECTIVES
+from finetune.prepare import held_out, total_steps
+
+SAMPLE = 2000
+_MOST_BATCHES = 20_000
+
+
+@dataclass(frozen=True)
+class StageRows:
+    """`rows` are those to train on and `held` those held out, as far as they were tokenised: `seen` of the stage's `of`
+    rows. `count` and `held_count` are how many there are in the run; `first` is the row whose
+    prompt is written at evaluations."""
+
+    rows: list[TokenRow]
+    held: list[TokenRow]
+    seen: int
+    of: int
+    count: int
+    held_count: int
+    first: Row
+
+    @property
+    def exact(self) -> bool:
+        """Whether every row was tokenised."""
+        return self.seen == self.of
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Batches as `[n, 2]` sequences and padded length; of a step `accumulation` at a time. `tokens` are counted without
+    padding, once over the rows; `learned` is the share of tokens that carry loss;
+    an epoch has `an_epoch` batches."""
+
+    batches: np.ndarray
+    held: np.ndarray
+    steps: int
+    accumulation: int
+    tokens: int
+    learned: float
+    an_epoch: int
+
+    @property
+    def padded(self) -> float:
+        """Tokens of a batch, padding included, in the mean."""
+        return float((self.batches[:, 0] * self.batches[:, 1]).mean())
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Sequences and length of the batch with the most tokens."""
+        sequences, length = max(self.batches, key=lambda batch: (batch[0] * batch[1], batch[1]))
+        return int(sequences), int(length)
+
+
+def tokenised(
+    config: RunConfig, stage: Stage, datasets: Sequence[Dataset], tokenizer: Any, separate: bool, most: int = SAMPLE
+) -> StageRows:
+    """Tokenise a stage's rows, at most about `most` of them, spread over its data.
+
+    Raises UserError where none is left to learn from.
+    """
+    total = sum(dataset.report.rows_kept for dataset in datasets)
+    of = min(total, config.limits.max_rows or total)
+    aside = held_out(of, config)
+    if of - aside < 1:
+        raise UserError("run.no_rows", rows=counted("core.rows", of), held=aside)
+    found = _read(config, stage, list(_spread(datasets, of, most)), of, tokenizer, separate)
+    if not found.rows and not found.exact:
+        found = _read(config, stage, list(_spread(datasets, of, of)), of, tokenizer, separate)
+    if not found.rows:
+        raise UserError("run.no_labels", rows=counted("core.rows", of - aside), length=config.limits.max_length)
+    return found
+
+
+def _read(
+    config: RunConfig, stage: Stage, numbered: list[tuple[int, Row]], of: int, tokenizer: Any, separate: bool
+) -> StageRows:
+    """Tokenise numbered rows, which stand for `of`."""
+    places = set(random.Random(config.seed).sample(range(len(numbered)), held_out(len(numbered), config)))
+    sides = []
+    for held in (False, True):
+        encoder = StageEncoder(stage, tokenizer, config.limits.max_length, separate)
+        part = [pair for place, pair in enumerate(numbered) if (place in places) == held]
+        sides.append(list(encoder(iter(part))))
+    rows, held_rows = sides
+    scale = of / len(numbered)
+    counts = round(len(rows) * scale), round(len(held_rows) * scale)
+    return StageRows(rows, held_rows, len(numbered), of, *counts, first=numbered[min(places, default=0)][1])
+
+
+def _spread(datasets: Sequence[Dataset], of: int, most: int) -> Iterator[tuple[int, Row]]:
+    """The first `of` rows with their numbers, or about `most` of them, spread over the datasets."""
+    before = 0
+    for dataset in datasets:
+        here = min(dataset.report.rows_kept, of - before)
+        if here > 0:
+            share = here if of <= most else max(1, most * here // of)
+            yield from ((before + place + 1, row) for place, row in dataset.spread(here, share))
+        before += here
+
+
+def shapes(config: RunConfig, stage: Stage, found: StageRows) -> Shapes:
+    """The batches of a stage in the order in which the run will have them, up to `_MOST_BATCHES`."""
+    optim = config.optim_of(stage)
+    sides = 2 if OBJECTIVES[stage.objective].pairs else 1
+    steps = total_steps(found.count, config, stage)
+    lengths = _lengths(found.rows, found.count)
+    wanted = min(steps * optim.gradient_accumulation, _MOST_BATCHES)
+    batches = np.array(list(islice(_batches(lengths, optim.batch_size, config.seed), wanted)))
+    if not found.exact:
+        batches[0] = min(optim.batch_size, found.count), lengths.max()
+    batches[:, 0] *= sides
+    held = _in_order(_lengths(found.held, found.held_count), optim.batch_size)
+    held[:, 0] *= sides
+    parts = [part for row in found.rows for part in row.parts]
+    tokens = sum(len(part.input_ids) for part in parts)
+    learned = sum(int((np.asarray(part.labels) != -100).sum()) for part in parts)
+    whole = round(tokens * found.count / len(found.rows))
+    return Shapes(
+        batches,
+        held,
+        steps,
+        optim.gradient_accumulation,
+        whole,
+        learned / max(tokens, 1),
+        -(-found.count // optim.batch_size),
+    )
+
+
+def _lengths(rows: Sequence[TokenRow], count: int) -> np.ndarray:
+    """The rows' lengths, repeated in place of those that were not looked at."""
+    return np.resize(np.array([row.length for row in rows], dtype=np.int64), min(count, 1_000_000))
+
+
+def _batches(lengths: np.ndarray, size: int, seed: int) -> Iterator[tuple[int, int]]:
+    from finetune.batches import LengthGrouped
+
+    order = LengthGrouped(lengths, size, seed)
+    epoch = 0
+    while True:
+        order.set_epoch(epoch)
+        for batch in order.batches():
+            yield len(batch), int(lengths[batch].max())
+        epoch += 1
+
+
+def _in_order(lengths: np.ndarray, size: int) -> np.ndarray:
+    """Batches of the rows held out, longest first: `[n, 2]` rows and length."""
+    ordered = np.sort(lengths)[::-1]
+    parts = [ordered[start : start + size] for start in range(0, len(ordered), size)][:_MOST_BATCHES]
+    return np.array([(len(part), int(part[0])) for part in parts], dtype=np.int64).reshape(-1, 2)

@@ -1,0 +1,94 @@
+"""The process of a calibration: the first steps of each stage as a run makes them, in a folder that is thrown away.
+
+python -m finetune.plan.trial FOLDER --base FOLDER
+
+It trains by the very code of a run, from rows that were laid ready (`calibration.py`), and writes `result.json`.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from core.files import read_json, write_json
+from core.threads import no_bar_monitors
+from finetune.journal import Journal
+from finetune.run import Run
+
+
+def main() -> int:
+    """0 when all stages were tried; a UserError's sentence goes into `failed.json`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--base", type=Path, required=True)
+    arguments = parser.parse_args()
+    no_bar_monitors()
+    _try(arguments.folder, arguments.base)
+    return 0
+
+
+def _try(folder: Path, base: Path) -> None:
+    import psutil
+    import torch
+
+    from finetune.device import choose_device, choose_dtype, memory_gb
+    from finetune.training import load_model, load_tokenizer
+
+    run, order = Run(folder), read_json(folder / "order.json")
+    config = run.config()
+    device = choose_device(config)
+    tokenizer = load_tokenizer(base)
+    model, stored = load_model(run, config, base, device, choose_dtype(config, device))
+    startup = time.time() - psutil.Process().create_time()
+    stages = [
+        _stage(index, one, folder, config, model, tokenizer, getattr(torch, stored))
+        for index, one in enumerate(order["stages"])
+    ]
+    write_json(folder / "result.json", {"startup": startup, "memory_gb": memory_gb(), "stages": stages})
+
+
+def _stage(
+    index: int, order: dict[str, Any], folder: Path, config: Any, model: Any, tokenizer: Any, stored: Any
+) -> dict[str, Any]:
+    """Train a stage for as many steps as ordered; its events, and what an update of the weights takes."""
+    from finetune.course import Part
+    from finetune.data.encode_stage import Tally
+    from finetune.data.token_rows import TokenRows
+    from finetune.sampling import Prompt
+    from finetune.team import ALONE
+    from finetune.training import Attempt
+
+    run = Run(folder / f"stage-{index}")
+    run.checkpoints.mkdir(parents=True)
+    rows, held = (TokenRows(folder / f"{index}-{side}.arrow") for side in ("rows", "held"))
+    prompts = [Prompt(one["text"], one["ids"]) for one in order["prompts"]]
+    part = Part(index, config.stages[index], rows, held, prompts, Tally(), 0, order["steps"], order["steps"])
+    last, parent = order["take"] - 1, os.getppid()
+
+    def enough() -> bool:
+        """Asked after each step, before it is written down. Whoever wanted to know may be gone."""
+        return run.progress().step >= last or os.getppid() != parent
+
+    attempt = Attempt(run, config, model, tokenizer, stored, Journal(run), enough, ALONE)
+    attempt.go([part])
+    return {"events": run.events()[0], "update": _update(attempt.trainer)}
+
+
+def _update(trainer: Any) -> float:
+    """Seconds that the optimizer takes for one step, gradients clipped."""
+    import torch
+
+    masters = trainer.masters
+    masters.gradients()
+    began = time.perf_counter()
+    torch.nn.utils.clip_grad_norm_(masters.masters, 1.0)
+    masters.step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    sys.exit(main())
