@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 Event = dict[str, Any]
+ENDINGS = ("stopped", "failed", "done")
 
 
 class EventLog:
@@ -61,7 +62,9 @@ class Progress:
 
     `train`, `evals` and `samples` are keyed by step, so that a step written twice counts once, the later one. A later
     stage's evaluation before its first step is in `begins`, by stage, since the step was the earlier stage's last one.
-    `stage` is the event of the stage at work, `done` that of the end.
+    `stage` is the event of the stage at work, `done` that of the end; `over` and `early`, by stage, are those of a
+    stage's end and of an early one, `seconds` the time at work on each stage in all attempts. `kept` is the step whose
+    checkpoint was made the result.
     """
 
     attempt: int = 0
@@ -78,6 +81,11 @@ class Progress:
     samples: dict[int, list[Event]] = field(default_factory=dict)
     begins: dict[int, Event] = field(default_factory=dict)
     stage: Event | None = None
+    over: dict[int, Event] = field(default_factory=dict)
+    early: dict[int, Event] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+    kept: int | None = None
+    clock: tuple[int, float] | None = None
     done: Event | None = None
 
     @property
@@ -96,23 +104,48 @@ def fold(events: Iterable[Event], before: Progress | None = None) -> Progress:
     progress = before or Progress()
     for event in events:
         progress.begun = event["type"] != "queued"
+        _count_time(progress, event)
         add = _FOLDS.get(event["type"])
         if add:
             add(progress, event)
     return progress
 
 
+def _count_time(progress: Progress, event: Event) -> None:
+    """Add the time since the event before to the stage at work; between attempts none is."""
+    now, kind = event.get("t"), event["type"]
+    stage = progress.clock[0] if progress.clock else None
+    if not isinstance(now, int | float):
+        return
+    if progress.clock is not None and kind != "queued":
+        number, before = progress.clock
+        progress.seconds[number] = progress.seconds.get(number, 0.0) + max(0.0, now - before)
+    if kind == "stage":
+        stage = event["stage"]
+    elif kind in ("queued", "stage_done", *ENDINGS):
+        stage = None
+    progress.clock = None if stage is None else (stage, now)
+
+
 def _queued(progress: Progress, event: Event) -> None:
     progress.attempt += 1
-    progress.ending = progress.error = progress.phase = None
+    progress.ending = progress.error = progress.phase = progress.kept = None
 
 
 def _started(progress: Progress, event: Event) -> None:
     """A start or resume begins at a step; what an earlier attempt wrote behind that step is forgotten."""
     progress.started, progress.step, progress.steps = event, event["step"], event["steps"]
+    _forget(progress, event["step"])
+
+
+def _forget(progress: Progress, after: int) -> None:
+    """Let go of what was written behind a step."""
     for table in (progress.train, progress.evals, progress.samples):
-        for step in [step for step in table if step > event["step"]]:
+        for step in [step for step in table if step > after]:
             del table[step]
+    for found in (progress.begins, progress.over, progress.early):
+        for stage in [stage for stage, told in found.items() if told["step"] > after]:
+            del found[stage]
 
 
 def _progress(progress: Progress, event: Event) -> None:
@@ -126,6 +159,14 @@ def _train(progress: Progress, event: Event) -> None:
 
 def _stage(progress: Progress, event: Event) -> None:
     progress.stage = event
+
+
+def _stage_done(progress: Progress, event: Event) -> None:
+    progress.over[event["stage"]] = event
+
+
+def _early(progress: Progress, event: Event) -> None:
+    progress.early[event["stage"]] = event
 
 
 def _eval(progress: Progress, event: Event) -> None:
@@ -144,6 +185,9 @@ def _ending(progress: Progress, event: Event) -> None:
     progress.ending, progress.error, progress.phase = event["type"], event.get("error"), None
     progress.tokens_per_s = event.get("tokens_per_s") or progress.tokens_per_s
     progress.done = event if event["type"] == "done" else None
+    if event.get("kept") is not None:
+        progress.kept = progress.step = event["kept"]
+        _forget(progress, event["kept"])
 
 
 _FOLDS: dict[str, Callable[[Progress, Event], None]] = {
@@ -152,6 +196,8 @@ _FOLDS: dict[str, Callable[[Progress, Event], None]] = {
     "progress": _progress,
     "train": _train,
     "stage": _stage,
+    "stage_done": _stage_done,
+    "early": _early,
     "eval": _eval,
     "sample": _sample,
     "stopped": _ending,

@@ -18,7 +18,7 @@ from core.workspace import Owner, dataset_folder
 from finetune.config import DataSource, RunConfig, Stage, to_yaml
 from finetune.device import check_processes, choose_device
 from finetune.methods import METHODS
-from finetune.objectives import OBJECTIVES
+from finetune.objectives import OBJECTIVES, fitting
 from finetune.plain_yaml import read_mapping
 from finetune.plan.network import read_network
 from finetune.structure import check_four_bit, check_method
@@ -130,12 +130,21 @@ def local_file(source: DataSource, owner: Owner) -> Path:
 
 
 def check_kind(dataset: "Dataset", objective: str) -> None:
-    """Raise UserError where the objective cannot learn from rows of this kind."""
+    """Raise UserError where the objective cannot learn from rows of this kind; it names the one that can."""
     kinds = OBJECTIVES[objective].kinds
-    if dataset.kind not in kinds:
-        raise UserError(
-            "run.kind", value=dataset.id[:12], kind=dataset.kind, objective=objective, allowed=", ".join(kinds)
-        )
+    if dataset.kind in kinds:
+        return
+    able = fitting([dataset.kind])
+    others = say("run.kind_for", kind=dataset.kind, objectives=", ".join(able)) if able else say("run.kind_for_none")
+    raise UserError(
+        "run.kind",
+        value=dataset.name,
+        id=dataset.id[:12],
+        kind=dataset.kind,
+        objective=objective,
+        allowed=", ".join(kinds),
+        others=others,
+    )
 
 
 @dataclass(frozen=True)

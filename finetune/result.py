@@ -51,19 +51,24 @@ def save_result(run: Run, model: Any, weights: Weights, tokenizer: Any, stored: 
     """Write `model/` whole or not at all."""
     with new_folder(run.model) as folder:
         write_weights(model, weights, folder, stored)
-        tokenizer.save_pretrained(folder)
-        if model.generation_config is not None:
-            model.generation_config.save_pretrained(folder)
-        recorded = run.environment()
-        write_json(
-            folder / "tunescope.json",
-            {
-                "run": run.id,
-                "base": public_name(recorded["base"]),
-                "base_fingerprint": recorded["fingerprint"],
-                "asked": public_name(recorded["asked"]),
-            },
-        )
+        write_beside(run, tokenizer, model.generation_config, folder)
+
+
+def write_beside(run: Run, tokenizer: Any, generation: Any, folder: Path) -> None:
+    """Write what loading needs beside the weights, and where they come from."""
+    tokenizer.save_pretrained(folder)
+    if generation is not None:
+        generation.save_pretrained(folder)
+    recorded = run.environment()
+    write_json(
+        folder / "tunescope.json",
+        {
+            "run": run.id,
+            "base": public_name(recorded["base"]),
+            "base_fingerprint": recorded["fingerprint"],
+            "asked": public_name(recorded["asked"]),
+        },
+    )
 
 
 def public_name(base: str) -> str:

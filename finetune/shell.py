@@ -10,7 +10,7 @@ from typing import Any
 from core import words
 from core.errors import UserError
 from core.threads import no_bar_monitors, share_the_cores
-from core.words import say
+from core.words import counted, say
 from core.workspace import RUN_ID, local_owner
 from finetune import check_shell, evaluate_shell
 from finetune.check_shell import config_of
@@ -71,7 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     preset = _command(commands, "preset", _preset)
     preset.add_argument("name", nargs="?", metavar="NAME", help=say("presets.help_name"))
     preset.add_argument("files", nargs="*", metavar="FILE", help=say("presets.help_files"))
-    for name, run in (("status", _status), ("stop", _stop), ("resume", _resume), ("publish", _publish)):
+    for name, run in (
+        ("status", _status),
+        ("stop", _stop),
+        ("resume", _resume),
+        ("keep", _keep),
+        ("publish", _publish),
+    ):
         _command(commands, name, run).add_argument("which", metavar="RUN", help=say("run.help.run"))
     _command(commands, "delete", _delete).add_argument("which", metavar="ID", help=say("run.help.delete_id"))
     _json_flag(commands.choices["status"])
@@ -187,14 +193,18 @@ def _list(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from finetune.plan.kept import plan_json
     from finetune.run import find
+    from finetune.stage_report import reports
 
     run = find(arguments.which, local_owner())
     sync_all([run], local_owner())
-    status, record = run.status(), job_of(run)
+    status, record, stages = run.status(), job_of(run), reports(run.progress())
     if arguments.json:
-        print_json(status.to_json() | job_json(run) | plan_json(run))
+        more = {"stages": [vars(stage) for stage in stages]}
+        print_json(status.to_json() | more | job_json(run) | plan_json(run))
     else:
         print(status.id, _line(status))
+        for stage in stages:
+            print(_stage_line(stage))
         if record:
             print(job_line(record))
         print(status.error or status.folder)
@@ -207,6 +217,14 @@ def _line(status: Any) -> str:
     if status.loss is None:
         return word
     return f"{word}  {status.step}/{status.steps}  " + say("run.shell.loss", loss=status.loss)
+
+
+def _stage_line(stage: Any) -> str:
+    """A stage in one line: its steps, its validation loss before and after, its rows."""
+    losses = {"before": stage.before, "after": stage.after}
+    written = {name: "-" if loss is None else f"{loss:.4f}" for name, loss in losses.items()}
+    rows = counted("core.rows", stage.rows)
+    return say("run.shell.stage", **{**vars(stage), **written, "rows": rows})
 
 
 def _stop(arguments: argparse.Namespace) -> int:
@@ -236,6 +254,17 @@ def _resume(arguments: argparse.Namespace) -> int:
     else:
         LocalLauncher().resume(run, owner, progress=show_progress)
     print(run.id)
+    return 0
+
+
+def _keep(arguments: argparse.Namespace) -> int:
+    from finetune.run import find
+    from finetune.salvage import keep
+
+    owner = local_owner()
+    run = find(arguments.which, owner)
+    step = keep(run, owner, show_progress)
+    print(say("run.kept", run=run.id, step=step, folder=run.model))
     return 0
 
 

@@ -25,6 +25,9 @@ Each command begins with `python -m`; under it stands what a config or a message
 ROW = b'{"prompt": "How long?", "completion": "Three minutes."}\n'
 NEST = b"[" * 100_000
 DATA = "stages: [{data: [{path: rows.jsonl}]}]\n"
+PAIR = b'{"prompt": "How long?", "chosen": "Three minutes.", "rejected": "No."}\n'
+PAIRS = "stages: [{data: [{path: pairs.jsonl}]}]\n"
+STAGE = "stages: [{%s, data: [{path: rows.jsonl}]}]"
 USER = '[{"role": "user", "content": %s}]'
 
 
@@ -90,7 +93,20 @@ AREAS: dict[str, list[Case]] = {
         config("letters for a number", DATA + "optim: {epochs: two}"),
         config("a setting twice", DATA + "seed: 1\nseed: 2"),
         config("a block of another method", DATA + "method: full\nlora: {rank: 4}"),
-        config("an unknown method", DATA + "method: dora"),
+        config("an unknown method", DATA + "method: lowrank"),
+        config("an unknown objective", DATA.replace("[{data", "[{objective: dop, data")),
+        config("answers where preferences are compared", DATA.replace("[{data", "[{objective: dpo, data")),
+        config("preferences where answers are learned", PAIRS)._replace(
+            inside=PAIRS.strip(), files={"c.yaml": f"model: ./tiny\n{PAIRS}", "pairs.jsonl": PAIR}
+        ),
+        config("a misspelt setting of an objective", DATA.replace("[{data", "[{sft: {lern: answers}, data")),
+        config("a setting of an objective out of range", STAGE % "objective: dpo, dpo: {beta: 0}"),
+        config("a block of another objective", STAGE % "objective: dpo, sft: {learn: answers}"),
+        config("a misspelt setting of a stage", STAGE % "objectiv: dpo"),
+        config("a stage without data", "stages: [{data: [{path: rows.jsonl}]}, {objective: dpo}]"),
+        Case("a misspelt preset", "finetune preset stagd"),
+        Case("a preset that there is not", "finetune preset xyzzy"),
+        Case("a file too few for a preset", "finetune preset staged rows.jsonl"),
         config("half a character", DATA + 'watch: {samples: ["tea \\uD800"]}'),
         config("an access token", DATA + "hub_token: hf_" + "a" * 34)._replace(inside="hub_token: hf_..."),
         config("YAML references", DATA + "optim: &x {epochs: 1}\nwatch: *x"),
@@ -141,6 +157,7 @@ AREAS: dict[str, list[Case]] = {
         compare("a Hub that cannot be reached", "--model name/model"),
         Case("a run that is not there", "finetune status r20261123-181502-3fa9"),
         Case("nothing to delete", "finetune delete name/model"),
+        Case("a run that is not there", "finetune keep r20261123-181502-3fa9"),
         Case("a command that there is not", "finetune resume"),
     ],
     "Publish": [

@@ -59,7 +59,7 @@ class Filling:
         further = [stage.datasets for stage in self.form.stages.further]
         self.upload.upload(fill_from_yaml, self.upload, self.outputs(), **once)
         self.preset.input(fill_from_preset, [self.preset, self.datasets, *further], self.outputs(), **once)
-        kept = [self.form.kept, self.box, self.kept.box, self.datasets, self.form.stages.first.objective]
+        kept = [self.form.kept, self.kept.box, self.yaml, self.box, self.datasets, self.form.stages.first.objective]
         self.kept.back.click(back_to_form, None, kept, **SHOWN)
 
 
@@ -129,11 +129,12 @@ def _filled(caller: Caller, config: RunConfig, notes: list[str]) -> list:
     for place in (len(knobs()) + place for place in stages_form.data_places()):
         values[place] = gr.update(choices=choices, value=_there(values[place]))
     first = _there(stages_form.datasets_of(config.stages[0]))
-    values[len(knobs())] = gr.update(value=values[len(knobs())], visible=not kept)
+    values[len(knobs())] = gr.update(value=values[len(knobs())], choices=stages_form.titles(), visible=not kept)
     data = gr.update(choices=choices, value=first, visible=not kept)
     yaml = gr.update(value=kept, visible=True) if kept else gr.update(visible=False)
     kinds = ["ts-good", *["ts-warn"] * len(notes)]
-    text = "".join(render("note", kind=kind, title="", text=note) for kind, note in zip(kinds, notes, strict=False))
+    told = [render("note", kind=kind, title="", text=note) for kind, note in zip(kinds, notes, strict=False)]
+    text = "" if kept else "".join(told)
     boxes = [gr.update(visible=not kept), gr.update(visible=bool(kept)), yaml]
     return [text, gr.update(visible=False), *boxes, data, *values]
 
@@ -145,5 +146,5 @@ def _there(datasets: list[str]) -> list[str]:
 @handler()
 def back_to_form(caller: Caller) -> list:
     """Let go of the config that was kept: the form counts again, with as much of it as it can show."""
-    shown = gr.update(visible=True)
-    return [None, shown, gr.update(visible=False), shown, shown]
+    hidden, shown = gr.update(visible=False), gr.update(visible=True)
+    return [None, hidden, hidden, shown, shown, shown]

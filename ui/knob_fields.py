@@ -41,7 +41,10 @@ def is_shown(knob: Knob, values: dict[str, Any]) -> bool:
 
 def written(value: Any) -> str:
     """An optional number as text: a number field would show 0 where nothing is chosen."""
-    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return "" if value is None else str(value)
 
 
 def shown_value(knob: Knob, value: Any) -> Any:

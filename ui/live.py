@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-import pandas as pd
 
 from core.errors import UserError
 from core.words import say
@@ -13,17 +12,19 @@ from finetune.launch.jobs import JobRecord, JobsLauncher, job_of, launcher_of
 from finetune.launch.local import LocalLauncher
 from finetune.plan.kept import outcome
 from finetune.run import Run, find, list_runs
-from ui import jobs, place, work
+from finetune.salvage import has_checkpoint, keep
+from finetune.stage_report import reports
+from ui import curves, jobs, place, work
 from ui.caller import Caller, handler
 from ui.controls import button, dropdown, refreshed, textbox
 from ui.language import Spoken, words
-from ui.runs import follow, thinned
+from ui.runs import follow
 from ui.views import render, view
 from ui.wiring import SHOWN, Page
 
 LISTED = 50
 LOG_LINES = 30
-PARTS = 14
+PARTS = 11 + curves.PARTS
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Buttons:
     picker: gr.Dropdown
     stop: gr.Button
     resume: gr.Button
+    keep: gr.Button
     timeout: gr.Textbox
     answer: gr.HTML
     rent: gr.Button
@@ -53,39 +55,21 @@ def draw(page: Page) -> Live:
         picker = dropdown("page.your_runs", scale=4, min_width=280, elem_id="runs")
         stop = button("page.stop_run", variant="stop", scale=1, min_width=110, visible=False, elem_id="stop-run")
         resume = button("page.resume_run", scale=1, min_width=110, visible=False, elem_id="resume-run")
+        keep = button("page.keep_result", scale=1, min_width=190, visible=False, elem_id="keep-result")
         timeout = textbox("page.timeout_again", scale=1, min_width=200, visible=False, elem_id="resume-timeout")
     answer = view(elem_id="run-answer")
     rent = place.rent_button("rent-again").render()
     state = view(elem_id="run-state")
     state.value = Spoken(nothing_yet)
-    with gr.Row(visible=False, elem_id="plots") as plots:
-        curves = [
-            _plot("page.plot_loss", "loss", color="series"),
-            _plot("page.plot_rate", "learning_rate"),
-            _plot("page.plot_speed", "tokens_per_s"),
-        ]
+    plots = curves.draw()
     samples = view(elem_id="samples")
     with gr.Accordion(words("page.log"), open=False, visible=False) as log_box:
         log = gr.Textbox(show_label=False, lines=12, max_lines=12, interactive=False, elem_id="log", buttons=["copy"])
     seen = gr.State("")
-    outputs = [seen, picker, state, stop, resume, timeout, rent, plots, *curves, samples, log_box, log]
-    _wire(page, Buttons(picker, stop, resume, timeout, answer, rent, gr.State()), seen, outputs)
+    outputs = [seen, picker, state, stop, resume, keep, timeout, rent, *plots, samples, log_box, log]
+    _wire(page, Buttons(picker, stop, resume, keep, timeout, answer, rent, gr.State()), seen, outputs)
     page.runs.append(picker)
     return Live(picker, (show, picker, outputs))
-
-
-def _plot(title: str, y: str, color: str | None = None) -> gr.LinePlot:
-    return gr.LinePlot(
-        x="step",
-        y=y,
-        color=color,
-        title=words(title),
-        x_title=words("page.step"),
-        y_title=" ",
-        height=210,
-        min_width=260,
-        buttons=[],
-    )
 
 
 def _wire(page: Page, buttons: Buttons, seen: Any, outputs: list) -> None:
@@ -96,6 +80,7 @@ def _wire(page: Page, buttons: Buttons, seen: Any, outputs: list) -> None:
     buttons.stop.click(stop_run, picker, buttons.answer, **once)
     wish, answers = [picker, buttons.timeout], [buttons.answer, buttons.rent, buttons.agreed]
     buttons.resume.click(resume_run, wish, answers, **once).success(tick, [picker, seen], outputs, **SHOWN)
+    buttons.keep.click(keep_result, picker, buttons.answer, **once).success(show, picker, outputs, **SHOWN)
     rented = buttons.rent.click(rent_again, [buttons.agreed, *wish], answers, **once)
     rented.success(show, picker, outputs, **SHOWN)
 
@@ -157,14 +142,22 @@ def _view(caller: Caller, chosen: str | None, seen: str | None) -> list:
         return [gr.skip()] * PARTS
     progress = follow(run).progress
     rented = jobs.rented(run)
-    more = {"error": _error(run, state), "outcome": outcome(run, progress), **(rented or {})}
-    html = render("run", run=run, state=state, about=_about(run), progress=progress, **more)
+    more = {"error": _error(run, state), "outcome": outcome(run, progress), "reports": reports(progress)}
+    html = render("run", run=run, state=state, about=_about(run), progress=progress, **more, **(rented or {}))
     samples = render("samples", samples=progress.samples)
-    plots = [gr.update(visible=bool(progress.train)), *_curves(progress)]
     changed = not (seen or "").startswith(f"{run.id} {state} {came} ")
     listed = gr.update(choices=choices(caller), value=chosen) if changed else gr.skip()
-    buttons = _buttons(state, rented, changed)
-    return [now, listed, html, *buttons, *plots, samples, gr.update(visible=True), run.log_tail(LOG_LINES)]
+    buttons = _buttons(run, state, rented, changed)
+    return [
+        now,
+        listed,
+        html,
+        *buttons,
+        *curves.shown(progress),
+        samples,
+        gr.update(visible=True),
+        run.log_tail(LOG_LINES),
+    ]
 
 
 def _empty(caller: Caller, now: str, seen: str | None) -> list:
@@ -173,11 +166,11 @@ def _empty(caller: Caller, now: str, seen: str | None) -> list:
         return [gr.skip()] * PARTS
     listed = refreshed(choices(caller), None) if now else gr.skip()
     hidden = gr.update(visible=False)
-    return [now, listed, nothing_yet(), *[hidden] * 5, *[None] * 3, "", hidden, ""]
+    return [now, listed, nothing_yet(), *[hidden] * 5, *curves.hidden(), "", hidden, ""]
 
 
-def _buttons(state: str, rented: dict | None, changed: bool) -> list:
-    """Stop, resume, the next job's time limit, and the yes to its price: that goes when the run changes."""
+def _buttons(run: Run, state: str, rented: dict | None, changed: bool) -> list:
+    """Stop, resume, keep, the next job's time limit, and the yes to its price: that goes when the run changes."""
     again = state in ("stopped", "failed")
     more = gr.update(visible=again and rented is not None)
     if rented and changed:
@@ -185,6 +178,7 @@ def _buttons(state: str, rented: dict | None, changed: bool) -> list:
     return [
         gr.update(visible=state in ("queued", "running")),
         gr.update(visible=again),
+        gr.update(visible=again and has_checkpoint(run)),
         more,
         gr.update(visible=False) if changed else gr.skip(),
     ]
@@ -192,17 +186,6 @@ def _buttons(state: str, rented: dict | None, changed: bool) -> list:
 
 def _error(run: Run, state: str) -> str | None:
     return run.status().error if state in ("failed", "fetching") else None
-
-
-def _curves(progress: Any) -> list:
-    train = thinned(list(progress.train.values()))
-    series, held_out = say("page.training"), say("page.validation")
-    losses = [(event["step"], event["loss"], series) for event in train]
-    losses += [(event["step"], event["eval_loss"], held_out) for event in thinned(list(progress.evals.values()))]
-    frames = [pd.DataFrame(losses, columns=["step", "loss", "series"])]
-    for name in ("learning_rate", "tokens_per_s"):
-        frames.append(pd.DataFrame([(event["step"], event.get(name)) for event in train], columns=["step", name]))
-    return frames
 
 
 def nothing_yet() -> str:
@@ -216,6 +199,14 @@ def stop_run(caller: Caller, chosen: str | None) -> Iterator[str]:
     run = find(chosen or "", caller.owner)
     yield from work.run(caller, "stop", lambda job: launcher_of(run, caller.owner).stop(run), str, str)
     yield render("note", kind="ts-warn", title="", text=say("page.stopping", run=run.id))
+
+
+@handler()
+def keep_result(caller: Caller, chosen: str | None) -> Iterator[str]:
+    """Make the last checkpoint the run's result."""
+    run = find(chosen or "", caller.owner)
+    step = yield from work.run(caller, "resume", lambda job: keep(run, caller.owner, job.report, job.stop), str, str)
+    yield render("note", kind="ts-good", title="", text=say("page.kept_result", run=run.id, step=step))
 
 
 @handler()

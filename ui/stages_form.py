@@ -1,6 +1,6 @@
 """The stages of a run as fields: the first one's objective beside the data, up to two more ones folded away."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,12 @@ class Stages:
 
 
 def draw_objective(name: str, value: str | None) -> gr.Dropdown:
-    """What a stage learns; `name` is its id on the page."""
+    """What a stage learns; `name` is its id on the page.
+
+    What is offered changes with the data, and Gradio would check a value by what it offered last: the config does.
+    """
     titles = [(words(f"config.objective.{key}"), key) for key in OBJECTIVES]
-    more = {"scale": 1, "min_width": 150, "elem_id": name}
+    more = {"scale": 2, "min_width": 190, "elem_id": name, "allow_custom_value": True}
     return gr.Dropdown(titles, value=value, label=words("config.stages.objective.label"), **more)
 
 
@@ -144,9 +147,9 @@ def fit(owner: Owner, datasets: Sequence[str] | None, objective: str | None) -> 
     able = fitting(kinds)
     if not able:
         told = say("page.no_objective", kinds=", ".join(sorted(kinds)))
-        return gr.update(choices=_titles(OBJECTIVES), value=objective), _warning(told)
+        return gr.update(choices=titles(), value=objective), _warning(told)
     value = objective if objective in able or not datasets else min(able, key=lambda key: len(OBJECTIVES[key].kinds))
-    return gr.update(choices=_titles(able), value=value), ""
+    return gr.update(choices=titles(able), value=value), ""
 
 
 def kinds_of(owner: Owner, datasets: Sequence[str]) -> set[str]:
@@ -160,7 +163,8 @@ def kinds_of(owner: Owner, datasets: Sequence[str]) -> set[str]:
     return found
 
 
-def _titles(keys: Any) -> list[tuple[str, str]]:
+def titles(keys: Iterable[str] = tuple(OBJECTIVES)) -> list[tuple[str, str]]:
+    """Objectives for a dropdown."""
     return [(say(f"config.objective.{key}"), key) for key in keys]
 
 

@@ -99,7 +99,7 @@ class LocalLauncher:
             if run.progress().ending == "done":
                 raise UserError("run.is_done", value=run.id)
             check_told(run)
-            return _Launch(run, _same_base(run, owner, progress, stop), lock)
+            return _Launch(run, same_base(run, owner, progress, stop), lock)
         except BaseException:
             os.close(lock)
             raise
@@ -274,7 +274,7 @@ def _recorded(base: "Fetched") -> dict[str, object]:
     }
 
 
-def _same_base(run: Run, owner: Owner, progress: OnProgress | None, stop: threading.Event | None) -> "Fetched":
+def same_base(run: Run, owner: Owner, progress: OnProgress | None, stop: threading.Event | None) -> "Fetched":
     """Fetch the base that the run began with. Raises UserError where it has other weights by now."""
     from inference.models import fetch
 

@@ -10,13 +10,18 @@ from typing import Any
 
 from core.words import speaking
 from core.workspace import Owner
+from finetune.config import RunConfig
+from finetune.methods import METHODS
 from finetune.publish import facts, measures
 from finetune.publish.before_after import BeforeAfter, before_after_of
 from finetune.publish.destination import Destination
 from finetune.publish.facts import Base, Licence
 from finetune.publish.files import PlannedFile
 from finetune.publish.languages import languages
+from finetune.publish.literature import METHOD_NAMES, Paper, objective_name, papers_of
 from finetune.publish.metadata import head
+from finetune.run import Run
+from finetune.stage_report import StageReport, reports
 
 _LONGEST_VALUE = 160
 _LONGEST_SAMPLE, _MOST_LINES = 1200, 24
@@ -101,7 +106,10 @@ def render(subject: Subject, owner: Owner) -> str:
             "head": Trusted(head(subject, hub_datasets, spoken)),
             "kind": subject.kind,
             "title": subject.name,
-            "method": "LoRA" if config.method == "lora" else config.method,
+            "method": Trusted(METHOD_NAMES[config.method]),
+            "by_adapter": METHODS[config.method].adapter,
+            "stages": _stages(config, run),
+            "literature": [(paper, Trusted(_arxiv(paper))) for paper in papers_of(config)],
             "adapter": subject.adapter,
             "base": _shown(subject.base),
             "base_link": Trusted(_link(subject.base)),
@@ -117,6 +125,7 @@ def render(subject: Subject, owner: Owner) -> str:
             "recipe": Trusted(measures.recipe_of(config, subject.base)),
             "curve": facts.curve_of(run),
             "pictures": [name for name in ("loss.png", "learning-rate.png") if name in names],
+            "kept": run.progress().kept,
             "measured": measures.measured_of(run),
             "compared": _compared(run),
             "environment": facts.environment_of(run),
@@ -128,7 +137,18 @@ def render(subject: Subject, owner: Owner) -> str:
         return _template("card.md.jinja").render(values)
 
 
-def _compared(run: Any) -> BeforeAfter | None:
+def _stages(config: RunConfig, run: Run) -> list[tuple[str, StageReport | None]]:
+    """What each stage did, in the field's words, and what is known of it."""
+    found = reports(run.progress())
+    known = found if len(found) == len(config.stages) else [None] * len(config.stages)
+    return [(objective_name(stage), report) for stage, report in zip(config.stages, known, strict=True)]
+
+
+def _arxiv(paper: Paper) -> str:
+    return f"[arXiv:{paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})"
+
+
+def _compared(run: Run) -> BeforeAfter | None:
     """The run's evaluation; its sentences are the program's own, with numbers in them."""
     found = before_after_of(run)
     return found and replace(found, sentences=[Trusted(sentence) for sentence in found.sentences])

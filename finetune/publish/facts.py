@@ -10,7 +10,8 @@ from core.errors import UserError
 from core.files import read_json
 from core.references import Folder, Hub, StandIn, parse
 from core.workspace import Owner, dataset_folder
-from finetune.config import RunConfig
+from finetune.config import RunConfig, Stage
+from finetune.events import Progress
 from finetune.run import Run
 
 CURVE_ROWS = 12
@@ -75,7 +76,10 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class CurveRow:
+    """Figures of one step; `stage` counts from 1, None where the run has but one."""
+
     step: int
+    stage: int | None
     loss: float | None
     eval_loss: float | None
     learning_rate: float | None
@@ -165,15 +169,22 @@ def curve_of(run: Run) -> list[CurveRow]:
     steps = _spread(sorted(progress.evals), CURVE_ROWS)
     others = sorted(set(progress.train) - set(steps))
     steps = sorted({*steps, *_spread(others, CURVE_ROWS - len(steps))})
+    several = len((progress.started or {}).get("stages") or []) > 1
     return [
         CurveRow(
             step,
+            _stage_at(progress, step) if several else None,
             progress.train.get(step, {}).get("loss"),
             progress.evals.get(step, {}).get("eval_loss"),
             progress.train.get(step, {}).get("learning_rate"),
         )
         for step in steps
     ]
+
+
+def _stage_at(progress: Progress, step: int) -> int:
+    event = progress.train.get(step) or progress.evals[step]
+    return int(event.get("stage") or 0) + 1
 
 
 def _spread(steps: list[int], most: int) -> list[int]:
@@ -187,10 +198,27 @@ def _spread(steps: list[int], most: int) -> list[int]:
 
 def settings_of(config: RunConfig) -> list[tuple[str, str]]:
     """The knobs that shaped the result, as (path, value); no data, no prompts, nothing that names a machine."""
-    chosen = config.model_dump(mode="json", exclude_none=True, exclude={"model", "stages", "watch", "compute"})
-    optim = config.optim_of(config.stages[0]).model_dump(mode="json", exclude_none=True)
-    objective = {"objective": ", ".join(stage.objective for stage in config.stages)}
-    return _flat({**objective, **chosen, "optim": optim})
+    chosen = config.model_dump(mode="json", exclude_none=True, exclude={"model", "stages", "watch", "compute", "optim"})
+    stages = [_stage(config, stage) for stage in config.stages]
+    if len(stages) == 1:
+        return _flat({**stages[0], **chosen})
+    shared = {name: value for name, value in stages[0]["optim"].items() if _alike(stages, name)}
+    own = [_without(stage, shared) for stage in stages]
+    return _flat({**chosen, "optim": shared} | {f"stage {number}": stage for number, stage in enumerate(own, 1)})
+
+
+def _stage(config: RunConfig, stage: Stage) -> dict[str, Any]:
+    optim = config.optim_of(stage).model_dump(mode="json", exclude_none=True)
+    return {"objective": stage.objective, stage.objective: stage.settings.model_dump(mode="json"), "optim": optim}
+
+
+def _alike(stages: list[dict[str, Any]], name: str) -> bool:
+    """Whether a setting of the optimiser is the same in all stages."""
+    return all(stage["optim"].get(name) == stages[0]["optim"][name] for stage in stages)
+
+
+def _without(stage: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    return {**stage, "optim": {name: value for name, value in stage["optim"].items() if name not in shared}}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -7,9 +7,11 @@ from typing import Any
 
 from core.errors import UserError
 from core.workspace import Owner, dataset_folder
-from finetune.config import RunConfig, knobs, to_yaml
+from finetune.config import RunConfig, Stage, knobs, stage_knobs, to_yaml
+from finetune.objectives import OBJECTIVES
 from finetune.publish.facts import Base
 from finetune.run import Run
+from finetune.stage_report import reports
 
 _LOOKED_AT, _SAMPLES = 200, 4
 _LARGEST_LOSS = 20
@@ -17,20 +19,26 @@ _LARGEST_LOSS = 20
 
 @dataclass(frozen=True)
 class Measured:
-    """The first and the last loss on the rows held out, with their steps (None where it was measured once)."""
+    """The loss on the rows held out before and after the run's last stage, with its steps (the first None where it was
+    measured once). `likelihood`: it is that of the next token, so e to it is a perplexity."""
 
     first_step: int | None
     first_loss: float | None
     last_step: int
     last_loss: float
+    likelihood: bool = True
 
     @property
     def last_perplexity(self) -> float | None:
-        return perplexity(self.last_loss)
+        return perplexity(self.last_loss) if self.likelihood else None
 
     @property
     def first_perplexity(self) -> float | None:
-        return perplexity(self.first_loss)
+        return perplexity(self.first_loss) if self.likelihood else None
+
+
+def _number(value: float | None) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def perplexity(loss: float | None) -> float | None:
@@ -39,7 +47,12 @@ def perplexity(loss: float | None) -> float | None:
 
 
 def measured_of(run: Run) -> Measured | None:
-    """What was measured on rows held out; None where nothing was."""
+    """What was measured on rows held out; None where nothing was. Losses of different stages are not compared."""
+    last = next((stage for stage in reversed(reports(run.progress())) if _number(stage.after)), None)
+    if last is not None and last.after is not None and last.measured is not None:
+        first = last.first_step if _number(last.before) else None
+        likelihood = not OBJECTIVES[last.objective].pairs
+        return Measured(first, last.before if first is not None else None, last.measured, last.after, likelihood)
     losses = {step: event.get("eval_loss") for step, event in sorted(run.progress().evals.items())}
     known = [(step, loss) for step, loss in losses.items() if isinstance(loss, int | float) and math.isfinite(loss)]
     if not known:
@@ -72,7 +85,19 @@ def changed_of(config: RunConfig) -> list[tuple[str, str, str]]:
         (path, str(value), str(defaults[path]))
         for path, value in _flat(chosen)
         if path in defaults and value is not None and value != defaults[path]
-    ]
+    ] + [change for number, stage in enumerate(config.stages, 1) for change in _changed_in(config, stage, number)]
+
+
+def _changed_in(config: RunConfig, stage: Stage, number: int) -> Iterator[tuple[str, str, str]]:
+    """What a stage sets itself: its objective's settings, and of the optimiser what is another than the run's."""
+    for knob in stage_knobs()[1:]:
+        _, block, name = knob.path.split(".")
+        value = getattr(stage.settings, name) if block == stage.objective else knob.default
+        if value != knob.default:
+            yield f"stage {number}: {block}.{name}", str(value), str(knob.default)
+    told, run = config.told_optim(stage).model_dump(mode="json"), config.optim.model_dump(mode="json")
+    for name in (name for name in told if told[name] != run[name]):
+        yield f"stage {number}: optim.{name}", str(told[name]), str(run[name])
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

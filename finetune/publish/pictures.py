@@ -4,15 +4,17 @@ import io
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle
 from typing import TypeGuard
 
+from finetune.events import Event, Progress
 from finetune.publish.files import PlannedFile, made
 from finetune.run import Run
 
 WIDTH, HEIGHT = 760, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 34, 40
 _INK, _GRID, _PAPER = (60, 60, 67), (228, 228, 231), (255, 255, 255)
-_COLOURS = ((37, 99, 235), (234, 88, 12))
+_COLOURS, _HELD_OUT = ((37, 99, 235), (22, 163, 74), (147, 51, 234), (8, 145, 178)), (234, 88, 12)
 _TICKS, _DOTS_BELOW, _SHARP = 5, 30, 2
 
 Points = tuple[tuple[int, float], ...]
@@ -20,22 +22,43 @@ Points = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class Line:
-    """A named line: values by step, of which those that are no number are left out."""
+    """A named line: values by step, of which those that are no number are left out. `held_out` ones share a colour."""
 
     name: str
     points: Points
+    held_out: bool = False
 
 
 def pictures(run: Run) -> list[PlannedFile]:
     """`loss.png` (training and validation) and `learning-rate.png`; none of what was not measured."""
     progress = run.progress()
-    loss = Line("loss", _points({step: event.get("loss") for step, event in progress.train.items()}))
-    evals = Line("validation loss", _points({step: event.get("eval_loss") for step, event in progress.evals.items()}))
     rate = Line("learning rate", _points({step: event.get("learning_rate") for step, event in progress.train.items()}))
-    drawn = {"loss.png": [loss, evals], "learning-rate.png": [rate]}
+    drawn = {"loss.png": losses(progress), "learning-rate.png": [rate]}
     return [
         made(name, draw(tuple(lines))) for name, lines in drawn.items() if any(len(line.points) > 1 for line in lines)
     ]
+
+
+def losses(progress: Progress) -> list[Line]:
+    """Training and validation loss; of several stages each has a line of its own, since their losses are different
+    quantities."""
+    objectives = [stage["objective"] for stage in (progress.started or {}).get("stages") or []]
+    stages = range(max(len(objectives), 1))
+    names = [f"{number} {objective}" for number, objective in enumerate(objectives, 1)] if len(stages) > 1 else ["loss"]
+    lines = [
+        Line(names[stage], _points({step: event.get("loss") for step, event in _of(progress.train, stage)}))
+        for stage in stages
+    ]
+    for stage in stages:
+        held = {step: event.get("eval_loss") for step, event in _of(progress.evals, stage)}
+        if stage in progress.begins:
+            held |= {progress.begins[stage]["step"]: progress.begins[stage].get("eval_loss")}
+        lines.append(Line("" if stage else "validation loss", _points(held), held_out=True))
+    return lines
+
+
+def _of(table: dict[int, Event], stage: int) -> list[tuple[int, Event]]:
+    return [(step, event) for step, event in table.items() if (event.get("stage") or 0) == stage]
 
 
 def _points(values: dict[int, object]) -> Points:
@@ -55,13 +78,15 @@ def draw(lines: tuple[Line, ...]) -> bytes:
     frame, pen = _Frame(min(steps), max(steps), *_bounds(values)), _Pen()
     _draw_axes(frame, pen)
     x = _LEFT
-    for line, colour in zip(shown, _COLOURS, strict=False):
+    for line, own in zip(shown, cycle(_COLOURS), strict=False):
+        colour = _HELD_OUT if line.held_out else own
         places = [frame.place(step, value) for step, value in line.points]
         pen.line(places, colour, 2)
         if len(places) < _DOTS_BELOW:
             pen.dots(places, colour)
-        pen.line([(x, 16), (x + 22, 16)], colour, 3)
-        x += 44 + pen.text((x + 28, 16), line.name, "lm")
+        if line.name:
+            pen.line([(x, 16), (x + 22, 16)], colour, 3)
+            x += 44 + pen.text((x + 28, 16), line.name, "lm")
     return pen.png()
 
 

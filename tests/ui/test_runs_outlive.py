@@ -1,5 +1,7 @@
 """A run does not depend on the page: it outlives a killed one, and the next page finds, stops and resumes it."""
 
+import json
+import os
 import re
 import signal
 import time
@@ -8,12 +10,16 @@ import gradio as gr
 import pytest
 
 from core.workspace import Owner
-from finetune.config import knobs
+from finetune.config import validate
+from finetune.plain_yaml import nest
+from finetune.run import Run
 from tests.app_process import call, running_app
-from ui import live
+from ui import form, live
 from ui.caller import Caller
 
 MANY_EPOCHS = 2000
+KEEP = 5
+"""Where the button stands among what the view of a run is drawn anew with."""
 
 
 def entry(app, name):
@@ -27,9 +33,9 @@ def ask(app, name, data):
 
 
 def form_values(**changed):
-    values = {knob.path: None if knob.optional else knob.default for knob in knobs()}
-    values |= {"watch.samples": "", **{path.replace("__", "."): value for path, value in changed.items()}}
-    return [values[knob.path] for knob in knobs()]
+    """The form's fields, as they come but for some knobs."""
+    told = nest({path.replace("__", "."): value for path, value in changed.items()})
+    return form.fill(validate({**told, "stages": [{"data": [{"dataset": "ab" * 6}]}]}))
 
 
 def wait_for(app, run, shown):
@@ -67,6 +73,26 @@ def test_a_killed_page_leaves_the_run_alone_and_the_next_finds_it(tmp_path, envi
             time.sleep(0.3)
         ask(second, "stop_run", [run])
         wait_for(second, run, "ts-is-stopped")
+
+
+def test_the_last_checkpoint_of_a_killed_run_becomes_its_result_on_the_page(tmp_path, environment, tiny_model):
+    with running_app(tmp_path, environment) as app:
+        dataset = ask(app, "bring_example", [])[2]["value"]
+        more = {"limits__max_length": 64, "optim__epochs": MANY_EPOCHS, "watch__checkpoint_every": 2}
+        run = ask(app, "start", ["here", None, "2h", [dataset], *form_values(model=str(tiny_model), **more)])[2][
+            "value"
+        ]
+        folder = tmp_path / "home/local/runs" / run
+        while not list(folder.glob("checkpoints/checkpoint-*/trainer_state.json")):
+            wait_for(app, run, "ts-is-")
+            time.sleep(0.1)
+        assert not ask(app, "tick", [run, ""])[KEEP]["visible"]
+        os.kill(json.loads((folder / "handle.json").read_text())["pid"], signal.SIGKILL)
+        Run(folder).wait()
+        assert ask(app, "tick", [run, ""])[KEEP]["visible"]
+        assert "is done" in ask(app, "keep_result", [run])[0]
+        assert "ts-is-done" in ask(app, "tick", [run, ""])[2]
+    assert (folder / "model" / "adapter_model.safetensors").is_file()
 
 
 def step_of(html):

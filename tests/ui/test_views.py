@@ -86,7 +86,8 @@ def test_a_run_on_the_stand_in_says_so():
     }
     for stands_in in (True, False):
         progress = Progress(started={**started, "stand_in": stands_in})
-        shown = render("run", run=Named("r1"), state="running", about="a run", progress=progress, error=None)
+        told = {"progress": progress, "error": None, "outcome": None, "reports": []}
+        shown = render("run", run=Named("r1"), state="running", about="a run", **told)
         assert (say("run.stand_in", asked="a/model", base="stand-in-1") in shown) is stands_in
 
 
@@ -104,6 +105,8 @@ def test_a_job_of_another_version_that_tells_less_is_shown_all_the_same():
         {"type": "sample", "step": 1},
     ]
     progress = fold(told)
-    html = render("run", run=Named("r1"), about="tiny", state="running", progress=progress, error=None)
+    html = render(
+        "run", run=Named("r1"), about="tiny", state="running", progress=progress, error=None, outcome=None, reports=[]
+    )
     assert "2.000" in html and "– · –" in html
     assert "ts-bubble" in render("samples", samples=progress.samples)

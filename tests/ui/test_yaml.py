@@ -4,6 +4,8 @@ import pytest
 import yaml
 from playwright.sync_api import expect
 
+from tests.tiny.stages import write_pairs, write_texts
+from tests.tiny.training import write_data
 from tests.ui.conftest import picture
 
 pytestmark = pytest.mark.browser
@@ -62,3 +64,59 @@ def test_every_setting_has_room_beside_the_others(tab):
     assert min(box["width"] for box in boxes) > 200
     basic = [field.bounding_box() for field in tab.locator(".ts-basic [id^=knob-]:visible").all()]
     assert len(basic) == 8 and len({box["y"] for box in basic}) == 1
+
+
+def _choose(tab):
+    tab.get_by_role("tab", name="Fine-tune", exact=True).click()
+    tab.get_by_text("YAML and shell").click()
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Data of each kind, and the stages that name it."""
+    data = {
+        "pretrain": write_texts(tmp_path / "texts.jsonl"),
+        "sft": write_data(tmp_path / "chats.json"),
+        "dpo": write_pairs(tmp_path / "pairs.jsonl"),
+    }
+    return {objective: {"objective": objective, "data": [{"path": str(path)}]} for objective, path in data.items()}
+
+
+def test_stages_of_a_yaml_fill_their_fields_and_a_preset_takes_the_data_that_fits(tab, tmp_path, files):
+    config = tmp_path / "staged.yaml"
+    dpo = {**files["dpo"], "dpo": {"beta": 0.3}, "optim": {"epochs": 2}}
+    config.write_text(yaml.safe_dump({"stages": [files["pretrain"], files["sft"], dpo], "optim": {"epochs": 1}}))
+    _choose(tab)
+    tab.locator("#as-yaml input[type=file]").set_input_files(config)
+    tab.locator("#train-answer .ts-good").wait_for()
+    expect(tab.locator("#objective input")).to_have_value("Plain text")
+    tab.get_by_text("Further stages").click()
+    expect(tab.locator("#stage-2-objective input")).to_have_value("Answers (SFT)")
+    expect(tab.locator("#stage-3-dpo-beta input")).to_have_value("0.3")
+    expect(tab.locator("#stage-3-epochs textarea, #stage-3-epochs input")).to_have_value("2")
+    expect(tab.locator("#stage-3-data")).to_contain_text("pairs.jsonl")
+    expect(tab.locator("#stage-3-sft-learn")).to_be_hidden()
+    picture(tab, "further-stages")
+    tab.locator("#preset input").click()
+    tab.get_by_role("option", name="Preferences (IPO)").click()
+    expect(tab.locator("#train-answer")).to_contain_text("Preferences (IPO)")
+    expect(tab.locator("#objective input")).to_have_value("Preferences (DPO)")
+    expect(tab.locator("#train-on")).to_contain_text("preference")
+    tab.locator("#show-yaml").click()
+    expect(tab.locator("#as-yaml")).to_contain_text("loss: ipo")
+
+
+def test_a_yaml_that_the_form_cannot_show_is_kept_and_said_until_one_goes_back(tab, tmp_path, files):
+    config = tmp_path / "more.yaml"
+    stages = [files["pretrain"], {**files["sft"], "optim": {"batch_size": 3}}]
+    config.write_text(yaml.safe_dump({"stages": stages}))
+    _choose(tab)
+    tab.locator("#as-yaml input[type=file]").set_input_files(config)
+    tab.locator("#kept .ts-warn").wait_for()
+    expect(tab.locator("#settings")).to_be_hidden()
+    expect(tab.locator("#train-on")).to_be_hidden()
+    expect(tab.locator("#as-yaml")).to_contain_text("batch_size: 3")
+    tab.locator("#back-to-form").click()
+    expect(tab.locator("#settings")).to_be_visible()
+    expect(tab.locator("#kept")).to_be_hidden()
+    expect(tab.locator("#train-on")).to_contain_text("texts.jsonl")

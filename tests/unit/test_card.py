@@ -102,7 +102,7 @@ def test_names_of_files_with_markup_stand_in_the_card_as_text(run, owner, tmp_pa
     card = card_of(run, owner)
     assert "<b>" not in card and "a\\_&lt;b&gt;x\\|y\\`.jsonl" in card
     assert "1 of 2 rows passed the checks" in card and dataset.id in card and "| error | 1 |" in card
-    assert "Ada" not in card and "Thirty-six" not in card and "secret" not in card
+    assert "is Ada" not in card and "Thirty-six" not in card and "secret" not in card
 
 
 def test_the_head_is_valid_and_names_base_licence_and_library(run, owner):

@@ -6,14 +6,19 @@ import pytest
 import yaml
 from PIL import Image
 
+from core import settings
+from finetune import run as runs
 from finetune.config import validate
+from finetune.methods import METHODS
+from finetune.objectives import OBJECTIVES
 from finetune.publish import facts, measures
 from finetune.publish.card import Sample, Subject, render
 from finetune.publish.destination import Destination
 from finetune.publish.files import made
 from finetune.publish.languages import languages
-from finetune.publish.pictures import HEIGHT, WIDTH, Line, draw, pictures
-from tests.unit.test_card import card_of, head_of, run
+from finetune.publish.literature import METHOD_NAMES, OBJECTIVE_NAMES, papers_of
+from finetune.publish.pictures import HEIGHT, WIDTH, Line, draw, losses, pictures
+from tests.unit.test_card import card_of, head_of, record, run
 
 __all__ = ["run"]
 
@@ -103,3 +108,86 @@ def test_the_ways_to_load_it_fit_what_it_is(run, owner):
     assert "vllm serve" in card and "--enable-lora --lora-modules tea=ada/tea" in card and "PeftModel" in card
     card = card_of(run, owner, ("config.json",))
     assert "vllm serve ada/tea\n" in card and "PeftModel" not in card
+
+
+STAGES = [
+    {"objective": "pretrain", "data": [{"dataset": "ab" * 32}]},
+    {"data": [{"dataset": "cd" * 32}], "optim": {"neftune": 5.0, "keep_best": True}},
+    {"objective": "dpo", "data": [{"dataset": "ef" * 32}], "dpo": {"loss": "ipo", "beta": 0.2}},
+]
+
+
+@pytest.fixture
+def staged(owner):
+    """A run of three stages of ten steps each, the second one's best step in its middle."""
+    made_run = runs.create(validate({"model": settings.DEFAULT_MODEL, "method": "dora", "stages": STAGES}), owner)
+    record(made_run, base=settings.STANDIN, fingerprint="cd" * 32)
+    tally = {"rows": 9, "kept": 7, "dropped": 1, "refused": 1, "cut": 2}
+    told = [
+        {"stage": place, "objective": name, "first_step": 10 * place, "stage_steps": 10}
+        | {"rows": 7, "validation_rows": 1, "tally": tally}
+        for place, name in enumerate(("pretrain", "sft", "dpo"))
+    ]
+    log = made_run.log
+    log.write("started", step=0, steps=30, stages=told)
+    for place, stage in enumerate(told):
+        first, level = 10 * place, (3.0, 2.0, 0.5)[place]
+        log.write("stage", step=first, **stage)
+        log.write("eval", step=first, stage=place, eval_loss=level, **({"begin": True} if place else {}))
+        for step in range(first + 1, first + 11):
+            log.write("train", step=step, stage=place, loss=level, learning_rate=1e-4, tokens_per_s=1.0)
+            if step % 5 == 0:
+                log.write("eval", step=step, stage=place, eval_loss=level - (0.25 if step == 15 else 0.125))
+        log.write("stage_done", step=first + 10, stage=place, best=15 if place == 1 else None)
+    log.write("done", step=30)
+    return made_run
+
+
+def test_a_card_tells_each_stage_with_its_losses_and_the_papers_of_all(staged, owner):
+    card = card_of(staged, owner)
+    assert "A DoRA adapter for" in card and "in 3 stages" in card
+    assert "| 1 | continued pretraining |" in card
+    rows = [line for line in card.splitlines() if "| 7 of 9 |" in line]
+    assert [row.split(" | ")[3:6] for row in rows] == [
+        ["10", "3", "2.875"],
+        ["10", "2", "1.75"],
+        ["10", "0.5", "0.375"],
+    ]
+    assert "step 15, its best" in rows[1] and "its last step" in rows[0]
+    papers = [line.split(":")[0] for line in card.splitlines() if "arxiv.org" in line]
+    assert papers == ["- LoRA", "- DoRA", "- NEFTune", "- IPO"]
+    assert "| stage 3&#58; dpo.beta | 0.2 | 0.1 |" in card and "| stage 2&#58; optim.neftune | 5.0 | None |" in card
+
+
+def test_a_loss_on_preferences_has_no_perplexity_and_is_not_compared_with_another_stages(staged, owner):
+    card = card_of(staged, owner)
+    assert "| first | 20 | 0.5 |  |" in card and "| last | 30 | 0.375 |  |" in card
+    [index] = head_of(card)["model-index"]
+    assert [metric["type"] for metric in index["results"][0]["metrics"]] == ["loss"]
+
+
+def test_the_config_in_the_card_has_all_stages(staged, owner):
+    recipe = card_of(staged, owner).split("```yaml\n")[1].split("\n```")[0]
+    again = validate(yaml.safe_load(recipe))
+    assert again.stages == staged.config().stages and again.method == "dora"
+
+
+def test_each_stage_has_a_line_of_its_own_in_the_picture(staged):
+    names = [line.name for line in losses(staged.progress())]
+    assert names == ["1 pretrain", "2 sft", "3 dpo", "validation loss", "", ""]
+    assert [line.points[0] for line in losses(staged.progress())][3:] == [(0, 3.0), (10, 2.0), (20, 0.5)]
+    assert pictures(staged)[0].path == "loss.png"
+
+
+def test_a_kept_checkpoint_is_told(staged, owner):
+    staged.log.write("queued")
+    staged.log.write("done", step=15, steps=30, kept=15)
+    card = card_of(staged, owner)
+    assert "its checkpoint of step 15" in card and "| last | 15 | 1.75 |" in card
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_and_objective_has_its_name(method):
+    assert METHOD_NAMES[method] and set(OBJECTIVE_NAMES) == set(OBJECTIVES)
+    config = validate({"method": method, "stages": STAGES[:1]})
+    assert bool(papers_of(config)) == METHODS[method].adapter

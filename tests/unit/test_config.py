@@ -78,7 +78,10 @@ def test_the_learning_rate_follows_the_method_unless_it_is_named():
         (DATA + "method: full\nlora: {rank: 4}", ['"lora" is set', "full"]),
         (DATA + "compute: {device: gpu}", ["compute.device", "gpu", "cuda:N"]),
         (DATA + "compute: {recompute: maybe}", ["compute.recompute", "maybe", "true or false"]),
-        ("stages: [{objective: dpo, sft: {learn: answers}, data: [{path: a}]}]", ['"sft"', '"dpo"', "objective: sft"]),
+        (
+            "stages: [{objective: dpo, sft: {learn: answers}, data: [{path: a}]}]",
+            ["stages.0.sft", '"dpo"', "objective: sft"],
+        ),
         (DATA + "method: freeze\nfreeze: {layers: 0}", ["freeze.layers", "nothing to train"]),
         (DATA + "method: freeze\nfreeze: {pattern: '(mlp'}", ["freeze.pattern", "(mlp", "regular expression"]),
         (DATA + "method: rslora\nloraplus: {ratio: 4}", ['"loraplus"', '"rslora"', "loraplus"]),
