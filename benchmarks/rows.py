@@ -18,6 +18,8 @@ from statistics import median
 
 import psutil
 
+from finetune.launch.environment import child_environment
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rows", description=__doc__.split("\n")[0])
@@ -41,7 +43,14 @@ def _measured(rows: int, steps: int) -> float:
         _prepare(place, rows)
         seconds = time.perf_counter() - began
         command = [sys.executable, "-m", "benchmarks.rows", "--steps", str(steps), "--child", str(place)]
-        run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+        run = subprocess.run(
+            command,
+            env=child_environment(["cpu"]),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        )
         seen = json.loads(run.stdout.strip().splitlines()[-1])
     print(
         f"{rows:9,} rows: imported in {seconds:6.1f} s, first step after {seen['first_s']:6.1f} s, "
@@ -83,9 +92,6 @@ def _prepare(place: Path, rows: int) -> None:
 
 def _train(place: Path, steps: int) -> dict[str, float]:
     """Train so many steps in this process and look at its memory after each."""
-    from core.memory import keep_freed_memory
-
-    keep_freed_memory()
     began = time.perf_counter()
     from finetune.journal import Journal
     from finetune.run import Run

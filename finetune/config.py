@@ -29,7 +29,18 @@ from finetune.problems import (
     typed_problem,
 )
 
-__all__ = ["DataSource", "Knob", "RunConfig", "Stage", "knobs", "load_yaml", "nest", "to_yaml", "validate"]
+__all__ = [
+    "DataSource",
+    "Knob",
+    "RunConfig",
+    "Stage",
+    "knobs",
+    "load_yaml",
+    "nest",
+    "stage_knobs",
+    "to_yaml",
+    "validate",
+]
 
 
 VERSION = 1
@@ -82,12 +93,21 @@ class RunConfig(Block):
 
     def optim_of(self, stage: Stage) -> Optim:
         """The optimiser's settings of a stage, the method's learning rate filled in."""
-        named = stage.optim.model_fields_set if stage.optim else set()
-        optim = self.optim.model_copy(update={name: getattr(stage.optim, name) for name in named})
+        optim = self.told_optim(stage)
         if optim.learning_rate is None:
             rate = METHODS[self.method].learning_rate * OBJECTIVES[stage.objective].pace
             optim = optim.model_copy(update={"learning_rate": float(f"{rate:.3g}")})
         return optim
+
+    def told_optim(self, stage: Stage) -> Optim:
+        """The optimiser's settings of a stage as they were told: a learning rate that is chosen for you is None."""
+        named = stage.optim.model_fields_set if stage.optim else set()
+        return self.optim.model_copy(update={name: getattr(stage.optim, name) for name in named})
+
+    @property
+    def sources(self) -> list[DataSource]:
+        """Where the rows of all stages come from, each once."""
+        return list(dict.fromkeys(source for stage in self.stages for source in stage.data))
 
     def with_datasets(self, ids: dict[DataSource, str]) -> "RunConfig":
         """The same config with each source replaced by the id of the dataset it was imported to."""
@@ -131,7 +151,7 @@ def load_yaml(text: str | bytes, folder: Path | None = None, changes: tuple[str,
 def to_yaml(config: RunConfig) -> str:
     """The config as YAML that `load_yaml` reads back to an equal one."""
     raw = config.model_dump(mode="json", exclude_none=True, exclude={"stages"})
-    stages = [stage.model_dump(mode="json", exclude_none=True, exclude_unset=True) for stage in config.stages]
+    stages = [_stage_values(stage) for stage in config.stages]
     raw = {
         "version": raw.pop("version"),
         "model": raw.pop("model"),
@@ -139,6 +159,14 @@ def to_yaml(config: RunConfig) -> str:
         **raw,
     }
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
+
+
+def _stage_values(stage: Stage) -> dict[str, Any]:
+    """What a stage names. In its `optim` a null says something: "chosen for you" in place of the run's own."""
+    values = stage.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+    if stage.optim is not None:
+        values["optim"] = stage.optim.model_dump(mode="json", exclude_unset=True)
+    return values
 
 
 def _placed(stage: Stage, folder: Path | None) -> Stage:
@@ -181,7 +209,7 @@ class Knob:
 
 
 def knobs() -> list[Knob]:
-    """Every knob in the order of the config; `stages` (data and objectives) and `version` are none."""
+    """Every knob in the order of the config; `version` is none, and what a stage holds is in `stage_knobs`."""
     found: list[Knob] = []
     for name, field in RunConfig.model_fields.items():
         block = _block(field)
@@ -192,6 +220,20 @@ def knobs() -> list[Knob]:
         else:
             shown = ("method", tuple(key for key in METHODS if name in METHODS[key].blocks)) if name in BLOCKS else None
             found += [_knob(f"{name}.{inner}", inside, shown) for inner, inside in block.model_fields.items()]
+    return found
+
+
+def stage_knobs() -> list[Knob]:
+    """The knobs of one stage: its objective, then each objective's settings, which show with it alone.
+
+    What `optim` has may stand in a stage, too, and is no knob of its own.
+    """
+    found = [_knob("stages.objective", Stage.model_fields["objective"], None)]
+    for name in OBJECTIVES:
+        block = _block(Stage.model_fields[name])
+        assert block is not None, "each objective has its block"
+        shown = ("stages.objective", (name,))
+        found += [_knob(f"stages.{name}.{inner}", field, shown) for inner, field in block.model_fields.items()]
     return found
 
 

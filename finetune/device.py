@@ -46,10 +46,23 @@ def choose_dtype(config: RunConfig, device: "torch.device") -> "torch.dtype":
 
     if config.compute.dtype != "auto":
         return getattr(torch, config.compute.dtype)
-    good = device.type == "cpu" and cpu_has_bfloat16()
+    return torch.bfloat16 if _good_at_bfloat16(device) else torch.float32
+
+
+def why_dtype(config: RunConfig, device: "torch.device") -> str:
+    """Why the forward computes in what it does, as the last part of the key of a sentence: "asked", "good" (the device
+    multiplies bfloat16 itself) or "slow" (it does not)."""
+    if config.compute.dtype != "auto":
+        return "asked"
+    return "good" if _good_at_bfloat16(device) else "slow"
+
+
+def _good_at_bfloat16(device: "torch.device") -> bool:
+    import torch
+
     if device.type == "cuda":
-        good = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if good else torch.float32
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and cpu_has_bfloat16()
 
 
 def four_bit(dtype: "torch.dtype") -> Any:

@@ -1,13 +1,25 @@
 """The page `docs/knobs.md`, made from the config: `python -m finetune.knobs > docs/knobs.md`."""
 
 from core.words import say
-from finetune.config import Knob, knobs
+from finetune.config import Knob, knobs, stage_knobs
 from finetune.data.mapping import FORMATS, PARTS
 
 HEAD = """# Knobs
 
 Made by `python -m finetune.knobs` from `finetune/config.py`; a test holds it to that.
 The basic ones are in view on the Fine-tune tab, the others are folded.
+
+| knob | default | possible | what it does |
+|---|---|---|---|
+"""
+
+STAGES = """
+## Stages
+
+`stages: [{objective: sft, data: [...]}, ...]` are done one after another, each from what the one before learned. A
+stage has the settings of its objective in a block of that name, such as `dpo: {beta: 0.2}`; what its own `optim` block
+names takes the place of the run's (`optim: {learning_rate: null}`: chosen for you, whatever the run says). On the
+Fine-tune tab the first stage stands beside the data, two more under "Further stages".
 
 | knob | default | possible | what it does |
 |---|---|---|---|
@@ -44,7 +56,8 @@ def table() -> str:
     rows += [
         f"| `{name}` | {choices}; follows from the parts where it is left out |" for name, choices in shapes.items()
     ]
-    return HEAD + "".join(f"{_row(knob)}\n" for knob in knobs()) + TAIL + "".join(f"{row}\n" for row in rows)
+    tables = ["".join(f"{_row(knob)}\n" for knob in found) for found in (knobs(), stage_knobs())]
+    return HEAD + tables[0] + STAGES + tables[1] + TAIL + "".join(f"{row}\n" for row in rows)
 
 
 def _row(knob: Knob) -> str:

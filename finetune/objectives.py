@@ -1,6 +1,6 @@
 """What is minimised: a table of objectives, each one pure function of hidden states and labels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -127,3 +127,9 @@ OBJECTIVES: dict[str, Objective] = {
         Objective("dpo", kinds=("preference",), loss=preference_loss, count=_pairs, pace=0.05, pairs=True),
     )
 }
+
+
+def fitting(kinds: Iterable[str]) -> list[str]:
+    """The objectives that can learn from rows of all these kinds."""
+    wanted = set(kinds)
+    return [objective.key for objective in OBJECTIVES.values() if wanted <= set(objective.kinds)]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from core import words
 from core.errors import UserError
-from core.memory import keep_freed_memory
 from core.threads import no_bar_monitors
 from finetune.failures import explain
 from finetune.journal import Journal, Silence
@@ -24,7 +23,6 @@ def main() -> int:
     arguments = _arguments()
     words.speak(arguments.locale)
     no_bar_monitors()
-    keep_freed_memory()
     meeting = Meeting(arguments.meeting)
     meeting.end_with_worker()
     run = Run(arguments.folder)

@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     models_shell.add_arguments(models)
     _json_flag(models)
     _command(commands, "attach", _attach)
+    preset = _command(commands, "preset", _preset)
+    preset.add_argument("name", nargs="?", metavar="NAME", help=say("presets.help_name"))
+    preset.add_argument("files", nargs="*", metavar="FILE", help=say("presets.help_files"))
     for name, run in (("status", _status), ("stop", _stop), ("resume", _resume), ("publish", _publish)):
         _command(commands, name, run).add_argument("which", metavar="RUN", help=say("run.help.run"))
     _command(commands, "delete", _delete).add_argument("which", metavar="ID", help=say("run.help.delete_id"))
@@ -149,6 +152,22 @@ def _attach(arguments: argparse.Namespace) -> int:
 
     for run in attach(local_owner()):
         print(run.id, _line(run.status()))
+    return 0
+
+
+def _preset(arguments: argparse.Namespace) -> int:
+    """A preset as YAML on stdout, which `> c.yaml` makes a config; without a name, all of them."""
+    from finetune.presets import PRESETS, preset_named
+
+    if arguments.name is None:
+        width = max(map(len, PRESETS))
+        print(
+            "\n".join(f"{name:{width}}  {say(one.title_key)}. {say(one.about_key)}." for name, one in PRESETS.items())
+        )
+        return 0
+    print(preset_named(arguments.name).to_yaml(arguments.files), end="")
+    if not arguments.files:
+        print(say("presets.written"), file=sys.stderr)
     return 0
 
 

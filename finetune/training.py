@@ -21,7 +21,7 @@ from finetune.checkpoints import OPTIMIZER, StageMark, processes_of, read_state,
 from finetune.config import RunConfig
 from finetune.course import Part, make_course, scratch
 from finetune.data.tokenise import ensure_template
-from finetune.device import choose_device, choose_dtype, device_name, four_bit, keep_trainable
+from finetune.device import choose_device, choose_dtype, device_name, four_bit, keep_trainable, why_dtype
 from finetune.fused import fuse
 from finetune.journal import Journal
 from finetune.methods import METHODS
@@ -62,7 +62,7 @@ def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool], team
         if asked():
             return _stopped(journal, run.progress().step)
         attempt = Attempt(run, config, model, tokenizer, getattr(torch, stored), journal, stop, team)
-        attempt.say_started(parts, device.type, str(dtype).removeprefix("torch."))
+        attempt.say_started(parts, device, str(dtype).removeprefix("torch."))
         if not attempt.go(parts):
             return _stopped(journal, attempt.step)
     attempt.save(time.monotonic() - began)
@@ -86,7 +86,7 @@ class Attempt:
     seconds: float = 0.0
     tokens: int = 0
 
-    def say_started(self, parts: list[Part], device: str, dtype: str) -> None:
+    def say_started(self, parts: list[Part], device: torch.device, dtype: str) -> None:
         """The event that says what runs where, from which step."""
         checkpoint, recorded = self._newest(), self.run.environment()
         self.step = step_of(checkpoint) if checkpoint else 0
@@ -95,6 +95,8 @@ class Attempt:
         before = processes_of(checkpoint) if checkpoint else self.team.size
         if before != self.team.size:
             self.journal.say(say("run.processes_changed", before=before, now=self.team.size))
+        why = why_dtype(self.config, device)
+        self.journal.say(say(f"run.precision.{why}", dtype=dtype))
         parameters = list(self.model.parameters())
         self.journal.write(
             "started",
@@ -103,8 +105,9 @@ class Attempt:
             base=recorded["base"],
             asked=recorded["asked"],
             stand_in=recorded["stand_in"],
-            device=device,
+            device=device.type,
             dtype=dtype,
+            why_dtype=why,
             processes=self.team.size,
             processes_before=before,
             rows=sum(len(part.rows) for part in parts),

@@ -15,7 +15,6 @@ from types import FrameType
 
 from core import words
 from core.errors import UserError
-from core.memory import keep_freed_memory
 from core.threads import no_bar_monitors
 from finetune.failures import explain
 from finetune.journal import Journal
@@ -64,7 +63,6 @@ def main() -> int:
         os.set_inheritable(descriptor, False)
     words.speak(arguments.locale)
     no_bar_monitors()
-    keep_freed_memory()
     run = Run(arguments.folder)
     journal = Journal(run, arguments.foreground)
     stop = StopSignal()

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,20 +9,24 @@ import gradio as gr
 from core import settings
 from core.errors import UserError
 from core.words import say
-from finetune.config import RunConfig, knobs, load_yaml, to_yaml
+from finetune.config import Knob, RunConfig, knobs, to_yaml
 from finetune.launch.jobs import JobsLauncher
 from finetune.launch.local import LocalLauncher
-from finetune.prepare import import_data
+from finetune.objectives import OBJECTIVES
 from finetune.run import find
-from ui import data_tab, form, jobs, live, place, plan_card, work
+from ui import data_tab, filling, form, jobs, live, place, plan_card, stages_form, work
 from ui.caller import Caller, handler
 from ui.controls import button, dropdown, upload_button
 from ui.language import words
+from ui.stages_form import StageFields
 from ui.views import render, view
 from ui.wiring import QUIET, SHOWN, Page
 
 PRICED = ("model", "limits.max_length", "optim.epochs")
 """The fields of the first row on which the rough price depends most."""
+
+
+FIRST_OBJECTIVE = next(iter(OBJECTIVES))
 
 
 @dataclass
@@ -32,6 +35,7 @@ class Setup:
 
     datasets: gr.Dropdown
     form: form.Form
+    filling: filling.Filling
     start: gr.Button
     check: gr.Button
     plan: gr.Button
@@ -40,7 +44,6 @@ class Setup:
     show: gr.Button
     yaml: gr.Code
     command: gr.Code
-    upload: gr.UploadButton
     place: place.Place
 
     def inputs(self) -> list:
@@ -55,6 +58,7 @@ def draw(page: Page) -> None:
     page.datasets.append(setup.datasets)
     _wire_buttons(setup, runs)
     _wire_form(page, setup)
+    stages_form.wire(page, setup.form.stages, setup.datasets)
     _wire_place(page, setup)
     page.tab.select(refresh, setup.datasets, setup.datasets, **QUIET)
 
@@ -62,27 +66,43 @@ def draw(page: Page) -> None:
 def _draw_setup() -> Setup:
     known = knobs()
     with gr.Row(elem_classes="ts-start"):
-        datasets = dropdown("page.train_on", multiselect=True, scale=3, min_width=280, elem_id="train-on")
+        datasets = dropdown("page.train_on", multiselect=True, scale=4, min_width=280, elem_id="train-on")
+        objective = stages_form.draw_objective("objective", FIRST_OBJECTIVE)
+        preset = filling.draw_preset()
+    with gr.Row(elem_classes="ts-start"):
         where = place.draw_choice()
         start = button("page.start", variant="primary", scale=1, min_width=140, elem_id="start")
         check = button("page.check", scale=1, min_width=110, elem_id="check")
         plan = button("page.plan", scale=1, min_width=110, elem_id="plan")
         stop = button("page.stop", variant="stop", visible=False, scale=1, min_width=110)
-    fields = form.draw_basic(known)
+    note = view(elem_id="objective-note")
+    kept = filling.draw_kept()
     rented = place.draw_machine(where)
     answer = view(elem_id="train-answer")
     rented.rent.render()
-    with gr.Accordion(words("page.more_settings"), open=False, elem_id="more-settings"):
-        fields |= form.draw_advanced(known)
+    with gr.Column(elem_id="settings") as box:
+        drawn = _draw_form(known, objective, note)
     with gr.Accordion(words("page.as_yaml"), open=False, elem_id="as-yaml"):
         with gr.Row():
             show = button("page.show_yaml", size="sm", elem_id="show-yaml")
             upload = upload_button("page.upload_yaml", size="sm", file_types=[".yaml", ".yml"], elem_id="upload-yaml")
         yaml = gr.Code(language="yaml", label=words("page.yaml"), interactive=False, visible=False, max_lines=24)
         command = gr.Code(language="shell", label=words("page.command"), interactive=False, visible=False)
+    whole = filling.Filling(datasets, drawn, preset, upload, box, kept, answer, stop, yaml)
+    return Setup(datasets, drawn, whole, start, check, plan, stop, answer, show, yaml, command, rented)
+
+
+def _draw_form(known: list[Knob], objective: gr.Dropdown, note: gr.HTML) -> form.Form:
+    """The settings: eight in view, the others and further stages folded."""
+    fields = form.draw_basic(known)
+    with gr.Accordion(words("page.more_settings"), open=False, elem_id="more-settings"):
+        with gr.Row(elem_classes="ts-advanced"):
+            first = StageFields(objective, stages_form.draw_settings("first", FIRST_OBJECTIVE), note)
+        fields |= form.draw_advanced(known)
+    with gr.Accordion(words("page.further_stages"), open=False, elem_id="further-stages"):
+        further = stages_form.draw_further()
     ordered = {knob.path: fields[knob.path] for knob in known}
-    filled = form.Form(known, ordered)
-    return Setup(datasets, filled, start, check, plan, stop, answer, show, yaml, command, upload, rented)
+    return form.Form(known, ordered, stages_form.Stages(first, further), gr.State())
 
 
 def _wire_buttons(setup: Setup, runs: live.Live) -> None:
@@ -108,13 +128,11 @@ def _wire_place(page: Page, setup: Setup) -> None:
 
 
 def _wire_form(page: Page, setup: Setup) -> None:
-    inputs = [setup.datasets, *setup.form.inputs]
     hidden = [setup.form.fields[knob.path] for knob in setup.form.conditional()]
     for path in {knob.shown_when[0] for knob in setup.form.conditional()}:
         setup.form.fields[path].change(choose_method, setup.form.fields[path], hidden, **SHOWN)
     setup.show.click(show_yaml, setup.inputs(), [setup.yaml, setup.command], **SHOWN)
-    filled = [setup.answer, setup.stop, *inputs]
-    setup.upload.upload(fill_from_yaml, setup.upload, filled, **SHOWN, trigger_mode="once")
+    setup.filling.wire()
     page.on_open(refresh, setup.datasets, setup.datasets)
 
 
@@ -262,16 +280,3 @@ def show_yaml(
     text = to_yaml(form.read(datasets, values))
     command = say("page.command_text", place=place.options(where, flavour, timeout))
     return gr.update(value=text, visible=True), gr.update(value=command, visible=True)
-
-
-@handler()
-def fill_from_yaml(caller: Caller, path: str | None) -> Iterator[tuple]:
-    """Fill the form from an uploaded config; data that it names by file or repository is imported, which can be
-    stopped."""
-    told = load_yaml(Path(path or "").read_bytes())
-    bring = lambda job: import_data(told, caller.owner, job.report, job.stop)  # noqa: E731
-    config = yield from _follow(caller, bring, 3 + len(knobs()))
-    datasets = [source.dataset for source in config.stages[0].data]
-    note = render("note", kind="ts-good", title="", text=say("page.yaml_read"))
-    picker = gr.update(choices=data_tab.choices(caller), value=datasets)
-    yield note, gr.update(visible=False), picker, *form.fill(config)

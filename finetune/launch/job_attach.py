@@ -91,7 +91,7 @@ def _download(owner: Owner, volume: Any, run_id: str, inputs: Path) -> None:
     with in_words(owner, volume.source):
         again(lambda: snapshot_download(volume.source, allow_patterns=[f"runs/{run_id}/*"], **where, **access))
         config = Run(inputs / "runs" / run_id).config()
-        names = [f"datasets/{source.dataset}*/*" for source in config.stages[0].data]
+        names = [f"datasets/{source.dataset}*/*" for source in config.sources]
         _check_room(owner, volume, names)
         again(lambda: snapshot_download(volume.source, allow_patterns=names, **where, **access))
 

@@ -95,7 +95,7 @@ def push_inputs(run_id: str, config: RunConfig, owner: Owner, repo_id: str, told
     """
     content, digest = bundle()
     files: dict[str, bytes | Path] = {f"sources/{digest}.zip": content}
-    for source in config.stages[0].data:
+    for source in config.sources:
         folder = dataset_folder(owner, str(source.dataset))
         files |= {f"datasets/{folder.name}/{path.name}": path for path in folder.iterdir() if path.is_file()}
     mine = f"runs/{run_id}"

@@ -30,8 +30,8 @@ class Estimate:
 def estimate(config: RunConfig, rows: Owner | int, flavour: Flavour | str, parameters: float | None = None) -> Estimate:
     """The time and price of a run on a machine, with its start-up. Never exact: say so where it is shown.
 
-    `rows` is the owner of the datasets that the config names, or how many rows there are. `parameters` is the model's
-    size; by default what its name says ("135M", "7b"), else a billion. Raises UserError for an unknown flavour.
+    `rows` is the owner of the datasets that the config names, or how many rows each stage has. `parameters` is the
+    model's size; by default what its name says ("135M", "7b"), else a billion. Raises UserError for an unknown flavour.
     """
     owner = rows if isinstance(rows, Owner) else Owner("local")
     machine = flavour if isinstance(flavour, Flavour) else flavour_named(flavour, owner)

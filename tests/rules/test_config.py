@@ -3,9 +3,11 @@
 import pytest
 
 from core.errors import UserError
-from finetune.config import knobs, validate
+from core.words import LOCALES, catalogue
+from finetune.config import knobs, stage_knobs, validate
 from finetune.knobs import table
 from finetune.methods import METHODS
+from finetune.objectives import OBJECTIVES
 from tests.rules.source import ROOT
 
 STAGES = [{"objective": "sft", "data": [{"dataset": "ab" * 32}]}]
@@ -16,6 +18,17 @@ def test_at_most_forty_knobs_show_and_eight_of_them_are_basic():
         shown = [knob for knob in knobs() if knob.shown_when is None or method in knob.shown_when[1]]
         assert len(shown) <= 40
         assert sum(knob.tier == "basic" for knob in shown) <= 8
+
+
+def test_every_setting_of_an_objective_is_a_knob_with_its_words_and_bounds():
+    found = stage_knobs()
+    assert found[0].path == "stages.objective" and set(found[0].choices) == set(OBJECTIVES)
+    assert {knob.shown_when[1][0] for knob in found[1:]} == set(OBJECTIVES)
+    for knob in found:
+        assert knob.path.split(".")[1] in ("objective", *OBJECTIVES)
+        assert all(key in catalogue(locale) for key in (knob.label, knob.help) for locale in LOCALES)
+        assert knob.type not in ("integer", "number") or None not in (knob.minimum, knob.maximum)
+    assert all(f"config.objective.{name}" in catalogue(locale) for name in OBJECTIVES for locale in LOCALES)
 
 
 def test_the_page_of_knobs_is_what_the_config_says():

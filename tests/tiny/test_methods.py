@@ -117,4 +117,6 @@ def test_the_weights_that_learn_are_kept_in_float32(owner, tiny_model, tmp_path)
     saved = torch.load(sorted(run.checkpoints.iterdir())[-1] / "optimizer.pt", weights_only=True)
     moments = [value for state in saved["state"].values() for name, value in state.items() if name != "step"]
     assert {tensor.dtype for tensor in [*saved["masters"], *moments]} == {torch.float32}
+    started = run.progress().started
+    assert (started["dtype"], started["why_dtype"]) == ("bfloat16", "asked")
     assert {weight.dtype for weight in load_file(run.model / "adapter_model.safetensors").values()} == {torch.float32}

@@ -32,6 +32,13 @@ def test_a_config_is_read_and_written_back_equal():
     assert load_yaml(to_yaml(config)) == config
 
 
+def test_a_stage_that_wants_its_learning_rate_chosen_keeps_that_when_written_down():
+    text = "stages: [{data: [{dataset: abababababab}]}, {data: [{dataset: cd}], optim: {learning_rate: null}}]\n"
+    config = load_yaml(text + "optim: {learning_rate: 1.0e-3}")
+    assert [config.optim_of(stage).learning_rate for stage in config.stages] == [1e-3, 2e-4]
+    assert load_yaml(to_yaml(config)) == config
+
+
 def test_a_setting_can_be_changed_before_it_is_checked():
     config = load_yaml(FULL, Path("/data"), ("optim.epochs=2", "lora.targets=attention", "watch.samples=[hello]"))
     assert (config.optim.epochs, config.lora.targets, config.watch.samples) == (2, "attention", ["hello"])
