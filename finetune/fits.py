@@ -17,6 +17,8 @@ from finetune.suggested import Model, Sizes, nearest
 WAYS = ("compare", "lora", "qlora", "full")
 ROOM_TO_SPARE = 0.9
 """The part of the free memory that a model may take and still leave room for what the sums do not see."""
+USUAL_ROWS, USUAL_LENGTH = Optim().batch_size, Limits().max_length
+"""A batch of the form as it begins: rows, and tokens of a row."""
 ZERO_GPU = 48e9
 """Bytes of the GPU that a ZeroGPU Space lends (its documentation, August 2026)."""
 
@@ -103,9 +105,8 @@ def _trained(way: str, model: Model, sizes: Sizes, here: Here) -> Fit:
         network = replace(network, trainable=network.total)
     usual = Setting(here.train_width, here.cpu, Optim().gradient_accumulation, four_bit=way == "qlora")
     smaller = replace(usual, recompute=True)
-    length = Limits().max_length
-    large = memory(network, (Optim().batch_size, length), 1.0, usual).peak
-    small = memory(network, (1, length), 1.0, smaller).peak
+    large = memory(network, (USUAL_ROWS, USUAL_LENGTH), 1.0, usual).peak
+    small = memory(network, (1, USUAL_LENGTH), 1.0, smaller).peak
     return _judged(way, large, small, here)
 
 

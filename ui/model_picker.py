@@ -1,0 +1,185 @@
+"""Choosing a model: a button beside a field, and a panel with suggestions, a search of the Hub, and what fits."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from core.errors import UserError
+from core.words import say
+from finetune.fits import USUAL_LENGTH, USUAL_ROWS, Here, fits, look_here
+from finetune.model_search import search
+from finetune.models_shell import weights
+from finetune.suggested import SIZE_BOUNDS, SUGGESTED, TASKS, Model, languages, matching
+from inference.hub import endpoint
+from ui import work
+from ui.caller import Caller, handler
+from ui.controls import button, textbox
+from ui.language import words
+from ui.views import STATIC, render, view
+from ui.wiring import QUIET, SHOWN
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The models to choose from: what was found on the Hub for a `text`, or those suggested."""
+
+    text: str | None = None
+    models: tuple[Model, ...] = SUGGESTED
+    looked: Here | None = None
+
+
+@dataclass
+class Picker:
+    """The panel: what is filtered and searched for, and what answers."""
+
+    opener: gr.Button
+    box: gr.Column
+    close: gr.Button
+    task: gr.Dropdown
+    size: gr.Dropdown
+    language: gr.Dropdown
+    text: gr.Textbox
+    go: gr.Button
+    stop: gr.Button
+    told: gr.HTML
+    table: gr.HTML
+    choice: gr.HTML
+    listed: gr.State = field(default_factory=lambda: gr.State(Listed()))
+
+    def filters(self) -> list:
+        return [self.task, self.size, self.language]
+
+
+def draw(name: gr.Textbox) -> None:
+    """Put the button beside the field of a model's `name`, and the panel below; both wired."""
+    row = name.parent
+    with row:
+        opener = button("picker.choose", scale=0, min_width=110, elem_id="choose-model", elem_classes="ts-beside")
+    row.children.remove(opener)
+    row.children.insert(row.children.index(name) + 1, opener)
+    with gr.Column(visible=False, elem_id="model-picker") as box:
+        picker = _draw_panel(opener, box)
+    _wire(picker, name)
+
+
+def _draw_panel(opener: gr.Button, box: gr.Column) -> Picker:
+    with gr.Row(elem_classes="ts-picker"):
+        task = _choice("task", TASKS)
+        size = _choice("size", tuple(SIZE_BOUNDS))
+        known = [(words("picker.any"), ""), *((code, code) for code in languages())]
+        language = gr.Dropdown(
+            known, value="", label=words("picker.language"), min_width=110, elem_id="picker-language"
+        )
+        text = textbox(
+            "picker.search", hint="picker.search_hint", max_lines=1, scale=3, min_width=200, elem_id="picker-text"
+        )
+        go = button("picker.go", scale=0, min_width=90, elem_id="picker-go")
+        stop = button("page.stop", variant="stop", visible=False, scale=0, min_width=90)
+        close = button("picker.close", scale=0, min_width=90, elem_id="picker-close")
+    told = view(elem_id="picker-told")
+    table = view(script="picker.js", elem_id="picker-table")
+    choice = gr.HTML(
+        None,
+        html_template='<span class="ts-hidden"></span>',
+        js_on_load=(STATIC / "picker_choice.js").read_text(encoding="utf-8"),
+        apply_default_css=False,
+        elem_classes=["ts"],
+    )
+    return Picker(opener, box, close, task, size, language, text, go, stop, told, table, choice)
+
+
+def _choice(name: str, keys: tuple[str, ...]) -> gr.Dropdown:
+    choices = [(words("picker.any"), ""), *((words(f"picker.{name}_{key}"), key) for key in keys)]
+    return gr.Dropdown(choices, value="", label=words(f"picker.{name}"), min_width=130, elem_id=f"picker-{name}")
+
+
+def _wire(picker: Picker, name: gr.Textbox) -> None:
+    once = {**SHOWN, "trigger_mode": "once"}
+    shown = [picker.listed, *picker.filters()]
+    picker.opener.click(pick_open, shown, [picker.box, picker.listed, picker.table], **once)
+    picker.close.click(pick_close, None, picker.box, **QUIET)
+    for chosen in picker.filters():
+        chosen.input(pick_filter, shown, picker.table, **SHOWN)
+    outputs = [picker.told, picker.stop, picker.listed, picker.table]
+    for starter in (picker.go.click, picker.text.submit):
+        starter(pick_search, [picker.text, *shown], outputs, **once)
+    picker.stop.click(pick_stop, None, None, **QUIET)
+    picker.choice.submit(pick, [picker.choice, picker.listed], [name, picker.told], **SHOWN)
+
+
+@handler()
+def pick_open(caller: Caller, listed: Listed, task: Any, size: Any, language: Any) -> tuple:
+    """Open the panel: what fits is looked up anew."""
+    listed = Listed(listed.text, listed.models, look_here())
+    return gr.update(visible=True), listed, _table(listed, task, size, language)
+
+
+@handler(quiet=True)
+def pick_close(caller: Caller) -> Any:
+    """Close the panel."""
+    return gr.update(visible=False)
+
+
+@handler()
+def pick_filter(caller: Caller, listed: Listed, task: Any, size: Any, language: Any) -> str:
+    """Only the models of a task, size and language."""
+    return _table(listed, task, size, language)
+
+
+@handler()
+def pick_search(caller: Caller, text: Any, listed: Listed, task: Any, size: Any, language: Any) -> Iterator[tuple]:
+    """The Hub's models with the text in their names; without a text the suggestions again."""
+    wanted = str(text or "").strip()
+
+    def look(job: work.Job) -> Listed:
+        if not wanted:
+            return Listed(looked=look_here())
+        job.report(work.Bytes(say("picker.searching", text=wanted[:40]), 0, 0))
+        return Listed(wanted, tuple(search(wanted, caller.owner)), look_here())
+
+    busy = lambda progress: (progress, gr.update(visible=True), gr.skip(), gr.skip())  # noqa: E731
+    idle = lambda: ("", gr.update(visible=False), gr.skip(), gr.skip())  # noqa: E731
+    found = yield from work.run(caller, "models", look, busy, idle)
+    yield "", gr.update(visible=False), found, _table(found, task, size, language)
+
+
+@handler(quiet=True)
+def pick_stop(caller: Caller) -> None:
+    """Wait no longer for the Hub."""
+    work.stop(caller, "models")
+
+
+@handler()
+def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
+    """Put the name that was clicked into the field, and say what one should know of it."""
+    name = str(choice.get("name") if isinstance(choice, dict) else choice)
+    model = next((one for one in listed.models if one.name == name), None)
+    if model is None:
+        raise UserError("picker.not_chosen", name=name[:80])
+    return model.name, _told(model, listed.looked or look_here())
+
+
+def _told(model: Model, here: Here) -> str:
+    ways = [_way(one) for one in fits(model, here)]
+    return render("model_chosen", model=model, weights=weights, ways=ways, url=f"{endpoint()}/{model.name}")
+
+
+def _way(one: Any) -> str:
+    way, word = say(f"picker.way_{one.way}"), say(f"picker.{one.word}")
+    if one.needed is None:
+        return say("picker.chosen_way_bare", way=way, word=word)
+    return say("picker.chosen_way", way=way, word=word, memory=f"{one.needed / 1e9:.1f} GB")
+
+
+def _table(listed: Listed, task: Any, size: Any, language: Any) -> str:
+    for name, value, known in (("task", task, TASKS), ("size", size, SIZE_BOUNDS)):
+        if value and value not in known:
+            what, choices = say(f"picker.{name}"), ", ".join(known)
+            raise UserError("picker.unknown_choice", value=str(value)[:40], field=what, known=choices)
+    here = listed.looked or look_here()
+    models = matching(listed.models, task or None, size or None, str(language or "") or None)
+    rows = [(model, fits(model, here)) for model in models]
+    usual = {"batch": USUAL_ROWS, "length": USUAL_LENGTH}
+    return render("models", rows=rows, text=listed.text, here=here, weights=weights, **usual)
