@@ -4,10 +4,12 @@ A first answer from the weights alone, before anything is downloaded, for the se
 plan of a run, which knows its rows and measures, is more exact; its sums are used here.
 """
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
 from core import settings
+from core.errors import UserError
 from finetune.blocks import Compute, Limits, Lora, Optim
 from finetune.plan.machines import memory_of
 from finetune.plan.memory import CONTEXT, Setting, memory
@@ -54,10 +56,8 @@ def look_here() -> Here:
     """What this machine has. Loads torch."""
     import torch
 
-    from core.errors import UserError
     from finetune.config import RunConfig
     from finetune.device import choose_device, choose_dtype
-    from finetune.structure import check_four_bit
     from inference.loading import BYTES
     from inference.machine import describe_machine
 
@@ -67,12 +67,25 @@ def look_here() -> Here:
     usual = RunConfig.model_construct(compute=Compute())
     device = choose_device(usual)
     width = 2 if choose_dtype(usual, device) == torch.bfloat16 else 4
+    four_bit = _four_bit(device)
+    return Here(device.type, memory_of(device.type).free, BYTES[machine.dtype], width, four_bit=four_bit)
+
+
+def _four_bit(device: Any) -> bool:
+    """Whether 4-bit weights work on a device. What bitsandbytes says of a faster way that is not installed is no answer
+    to that."""
+    from finetune.structure import check_four_bit
+
+    noisy = logging.getLogger("bitsandbytes")
+    level = noisy.level
+    noisy.setLevel(logging.ERROR)
     try:
         check_four_bit(device)
-        four_bit = True
+        return True
     except UserError:
-        four_bit = False
-    return Here(device.type, memory_of(device.type).free, BYTES[machine.dtype], width, four_bit=four_bit)
+        return False
+    finally:
+        noisy.setLevel(level)
 
 
 def fits(model: Model, here: Here) -> list[Fit]:

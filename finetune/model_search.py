@@ -4,20 +4,29 @@
 safetensors headers, the architecture of config.json, the model card's licence and languages, the gate.
 """
 
+import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from core import settings
 from core.errors import UserError
 from core.workspace import Owner
+from finetune.fits import network_of
 from finetune.publish import calls
 from finetune.publish.refusals import connection_lost, no_answer_of_the_hub
-from finetune.suggested import Model
+from finetune.suggested import Model, Sizes
 from inference import hub
 
 MOST = 30
 _LONGEST = 100
+_LARGEST_CONFIG = 1_000_000
+_LIKE = 0.02
+"""How far weights counted by sizes may be from those that there are: biases and further norms are not counted."""
+_BEHIND_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 _EXPAND = ["safetensors", "cardData", "config", "gated", "downloads", "tags"]
 
 
@@ -125,3 +134,52 @@ def _obstacle(config: dict[str, Any], tags: list[str], safetensors: bool) -> str
     if "quantization_config" in config:
         return "picker.quantised"
     return None if safetensors else "picker.no_safetensors"
+
+
+def look_closer(model: Model, owner: Owner) -> Model:
+    """The model with context length and sizes out of its config.json, which the list of models leaves out; as it is
+    where that cannot be read by this caller (a gate, no Hub) or says something else than Llama's kind does."""
+    if settings.hub_offline() or not hub.reachable():
+        return model
+    try:
+        with _in_words():
+            config = _config(model.name, owner)
+    except UserError:
+        return model
+    context = config.get("max_position_embeddings")
+    if model.context is None and isinstance(context, int) and context > 0:
+        model = replace(model, context=context)
+    return replace(model, sizes=model.sizes or _sizes(config, model.parameters))
+
+
+def _config(name: str, owner: Owner) -> dict[str, Any]:
+    """What config.json says at the newest commit. It is not kept: what is private stays with who may read it."""
+    from huggingface_hub import HfApi
+
+    calls.limit_time()
+    api, token = HfApi(endpoint=hub.endpoint(), token=owner.token or False), owner.token or False
+    (about,) = api.get_paths_info(name, "config.json", token=token) or (None,)
+    if about is None or getattr(about, "size", _LARGEST_CONFIG) >= _LARGEST_CONFIG:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = api.hf_hub_download(name, "config.json", local_dir=folder, token=token)
+        found = json.loads(Path(path).read_bytes())
+    return found if isinstance(found, dict) else {}
+
+
+def _sizes(config: dict[str, Any], parameters: int | None) -> Sizes | None:
+    """The sizes that a config.json names, where they come to the weights there are: else they mean something else."""
+    names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
+    numbers: list[Any] = [config.get(name) for name in names]
+    layers, width, inner, heads, vocabulary = numbers
+    if not all(type(number) is int and 0 < number < 1_000_000 for number in numbers):
+        return None
+    keys, head_width = config.get("num_key_value_heads") or heads, config.get("head_dim") or width // heads
+    if not all(type(number) is int and number > 0 for number in (keys, head_width)):
+        return None
+    plain = all(config.get(name) in (None, 1, 1.0) for name in _BEHIND_THE_HEAD)
+    for tied in (True, False):
+        sizes = Sizes(layers, width, inner, heads, keys, head_width, vocabulary, tied, plain)
+        if parameters and abs(network_of(sizes).total / parameters - 1) < _LIKE:
+            return sizes
+    return None

@@ -9,7 +9,7 @@ import gradio as gr
 from core.errors import UserError
 from core.words import say
 from finetune.fits import USUAL_LENGTH, USUAL_ROWS, Here, fits, look_here
-from finetune.model_search import search
+from finetune.model_search import look_closer, search
 from finetune.models_shell import weights
 from finetune.suggested import SIZE_BOUNDS, SUGGESTED, TASKS, Model, languages, matching
 from inference.hub import endpoint
@@ -56,7 +56,7 @@ def draw(name: gr.Textbox) -> None:
     """Put the button beside the field of a model's `name`, and the panel below; both wired."""
     row = name.parent
     with row:
-        opener = button("picker.choose", scale=0, min_width=110, elem_id="choose-model", elem_classes="ts-beside")
+        opener = button("picker.choose", size="sm", scale=0, min_width=84, elem_id="choose-model")
     row.children.remove(opener)
     row.children.insert(row.children.index(name) + 1, opener)
     with gr.Column(visible=False, elem_id="model-picker") as box:
@@ -158,6 +158,8 @@ def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
     model = next((one for one in listed.models if one.name == name), None)
     if model is None:
         raise UserError("picker.not_chosen", name=name[:80])
+    if listed.text is not None:
+        model = look_closer(model, caller.owner)
     return model.name, _told(model, listed.looked or look_here())
 
 

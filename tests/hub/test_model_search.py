@@ -5,8 +5,9 @@ import json
 import pytest
 
 from core.workspace import Owner
-from finetune.fits import Here, fits
-from finetune.model_search import MOST, search
+from finetune import shell
+from finetune.fits import Here, fits, network_of
+from finetune.model_search import MOST, look_closer, search
 from inference import hub as reach
 from inference.fingerprint import parameters
 from tests.hub import routes
@@ -171,3 +172,55 @@ def test_something_else_that_answers_in_the_hubs_place(hub, monkeypatch):
 
 def test_a_text_that_is_too_long(hub):
     refused("picker.long_text", search, "x" * 101, NOBODY)
+
+
+def test_a_closer_look_finds_context_and_sizes(hub, tiny, tiny_model):
+    (found,) = search("tiny", NOBODY)
+    looked = look_closer(found, NOBODY)
+    assert looked.context == 512 and (looked.sizes.layers, looked.sizes.width, looked.sizes.key_heads) == (2, 32, 2)
+    assert looked.sizes.tied and network_of(looked.sizes).total == parameters(tiny_model)
+
+
+def test_sizes_that_do_not_come_to_the_weights_are_not_believed(hub, tiny_model):
+    config = json.loads((tiny_model / "config.json").read_text()) | {"intermediate_size": 640, "num_experts": 8}
+    weights = (tiny_model / "model.safetensors").read_bytes()
+    add(hub, "ada/mixture", config, weights=weights)
+    looked = look_closer(*search("mixture", NOBODY), NOBODY)
+    assert looked.sizes is None and looked.context == 512
+
+
+@pytest.mark.parametrize("config", [{"model_type": "llama", "hidden_size": "wide"}, {"model_type": "llama"}])
+def test_a_config_that_says_little_leaves_the_model_as_it_is(hub, config):
+    add(hub, "ada/bare", config)
+    (found,) = search("bare", NOBODY)
+    assert look_closer(found, NOBODY) == found
+
+
+def test_a_gate_and_a_hub_that_is_gone_leave_the_model_as_it_is(hub, tiny_model, monkeypatch):
+    hub.add_repo("meta/gated-tiny", tiny_model, gated=True)
+    (found,) = search("gated-tiny", NOBODY)
+    assert look_closer(found, NOBODY) == found
+    hub.heal()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert look_closer(found, NOBODY) == found and hub.requests == []
+
+
+def test_nothing_of_a_closer_look_is_kept(hub, tiny, tmp_path):
+    look_closer(*search("tiny", NOBODY), NOBODY)
+    assert [path for path in tmp_path.rglob("*") if path.name == "config.json"] == []
+
+
+def test_the_shell_lists_suggestions_and_what_the_hub_has(hub, tiny, capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert shell.main(["models", "tiny", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["name"], told["licence"], told["obstacle"]) == (tiny.repo_id, "apache-2.0", None)
+    assert told["here"]["compare"]["fits"] == "fits"
+    assert shell.main(["models", "--task", "code", "--language", "en"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and all("Coder" in line and "GB" in line for line in lines[1:])
+    assert shell.main(["models", "--language", "xx"]) == 0
+    assert "search the Hub" in capsys.readouterr().out
+    add(hub, "ada/odd", {"model_type": "homemade"})
+    assert shell.main(["models", "odd"]) == 0
+    assert "does not know its architecture" in capsys.readouterr().out
