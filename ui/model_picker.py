@@ -52,50 +52,60 @@ class Picker:
         return [self.task, self.size, self.language]
 
 
-def draw(name: gr.Textbox) -> None:
-    """Put the button beside the field of a model's `name`, and the panel below; both wired."""
+def draw(name: gr.Textbox | gr.Dropdown, place: str) -> None:
+    """Put the button beside the field of a model's `name`, and the panel below; both wired. `place` begins the ids."""
     row = name.parent
     with row:
-        opener = button("picker.choose", size="sm", scale=0, min_width=84, elem_id="choose-model")
+        opener = button(
+            "picker.choose", size="sm", scale=0, min_width=84, elem_id=f"{place}-choose", elem_classes="ts-choose"
+        )
     row.children.remove(opener)
     row.children.insert(row.children.index(name) + 1, opener)
-    with gr.Column(visible=False, elem_id="model-picker") as box:
-        picker = _draw_panel(opener, box)
+    with gr.Column(visible=False, elem_id=f"{place}-picker", elem_classes="ts-pickerbox") as box:
+        picker = _draw_panel(opener, box, place)
     _wire(picker, name)
 
 
-def _draw_panel(opener: gr.Button, box: gr.Column) -> Picker:
+def _draw_panel(opener: gr.Button, box: gr.Column, place: str) -> Picker:
     with gr.Row(elem_classes="ts-picker"):
-        task = _choice("task", TASKS)
-        size = _choice("size", tuple(SIZE_BOUNDS))
+        task = _choice("task", TASKS, place)
+        size = _choice("size", tuple(SIZE_BOUNDS), place)
         known = [(words("picker.any"), ""), *((code, code) for code in languages())]
         language = gr.Dropdown(
-            known, value="", label=words("picker.language"), min_width=110, elem_id="picker-language"
+            known, value="", label=words("picker.language"), min_width=110, elem_id=f"{place}-picker-language"
         )
         text = textbox(
-            "picker.search", hint="picker.search_hint", max_lines=1, scale=3, min_width=200, elem_id="picker-text"
+            "picker.search",
+            hint="picker.search_hint",
+            max_lines=1,
+            scale=3,
+            min_width=200,
+            elem_id=f"{place}-picker-text",
         )
-        go = button("picker.go", scale=0, min_width=90, elem_id="picker-go")
+        go = button("picker.go", scale=0, min_width=90, elem_id=f"{place}-picker-go")
         stop = button("page.stop", variant="stop", visible=False, scale=0, min_width=90)
-        close = button("picker.close", scale=0, min_width=90, elem_id="picker-close")
-    told = view(elem_id="picker-told")
-    table = view(script="picker.js", elem_id="picker-table")
+        close = button("picker.close", scale=0, min_width=90, elem_id=f"{place}-picker-close")
+    told = view(elem_id=f"{place}-picker-told")
+    table = view(script="picker.js", elem_id=f"{place}-picker-table")
     choice = gr.HTML(
         None,
         html_template='<span class="ts-hidden"></span>',
         js_on_load=(STATIC / "picker_choice.js").read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_classes=["ts"],
+        panel=f"{place}-picker",
     )
     return Picker(opener, box, close, task, size, language, text, go, stop, told, table, choice)
 
 
-def _choice(name: str, keys: tuple[str, ...]) -> gr.Dropdown:
+def _choice(name: str, keys: tuple[str, ...], place: str) -> gr.Dropdown:
     choices = [(words("picker.any"), ""), *((words(f"picker.{name}_{key}"), key) for key in keys)]
-    return gr.Dropdown(choices, value="", label=words(f"picker.{name}"), min_width=130, elem_id=f"picker-{name}")
+    return gr.Dropdown(
+        choices, value="", label=words(f"picker.{name}"), min_width=130, elem_id=f"{place}-picker-{name}"
+    )
 
 
-def _wire(picker: Picker, name: gr.Textbox) -> None:
+def _wire(picker: Picker, name: gr.Textbox | gr.Dropdown) -> None:
     once = {**SHOWN, "trigger_mode": "once"}
     shown = [picker.listed, *picker.filters()]
     picker.opener.click(pick_open, shown, [picker.box, picker.listed, picker.table], **once)
@@ -109,20 +119,20 @@ def _wire(picker: Picker, name: gr.Textbox) -> None:
     picker.choice.submit(pick, [picker.choice, picker.listed], [name, picker.told], **SHOWN)
 
 
-@handler()
+@handler(open_to_anyone=True)
 def pick_open(caller: Caller, listed: Listed, task: Any, size: Any, language: Any) -> tuple:
     """Open the panel: what fits is looked up anew."""
     listed = Listed(listed.text, listed.models, look_here())
     return gr.update(visible=True), listed, _table(listed, task, size, language)
 
 
-@handler(quiet=True)
+@handler(open_to_anyone=True, quiet=True)
 def pick_close(caller: Caller) -> Any:
     """Close the panel."""
     return gr.update(visible=False)
 
 
-@handler()
+@handler(open_to_anyone=True)
 def pick_filter(caller: Caller, listed: Listed, task: Any, size: Any, language: Any) -> str:
     """Only the models of a task, size and language."""
     return _table(listed, task, size, language)
@@ -151,7 +161,7 @@ def pick_stop(caller: Caller) -> None:
     work.stop(caller, "models")
 
 
-@handler()
+@handler(open_to_anyone=True)
 def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
     """Put the name that was clicked into the field, and say what one should know of it."""
     name = str(choice.get("name") if isinstance(choice, dict) else choice)
@@ -177,7 +187,7 @@ def _way(one: Any) -> str:
 
 def _table(listed: Listed, task: Any, size: Any, language: Any) -> str:
     for name, value, known in (("task", task, TASKS), ("size", size, SIZE_BOUNDS)):
-        if value and value not in known:
+        if value and str(value) not in known:
             what, choices = say(f"picker.{name}"), ", ".join(known)
             raise UserError("picker.unknown_choice", value=str(value)[:40], field=what, known=choices)
     here = listed.looked or look_here()

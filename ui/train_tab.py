@@ -95,7 +95,7 @@ def _draw_setup() -> Setup:
 def _draw_form(known: list[Knob], objective: gr.Dropdown, note: gr.HTML) -> form.Form:
     """The settings: eight in view, the others and further stages folded."""
     fields = form.draw_basic(known)
-    model_picker.draw(fields["model"])
+    model_picker.draw(fields["model"], "train")
     with gr.Accordion(words("page.more_settings"), open=False, elem_id="more-settings"):
         with gr.Row(elem_classes="ts-advanced"):
             first = StageFields(objective, stages_form.draw_settings("first", FIRST_OBJECTIVE), note)
