@@ -8,6 +8,7 @@ import gradio as gr
 
 from core.errors import UserError
 from core.words import say
+from core.workspace import Owner
 from finetune.fits import USUAL_LENGTH, USUAL_ROWS, Here, fits, look_here
 from finetune.model_search import look_closer, search
 from finetune.models_shell import weights
@@ -19,6 +20,9 @@ from ui.controls import button, textbox
 from ui.language import words
 from ui.views import STATIC, render, view
 from ui.wiring import QUIET, SHOWN
+
+LOOK_SECONDS = 10.0
+"""How long a config.json is waited for; what is known without it will do."""
 
 
 @dataclass(frozen=True)
@@ -142,17 +146,23 @@ def pick_filter(caller: Caller, listed: Listed, task: Any, size: Any, language: 
 def pick_search(caller: Caller, text: Any, listed: Listed, task: Any, size: Any, language: Any) -> Iterator[tuple]:
     """The Hub's models with the text in their names; without a text the suggestions again."""
     wanted = str(text or "").strip()
-
-    def look(job: work.Job) -> Listed:
-        if not wanted:
-            return Listed(looked=look_here())
-        job.report(work.Bytes(say("picker.searching", text=wanted[:40]), 0, 0))
-        return Listed(wanted, tuple(search(wanted, caller.owner)), look_here())
-
     busy = lambda progress: (progress, gr.update(visible=True), gr.skip(), gr.skip())  # noqa: E731
     idle = lambda: ("", gr.update(visible=False), gr.skip(), gr.skip())  # noqa: E731
-    found = yield from work.run(caller, "models", look, busy, idle)
+    found = yield from work.run(caller, "models", lambda job: listed_for(wanted, caller.owner, job), busy, idle)
     yield "", gr.update(visible=False), found, _table(found, task, size, language)
+
+
+def listed_for(text: str, owner: Owner, job: work.Job) -> Listed:
+    """The Hub's models for a text, the suggestions for none. A stop ends the wait at once, whatever the Hub does."""
+    if not text:
+        return Listed(looked=look_here())
+    job.report(work.Bytes(say("picker.searching", text=text[:40]), 0, 0))
+    asked = work.Job().start(lambda _: search(text, owner))
+    while not asked.wait(work.EVERY):
+        job.report(job.progress)
+    if asked.error is not None:
+        raise asked.error
+    return Listed(text, tuple(asked.result), look_here())
 
 
 @handler(quiet=True)
@@ -169,7 +179,8 @@ def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
     if model is None:
         raise UserError("picker.not_chosen", name=name[:80])
     if listed.text is not None:
-        model = look_closer(model, caller.owner)
+        closer = work.Job().start(lambda _: look_closer(model, caller.owner))
+        model = closer.result if closer.wait(LOOK_SECONDS) and closer.result else model
     return model.name, _told(model, listed.looked or look_here())
 
 

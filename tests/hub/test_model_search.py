@@ -1,6 +1,7 @@
 """Models of the Hub by a text: what each is, and whether it can be used here."""
 
 import json
+import threading
 
 import pytest
 
@@ -140,6 +141,19 @@ def test_a_refusal_is_a_sentence(hub, status, headers, code):
     hub.fail("models", status=status, headers=headers, times=9)
     said = refused(code, search, "tiny", SOMEBODY)
     assert str(status) in said and (status != 429 or "7 seconds" in said)
+
+
+def test_a_search_that_the_hub_does_not_answer_is_stopped_at_once(hub, tiny):
+    from ui.model_picker import listed_for
+    from ui.work import Job
+
+    never = threading.Event()
+    fault = hub.fail("models", hold=never)
+    job = Job().start(lambda job: listed_for("tiny", NOBODY, job))
+    assert fault.reached.wait(60)
+    job.stop.set()
+    assert job.wait(60) and job.error.code == "page.stopped"
+    never.set()
 
 
 def test_a_token_that_the_hub_does_not_accept(hub):
