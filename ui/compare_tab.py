@@ -106,7 +106,7 @@ def _draw_basic() -> list:
             100, label=words("page.max_new_tokens"), precision=0, min_width=110, elem_id="compare-length"
         )
         dtype = dropdown("page.dtype", list(DTYPES), "auto", min_width=110)
-    model_picker.draw(model, "compare")
+    model_picker.draw(model, "compare", open_to_anyone=True)
     exact = gr.Checkbox(False, label=words("board.exact"), container=False, elem_id="compare-exact")
     return [model, seed, length, dtype, exact]
 

@@ -1,6 +1,6 @@
 """Choosing a model: a button beside a field, and a panel with suggestions, a search of the Hub, and what fits."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,7 @@ class Picker:
         return [self.task, self.size, self.language]
 
 
-def draw(name: gr.Textbox | gr.Dropdown, place: str) -> None:
+def draw(name: gr.Textbox | gr.Dropdown, place: str, *, open_to_anyone: bool = False) -> None:
     """Put the button beside the field of a model's `name`, and the panel below; both wired. `place` begins the ids."""
     row = name.parent
     with row:
@@ -67,7 +67,7 @@ def draw(name: gr.Textbox | gr.Dropdown, place: str) -> None:
     row.children.insert(row.children.index(name) + 1, opener)
     with gr.Column(visible=False, elem_id=f"{place}-picker", elem_classes="ts-pickerbox") as box:
         picker = _draw_panel(opener, box, place)
-    _wire(picker, name)
+    _wire(picker, name, place, open_to_anyone)
 
 
 def _draw_panel(opener: gr.Button, box: gr.Column, place: str) -> Picker:
@@ -109,40 +109,42 @@ def _choice(name: str, keys: tuple[str, ...], place: str) -> gr.Dropdown:
     )
 
 
-def _wire(picker: Picker, name: gr.Textbox | gr.Dropdown) -> None:
+def _wire(picker: Picker, name: gr.Textbox | gr.Dropdown, place: str, anyone: bool) -> None:
+    """What a visitor who is not signed in may do is to choose among the suggestions, where they may use a model."""
+
+    def to(fn: Callable, *, closed: bool = False) -> dict[str, Any]:
+        return {"fn": handler(open_to_anyone=anyone and not closed)(fn), "api_name": f"{place}_{fn.__name__}"}
+
     once = {**SHOWN, "trigger_mode": "once"}
     shown = [picker.listed, *picker.filters()]
-    picker.opener.click(pick_open, shown, [picker.box, picker.listed, picker.table], **once)
-    picker.close.click(pick_close, None, picker.box, **QUIET)
+    opened, outputs = [picker.box, picker.listed, picker.table], [picker.told, picker.stop, picker.listed, picker.table]
+    picker.opener.click(**to(pick_open), inputs=shown, outputs=opened, **once)
+    picker.close.click(**to(pick_close), outputs=picker.box, **QUIET)
     for chosen in picker.filters():
-        chosen.input(pick_filter, shown, picker.table, **SHOWN)
-    outputs = [picker.told, picker.stop, picker.listed, picker.table]
+        chosen.input(**to(pick_filter), inputs=shown, outputs=picker.table, **SHOWN)
     for starter in (picker.go.click, picker.text.submit):
-        starter(pick_search, [picker.text, *shown], outputs, **once)
-    picker.stop.click(pick_stop, None, None, **QUIET)
-    picker.choice.submit(pick, [picker.choice, picker.listed], [name, picker.told], **SHOWN)
+        starter(**to(pick_search, closed=True), inputs=[picker.text, *shown], outputs=outputs, **once)
+    picker.stop.click(**to(pick_stop, closed=True), **QUIET)
+    given = [picker.choice, picker.listed]
+    picker.choice.submit(**to(pick), inputs=given, outputs=[name, picker.told], **SHOWN)
 
 
-@handler(open_to_anyone=True)
 def pick_open(caller: Caller, listed: Listed, task: Any, size: Any, language: Any) -> tuple:
     """Open the panel: what fits is looked up anew."""
     listed = Listed(listed.text, listed.models, look_here())
     return gr.update(visible=True), listed, _table(listed, task, size, language)
 
 
-@handler(open_to_anyone=True, quiet=True)
 def pick_close(caller: Caller) -> Any:
     """Close the panel."""
     return gr.update(visible=False)
 
 
-@handler(open_to_anyone=True)
 def pick_filter(caller: Caller, listed: Listed, task: Any, size: Any, language: Any) -> str:
     """Only the models of a task, size and language."""
     return _table(listed, task, size, language)
 
 
-@handler()
 def pick_search(caller: Caller, text: Any, listed: Listed, task: Any, size: Any, language: Any) -> Iterator[tuple]:
     """The Hub's models with the text in their names; without a text the suggestions again."""
     wanted = str(text or "").strip()
@@ -165,13 +167,11 @@ def listed_for(text: str, owner: Owner, job: work.Job) -> Listed:
     return Listed(text, tuple(asked.result), look_here())
 
 
-@handler(quiet=True)
 def pick_stop(caller: Caller) -> None:
     """Wait no longer for the Hub."""
     work.stop(caller, "models")
 
 
-@handler(open_to_anyone=True)
 def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
     """Put the name that was clicked into the field, and say what one should know of it."""
     name = str(choice.get("name") if isinstance(choice, dict) else choice)
