@@ -1,10 +1,11 @@
 """Models to begin with: small causal language models of the Hub with safetensors that need no code of their own.
 
-Sizes are those of each repository's config.json as LitGPT repeats them (Lightning-AI/litgpt, litgpt/config.py at commit
-0006c973) and, of SmolLM3, Granite and Gemma 3 270M, as published descriptions of their config.json give them; weights
-were counted on models built from these sizes, those of LFM2 stand in its model card. Licences, languages, context
-lengths and gates are those of the model cards, looked up in November 2026. Where a card names more than a hundred
-languages, those that it shares with its makers' earlier models are listed. Facts that could not be found are left out.
+Looked up in November 2026, not on the Hub itself: sizes in LitGPT, which repeats each repository's config.json
+(Lightning-AI/litgpt, litgpt/config.py at commit 0006c973), those of SmolLM3, Gemma 3 270M and Granite (of its release
+3.1) in published descriptions; weights counted on models built from these sizes, those of LFM2 in its model card;
+licences, languages, context lengths and gates in copies of the model cards. Known without having been found again:
+Granite 3.3's vocabulary, and that Qwen2.5's config.json stops at 32,768 tokens. Of Qwen3, whose card speaks of more
+than a hundred languages, those are listed that Qwen2.5's names; of Gemma, English alone.
 """
 
 from collections.abc import Iterable
