@@ -1,4 +1,4 @@
-"""The shell of fine-tuning: check, train, start, list, status, stop, resume, publish. `python -m finetune --help`."""
+"""The shell of fine-tuning: models, check, train, start, publish and more. `python -m finetune --help`."""
 
 import sys
 

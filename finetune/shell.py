@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.threads import no_bar_monitors, share_the_cores
 from core.words import counted, say
 from core.workspace import RUN_ID, local_owner
-from finetune import check_shell, evaluate_shell
+from finetune import check_shell, evaluate_shell, models_shell
 from finetune.check_shell import config_of
 from finetune.launch.job_record import job_of
 from finetune.launch.job_shell import (
@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     job_flags(commands.choices["start"], place=True)
     _json_flag(_command(commands, "list", _list))
     _json_flag(_command(commands, "flavors", _flavors))
+    models = _command(commands, "models", models_shell.run)
+    models_shell.add_arguments(models)
+    _json_flag(models)
     _command(commands, "attach", _attach)
     preset = _command(commands, "preset", _preset)
     preset.add_argument("name", nargs="?", metavar="NAME", help=say("presets.help_name"))

@@ -16,7 +16,7 @@ from inference.record import changes, record_of
 from inference.results import Board, Loading, Result, Started, Step
 from inference.service import CompareRequest, check_request, run_comparison
 from inference.turns import Turn, Turns
-from ui import board, board_asks, board_feed, links, live, prompt_set, seeing, work
+from ui import board, board_asks, board_feed, links, live, model_picker, prompt_set, seeing, work
 from ui.caller import Caller, Superseded, handler
 from ui.compare_request import request_of
 from ui.controls import button, dropdown, textbox
@@ -106,6 +106,7 @@ def _draw_basic() -> list:
             100, label=words("page.max_new_tokens"), precision=0, min_width=110, elem_id="compare-length"
         )
         dtype = dropdown("page.dtype", list(DTYPES), "auto", min_width=110)
+    model_picker.draw(model, "compare", open_to_anyone=True)
     exact = gr.Checkbox(False, label=words("board.exact"), container=False, elem_id="compare-exact")
     return [model, seed, length, dtype, exact]
 

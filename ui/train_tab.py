@@ -14,7 +14,7 @@ from finetune.launch.jobs import JobsLauncher
 from finetune.launch.local import LocalLauncher
 from finetune.objectives import OBJECTIVES
 from finetune.run import find
-from ui import data_tab, filling, form, jobs, live, place, plan_card, stages_form, work
+from ui import data_tab, filling, form, jobs, live, model_picker, place, plan_card, stages_form, work
 from ui.caller import Caller, handler
 from ui.controls import button, dropdown, upload_button
 from ui.language import words
@@ -95,6 +95,7 @@ def _draw_setup() -> Setup:
 def _draw_form(known: list[Knob], objective: gr.Dropdown, note: gr.HTML) -> form.Form:
     """The settings: eight in view, the others and further stages folded."""
     fields = form.draw_basic(known)
+    model_picker.draw(fields["model"], "train")
     with gr.Accordion(words("page.more_settings"), open=False, elem_id="more-settings"):
         with gr.Row(elem_classes="ts-advanced"):
             first = StageFields(objective, stages_form.draw_settings("first", FIRST_OBJECTIVE), note)

@@ -80,6 +80,7 @@ class Repo:
     branches: dict[str, list[Commit]] = field(default_factory=dict)
     pulls: list[Pull] = field(default_factory=list)
     sdk: str | None = None
+    downloads: int = 0
 
     @property
     def namespace(self) -> str:

@@ -14,6 +14,7 @@ import yaml
 from tests.hub.hubstore import Commit, Entry, Pull, Repo, is_lfs
 from tests.hub.jobs_routes import ROUTES as JOBS_ROUTES
 from tests.hub.replies import Call, Refused, Replies
+from tests.hub.search_routes import ROUTES as SEARCH_ROUTES
 
 _REPO = r"/api/(?P<kind>models|datasets|spaces)/(?P<repo_id>[^/]+/[^/]+)"
 _LFS_REPO = r"/(?:(?P<kind>datasets|spaces)/)?(?P<repo_id>[^/]+/[^/]+?)"
@@ -427,4 +428,5 @@ ROUTES: list[tuple[str, str, str, Callable[..., None]]] = [
     ("HEAD", _RESOLVE, "head", resolve),
     ("GET", _RESOLVE, "file", resolve),
     *JOBS_ROUTES,
+    *SEARCH_ROUTES,
 ]

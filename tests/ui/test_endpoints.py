@@ -98,7 +98,8 @@ def test_every_entry_goes_through_the_one_handler():
     below = {"compare_seen", "compare_forks", "compare_curves", "compare_tree", "compare_tree_part"}
     below |= {"compare_csv", "compare_json", "compare_check", "compare_check_stop"}
     tab = {"compare", "compare_run", "compare_ask", "compare_stop", "compare_link", "compare_opened"}
-    assert open_to_anyone == tab | below | {"machine_line", "example"}
+    choosing = {"pick", "pick_open", "pick_filter", "pick_close"}
+    assert open_to_anyone == tab | below | choosing | {"machine_line", "example"}
 
 
 def test_with_a_password_nobody_gets_in_without(tmp_path):
