@@ -126,6 +126,25 @@ def bring_result(run: "Run", owner: Owner) -> None:
         raise UserError("job.no_result", **facts)
 
 
+def is_left(run: "Run", owner: Owner) -> bool:
+    """Whether the job's private repository, with its checkpoints, is still there, as far as the Hub clearly says.
+
+    Raises UserError where it cannot be asked now.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    record = job_of(run)
+    assert record is not None, "only a job has a repository"
+    with in_words(owner, record.results):
+        try:
+            again(lambda: api(owner).model_info(record.results, token=token_of(owner)))
+        except RepositoryNotFoundError as error:
+            if error.response.status_code == 404:  # the client says the same of some refused tokens
+                return False
+            raise
+    return True
+
+
 def kept_lines(run: "Run", owner: Owner, attempt: int) -> list[str]:
     """The events of a job as its last upload has them: for when its log cannot be read any more."""
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError

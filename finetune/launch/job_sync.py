@@ -12,9 +12,10 @@ from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
 from finetune.launch.job_hub import LABEL, UNCERTAIN, again, api, clean, in_words, token_of
-from finetune.launch.job_intake import RESULT_GONE, bring_result, feed, kept_lines
+from finetune.launch.job_intake import RESULT_GONE, bring_result, feed, is_left, kept_lines
 from finetune.launch.job_lines import UPLOADED
 from finetune.launch.job_record import VANISHED, JobRecord, job_of, locked, update
+from inference import hub
 
 if TYPE_CHECKING:
     from finetune.run import Run
@@ -243,19 +244,31 @@ def _completed(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | 
 
 def _why(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | None]:
     """How a job ended that had no last word: a reason for programs, a sentence for people."""
-    facts = {"value": record.id or run.id, "url": record.url, "step": last_kept(run), "usd": f"{record.usd_so_far:.2f}"}
     if record.id is None:
-        return "never_started", say("job.ended.never_started", **facts)
-    if record.stage in (VANISHED, "DELETED"):
-        return "vanished", say("job.ended.vanished", **facts)
+        return "never_started", say("job.ended.never_started")
     if record.asked_to_stop and record.stage == "CANCELED":
         return "stopped", None
+    facts = {
+        "value": record.id,
+        "url": record.url,
+        "usd": f"{record.usd_so_far:.2f}",
+        "next": _next(run, record, owner),
+    }
+    if record.stage in (VANISHED, "DELETED"):
+        return "vanished", say("job.ended.vanished", **facts)
     message = clean(record.message or "-", owner)
     if "timeout" in message.lower().replace(" ", "").replace("timedout", "timeout") or _time_is_up(record):
         return "timeout", say("job.ended.timeout", **facts, minutes=record.timeout // 60)
     if record.stage == "CANCELED":
         return "cancelled", say("job.ended.cancelled", **facts)
     return "error", say("job.ended.error", **facts, message=message, log=run.log_tail(5) or say("run.log_empty"))
+
+
+def _next(run: "Run", record: JobRecord, owner: Owner) -> str:
+    """Where Resume goes on. Raises UserError where the Hub does not tell whether anything is left."""
+    if is_left(run, owner):
+        return say("job.ended.next", step=last_kept(run))
+    return say("job.ended.nothing_left", repo=record.results, endpoint=hub.endpoint())
 
 
 def _time_is_up(record: JobRecord) -> bool:

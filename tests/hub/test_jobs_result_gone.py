@@ -6,12 +6,19 @@ from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
 from finetune.launch import job_follow, jobs
+from finetune.launch.job_files import checkpoint_steps
 from finetune.launch.job_lines import to_line
 from finetune.run import Run
 from ui import live
 from ui.caller import Caller
 
 LAUNCHER = jobs.JobsLauncher("a10g-small", "2h")
+ENDINGS = {
+    "timeout": ("ERROR", "Job timeout"),
+    "cancelled": ("CANCELED", None),
+    "error": ("ERROR", "OOMKilled"),
+    "vanished": ("DELETED", None),
+}
 FILES = {"model/adapter_config.json": b"{}", "model/adapter_model.safetensors": b"weights" * 99}
 
 
@@ -42,6 +49,18 @@ def the_ending(run):
     return ending
 
 
+UNCLEAR = pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 401, "headers": {"X-Error-Code": "RepoNotFound"}},
+        {"status": 403},
+        {"status": 404},
+        {"status": 429},
+        {"status": 503},
+        {"cut": True},
+    ],
+    ids=["token", "403", "a page of somebody else", "429", "503", "cut"],
+)
 GONE = pytest.mark.parametrize(
     ("delete", "why", "remedy"),
     [
@@ -83,18 +102,7 @@ def test_it_is_told_apart_on_the_page_and_nobody_looks_for_it_any_more(
     assert len(hub.requests) == asked
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"status": 401, "headers": {"X-Error-Code": "RepoNotFound"}},
-        {"status": 403},
-        {"status": 404},
-        {"status": 429},
-        {"status": 503},
-        {"cut": True},
-    ],
-    ids=["token", "403", "a page of somebody else", "429", "503", "cut"],
-)
+@UNCLEAR
 def test_what_only_cannot_be_fetched_now_is_fetched_later(hub, renter, run, fault):
     """A 401 of which the client makes "no such repository", and a 404 that is not the Hub's own, prove nothing."""
     hub.fail("info", path=jobs.job_of(run).results, times=99, **fault)
@@ -133,3 +141,50 @@ def test_a_job_that_was_asked_to_stop_and_of_which_no_word_is_left_has_stopped(h
     hub.fail("job_logs", status=404, times=99)
     jobs.sync(run, renter)
     assert run.status().status == "stopped"
+
+
+@pytest.fixture
+def cut_off(hub, renter, recipe):
+    """Ends a job that trains and has uploaded a checkpoint in a way that leaves it no last word; returns its run."""
+
+    def end(way):
+        run, job = Run(renter.runs / LAUNCHER.start(recipe, renter)), hub.jobs.newest
+        job.started, job.stage = job.created - 1800, "RUNNING"
+        job.say(to_line({"t": 1.0, "type": "uploaded", "step": 40}, 1))
+        job.end(*ENDINGS[way])
+        return run
+
+    return end
+
+
+@pytest.mark.parametrize("way", ENDINGS)
+def test_no_checkpoint_is_promised_of_a_job_whose_repository_was_deleted(hub, renter, cut_off, way):
+    run = cut_off(way)
+    delete_repository(hub, run)
+    for _ in range(2):
+        jobs.sync(run, renter)
+    said, results = run.status().error, jobs.job_of(run).results
+    assert the_ending(run)["reason"] == way and run.status().status == "failed"
+    for part in (
+        "Nothing of it is left",
+        "from the beginning (step 0)",
+        f'"{results}"',
+        f"{hub.url}/{results}",
+        "$0.50",
+    ):
+        assert part in said, said
+    assert "step 40" not in said and "checkpoint" not in said
+    LAUNCHER.resume(run, renter)
+    assert jobs.job_of(run).attempt == 2 and checkpoint_steps(list(hub.repos["models", results].head.files)) == []
+
+
+@UNCLEAR
+def test_whether_anything_is_left_of_a_job_is_not_guessed(hub, renter, cut_off, fault):
+    run = cut_off("timeout")
+    hub.fail("info", path=jobs.job_of(run).results, times=99, **fault)
+    with pytest.raises(UserError):
+        jobs.sync(run, renter)
+    assert run.status().status == "fetching" and run.progress().ending is None
+    hub.heal()
+    jobs.sync(run, renter)
+    assert run.status().status == "failed" and "step 40" in run.status().error
