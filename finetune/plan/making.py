@@ -153,7 +153,7 @@ class Planner:
         if here.memory > here.free:
             found.append(self._too_much_memory(here))
         if here.disk > here.disk_free:
-            facts = {"needed": _gb(here.disk), "free": _gb(here.disk_free), "folder": self.sums.runs}
+            facts = {"needed": _amount(here.disk), "free": _amount(here.disk_free), "folder": self.sums.runs}
             changes = {} if self.sums.network.adapter else {"method": "lora"}
             found.append(Advice("plan.disk", facts, True, changes, nothing="plan.no_disk_change"))
         return tuple(found)
@@ -208,3 +208,8 @@ def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
 
 def _gb(count: float) -> str:
     return f"{count / 1e9:.1f}"
+
+
+def _amount(count: float) -> str:
+    """Bytes with their unit: of a small model on a full disk it is megabytes that matter."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

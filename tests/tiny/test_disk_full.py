@@ -65,7 +65,7 @@ def test_the_start_of_a_run(disk, data, tiny_model):
     owner = Owner("local")
     config = import_data(make_config(tiny_model, data, optim__max_steps=1, limits__max_rows=8), owner)
     fill(disk)
-    refused("core.disk_full", LocalLauncher().start, config, owner)
+    refused("plan.disk", LocalLauncher().start, config, owner)
     assert list_runs(owner) == [] and left_in(owner.runs) == []
     make_room(disk)
     started = LocalLauncher().start(config, owner)

@@ -33,8 +33,8 @@ def config(owner, tiny_model, data, tmp_path):
 
 @pytest.mark.parametrize(
     ("moment", "text"),
-    [("open", "/rows"), ("open", "report.json"), ("os.rename", "/datasets/")],
-    ids=["while rows are written", "before the report", "before it appears"],
+    [("os.rename", "/.import-"), ("open", "report.json"), ("os.rename", ".part")],
+    ids=["when the rows are written", "before the report", "before it appears"],
 )
 def test_killed_during_an_import(owner, config, data, moment, text):
     assert killed_at(moment, text, "start", config)

@@ -10,12 +10,14 @@ from safetensors.torch import load_file
 from core.errors import UserError
 from core.files import read_json
 from core.workspace import Owner
+from finetune.checkpoints import whole_checkpoints
 from finetune.device import check_processes
 from finetune.journal import Journal
 from finetune.launch.local import LocalLauncher
 from finetune.prepare import import_data
 from finetune.run import Run
 from finetune.team import join
+from finetune.told import keep_told
 from finetune.training import train
 from tests.processes import command_of
 from tests.tiny.stages import run_of, staged
@@ -84,9 +86,12 @@ def _ranks(worker):
 
 
 def _change(run, **blocks):
+    """Give a run other settings, as if its checkpoints had been made with them: its rate depends on none of these."""
     config = run.config()
     changed = {name: getattr(config, name).model_copy(update=values) for name, values in blocks.items()}
     run.save(config.model_copy(update=changed))
+    for checkpoint in whole_checkpoints(run.checkpoints):
+        keep_told(run.config(), checkpoint)
 
 
 @pytest.fixture(scope="module")
