@@ -125,6 +125,8 @@ def publish_the_data(tab, hub_process):
     """Another kind: what was imported, which nobody but a person knows the licence of."""
     tab.get_by_label("Dataset", exact=True).first.check()
     expect(tab.locator("#publish-run")).to_be_hidden()
+    tab.locator("#publish-dataset input").click()
+    tab.get_by_role("option", name="rows & more.json").first.click()
     expect(tab.locator("#publish-dataset input")).to_have_value(re.compile("rows & more.json"))
     tab.locator("#publish-licence input, #publish-licence textarea").first.fill("cc-by-4.0")
     look_at(tab, f"{hub_process.user}/rows-of-the-page", "data/train.parquet")
