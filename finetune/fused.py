@@ -1,5 +1,5 @@
 """Decoder layers of Llama's kind with little around the products, for training: norm, rotation, gate and adapters each
-as one step of the gradient, with the products of one input joined.
+as one step of the gradient, with the products of one input joined (`fused_steps`).
 
 A step through the layers that transformers and PEFT build is half products and half passes over memory: norms in
 float32, products of each adapter apart, sums of their gradients. Here query, key and value are one product with one
@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from finetune.fused_steps import GATE, AfterNorm, Before, Joined, RMSNorm, Rotate
 
 LAYERS = ("LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer", "MistralDecoderLayer")
 NORMS = ("LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "MistralRMSNorm")
@@ -62,7 +63,7 @@ def _forward(
     batch, length, width = hidden_states.shape
     attention, mlp = layer.self_attn, layer.mlp
     states = hidden_states.reshape(-1, width)
-    mixed = joined(_norm(states, layer.input_layernorm), (attention.q_proj, attention.k_proj, attention.v_proj))
+    mixed = joined(states, (attention.q_proj, attention.k_proj, attention.v_proj), before=_after(layer.input_layernorm))
     query, key, value = _rotated(attention, mixed.view(batch, length, -1, attention.head_dim), position_embeddings)
     eager = sys.modules[type(attention).__module__].eager_attention_forward  # type: ignore[attr-defined]
     attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager)
@@ -72,9 +73,12 @@ def _forward(
         attention, query, key, value, attention_mask, dropout=dropout, scaling=attention.scaling, **window, **kwargs
     )
     states = joined(seen.reshape(batch * length, -1), (attention.o_proj,), states)
-    inner = _norm(states, layer.post_attention_layernorm)
-    inner = _Gate.apply(joined(inner, (mlp.gate_proj, mlp.up_proj)))
-    return joined(inner, (mlp.down_proj,), states).view(batch, length, width)
+    inner = joined(states, (mlp.gate_proj, mlp.up_proj), before=_after(layer.post_attention_layernorm))
+    return joined(inner, (mlp.down_proj,), states, GATE).view(batch, length, width)
+
+
+def _after(norm: Any) -> AfterNorm:
+    return AfterNorm(norm.weight, norm.variance_epsilon)
 
 
 def _rotated(attention: Any, mixed: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,91 +88,16 @@ def _rotated(attention: Any, mixed: Tensor, angles: tuple[Tensor, Tensor]) -> tu
     keys = attention.k_proj.out_features // size
     if hasattr(attention, "q_norm"):
         parts = mixed[:, :, :queries], mixed[:, :, queries : queries + keys]
-        normed = [_norm(part, norm) for part, norm in zip(parts, (attention.q_norm, attention.k_norm), strict=True)]
-        turned = _Rotate.apply(torch.cat(normed, 2), *angles)
+        normed = [
+            RMSNorm.apply(part, norm.weight, norm.variance_epsilon)
+            for part, norm in zip(parts, (attention.q_norm, attention.k_norm), strict=True)
+        ]
+        turned = Rotate.apply(torch.cat(normed, 2), *angles)
         value = mixed[:, :, queries + keys :]
     else:
-        turned, value = _Rotate.apply(mixed[:, :, : queries + keys], *angles), mixed[:, :, queries + keys :]
+        turned, value = Rotate.apply(mixed[:, :, : queries + keys], *angles), mixed[:, :, queries + keys :]
     turned = turned.transpose(1, 2)
     return turned[:, :queries], turned[:, queries:], value.transpose(1, 2)
-
-
-def _norm(states: Tensor, norm: Any) -> Tensor:
-    return _RMSNorm.apply(states, norm.weight, norm.variance_epsilon)
-
-
-class _RMSNorm(torch.autograd.Function):
-    """Zhang & Sennrich 2019, the square mean in float32."""
-
-    @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        length = torch.linalg.vector_norm(states, dim=-1, keepdim=True, dtype=torch.float32)
-        scale = torch.rsqrt(length.square_().div_(states.shape[-1]).add_(epsilon))
-        unit = torch.mul(states, scale, out=torch.empty_like(states))
-        ctx.save_for_backward(states, weight, scale)
-        return unit.mul_(weight)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        states, weight, scale = ctx.saved_tensors
-        slope = gradients[0]
-        unit = torch.mul(states, scale, out=torch.empty_like(states))
-        of_weight = None
-        if ctx.needs_input_grad[1]:
-            of_weight = (slope * unit).flatten(0, -2).sum(0, dtype=torch.float32).to(weight.dtype)
-        weighed = slope * weight
-        share = torch.linalg.vecdot(weighed.float(), unit.float())[..., None].div_(-states.shape[-1])
-        moved = torch.addcmul(weighed, unit, share.to(states.dtype))
-        return torch.mul(moved, scale, out=torch.empty_like(states)), of_weight, None
-
-
-class _Rotate(torch.autograd.Function):
-    """Rotary positions (Su et al. 2021) on [B, T, heads, head_dim] with cosines and sines [B, T, head_dim], of which
-    both halves are alike: backward is the rotation back."""
-
-    @staticmethod
-    def forward(ctx: Any, states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        cos, sin = cos[:, :, None], _signed(sin[:, :, None])
-        ctx.save_for_backward(cos, sin)
-        return _turn(states, cos, sin)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        cos, sin = ctx.saved_tensors
-        return _turn(gradients[0], cos, -sin), None, None
-
-
-def _signed(sin: Tensor) -> Tensor:
-    half = sin.shape[-1] // 2
-    return torch.cat([-sin[..., :half], sin[..., half:]], -1)
-
-
-def _turn(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return torch.mul(states, cos).addcmul_(states.roll(states.shape[-1] // 2, -1), sin)
-
-
-class _Gate(torch.autograd.Function):
-    """silu(gate) * up of [N, 2 * width], gate first (Shazeer 2020)."""
-
-    @staticmethod
-    def forward(ctx: Any, both: Tensor) -> Tensor:
-        ctx.save_for_backward(both)
-        gate, up = both.chunk(2, -1)
-        return functional.silu(gate).mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        [both] = ctx.saved_tensors
-        gate, up = both.chunk(2, -1)
-        slope = gradients[0]
-        found = torch.empty_like(both)
-        of_gate, of_up = found.chunk(2, -1)
-        torch.mul(functional.silu(gate), slope, out=of_up)
-        torch.ops.aten.silu_backward.grad_input(slope * up, gate, grad_input=of_gate)
-        return found
-
-
-Shape = tuple[tuple[int, bool, float], ...]
 
 
 @dataclass(frozen=True)
@@ -182,11 +111,15 @@ class _Linear:
     scale: float = 1.0
 
 
-def joined(states: Tensor, modules: tuple[Any, ...], residual: Tensor | None = None) -> Tensor:
-    """The outputs of linear layers of one input [N, in] side by side, on top of `residual` [N, out] where there is
-    one. Layers that learn themselves, or whose adapter is no plain LoRA, run as they are."""
+def joined(
+    source: Tensor, modules: tuple[Any, ...], residual: Tensor | None = None, before: Before | None = None
+) -> Tensor:
+    """The outputs of linear layers of one input [N, in], which `before` makes of `source`, side by side, on top of
+    `residual` [N, out] where there is one. Layers that learn themselves, or whose adapter is no plain LoRA, run as they
+    are."""
     parts = [_part(module) for module in modules]
-    if any(part is None for part in parts):
+    if any(part is None for part in parts) or (before and before.learns):
+        states = before.apply(source) if before else source
         found = [module(states) for module in modules]
         whole = found[0] if len(found) == 1 else torch.cat(found, -1)
         return whole if residual is None else residual + whole
@@ -196,7 +129,7 @@ def joined(states: Tensor, modules: tuple[Any, ...], residual: Tensor | None = N
     bias = torch.cat([b for b in biases if b is not None]) if all(b is not None for b in biases) else None
     adapters = [tensor for linear in linears if linear.down is not None for tensor in (linear.down, linear.up)]
     shape = tuple((linear.weight.shape[0], linear.down is not None, linear.scale) for linear in linears)
-    return _Joined.apply(states, residual, weight, bias, shape, *adapters)
+    return Joined.apply(source, residual, weight, bias, before, shape, *adapters)
 
 
 def _part(module: Any) -> _Linear | None:
@@ -234,68 +167,3 @@ def _side_by_side(first: Any, linears: list[_Linear]) -> Tensor:
             start += len(part)
         first._joined_weight = kept
     return kept
-
-
-class _Joined(torch.autograd.Function):
-    """residual + states @ weight.T + bias, and each adapter's up(down(states)) * scale on its own outputs. The weight
-    is frozen. `shape` is (outputs, whether it has an adapter, scale) of each layer, `adapters` their down and up."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        states: Tensor,
-        residual: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        shape: Shape,
-        *adapters: Tensor,
-    ) -> Tensor:
-        found = states @ weight.T if residual is None else torch.addmm(residual, states, weight.T)
-        if bias is not None:
-            found += bias
-        thin = None
-        if adapters:
-            thin = states @ torch.cat(adapters[::2]).T
-            found.addmm_(thin, _block(shape, adapters))
-        ctx.shape, ctx.has_residual = shape, residual is not None
-        ctx.save_for_backward(states, weight, thin, *adapters)
-        return found
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        slope = gradients[0]
-        saved: Any = ctx.saved_tensors
-        states, weight, thin, *adapters = saved
-        of_states = slope @ weight if ctx.needs_input_grad[0] else None
-        found: list[Tensor | None] = []
-        if adapters:
-            of_thin = slope @ _block(ctx.shape, adapters).T
-            if of_states is not None:
-                of_states.addmm_(of_thin, torch.cat(adapters[::2]))
-            of_down = of_thin.T @ states
-            first = rank = 0
-            for outputs, adapted, scale in ctx.shape:
-                if adapted:
-                    width = adapters[len(found)].shape[0]
-                    part = slope[:, first : first + outputs].T @ thin[:, rank : rank + width]
-                    found += [of_down[rank : rank + width], part.mul_(scale)]
-                    rank += width
-                first += outputs
-        return of_states, slope if ctx.has_residual else None, None, None, None, *found
-
-
-def _block(shape: Shape, adapters: Any) -> Tensor:
-    """The up matrices times their scale as blocks [all ranks, all outputs]: an adapter reaches its own outputs only."""
-    ups = list(adapters[1::2])
-    if len(shape) == 1:
-        return (ups[0] * shape[0][2]).T
-    ranks = sum(up.shape[1] for up in ups)
-    found = ups[0].new_zeros(ranks, sum(outputs for outputs, _, _ in shape))
-    first = rank = 0
-    for outputs, adapted, scale in shape:
-        if adapted:
-            up = ups.pop(0)
-            torch.mul(up.T, scale, out=found[rank : rank + up.shape[1], first : first + outputs])
-            rank += up.shape[1]
-        first += outputs
-    return found
