@@ -112,7 +112,7 @@ class LeanDecoder:
         self._places = [(places | copies)[row] for row in range(len(rows))]
 
     def go_back(self, positions: int) -> None:
-        self._cache.length -= positions
+        self._cache.go_back(positions)
 
     def close(self) -> None:
         self._cache.free()

@@ -1,5 +1,7 @@
 """The keys and values of all layers in one tensor, so that a row is copied by one operator for all layers."""
 
+from itertools import combinations
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,7 @@ class LeanCache:
     """Room for `rows` rows of `tokens` positions; what is not written yet takes no memory.
 
     `length` is how many positions every row has. Keys and values of a layer are [rows, key_heads, length, head_dim].
+    Hypotheses of a beam search part late: which positions two places have in common is kept, and they are not copied.
     """
 
     def __init__(self, layers: int, heads: int, size: int, dtype: torch.dtype, rows: int, tokens: int) -> None:
@@ -15,6 +18,7 @@ class LeanCache:
         self._dtype, self._most_rows, self._tokens = dtype, rows, tokens
         self._room = torch.empty(0)
         self.length = self._before = 0
+        self._alike: dict[tuple[int, int], int] = {}
 
     def extend(self, positions: int) -> None:
         """Make the newest positions part of every row; their keys and values are written next."""
@@ -37,9 +41,29 @@ class LeanCache:
             room = self._new(max(rows, self._most_rows))
             room[:, :, :before, :, : self.length] = self._room[:, :, :before, :, : self.length]
             self._room = room
-        written = self._room[:, :, :, :, : self.length]
         for source, place in pairs:
+            parted = self._common(source, place)
+            written = self._room[:, :, :, :, parted : self.length]
             written[:, :, place].copy_(written[:, :, source])
+        if pairs:
+            self._remember(pairs)
+
+    def _common(self, one: int, other: int) -> int:
+        """The leading positions that two places have in common, as far as it is known."""
+        return self.length if one == other else self._alike.get((min(one, other), max(one, other)), 0)
+
+    def _remember(self, pairs: list[tuple[int, int]]) -> None:
+        """After copying: a place has with any other what its source had with the other's."""
+        sources = {place: source for source, place in pairs}
+        places = {*(place for pair in self._alike for place in pair), *sources, *sources.values()}
+        found = ((one, other, self._common(sources.get(one, one), sources.get(other, other)))
+                 for one, other in combinations(sorted(places), 2))  # fmt: skip
+        self._alike = {(one, other): common for one, other, common in found if common}
+
+    def go_back(self, positions: int) -> None:
+        """Forget the newest positions of every row."""
+        self.length -= positions
+        self._alike = {pair: min(common, self.length) for pair, common in self._alike.items()}
 
     def free(self) -> None:
         """Let go of everything."""
