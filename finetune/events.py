@@ -89,6 +89,11 @@ class Progress:
     done: Event | None = None
 
     @property
+    def at_stage(self) -> int:
+        """The number of the stage at work, from 0."""
+        return self.stage["stage"] if self.stage else 0
+
+    @property
     def loss(self) -> float | None:
         """The loss of the last step that was logged."""
         return self.train[max(self.train)]["loss"] if self.train else None

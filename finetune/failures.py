@@ -11,16 +11,18 @@ NO_ROOM = 64 * 1024 * 1024
 _MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
-def explain(error: BaseException, config: RunConfig, step: int, device: str, folder: Path) -> UserError:
-    """The sentence for what ended a run at `step`."""
+def explain(
+    error: BaseException, config: RunConfig, step: int, device: str, folder: Path, stage: int = 0
+) -> UserError:
+    """The sentence for what ended a run at `step`, in its stage number `stage` (from 0)."""
     if isinstance(error, UserError):
         return error
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(words in text for words in _MEMORY):
-        optim = config.optim_of(config.stages[0])
-        return UserError(
-            "run.memory", step=step, device=device, batch=optim.batch_size, length=config.limits.max_length
-        )
+        at_work = config.stages[stage]
+        field = f"stages.{stage}.optim.batch_size" if at_work.optim else "optim.batch_size"
+        facts = {"batch": config.optim_of(at_work).batch_size, "length": config.limits.max_length}
+        return UserError("run.memory", step=step, device=device, field=field, **facts)
     free = shutil.disk_usage(folder).free
     if disk_full(error) or free < NO_ROOM:
         return UserError("run.disk", free=free // 2**20, folder=folder)

@@ -66,11 +66,11 @@ def _give_up(run: Run, meeting: Meeting, error: BaseException) -> None:
         meeting.fail(rank, error)
         return
     traceback.print_exc()
-    config = run.config()
-    alone = not lost_another(error)
-    meeting.fail(
-        rank, explain(error, config, run.progress().step, config.compute.device, run.folder) if alone else None
-    )
+    if lost_another(error):
+        meeting.fail(rank, None)
+        return
+    config, progress = run.config(), run.progress()
+    meeting.fail(rank, explain(error, config, progress.step, config.compute.device, run.folder, progress.at_stage))
 
 
 if __name__ == "__main__":

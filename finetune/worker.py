@@ -124,10 +124,10 @@ def _fail(run: Run, error: BaseException, device: str, journal: Journal) -> None
     """Write down why; on a full disk there is room for it once what is half written is gone."""
     if not isinstance(error, UserError):
         journal.say(traceback.format_exc())
-    step = run.progress().step
-    sentence = explain(error, run.config(), step, device, run.folder)
+    progress = run.progress()
+    sentence = explain(error, run.config(), progress.step, device, run.folder, progress.at_stage)
     run.sweep()
-    journal.write("failed", step=step, error=str(sentence))
+    journal.write("failed", step=progress.step, error=str(sentence))
 
 
 if __name__ == "__main__":
