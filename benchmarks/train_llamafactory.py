@@ -40,6 +40,7 @@ def main() -> None:
         "lora_rank": 16,
         "lora_alpha": 32,
         "lora_target": "all",
+        "dataset": "already tokenised",
         "tokenized_path": str(place / "lf-tokens"),
         "template": "default",
         "cutoff_len": 512,

@@ -47,6 +47,8 @@ def _compare(model, rows):
     theirs = _gradients(model, own)
     ours = answer_loss(model, batch).total / count
     mine = _gradients(model, ours)
+    apart = max((mine[name] - gradient).abs().max().item() for name, gradient in theirs.items())
+    print(f"\n{type(model).__name__}: loss {abs(ours.item() - own.item()):.1e} apart, gradients at most {apart:.1e}")
     assert ours.item() == pytest.approx(own.item(), abs=1e-5)
     assert mine.keys() == theirs.keys()
     for name, gradient in mine.items():

@@ -80,8 +80,7 @@ def test_supervised_fine_tuning_is_trls(owner, tiny_model, tmp_path):
     arguments = SFTConfig(**_same_arguments(tmp_path), completion_only_loss=True)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     theirs = _logged(SFTTrainer(model, arguments, train_dataset=data, processing_class=tokenizer))
-    assert len(ours) == STEPS and ours[-1] < ours[0]
-    assert ours == pytest.approx(theirs, abs=1e-4)
+    _assert_same("SFT", ours, theirs)
 
 
 @pytest.mark.parametrize("kind", ["sigmoid", "ipo"])
@@ -99,6 +98,13 @@ def test_preference_learning_is_trls(owner, tiny_model, tmp_path, kind):
     trainer = DPOTrainer(model, reference, args=arguments, train_dataset=words, processing_class=tokenizer)
     trainer.train_dataset = data
     theirs = _logged(trainer)
+    _assert_same(f"DPO, {kind}", ours, theirs)
+
+
+def _assert_same(what, ours, theirs):
+    """The losses of all steps; `pytest -s` prints how far they are apart."""
+    apart = max(abs(mine - own) for mine, own in zip(ours, theirs, strict=True))
+    print(f"\n{what}: {len(ours)} steps, loss {ours[0]:.4f} to {ours[-1]:.4f}, at most {apart:.1e} from TRL's")
     assert len(ours) == STEPS and ours[-1] < ours[0]
     assert ours == pytest.approx(theirs, abs=1e-4)
 
