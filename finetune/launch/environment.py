@@ -7,6 +7,9 @@ from finetune.launch.queue import visible_devices
 
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}
 """glibc gives large tensors back to the system after each step and faults them in again; so it keeps them."""
+_FEW_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
+"""oneDNN and its binding in torch each keep a compiled product for every shape, 1,024 of them. Every batch has a length
+of its own: 20 MB a step were kept, spread over the memory that large tensors want in one piece. A step has some 60."""
 _SECRETS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
 
 
@@ -16,6 +19,7 @@ def child_environment(devices: list[str]) -> dict[str, str]:
     return (
         kept
         | _KEEP_MEMORY
+        | _FEW_SHAPES
         | {
             "TUNESCOPE_HOME": str(settings.home()),
             "HF_HUB_OFFLINE": "1",
