@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from core import settings
+from core.threads import share_the_cores
 from core.workspace import local_owner
 from finetune.config import load_yaml
 from finetune.plan.making import Planner
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default=settings.DEFAULT_MODEL)
     parser.add_argument("--only", nargs="+", choices=[case.name for case in CASES])
     arguments = parser.parse_args()
+    share_the_cores()
     print(f"load before: {os.getloadavg()[0]:.1f}")
     print("| config | memory: rough | planned | measured | ratio | steps: rough | planned | measured | ratio | all |")
     print("|---|---|---|---|---|---|---|---|---|---|")
