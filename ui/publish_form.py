@@ -31,18 +31,20 @@ class Fields:
     columns: gr.Textbox
     types: gr.Dropdown
     shows: gr.Textbox
+    samples: gr.Checkbox
     about: gr.HTML
     look: gr.Button
 
     def inputs(self) -> list:
         return [
             self.kind, self.run, self.dataset, self.repo, self.visibility, self.branch, self.pull_request,
-            self.licence, self.columns, self.types, self.shows,
+            self.licence, self.columns, self.types, self.shows, self.samples,
         ]  # fmt: skip
 
     def changing(self) -> list:
         """What another kind shows or hides, in the order of `shown_for`."""
-        return [self.about, self.run, self.dataset, self.columns, self.types, self.shows, self.licence]
+        asked = [self.columns, self.types, self.shows, self.samples]
+        return [self.about, self.run, self.dataset, *asked, self.licence]
 
 
 def draw() -> Fields:
@@ -64,10 +66,13 @@ def draw() -> Fields:
             elem_id="publish-visibility",
         )
     columns, types, shows, licence = _draw_asked()
+    samples = gr.Checkbox(
+        False, label=words("publishing.samples"), info=words("publishing.samples_help"), elem_id="publish-samples"
+    )
     branch, pull_request = _draw_elsewhere()
     look = button("publishing.preview", variant="primary", elem_id="publish-look")
     return Fields(
-        kind, run, dataset, repo, visibility, branch, pull_request, licence, columns, types, shows, about, look
+        kind, run, dataset, repo, visibility, branch, pull_request, licence, columns, types, shows, samples, about, look
     )
 
 
@@ -102,5 +107,6 @@ def shown_for(kind: str, licence: str | None, has_token: bool) -> list:
     """What `Fields.changing` shows for a kind."""
     of_dataset = KINDS[kind].subject == "dataset"
     asked = [gr.update(visible=kind in ASKED_BY[name]) for name in ("columns", "types", "shows")]
+    asked.append(gr.update(visible=KINDS[kind].samples))
     subject = [gr.update(visible=not of_dataset), gr.update(visible=of_dataset)]
     return [about_kind(kind, has_token), *subject, *asked, gr.update(visible=of_dataset or bool(licence))]

@@ -11,14 +11,19 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+from core.words import say
 from core.workspace import Owner, dataset_folder
 from finetune.publish import remote
 from finetune.publish.destination import destination
 from finetune.publish.kinds import KINDS, Built, Options, build
+from finetune.publish.measures import Sample
 from finetune.publish.plan import Plan, prepare
+from finetune.publish.samples import samples_of
 from finetune.run import Run, find
+from inference.record import record_of
 from ui import work
 from ui.caller import Caller
+from ui.kept import comparisons
 
 if TYPE_CHECKING:
     from finetune.data.store import Dataset
@@ -43,17 +48,18 @@ class Order:
     columns: str
     types: tuple[str, ...]
     shows: str
+    samples: bool
 
     @classmethod
     def typed(cls, *values: Any) -> "Order":
         """From the values of the fields. Raises UserError for a kind that there is not."""
-        kind, run, dataset, repo, visibility, branch, pull_request, licence, columns, types, shows = values
+        kind, run, dataset, repo, visibility, branch, pull_request, licence, columns, types, shows, samples = values
         if kind not in KINDS:
             raise UserError("kinds.unknown", value=str(kind)[:40], known=", ".join(KINDS))
         texts = [str(text or "").strip() for text in (repo, branch, licence, columns, shows)]
         return cls(
             kind, run or None, dataset or None, texts[0], visibility, texts[1], bool(pull_request), texts[2], texts[3],
-            tuple(map(str, types or ())), texts[4],
+            tuple(map(str, types or ())), texts[4], bool(samples) and KINDS[kind].samples,
         )  # fmt: skip
 
     def subject(self, owner: Owner) -> "Run | Dataset":
@@ -79,8 +85,25 @@ class Order:
             name=self.repo.rpartition("/")[2] or None,
         )
 
-    def plan(self, subject: "Run | Dataset", owner: Owner, built: Built | None, card: str | None = None) -> Plan:
-        """What a push would do now; `card` takes the place of the one that is made."""
+    def texts(self, subject: "Run | Dataset", caller: Caller) -> tuple[Sample, ...]:
+        """What the run wrote in the browser tab's last comparison, where that was asked for. Raises UserError where
+        there is none, and where the run wrote nothing in it."""
+        if not self.samples or not isinstance(subject, Run):
+            return ()
+        compared = comparisons.find(caller)
+        if compared is None:
+            raise UserError("publishing.no_comparison", run=subject.id)
+        return samples_of(record_of(compared.request, compared.result), subject, say("publishing.last_comparison"))
+
+    def plan(
+        self,
+        subject: "Run | Dataset",
+        owner: Owner,
+        built: Built | None,
+        samples: tuple[Sample, ...] = (),
+        card: str | None = None,
+    ) -> Plan:
+        """What a push would do now; `card` takes the place of the one that is made, in which the `samples` stand."""
         return prepare(
             subject,
             self.repo,
@@ -91,6 +114,7 @@ class Order:
             pull_request=self.pull_request,
             licence=self.licence or None,
             card=card,
+            samples=samples,
         )
 
 
@@ -110,10 +134,12 @@ def _made_already(kind: str, subject: "Run | Dataset") -> bool:
 
 @dataclass
 class Preview:
-    """What was looked at. `scratch` is the temporary folder of what was built; it goes when the preview does."""
+    """What was looked at. `samples` are the texts that the card shows, whatever is compared since; `scratch` is the
+    temporary folder of what was built; it goes when the preview does."""
 
     order: Order
     plan: Plan
+    samples: tuple[Sample, ...] = ()
     built: Built | None = None
     scratch: TemporaryDirectory | None = None
     id: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -123,7 +149,7 @@ class Preview:
         if order != self.order:
             raise UserError("publishing.look_again")
         edited = card if card is not None and card != self.plan.card else None
-        plan = order.plan(self.plan.run, owner, self.built, edited)
+        plan = order.plan(self.plan.run, owner, self.built, self.samples, edited)
         if fixed(plan) != fixed(self.plan) or (edited is None and plan.card != self.plan.card):
             raise UserError("publishing.look_again")
         return plan
@@ -135,20 +161,22 @@ def fixed(plan: Plan) -> list[str]:
     return [*seen, *(file.sha256 for file in plan.files if file.path not in _WRITTEN_LAST)]
 
 
-def look(order: Order, owner: Owner, job: work.Job) -> Preview:
-    """See whether the destination will do, then build what has to be, then make the plan. Nothing is sent."""
+def look(order: Order, caller: Caller, job: work.Job) -> Preview:
+    """See whether texts and destination will do, then build what has to be, then make the plan. Nothing is sent."""
     job.report(None)
+    owner = caller.owner
     subject = order.subject(owner)
     made = _made_already(order.kind, subject)
+    samples = order.texts(subject, caller)
     to = destination(order.repo, owner, KINDS[order.kind].repo_type, order.branch or None, order.pull_request)
     remote.greet(to, owner)
     if made:
-        return Preview(order, order.plan(subject, owner, None))
+        return Preview(order, order.plan(subject, owner, None, samples), samples)
     _sweep(subject.folder)
     scratch = TemporaryDirectory(dir=subject.folder, prefix=_SCRATCH, ignore_cleanup_errors=True)
     files = Path(scratch.name) / "files"
     built = build(order.kind, subject, owner, files, order.options(), job.report, job.stop)
-    return Preview(order, order.plan(subject, owner, built), built, scratch)
+    return Preview(order, order.plan(subject, owner, built, samples), samples, built, scratch)
 
 
 def _sweep(where: Path) -> None:

@@ -25,7 +25,7 @@ from ui.wiring import QUIET, SHOWN, Page
 if TYPE_CHECKING:
     from finetune.data.store import Dataset
 
-VIEWED = 17
+VIEWED = 18
 
 
 @dataclass
@@ -144,7 +144,7 @@ def _view(caller: Caller, kind: str, run: str | None, dataset: str | None, licen
 def _chosen(caller: Caller, kind: str, run: str | None, dataset: str | None) -> "Run | Dataset | None":
     if not (dataset if KINDS[kind].subject == "dataset" else run):
         return None
-    return Order.typed(kind, run, dataset, *[None] * 8).subject(caller.owner)
+    return Order.typed(kind, run, dataset, *[None] * 9).subject(caller.owner)
 
 
 @handler()
@@ -154,7 +154,7 @@ def preview(caller: Caller, *values: Any) -> Iterator[tuple]:
     forget(caller)
     busy = lambda text: (text, gr.update(visible=True), *[gr.skip()] * 9)  # noqa: E731
     idle = lambda: ("", gr.update(visible=False), gr.skip(), gr.skip(), *_no_plan())  # noqa: E731
-    found = yield from work.run(caller, "look", lambda job: look(order, caller.owner, job), busy, idle)
+    found = yield from work.run(caller, "look", lambda job: look(order, caller, job), busy, idle)
     keep(caller, found)
     unknown = not found.plan.licence.key and found.plan.to.repo_type != "space"
     licence = gr.update(visible=unknown or bool(order.licence) or order.kind == "dataset")

@@ -19,28 +19,23 @@ from finetune.publish.facts import Base, Licence
 from finetune.publish.files import PlannedFile
 from finetune.publish.languages import languages
 from finetune.publish.literature import METHOD_NAMES, Paper, objective_name, papers_of
+from finetune.publish.measures import Sample
 from finetune.publish.metadata import head
 from finetune.run import Run
 from finetune.stage_report import StageReport, reports
 
 _LONGEST_VALUE = 160
 _LONGEST_SAMPLE, _MOST_LINES = 1200, 24
+"""Characters and lines of a text that a card shows."""
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", ":": "&#58;"}
 _WWW = re.compile(r"(www)\.", re.IGNORECASE)
 _MARKUP = re.compile(r"([\\`*_\[\](){}#!|~$^=+])")
+_BLOCK = re.compile(r"( *)(?:(-)|(\d{1,9})(\.))?(.*)", re.DOTALL)
+"""What makes a block of a line where it stands first: an indent, a dash, a number with a point."""
 
 
 class Trusted(str):
     """Text of the program itself, in which markup is meant."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A text that the result wrote to a prompt, with the strategy that chose its tokens."""
-
-    prompt: str
-    text: str
-    strategy: str = "greedy"
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,7 @@ class Subject:
         return settings is not None and b'"chat_template"' in settings.content()
 
 
-def harmless(value: object) -> str:
+def harmless(value: object, longest: int = _LONGEST_VALUE) -> str:
     """A value as one line of Markdown that shows itself and does nothing: no markup, HTML, mentions or links.
 
     Nor the links that GitHub's Markdown makes of bare text (https://github.github.com/gfm/#autolinks-extension-).
@@ -87,7 +82,7 @@ def harmless(value: object) -> str:
         return value
     line = "".join(" " if character.isspace() else character for character in str(value))
     line = "".join(character for character in line if unicodedata.category(character)[0] != "C")
-    line = line if len(line) <= _LONGEST_VALUE else line[: _LONGEST_VALUE - 1] + "…"
+    line = line if len(line) <= longest else line[: longest - 1] + "…"
     line = "".join(_ENTITIES.get(character, character) for character in line)
     line = _MARKUP.sub(r"\\\1", line).replace("&\\#", "&#")
     return _WWW.sub(r"\1&#46;", line)
@@ -222,9 +217,21 @@ def _template(name: str) -> Any:
 
 
 def _quoted(text: str) -> Trusted:
-    """A text of several lines as a quotation in which nothing is markup."""
-    lines = text.strip()[:_LONGEST_SAMPLE].splitlines() or [""]
-    return Trusted("\n".join(f"> {harmless(line)}  " for line in lines[:_MOST_LINES]))
+    """A text of several lines as a quotation in which nothing is markup; what is too long ends in an ellipsis."""
+    text = text.strip()
+    lines = text[:_LONGEST_SAMPLE].splitlines() or [""]
+    shown = [_in_quotation(line) for line in lines[:_MOST_LINES]]
+    if len(text) > _LONGEST_SAMPLE or len(lines) > _MOST_LINES:
+        shown[-1] += "…"
+    return Trusted("\n".join(f"> {line}  " for line in shown))
+
+
+def _in_quotation(line: str) -> str:
+    """A line that begins no block: no code by its indent, no list, no rule, no heading above it."""
+    match = _BLOCK.fullmatch(harmless(line, _LONGEST_SAMPLE))
+    assert match is not None, "it fits everything"
+    indent, dash, number, point, rest = match.groups(default="")
+    return "&nbsp;" * len(indent) + (dash and "\\-") + number + (point and "\\.") + rest
 
 
 def _link(base: Base) -> str:

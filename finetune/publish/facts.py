@@ -9,6 +9,7 @@ from core import settings
 from core.errors import UserError
 from core.files import read_json
 from core.references import Folder, Hub, StandIn, parse
+from core.words import say
 from core.workspace import Owner, dataset_folder
 from finetune.config import RunConfig, Stage
 from finetune.events import Progress
@@ -83,6 +84,13 @@ class CurveRow:
     loss: float | None
     eval_loss: float | None
     learning_rate: float | None
+
+
+def check_done(run: Run) -> None:
+    """Raises UserError for a run that has no result yet."""
+    status = run.status().status
+    if status != "done":
+        raise UserError("publish.not_done", run=run.id, status=say(f"publish.status.{status}"))
 
 
 def base_of(run: Run, owner: Owner) -> Base:

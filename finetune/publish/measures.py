@@ -62,19 +62,21 @@ def measured_of(run: Run) -> Measured | None:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A sample of the run's last evaluation."""
+class Sample:
+    """A text that the result wrote to a prompt, with the strategy that chose its tokens; `base`: that its base wrote,
+    without the training."""
 
     prompt: str
     text: str
-    strategy: str
+    strategy: str = "greedy"
+    base: bool = False
 
 
-def samples_of(run: Run) -> list[Written]:
+def samples_of(run: Run) -> list[Sample]:
     """What the run wrote to the prompts that it watched, the last time it did: greedily, as training does."""
     samples = run.progress().samples
     last = samples[max(samples)] if samples else []
-    return [Written(str(event.get("prompt", "")), str(event.get("text", "")), "greedy") for event in last[:_SAMPLES]]
+    return [Sample(str(event.get("prompt", "")), str(event.get("text", ""))) for event in last[:_SAMPLES]]
 
 
 def changed_of(config: RunConfig) -> list[tuple[str, str, str]]:

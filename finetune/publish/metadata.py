@@ -1,5 +1,6 @@
 """The head of a card, which the Hub reads: made from what is known, and checked before anything is sent."""
 
+import html
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -88,14 +89,19 @@ def checked_card(text: str, subject: "Subject", owner: Owner, *, given: bool) ->
     if len(text.encode()) > _LONGEST_CARD:
         raise UserError("publish.oversized", file="README.md", size=len(text.encode()) // 10**6, limit=1)
     _check_head(text, subject, given)
-    refuse_secrets("README.md", text.encode(), owner)
-    if machine_path([f" {line}" for line in text.splitlines()]):
-        found = machine_path(text.split()) or machine_path([f" {line}" for line in text.splitlines()])
-        raise UserError("publish.path_inside", file="README.md", value=str(found)[:80])
+    for seen in (text, _as_read(text)):
+        refuse_secrets("README.md", seen.encode(), owner)
+        if found := machine_path([f" {line}" for line in seen.splitlines()]):
+            raise UserError("publish.path_inside", file="README.md", value=(machine_path(seen.split()) or found)[:80])
     to, token = subject.to, remote.token_of(owner)
     with remote.in_words(to.repo_id, owner):
         calls.again(lambda: remote.api(owner)._validate_yaml(text, repo_type=to.repo_type, token=token))
     return text
+
+
+def _as_read(text: str) -> str:
+    """The card without what keeps values from being markup (`card.harmless`): a secret may hide behind it."""
+    return html.unescape(re.sub(r"\\([^\w\s]|_)", r"\1", text))
 
 
 def _check_head(text: str, subject: "Subject", given: bool) -> None:

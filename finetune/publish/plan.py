@@ -132,9 +132,7 @@ def _contents(
     if not isinstance(subject, Run):
         assert built is not None, "a dataset is built before it is published"
         return None, collect(built.folder, owner, kind)
-    status = subject.status().status
-    if status != "done":
-        raise UserError("publish.not_done", run=subject.id, status=say(f"publish.status.{status}"))
+    facts.check_done(subject)
     base = facts.base_of(subject, owner)
     folder = built.folder if built else subject.model
     return base, collect(folder, owner, kind, base.hub_id or base.name, base.revision)

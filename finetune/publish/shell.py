@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.words import say
 from core.workspace import Owner, dataset_folder
+from finetune.publish.measures import Sample
 from finetune.publish.plan import Plan, prepare
 from finetune.publish.proof import Proof, prove, read_proof
 from finetune.publish.proofcard import keep_in_card
 from finetune.publish.push import PushResult, push
+from finetune.publish.samples import samples_of
 from finetune.run import Run, find
+from inference.record import read_record
 from inference.sources import Progress
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ class Order:
     card: Path | None = None
     model_repo: str | None = None
     presets: tuple[str, ...] = ()
+    samples: Path | None = None
 
 
 def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner: Owner, **more: Any) -> int:
@@ -62,8 +66,9 @@ def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner:
     _quiet()
     try:
         subject = _subject(order, owner)
+        samples = _samples(order, subject)
         built = _build(order, subject, owner, line)
-        plan = _plan(order, subject, built, owner)
+        plan = _plan(order, subject, built, owner, samples)
     except UserError as error:
         line.end()
         return _complain(error, _FAILED if error.code in _NOT_THE_INPUT else _BAD_INPUT)
@@ -93,6 +98,23 @@ def _subject(order: Order, owner: Owner) -> "Run | Dataset":
     return open_dataset(dataset_folder(owner, order.which))
 
 
+def _samples(order: Order, subject: "Run | Dataset") -> tuple[Sample, ...]:
+    """The texts for the card, from the record of a comparison. Raises UserError for one that does not fit."""
+    if order.samples is None:
+        return ()
+    if order.card is not None:
+        raise UserError("publish.samples_card")
+    from finetune.publish.kinds import KINDS
+
+    kind = KINDS[order.what or "adapter"]
+    if not kind.samples or not isinstance(subject, Run):
+        raise UserError("publish.samples_kind", kind=say(kind.title_key))
+    record = read_record(order.samples)
+    samples = samples_of(record, subject, str(order.samples)[:200])
+    print(say("publish.samples_taken", count=len(samples), all=len(record["columns"])), file=sys.stderr)
+    return samples
+
+
 def _build(order: Order, subject: "Run | Dataset", owner: Owner, line: "_Line") -> "Built | None":
     """Make the files of the kind that was asked for; None for a run's own result."""
     if order.what is None:
@@ -114,7 +136,9 @@ def _file_name(repo_id: str) -> str | None:
     return repo_id.strip().rpartition("/")[2] or None
 
 
-def _plan(order: Order, subject: "Run | Dataset", built: "Built | None", owner: Owner) -> Plan:
+def _plan(
+    order: Order, subject: "Run | Dataset", built: "Built | None", owner: Owner, samples: tuple[Sample, ...]
+) -> Plan:
     card = None
     if order.card is not None:
         try:
@@ -131,6 +155,7 @@ def _plan(order: Order, subject: "Run | Dataset", built: "Built | None", owner: 
         pull_request=order.pull_request,
         licence=order.licence,
         card=card,
+        samples=samples,
     )
 
 

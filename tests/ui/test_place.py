@@ -157,5 +157,5 @@ def test_a_kind_is_refused_that_there_is_not():
     from ui.publish_order import Order
 
     with pytest.raises(UserError) as error:
-        Order.typed("everything", *[None] * 10)
+        Order.typed("everything", *[None] * 11)
     assert error.value.code == "kinds.unknown"

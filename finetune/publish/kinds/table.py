@@ -24,12 +24,14 @@ RepoType = Literal["model", "dataset", "space"]
 @dataclass(frozen=True)
 class Kind:
     """One thing that can be published. `subject` is what it is made of, `repo_type` what it lies in on the Hub;
-    `prepare` looks at a request, refuses what cannot be, and gives back a job with its price."""
+    `prepare` looks at a request, refuses what cannot be, and gives back a job with its price. `samples`: whether its
+    card shows texts."""
 
     key: str
     repo_type: RepoType
     prepare: Callable[[Request], Job]
     subject: Literal["run", "dataset"] = "run"
+    samples: bool = True
 
     @property
     def title_key(self) -> str:
@@ -47,8 +49,8 @@ KINDS: dict[str, Kind] = {
         Kind("merged", "model", merged_model.prepare),
         Kind("gguf", "model", gguf_files.prepare),
         Kind("presets", "model", presets.prepare),
-        Kind("dataset", "dataset", dataset.prepare, subject="dataset"),
-        Kind("space", "space", space.prepare),
+        Kind("dataset", "dataset", dataset.prepare, subject="dataset", samples=False),
+        Kind("space", "space", space.prepare, samples=False),
     )
 }
 
