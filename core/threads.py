@@ -2,7 +2,6 @@
 
 import os
 
-
 SPINS = "1000"
 """How often an idle OpenMP thread looks for work before it sleeps: some 20 microseconds (libgomp)."""
 

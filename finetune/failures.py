@@ -11,9 +11,7 @@ NO_ROOM = 64 * 1024 * 1024
 _MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
-def explain(
-    error: BaseException, config: RunConfig, step: int, device: str, folder: Path, stage: int = 0
-) -> UserError:
+def explain(error: BaseException, config: RunConfig, step: int, device: str, folder: Path, stage: int = 0) -> UserError:
     """The sentence for what ended a run at `step`, in its stage number `stage` (from 0)."""
     if isinstance(error, UserError):
         return error

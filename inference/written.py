@@ -26,7 +26,7 @@ def written(record: dict[str, Any]) -> tuple[CompareRequest, list[Wrote]]:
     """What was asked in a record, and what each column wrote on which weights. Raises UserError for what is no record,
     and for one of an earlier version, which does not tell the weights."""
     request = request_of_record(record)
-    if record.get("models") is None:
+    if "models" not in record:
         raise UserError("record.no_weights")
     models = read_models(record["models"])
     columns: Any = record.get("columns")

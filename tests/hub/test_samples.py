@@ -71,9 +71,8 @@ def test_what_a_trained_run_wrote_in_a_comparison_stands_in_its_card(hub, publis
     card = hub.content(REPO, "README.md").decode()
     assert card.count("> Say \\*three\\* &lt;b&gt;words&lt;/b&gt;&#58;  ") == 1 and "## Proof" in card
     lines = ["**greedy** wrote", "**nucleus top\\_p\\=0.9 temperature\\=1.0 seed\\=3** wrote"]
-    lines += [
-        "**beam num\\_beams\\=3 length\\_penalty\\=1.0 early\\_stopping\\=false**, the base without this training, wrote"
-    ]
+    beam = "**beam num\\_beams\\=3 length\\_penalty\\=1.0 early\\_stopping\\=false**"
+    lines += [f"{beam}, the base without this training, wrote"]
     places = [card.index(line) for line in lines]
     assert places == sorted(places)
     for column, line in zip(json.loads(told.stdout)["columns"], lines, strict=True):

@@ -153,7 +153,8 @@ def test_what_a_machine_runs_out_of_is_said_with_a_remedy(tmp_path):
     with pytest.raises(RuntimeError) as error:
         torch.empty(2**60)
     assert "Lower optim.batch_size (now 8)" in str(explain(error.value, config, 3, "cpu", tmp_path))
-    config = load_yaml("stages: [{data: [{dataset: abababababab}]}, {data: [{dataset: abababababab}], optim: {batch_size: 4}}]")
+    data = "data: [{dataset: abababababab}]"
+    config = load_yaml(f"stages: [{{{data}}}, {{{data}, optim: {{batch_size: 4}}}}]")
     assert "Lower stages.1.optim.batch_size (now 4)" in str(explain(error.value, config, 3, "cpu", tmp_path, 1))
     full = OSError(errno.ENOSPC, "No space left on device")
     assert "disk is full" in str(explain(full, config, 3, "cpu", tmp_path))
