@@ -4,7 +4,6 @@ A first answer from the weights alone, before anything is downloaded, for the se
 plan of a run, which knows its rows and measures, is more exact; its sums are used here.
 """
 
-import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,20 +71,14 @@ def look_here() -> Here:
 
 
 def _four_bit(device: Any) -> bool:
-    """Whether 4-bit weights work on a device. What bitsandbytes says of a faster way that is not installed is no answer
-    to that."""
+    """Whether 4-bit weights work on a device."""
     from finetune.structure import check_four_bit
 
-    noisy = logging.getLogger("bitsandbytes")
-    level = noisy.level
-    noisy.setLevel(logging.ERROR)
     try:
         check_four_bit(device)
         return True
     except UserError:
         return False
-    finally:
-        noisy.setLevel(level)
 
 
 def fits(model: Model, here: Here) -> list[Fit]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from core import words
 from core.errors import UserError
+from core.noise import quiet_libraries
 from core.threads import no_bar_monitors
 from finetune.failures import explain
 from finetune.journal import Journal, Silence
@@ -23,6 +24,7 @@ def main() -> int:
     arguments = _arguments()
     words.speak(arguments.locale)
     no_bar_monitors()
+    quiet_libraries()
     meeting = Meeting(arguments.meeting)
     meeting.end_with_worker()
     run = Run(arguments.folder)

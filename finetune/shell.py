@@ -9,6 +9,7 @@ from typing import Any
 
 from core import words
 from core.errors import UserError
+from core.noise import quiet_libraries
 from core.threads import no_bar_monitors, share_the_cores
 from core.words import counted, say
 from core.workspace import RUN_ID, local_owner
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     share_the_cores()
     no_bar_monitors()
+    quiet_libraries()
     words.speak(words.nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
     try:
         arguments = _parser().parse_args(argv)

@@ -15,6 +15,7 @@ from types import FrameType
 
 from core import words
 from core.errors import UserError
+from core.noise import quiet_libraries
 from core.threads import no_bar_monitors
 from finetune.failures import explain
 from finetune.journal import Journal
@@ -59,6 +60,7 @@ class StopSignal:
 
 def main() -> int:
     """0 when the run is done, 1 when it failed or was stopped."""
+    quiet_libraries()
     given = sys.argv[1:]
     if given[:1] == ["--ahead"]:
         told = await_arguments(int(given[1]))

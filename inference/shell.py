@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from core import settings, words
 from core.errors import UserError
+from core.noise import quiet_libraries
 from core.threads import no_bar_monitors, share_the_cores
 from core.words import say
 from inference import shell_prompts
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns 0, 2 for bad input (one sentence on stderr) or 3 where single columns failed."""
     share_the_cores()
     no_bar_monitors()
+    quiet_libraries()
     words.speak(words.nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
     try:
         options = _parser().parse_args(argv)

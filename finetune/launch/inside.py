@@ -19,6 +19,7 @@ from core import words
 from core.errors import UserError
 from core.files import read_json, write_json
 from core.references import Hub, parse
+from core.noise import quiet_libraries
 from core.threads import no_bar_monitors
 from core.workspace import Owner
 from finetune.launch.inside_keep import Keeper
@@ -162,6 +163,7 @@ def main() -> int:
     inputs, run_id = Path(sys.argv[1]), sys.argv[2]
     token = os.environ.pop("HF_TOKEN")
     no_bar_monitors()
+    quiet_libraries()
     os.environ["TUNESCOPE_HOME"] = str(Path.cwd().parent / "tunescope-home")
     inside = Inside(inputs, run_id, token)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import read_json, write_json
+from core.noise import quiet_libraries
 from core.threads import no_bar_monitors
 from finetune.journal import Journal
 from finetune.run import Run
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--base", type=Path, required=True)
     arguments = parser.parse_args()
     no_bar_monitors()
+    quiet_libraries()
     _try(arguments.folder, arguments.base)
     return 0
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.files import folder_size
+from core.noise import quiet_libraries
 from core.threads import no_bar_monitors
 from core.words import say, speak
 from core.workspace import Owner
@@ -38,6 +39,7 @@ def main() -> int:
     order = json.loads(sys.stdin.read())
     speak(order["language"])
     no_bar_monitors()
+    quiet_libraries()
     try:
         answer = _answer(order)
     except UserError as error:
