@@ -18,8 +18,8 @@ from typing import Any
 from core import words
 from core.errors import UserError
 from core.files import read_json, write_json
-from core.references import Hub, parse
 from core.noise import quiet_libraries
+from core.references import Hub, parse
 from core.threads import no_bar_monitors
 from core.workspace import Owner
 from finetune.launch.inside_keep import Keeper
