@@ -12,6 +12,7 @@ import torch
 
 from core.errors import UserError
 from core.words import counted, say
+from finetune.amounts import held_out, total_steps
 from finetune.config import RunConfig, Stage
 from finetune.data.encode_stage import StageEncoder, Tally
 from finetune.data.packing import positions
@@ -19,7 +20,6 @@ from finetune.data.token_rows import TokenRows, write
 from finetune.head import forward
 from finetune.held_out import count_rows, split_rows
 from finetune.journal import Journal
-from finetune.prepare import held_out, total_steps
 from finetune.run import Run
 from finetune.sampling import Prompt, row_prompt, typed_prompt
 from finetune.team import Team

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from core.errors import UserError
 from core.rows import Row
+from finetune.amounts import held_out
 from finetune.config import RunConfig, Stage
 from finetune.data.store import open_dataset
-from finetune.prepare import held_out
 from finetune.run import Run
 
 

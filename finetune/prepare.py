@@ -1,6 +1,5 @@
 """What is settled before a run starts: its data is imported, its base fetched, both fit the settings."""
 
-import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +14,8 @@ from core.references import Data, parse, resolve
 from core.references import dataset as dataset_of
 from core.words import counted, say
 from core.workspace import Owner, dataset_folder
-from finetune.config import DataSource, RunConfig, Stage, to_yaml
+from finetune.amounts import check_held_out, held_out, total_steps
+from finetune.config import DataSource, RunConfig, to_yaml
 from finetune.device import check_processes, choose_device
 from finetune.methods import METHODS
 from finetune.objectives import OBJECTIVES, fitting
@@ -79,6 +79,8 @@ def _imported(
         for source in stage.data:
             found[source] = found.get(source) or _dataset(source, owner, into, progress, stop)
             check_kind(found[source], stage.objective)
+    for stage in config.stages:
+        check_held_out(sum(found[source].report.rows_kept for source in stage.data), config, stage)
     placed = config.with_datasets({source: dataset.id for source, dataset in found.items()})
     read_mapping(to_yaml(placed))
     return placed, [found[source] for stage in config.stages for source in stage.data]
@@ -255,6 +257,7 @@ def checked(config: RunConfig, datasets: list[list["Dataset"]], model: str, fold
             lost += sum(len(one.rows) for one in under_model if one.rule in _LOST)
             findings += [one for one in found if one not in findings]
             count += min(dataset.report.rows_kept, left) if left is not None else dataset.report.rows_kept
+        check_held_out(count, config, stage)
         training = count - held_out(count, config)
         if not training:
             raise UserError("run.no_rows", rows=counted("core.rows", count), held=count)
@@ -271,17 +274,3 @@ def _found_in(dataset: "Dataset", limit: int | None) -> list["Finding"]:
     last = max(dataset.numbers(limit), default=0)
     cut = [replace(found, rows=[row for row in found.rows if row <= last]) for found in dataset.report.findings]
     return [found for found in cut if found.rows]
-
-
-def held_out(rows: int, config: RunConfig) -> int:
-    """How many of so many rows are held out: one at least where any are asked for, and one at least is left."""
-    share = config.limits.validation
-    return min(max(1, round(rows * share)), rows - 1) if share and rows else 0
-
-
-def total_steps(rows: int, config: RunConfig, stage: Stage) -> int:
-    """Optimizer steps of a stage over so many rows, on one process."""
-    optim = config.optim_of(stage)
-    batches = math.ceil(rows / optim.batch_size)
-    steps = max(1, math.ceil(optim.epochs * math.ceil(batches / optim.gradient_accumulation)))
-    return min(steps, optim.max_steps or steps)

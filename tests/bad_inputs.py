@@ -23,11 +23,13 @@ the one sentence (for a data file that can be read, with what was found in it); 
 Each command begins with `python -m`; under it stands what a config or a messages file holds.
 """
 ROW = b'{"prompt": "How long?", "completion": "Three minutes."}\n'
+OTHER_ROW = b'{"prompt": "With milk?", "completion": "Never."}\n'
 NEST = b"[" * 100_000
 DATA = "stages: [{data: [{path: rows.jsonl}]}]\n"
 PAIR = b'{"prompt": "How long?", "chosen": "Three minutes.", "rejected": "No."}\n'
 PAIRS = "stages: [{data: [{path: pairs.jsonl}]}]\n"
 STAGE = "stages: [{%s, data: [{path: rows.jsonl}]}]"
+LONG = b"".join(b'{"prompt": "%s", "completion": "Yes, %d."}\n' % (b"Long " * 60, number) for number in range(4))
 USER = '[{"role": "user", "content": %s}]'
 
 
@@ -90,6 +92,16 @@ AREAS: dict[str, list[Case]] = {
         config("no data", "method: lora"),
         config("a misspelt setting", DATA + "optim: {epocs: 1}"),
         config("a number out of range", DATA + "lora: {rank: 0}"),
+        config("a learning rate of nothing", DATA + "optim: {learning_rate: 0}"),
+        config("a learning rate of ten", DATA + "optim: {learning_rate: 10}"),
+        config("a rank above the layer's width", DATA + "limits: {max_length: 128}\nlora: {rank: 512}"),
+        config("layers that the model has not", DATA + "limits: {max_length: 128}\nlora: {target_modules: [q_prj]}"),
+        config("one row", DATA + "limits: {max_rows: 1}"),
+        config("the best step of no measurements", DATA + "limits: {validation: 0}\noptim: {keep_best: true}"),
+        config("rows that are all too long", DATA + "limits: {max_length: 16}")._replace(
+            files={"c.yaml": f"model: ./tiny\n{DATA}limits: {{max_length: 16}}\n", "rows.jsonl": LONG}
+        ),
+        config("a config of a newer version", DATA + "version: 99"),
         config("letters for a number", DATA + "optim: {epochs: two}"),
         config("a setting twice", DATA + "seed: 1\nseed: 2"),
         config("a block of another method", DATA + "method: full\nlora: {rank: 4}"),
@@ -178,7 +190,7 @@ def prepare(place: Path, model: Path) -> None:
     from core.workspace import Owner
     from tests.hub.finished_run import make_finished_run
 
-    (place / "rows.jsonl").write_bytes(ROW)
+    (place / "rows.jsonl").write_bytes(ROW + OTHER_ROW)
     shutil.copytree(model, place / "tiny")
     shutil.copytree(model, place / "pickled")
     (place / "pickled" / "model.safetensors").rename(place / "pickled" / "pytorch_model.bin")

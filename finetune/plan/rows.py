@@ -11,12 +11,12 @@ import numpy as np
 from core.errors import UserError
 from core.rows import Row
 from core.words import counted
+from finetune.amounts import held_out, total_steps
 from finetune.config import RunConfig, Stage
 from finetune.data.encode_stage import StageEncoder
 from finetune.data.store import Dataset
 from finetune.data.token_rows import TokenRow
 from finetune.objectives import OBJECTIVES
-from finetune.prepare import held_out, total_steps
 
 SAMPLE = 2000
 _MOST_BATCHES = 20_000

@@ -77,11 +77,30 @@ def test_the_shell_says_what_it_reads_and_keeps_nothing(owner, tmp_path, tiny_mo
     data = write_data(tmp_path / "rows.json")
     config = tmp_path / "config.yaml"
     config.write_text(f"model: {tiny_model}\nstages: [{{data: [{{path: rows.json}}]}}]\nlimits: {{max_length: 128}}\n")
-    assert main(["check", str(config), "--set", "limits.max_rows=1", "--set", "optim.epochs=1"]) == 0
+    assert main(["check", str(config), "--set", "limits.max_rows=2", "--set", "optim.epochs=1"]) == 0
     shown = capsys.readouterr()
     assert "reading rows.json" in shown.err
-    assert ", lora, 1 row, about 1 step." in shown.out
+    assert ", lora, 2 rows, about 1 step." in shown.out
     assert everything_in(owner.folder) == [] and data.is_file()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["limits.max_rows=1"], "one row alone"),
+        (["limits.validation=0", "optim.keep_best=true"], '"optim.keep_best" goes by'),
+        (["limits.validation=0", "optim.early_stopping=2"], '"optim.early_stopping" goes by'),
+    ],
+)
+def test_what_is_judged_by_rows_held_out_needs_some(owner, tmp_path, tiny_model, capsys, settings, said):
+    config = tmp_path / "config.yaml"
+    write_data(tmp_path / "rows.json")
+    config.write_text(f"model: {tiny_model}\nstages: [{{data: [{{path: rows.json}}]}}]\nlimits: {{max_length: 128}}\n")
+    changes = [word for setting in settings for word in ("--set", setting)]
+    for command in ("check", "train"):
+        assert main([command, str(config), *changes]) == 2
+        assert said in capsys.readouterr().err
+    assert list(owner.runs.glob("*")) == []
 
 
 LAUNCH = "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 0 -m finetune.rank"
