@@ -110,6 +110,7 @@ def publish(tab, run, hub_process):
     assert tab.locator("#published .ts-empty").count() == 0
     tab.locator("#publish-edit button").first.click()
     card = tab.locator("#publish-text textarea")
+    expect(card).to_have_value(re.compile("## Limits"))
     card.fill(card.input_value().replace("## Limits", f"{MARKUP} by hand\n\n## Limits"))
     push_and_prove(tab)
     assert tab.locator("#published").bounding_box()["y"] > tab.locator("#publish-prove").bounding_box()["y"]
