@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from finetune.fused_steps import GATE, AfterNorm, Before, Joined, RMSNorm, Rotate
+from finetune.fused_steps import GATE, AfterNorm, Before, Joined, Rotate
 
 LAYERS = ("LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer", "MistralDecoderLayer")
 NORMS = ("LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "MistralRMSNorm")
@@ -88,10 +88,8 @@ def _rotated(attention: Any, mixed: Tensor, angles: tuple[Tensor, Tensor]) -> tu
     keys = attention.k_proj.out_features // size
     if hasattr(attention, "q_norm"):
         parts = mixed[:, :, :queries], mixed[:, :, queries : queries + keys]
-        normed = [
-            RMSNorm.apply(part, norm.weight, norm.variance_epsilon)
-            for part, norm in zip(parts, (attention.q_norm, attention.k_norm), strict=True)
-        ]
+        norms = attention.q_norm, attention.k_norm
+        normed = [_after(norm).apply(part) for part, norm in zip(parts, norms, strict=True)]
         turned = Rotate.apply(torch.cat(normed, 2), *angles)
         value = mixed[:, :, queries + keys :]
     else:
