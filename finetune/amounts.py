@@ -23,8 +23,7 @@ def check_held_out(rows: int, config: RunConfig, stage: Stage) -> None:
     optim = config.optim_of(stage)
     judged = "early_stopping" if optim.early_stopping else "keep_best" if optim.keep_best else None
     if judged:
-        prefix = "" if stage.optim is None else f"stages.{config.stages.index(stage)}."
-        raise UserError("run.none_held_out", field=f"{prefix}optim.{judged}")
+        raise UserError("run.none_held_out", field=config.optim_path(config.stages.index(stage), judged))
 
 
 def total_steps(rows: int, config: RunConfig, stage: Stage) -> int:

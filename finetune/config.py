@@ -104,6 +104,11 @@ class RunConfig(Block):
         named = stage.optim.model_fields_set if stage.optim else set()
         return self.optim.model_copy(update={name: getattr(stage.optim, name) for name in named})
 
+    def optim_path(self, number: int, name: str) -> str:
+        """Where a setting of the optimiser that holds for a stage (from 0) is told: in the stage, or for the run."""
+        own = self.stages[number].optim
+        return f"stages.{number}.optim.{name}" if own and name in own.model_fields_set else f"optim.{name}"
+
     @property
     def sources(self) -> list[DataSource]:
         """Where the rows of all stages come from, each once."""

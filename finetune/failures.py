@@ -17,9 +17,8 @@ def explain(error: BaseException, config: RunConfig, step: int, device: str, fol
         return error
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(words in text for words in _MEMORY):
-        at_work = config.stages[stage]
-        field = f"stages.{stage}.optim.batch_size" if at_work.optim else "optim.batch_size"
-        facts = {"batch": config.optim_of(at_work).batch_size, "length": config.limits.max_length}
+        field = config.optim_path(stage, "batch_size")
+        facts = {"batch": config.optim_of(config.stages[stage]).batch_size, "length": config.limits.max_length}
         return UserError("run.memory", step=step, device=device, field=field, **facts)
     free = shutil.disk_usage(folder).free
     if disk_full(error) or free < NO_ROOM:
