@@ -10,8 +10,6 @@ both models, in float32, with 95 % bootstrap intervals over rows; the difference
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,9 +18,8 @@ from typing import Any
 
 import yaml
 
-from core.workspace import local_owner
+from benchmarks.commands import finetune, trained
 from finetune.presets import PRESETS
-from finetune.run import list_runs
 
 HELD_OUT, LENGTH = 0.2, 512
 
@@ -81,22 +78,13 @@ def _measured(case: Case, files: dict[str, str], rows: int, folder: Path) -> Ite
     raw["limits"] = {"max_rows": rows, "max_length": LENGTH, "validation": HELD_OUT}
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(raw))
-    _shell("train", str(path))
-    run = list_runs(local_owner())[0]
-    report = json.loads(_shell("evaluate", run.id, "--json", "--rows", str(rows)))
+    run = trained(path)
+    report = json.loads(finetune("evaluate", run.id, "--json", "--rows", str(rows)))
     for one in report["sets"]:
         for measure in one["measures"]:
             figures = " | ".join(_shown(measure[name]) for name in ("base", "tuned", "difference"))
             about = f"{one['measured']}, {one['objective'] or 'general text'}"
             yield f"| {case.name} | {about} | {measure['key']} | {figures} | {measure['verdict']} |"
-
-
-def _shell(*words: str) -> str:
-    """What a command printed. Raises SystemExit with its last lines where it failed."""
-    done = subprocess.run([sys.executable, "-m", "finetune", *words], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)}: {done.stderr[-800:]}")
-    return done.stdout
 
 
 def _shown(found: dict[str, Any]) -> str:

@@ -8,8 +8,6 @@ command in a process of its own. The goal: each figure within 25 % of what came.
 
 import argparse
 import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +15,13 @@ from typing import Any
 
 import yaml
 
+from benchmarks.commands import trained
 from core import settings
 from core.threads import share_the_cores
 from core.workspace import local_owner
 from finetune.config import load_yaml
 from finetune.plan.making import Planner
 from finetune.prepare import looking
-from finetune.run import list_runs
 
 GOAL = 0.25
 
@@ -83,7 +81,7 @@ def compare(case: Case, model: str, rows: Path) -> tuple[str, bool]:
         path = Path(folder, "config.yaml")
         path.write_text(yaml.safe_dump(config))
         rough, planned = plan(path)
-        done = train(path)
+        done = trained(path).events()[0][-1]
     memory, seconds = done["memory_gb"], done["train_seconds"]
     ratios = planned["memory_gb"] / memory, planned["train_seconds"] / seconds
     line = (
@@ -103,12 +101,6 @@ def plan(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         rough = planner.plan().here.to_json()
         planner.calibrate()
         return rough, planner.plan().here.to_json()
-
-
-def train(path: Path) -> dict[str, Any]:
-    """Train by the shell's command. Returns the run's last event."""
-    subprocess.run([sys.executable, "-m", "finetune", "train", str(path)], check=True, capture_output=True)
-    return list_runs(local_owner())[0].events()[0][-1]
 
 
 if __name__ == "__main__":

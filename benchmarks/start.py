@@ -6,17 +6,14 @@ A run of one step on up to 1,000 rows, in a new workspace, so that the file is i
 
 import argparse
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import yaml
 
+from benchmarks.commands import trained
 from core import settings
-from core.workspace import local_owner
-from finetune.run import list_runs
 
 GOAL = 8.0
 ROWS = 1000
@@ -47,8 +44,7 @@ def started(folder: Path, model: str, rows: Path) -> str:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     began = time.time()
-    subprocess.run([sys.executable, "-m", "finetune", "train", str(path)], check=True, capture_output=True)
-    events = list_runs(local_owner())[0].events()[0]
+    events = trained(path).events()[0]
     told = {name: next(event["t"] - began for event in events if event["type"] == name)
             for name in ("queued", "started", "stage")}  # fmt: skip
     return f"  queued {told['queued']:.1f} s, read {told['started']:.1f} s, first forward {told['stage']:.1f} s"
