@@ -22,7 +22,6 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.train_sides import SETTINGS, SIDES
-from core.threads import SPINS
 from finetune.launch.environment import child_environment
 
 PEERS = {"trl-float32": (9.0, 7.0), "trl-bfloat16": (6.0, 4.5), "llamafactory": (3.5, 2.7)}
@@ -67,7 +66,7 @@ def _child(python: str, side: str, place: Path, job: dict[str, Any]) -> dict[str
     """Run one side in a process of its own. What it found is in its last line."""
     script = Path(__file__).with_name("train_llamafactory.py" if side == "llamafactory" else "train_sides.py")
     command = [python, str(script)] if side == "llamafactory" else [python, "-m", "benchmarks.train_sides"]
-    environment = child_environment(["cpu"]) | {"GOMP_SPINCOUNT": SPINS} if side == "ours" else None
+    environment = child_environment(["cpu"]) if side == "ours" else None
     command += [side, str(place), json.dumps(job)]
     run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(run.stdout.strip().splitlines()[-1])

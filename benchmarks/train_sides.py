@@ -56,6 +56,9 @@ def prepare(place: Path, job: Job) -> dict[str, Any]:
 def ours(place: Path, job: Job) -> dict[str, Any]:
     """The product's own path: a config, a run folder, its events, in the environment that a run's process has."""
     os.environ["TUNESCOPE_HOME"] = str(place / "home")
+    from core.threads import share_the_cores
+
+    share_the_cores()
     from core.files import write_json
     from core.workspace import local_owner
     from finetune.config import validate
