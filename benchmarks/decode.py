@@ -1,10 +1,11 @@
 """Many columns in one batch against `model.generate` calls one after another, in the same dtype.
 
     python -m benchmarks.decode [--model REF] [--dtype float32 bfloat16] [--tokens 100] [--repeat 3] [--only NAME ...]
+        [--device cpu]
 
 Prints our figure, the peer's and the ratio for eight and twelve columns, one column alone and the first tokens; with
-`--only growth` for the length, with `--only memory` for the memory (in a process of its own). The peer of the columns
-runs on the plain model and on the same prepacked layers. Other load slows both sides: compare ratios.
+`--only growth` for the length, with `--only memory` for the memory (on the CPU, in a process of its own). The peer of
+the columns runs on the plain model and on the same prepacked layers. Other load slows both sides: compare ratios.
 """
 
 import argparse
@@ -42,12 +43,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decode", description=__doc__.split("\n")[0])
     parser.add_argument("--model", default=settings.DEFAULT_MODEL, help="model reference")
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda for the first GPU")
     parser.add_argument("--tokens", type=int, default=100, help="new tokens a column")
     parser.add_argument("--repeat", type=int, default=3, help="measurements of each side; the median is printed")
     parser.add_argument("--only", nargs="+", default=["columns", "one", "first"], choices=[*PARTS, "memory"])
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    print(f"{cpu_name()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
+    name = device_name(options.device)
+    print(f"{name}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
     source = locate(options.model, local_owner())
     for dtype in options.dtype:
         for name in options.only:
@@ -55,7 +58,7 @@ def main() -> None:
                 subprocess.run([sys.executable, "-m", "benchmarks.decode_memory", options.model, dtype], check=True)
         parts = [PARTS[name] for name in options.only if name != "memory"]
         if parts:
-            loaded = load(source, dtype, "cpu")
+            loaded = load(source, dtype, options.device)
             make_ready(loaded)
             ids = prompt_ids(loaded.tokenizer, PROMPT)
             print(f"\n{loaded.name}, {loaded.dtype}, {len(ids)} prompt tokens")
@@ -180,11 +183,13 @@ def one_by_one(loaded: Loaded, ids: list[int], specs: list[ColumnSpec], tokens: 
 
 @torch.inference_mode()
 def _prefill(loaded: Loaded, ids: list[int]) -> list[list[int]]:
-    loaded.model(input_ids=torch.tensor([ids]), use_cache=True, logits_to_keep=1)
-    return []
+    seen = loaded.model(input_ids=torch.tensor([ids], device=loaded.model.device), use_cache=True, logits_to_keep=1)
+    return [[int(seen.logits[0, -1].argmax())]]  # a GPU is waited for
 
 
-def cpu_name() -> str:
+def device_name(device: str) -> str:
+    if device != "cpu":
+        return torch.cuda.get_device_name(device)
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor()} x {os.cpu_count()}"

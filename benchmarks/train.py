@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks.train_sides import SETTINGS, SIDES
 from finetune.launch.environment import child_environment
+from finetune.launch.queue import device_of
 
 PEERS = {"trl-float32": (9.0, 7.0), "trl-bfloat16": (6.0, 4.5), "llamafactory": (3.5, 2.7)}
 """The goals: our steady and end-to-end tokens a second over the peer's."""
@@ -30,7 +31,7 @@ PEERS = {"trl-float32": (9.0, 7.0), "trl-bfloat16": (6.0, 4.5), "llamafactory": 
 
 @dataclass
 class Figures:
-    """What one side came to: tokens a second, peak resident memory in GB, losses."""
+    """What one side came to: tokens a second, peak memory in GB (a GPU's where there is one, else resident), losses."""
 
     side: str
     steady: float
@@ -66,7 +67,7 @@ def _child(python: str, side: str, place: Path, job: dict[str, Any]) -> dict[str
     """Run one side in a process of its own. What it found is in its last line."""
     script = Path(__file__).with_name("train_llamafactory.py" if side == "llamafactory" else "train_sides.py")
     command = [python, str(script)] if side == "llamafactory" else [python, "-m", "benchmarks.train_sides"]
-    environment = child_environment(["cpu"]) if side == "ours" else None
+    environment = child_environment([device_of("auto")]) if side == "ours" else None
     command += [side, str(place), json.dumps(job)]
     run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(run.stdout.strip().splitlines()[-1])
@@ -96,8 +97,12 @@ def _line(side: Figures, ours: Figures | None) -> str:
 
 
 def _processor() -> str:
+    import torch
+
     from finetune.device import cpu_has_bfloat16, processor
 
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
     return f"{processor()} x {os.cpu_count()}{' with bfloat16' if cpu_has_bfloat16() else ''}"
 
 

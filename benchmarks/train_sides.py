@@ -182,7 +182,11 @@ def held_out(place: Path, job: Job) -> dict[str, Any]:
 
 
 def peak() -> float:
-    """The process's peak resident memory in GB."""
+    """The peak memory in GB: what torch had of the GPU where there is one, else the process's resident memory."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
