@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 from transformers.utils import logging as transformers_logging
 
 from core.files import write_json
+from core.kernels import no_planned_attention
 from core.words import say
 from finetune.attention import use_short_attention
 from finetune.checkpoints import OPTIMIZER, StageMark, processes_of, read_state, step_of, whole_checkpoints
@@ -255,6 +256,7 @@ def load_model(run: Run, config: RunConfig, base: Path, device: torch.device, dt
     model: Any = AutoModelForCausalLM.from_pretrained(
         base, dtype=dtype, use_safetensors=True, local_files_only=True, **how
     )
+    no_planned_attention()
     if method.four_bit:
         keep_trainable(model)
     elif config.compute.sharding == "none":

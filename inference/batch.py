@@ -51,7 +51,7 @@ def end_ids(model: Any) -> frozenset[int]:
 
 
 def make_ready(loaded: Loaded) -> None:
-    """Lay the weights out for this CPU, where that can be done; made once a model."""
+    """Lay the weights out for this device, where that can be done; made once a model."""
     if lean_of(loaded.model) is None:
         prepacked(loaded.model)
 
@@ -85,7 +85,7 @@ class Batch:
             return PlainDecoder(self._loaded, model if self._exact else prepacked(model))
         rows = sum(spec.rows for _, spec in self.panel.columns)
         tokens = len(self.panel.prompt_ids) + max_new_tokens + 1
-        return LeanDecoder(lean, plain_model(model).dtype, rows, tokens)
+        return LeanDecoder(lean, rows, tokens)
 
     def _setting(self, spec: ColumnSpec, seed: int, limit: int) -> Setting:
         own = int(spec.knobs.get("seed", seed))

@@ -1,9 +1,10 @@
-"""The forward of Llama's kind of model with little around the products: fused and prepacked layers, one cache tensor.
+"""The forward of Llama's kind of model with little around the products: joined products, one cache tensor.
 
-At a few rows a CPU spends as much time on calling small operators as on the products, so here a layer is some sixteen
-operators instead of fifty: query, key and value are one product, activation and residual are done by oneDNN behind it,
-all layers' keys and values lie in one tensor. What it computes is what transformers 5.23 computes (`modeling_llama`,
-`modeling_qwen2`, `modeling_qwen3`, `modeling_mistral`) but for rounding; it is compared with the model before its use.
+At a few rows a CPU spends as much time on calling small operators as on the products, and a GPU waits for its calls
+most of the time; so here a layer is some sixteen operators instead of fifty: query, key and value are one product, on a
+CPU activation and residual are done by oneDNN behind it, all layers' keys and values lie in one tensor. What it
+computes is what transformers 5.23 computes (`modeling_llama`, `modeling_qwen2`, `modeling_qwen3`, `modeling_mistral`)
+but for rounding; it is compared with the model before its use.
 """
 
 import logging
@@ -17,13 +18,14 @@ from torch import Tensor, nn
 
 from inference.decoder import Output, plain_model
 from inference.lean_cache import LeanCache
-from inference.lean_layers import Layer, layer_of, norm, product_of
+from inference.lean_layers import Layer, layer_of, norm
+from inference.lean_products import product_of
 from inference.prepacked import possible
 
 log = logging.getLogger(__name__)
 
 KINDS = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "MistralForCausalLM")
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}  # of the greatest logit
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}  # of the greatest logit
 _known: "WeakKeyDictionary[nn.Module, LeanModel | None]" = WeakKeyDictionary()
 _lock = threading.Lock()
 
@@ -61,7 +63,7 @@ class LeanModel:
     def _angles(self, states: Tensor, start: int, length: int) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines [length, 1, head_dim] of the new positions: with the halves of a vector exchanged,
         x * cos + exchanged * sin is the rotated vector."""
-        places = torch.arange(start, start + length)[None]
+        places = torch.arange(start, start + length, device=states.device)[None]
         cos, sin = (part[0, :, None] for part in self.rotary(states, places))
         half = self.head_dim // 2
         return cos, torch.cat([-sin[..., :half], sin[..., half:]], -1)
@@ -74,10 +76,10 @@ class LeanDecoder:
     in two ways is copied once, and no other.
     """
 
-    def __init__(self, model: LeanModel, dtype: torch.dtype, rows: int, tokens: int) -> None:
+    def __init__(self, model: LeanModel, rows: int, tokens: int) -> None:
         self._model = model
-        first = model.layers[0]
-        self._cache = LeanCache(len(model.layers), first.key_heads, model.head_dim, dtype, rows, tokens)
+        first, self._like = model.layers[0], model.embedding.weight
+        self._cache = LeanCache(len(model.layers), first.key_heads, model.head_dim, self._like, rows, tokens)
         self._places: list[int] = []
 
     def forward(self, ids: Tensor, tuned: list[bool], *, hidden: bool = False, every: bool = False) -> Output:
@@ -87,8 +89,9 @@ class LeanDecoder:
         with_adapter = None
         if any(tuned):
             placed = torch.tensor([tuned[row] for row in order])
-            with_adapter = placed.repeat_interleave(ids.shape[1]).nonzero()[:, 0]
-        return self._in_order(self._model.forward(ids[order], with_adapter, self._cache, hidden, every))
+            with_adapter = placed.repeat_interleave(ids.shape[1]).nonzero()[:, 0].to(self._like.device)
+        placed_ids = ids[order].to(self._like.device)
+        return self._in_order(self._model.forward(placed_ids, with_adapter, self._cache, hidden, every))
 
     def _in_order(self, output: Output) -> Output:
         """The rows as the caller knows them."""
@@ -119,7 +122,7 @@ class LeanDecoder:
 
 
 def lean_of(model: nn.Module) -> LeanModel | None:
-    """The lean form of a model, made once; None where it is of another kind or not on a CPU that can do it."""
+    """The lean form of a model, made once; None where it is of another kind or on a device that cannot do it."""
     with _lock:
         if model not in _known:
             _known[model] = _checked(model)
@@ -128,7 +131,7 @@ def lean_of(model: nn.Module) -> LeanModel | None:
 
 def _checked(model: nn.Module) -> LeanModel | None:
     inner = plain_model(model)
-    if type(inner).__name__ not in KINDS or not possible(inner) or not _simple(inner.config):
+    if type(inner).__name__ not in KINDS or not (possible(inner) or _on_gpu(inner)) or not _simple(inner.config):
         return None
     lean = _make(inner)
     if lean is None or _distance(model, lean) < TOLERANCE[inner.dtype]:
@@ -142,6 +145,12 @@ def _simple(config: Any) -> bool:
     kinds = getattr(config, "layer_types", None) or []
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     return window is None and all(kind == "full_attention" for kind in kinds) and config.hidden_act == "silu"
+
+
+def _on_gpu(model: nn.Module) -> bool:
+    """Whether the whole model lies on one GPU in one type."""
+    kinds = {(weight.device, weight.dtype) for weight in model.parameters()}
+    return len(kinds) == 1 and all(device.type == "cuda" and dtype in TOLERANCE for device, dtype in kinds)
 
 
 def _make(inner: Any) -> LeanModel | None:
@@ -163,10 +172,9 @@ def _distance(model: Any, lean: LeanModel) -> float:
     """The greatest difference of logits, over a short prompt and one step more, as a share of the greatest logit."""
     size = plain_model(model).config.vocab_size
     ids = torch.randint(size, (1, 9), generator=torch.Generator().manual_seed(0))
-    dtype = plain_model(model).dtype
-    decoder, tuned = LeanDecoder(lean, dtype, 1, 16), [hasattr(model, "peft_config")]
+    decoder, tuned = LeanDecoder(lean, 1, 16), [hasattr(model, "peft_config")]
     ours = [decoder.forward(part, tuned, every=True).logits for part in (ids[:, :8], ids[:, 8:])]
-    theirs = model(input_ids=ids).logits.float()
+    theirs = model(input_ids=ids.to(model.device)).logits.float()
     return float((torch.cat(ours, 1) - theirs).abs().max() / theirs.abs().max())
 
 

@@ -7,15 +7,16 @@ from torch import Tensor
 
 
 class LeanCache:
-    """Room for `rows` rows of `tokens` positions; what is not written yet takes no memory.
+    """Room for `rows` rows of `tokens` positions, of the type and on the device of `like`; on a CPU what is not written
+    yet takes no memory.
 
     `length` is how many positions every row has. Keys and values of a layer are [rows, key_heads, length, head_dim].
     Hypotheses of a beam search part late: which positions two places have in common is kept, and they are not copied.
     """
 
-    def __init__(self, layers: int, heads: int, size: int, dtype: torch.dtype, rows: int, tokens: int) -> None:
+    def __init__(self, layers: int, heads: int, size: int, like: Tensor, rows: int, tokens: int) -> None:
         self._shape = (layers, 2, heads, size)
-        self._dtype, self._most_rows, self._tokens = dtype, rows, tokens
+        self._dtype, self._device, self._most_rows, self._tokens = like.dtype, like.device, rows, tokens
         self._room = torch.empty(0)
         self.length = self._before = 0
         self._alike: dict[tuple[int, int], int] = {}
@@ -33,7 +34,7 @@ class LeanCache:
 
     def _new(self, rows: int) -> Tensor:
         layers, two, heads, size = self._shape
-        return torch.empty(layers, two, rows, heads, self._tokens, size, dtype=self._dtype)
+        return torch.empty(layers, two, rows, heads, self._tokens, size, dtype=self._dtype, device=self._device)
 
     def copy(self, pairs: list[tuple[int, int]], before: int, rows: int) -> None:
         """Copy rows (from, to), of which no one is both, with room for `rows` where `before` were used."""

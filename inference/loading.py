@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.kernels import no_planned_attention
 from inference import fingerprint
 from inference.adapters import keeps_base
 from inference.failures import in_words
@@ -78,6 +79,7 @@ def load_base(base: Fetched, dtype: str, device: str) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    no_planned_attention()
     check_memory(base, dtype, device)
     open_model: Any = AutoModelForCausalLM.from_pretrained
     with in_words("models.cannot_load", value=base.name):

@@ -7,6 +7,8 @@ where they are missing, or do not give what `torch.nn.functional.linear` gives, 
 import copy
 import logging
 import threading
+import time
+from collections.abc import Callable
 from functools import cache
 from typing import TypeGuard
 from weakref import WeakKeyDictionary
@@ -123,3 +125,25 @@ def _agrees(dtype: torch.dtype) -> bool:
     exact = rows.double() @ weight.double().T
     tolerance = 1e-4 if dtype == torch.float32 else 0.5
     return bool((ours.double() - exact).abs().max() < tolerance)
+
+
+@cache
+@torch.inference_mode()
+def plain_for_one_row(dtype: torch.dtype) -> bool:
+    """Whether a product with one row is faster on plain weights here, measured on as many as no cache holds: which of
+    the two reads memory better differs from one kind of processor to another."""
+    weights = [torch.randn(1536, 576).to(dtype) for _ in range(16)]
+    packed, row = [pack(weight) for weight in weights], torch.randn(1, 576).to(dtype)
+    plain_seconds, packed_seconds = [], []
+    for _ in range(5):
+        plain_seconds.append(_seconds(lambda: [nn.functional.linear(row, weight) for weight in weights]))
+        packed_seconds.append(
+            _seconds(lambda: [torch.ops.mkldnn._linear_pointwise(row, one, None, "none", [], "") for one in packed])
+        )
+    return min(plain_seconds) < 0.9 * min(packed_seconds)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

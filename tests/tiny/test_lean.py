@@ -14,7 +14,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from inference import lean, prepacked
+from inference import lean, lean_products, prepacked
 from inference.decoder import PlainDecoder
 from inference.lean import LeanDecoder, lean_of
 from inference.loading import Loaded
@@ -47,6 +47,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True, params=["packed", "plain for one row", "plain"])
+def matrices(request, monkeypatch):
+    """Every test runs on oneDNN's packed weights, with plain ones for one row beside them, and on plain ones alone."""
+    monkeypatch.setattr(lean_products, "plain_for_one_row", lambda dtype: request.param == "plain for one row")
+    monkeypatch.setattr(lean_products, "packs", lambda weight: request.param != "plain")
+
+
 def make(name, dtype="float32", adapter=None):
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_config(CONFIGS[name]).to(getattr(torch, dtype)).eval()
@@ -69,8 +76,7 @@ def with_adapter(model, **settings):
 def decoders(loaded, rows):
     own = lean_of(loaded.model)
     assert own is not None
-    dtype = next(loaded.model.parameters()).dtype
-    return LeanDecoder(own, dtype, rows, 64), PlainDecoder(loaded, loaded.model)
+    return LeanDecoder(own, rows, 64), PlainDecoder(loaded, loaded.model)
 
 
 @torch.inference_mode()
@@ -177,3 +183,18 @@ def test_a_lean_form_goes_with_its_model():
     del loaded
     gc.collect()
     assert gone() is None
+
+
+@torch.inference_mode()
+def test_weights_become_parts_of_one_plain_matrix_and_keep_their_values():
+    layers = [torch.nn.Linear(6, size) for size in (4, 2, 2)]
+    before = [layer.weight.clone() for layer in layers]
+    joined = lean_products.plain_matrix([layer.weight for layer in layers], None)
+    assert torch.equal(joined.weight, torch.cat(before))
+    for layer, weight in zip(layers, before, strict=True):
+        assert torch.equal(layer.weight, weight)
+        assert layer.weight.untyped_storage().data_ptr() == joined.weight.untyped_storage().data_ptr()
+    again = lean_products.plain_matrix([layer.weight for layer in layers], None)
+    assert again.weight.data_ptr() == joined.weight.data_ptr()
+    apart = lean_products.plain_matrix([layer.weight for layer in layers[::2]], None)
+    assert torch.equal(apart.weight, torch.cat(before[::2]))

@@ -14,7 +14,7 @@ class Rows:
     """A cache beside a plain list of what each place holds at each position."""
 
     def __init__(self, most):
-        self.cache = LeanCache(LAYERS, HEADS, SIZE, torch.float32, most, TOKENS)
+        self.cache = LeanCache(LAYERS, HEADS, SIZE, torch.empty(0), most, TOKENS)
         self.plain = [[]]
         self.copied = 0
         self.next = 0

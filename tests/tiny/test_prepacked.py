@@ -1,6 +1,7 @@
 """Prepacked linear layers: true products, shared weights, a fallback."""
 
 import gc
+import itertools
 import weakref
 
 import pytest
@@ -59,6 +60,19 @@ def test_the_twin_goes_with_its_model():
     del model
     gc.collect()
     assert twin() is None
+
+
+@needs_operators
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_one_row_is_multiplied_with_is_what_was_faster(dtype, monkeypatch):
+    if not prepacked.supported(dtype):
+        pytest.skip("no such products here")
+    for plain, packed, faster in ((2.0, 1.0, False), (1.0, 1.05, False), (1.0, 1.5, True)):
+        seconds = itertools.cycle([plain, packed])
+        monkeypatch.setattr(prepacked, "_seconds", lambda work, seconds=seconds: work() and next(seconds))
+        prepacked.plain_for_one_row.cache_clear()
+        assert prepacked.plain_for_one_row(dtype) is faster
+    prepacked.plain_for_one_row.cache_clear()
 
 
 def test_without_the_operators_the_model_is_used_as_it_is(monkeypatch):
