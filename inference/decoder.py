@@ -1,6 +1,7 @@
 """What computes the rows of a batch: ids in, logits out, with the keys and values of what was computed before.
 
-`PlainDecoder` runs the transformers model as it is; `inference.lean` has one for models of Llama's kind on a CPU.
+`PlainDecoder` runs the transformers model as it is; `inference.lean` has one for models of Llama's kind on a CPU or on
+one GPU.
 """
 
 import contextlib
