@@ -131,7 +131,11 @@ def lean_of(model: nn.Module) -> LeanModel | None:
 
 def _checked(model: nn.Module) -> LeanModel | None:
     inner = plain_model(model)
-    if type(inner).__name__ not in KINDS or not (possible(inner) or _on_gpu(inner)) or not _simple(inner.config):
+    if (
+        type(inner).__name__ not in KINDS
+        or not (possible(inner) or _lies_on(inner, "cuda"))
+        or not _simple(inner.config)
+    ):
         return None
     lean = _make(inner)
     if lean is None or _distance(model, lean) < TOLERANCE[inner.dtype]:
@@ -147,10 +151,11 @@ def _simple(config: Any) -> bool:
     return window is None and all(kind == "full_attention" for kind in kinds) and config.hidden_act == "silu"
 
 
-def _on_gpu(model: nn.Module) -> bool:
-    """Whether the whole model lies on one GPU in one type."""
-    kinds = {(weight.device, weight.dtype) for weight in model.parameters()}
-    return len(kinds) == 1 and all(device.type == "cuda" and dtype in TOLERANCE for device, dtype in kinds)
+def _lies_on(model: nn.Module, device: str) -> bool:
+    """Whether a whole model lies on one such device in one type; adapters are computed in a type of their own."""
+    weights = [weight for name, weight in model.named_parameters() if ".lora_" not in name]
+    kinds = [*{(weight.device, weight.dtype) for weight in weights}]
+    return len(kinds) == 1 and kinds[0][0].type == device and kinds[0][1] in TOLERANCE
 
 
 def _make(inner: Any) -> LeanModel | None:

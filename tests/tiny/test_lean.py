@@ -146,6 +146,25 @@ def test_in_bfloat16_it_is_as_near_as_rounding_lets_it_be():
     assert go(both, [[5, 17, 300, 41, 6]], [False], every=True) < 0.1 * scale
 
 
+def test_an_adapter_in_float32_does_not_keep_a_bfloat16_model_from_a_gpu():
+    loaded = make("llama", dtype="bfloat16", adapter={})
+    for name, weight in loaded.model.named_parameters():
+        if ".lora_" in name:
+            weight.data = weight.data.float()
+    inner = loaded.model.get_base_model()
+    assert lean._lies_on(inner, "cpu")
+    assert not lean._lies_on(inner, "cuda")
+    inner.model.norm.to(torch.float32)
+    assert not lean._lies_on(inner, "cpu")
+
+
+def test_rows_with_and_without_an_adapter_in_bfloat16_share_a_forward():
+    both = decoders(make("qwen2", dtype="bfloat16", adapter={}), 2)
+    scale = float(both[1].forward(torch.tensor([[5]]), [False]).logits.detach().abs().max())
+    both = decoders(make("qwen2", dtype="bfloat16", adapter={}), 2)
+    assert go(both, [[5, 17, 300, 41]] * 2, [False, True], every=True) < 0.1 * scale
+
+
 @pytest.mark.parametrize("settings", [{"use_dora": True}, {"modules_to_save": ["lm_head"]}, {"lora_bias": True}])
 def test_adapters_of_other_kinds_are_left_to_peft(settings):
     assert lean_of(make("llama", adapter=settings).model) is None
