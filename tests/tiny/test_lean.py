@@ -61,9 +61,19 @@ def make(name, dtype="float32", adapter=None):
         if key.endswith("bias"):
             torch.nn.init.normal_(value, std=0.1)
     model.generation_config.eos_token_id = ENDS
-    if adapter:
+    if adapter is not None:
         model = with_adapter(model, **adapter)
-    return Loaded(model, make_tiny_tokenizer(), name, "0" * 64, 512, dtype, "cpu", adapter and "adapter", None)
+    return Loaded(
+        model,
+        make_tiny_tokenizer(),
+        name,
+        "0" * 64,
+        512,
+        dtype,
+        "cpu",
+        "adapter" if adapter is not None else None,
+        None,
+    )
 
 
 def with_adapter(model, **settings):
