@@ -119,7 +119,7 @@ def forks(tab):
 
 def choose(tab, dropdown, start):
     tab.locator(f"{dropdown} input").click()
-    tab.get_by_role("option").filter(has_text=start).first.click()
+    tab.locator(dropdown).get_by_role("option").filter(has_text=start).first.click()
 
 
 def curves(tab):
