@@ -53,14 +53,20 @@ class PlainMatrix:
     bias: Tensor | None
 
     def times(self, states: Tensor, activation: str = "none") -> Tensor:
-        found = functional.linear(states, self.weight, self.bias)
-        return functional.silu(found) if activation == "swish" else found
+        return _through(functional.linear(states, self.weight, self.bias), activation)
 
     def times_with(self, states: Tensor, other: Tensor, how: str) -> Tensor:
         if how == "add" and self.bias is None:
             return torch.addmm(other, states, self.weight.T)
-        found = self.times(states)
-        return found + other if how == "add" else found * other
+        return _joined(self.times(states), other, how)
+
+
+def _through(found: Tensor, activation: str) -> Tensor:
+    return functional.silu(found) if activation == "swish" else found
+
+
+def _joined(found: Tensor, other: Tensor, how: str) -> Tensor:
+    return found + other if how == "add" else found * other
 
 
 @dataclass(frozen=True)
@@ -76,14 +82,13 @@ class Product:
             return self.matrix.times(states, activation)
         found = self.matrix.times(states)
         self._adapt(found, states, tuned)
-        return functional.silu(found) if activation == "swish" else found
+        return _through(found, activation)
 
     def with_other(self, states: Tensor, other: Tensor, tuned: Tensor | None, how: str) -> Tensor:
         """The product and then `how` ("add" or "mul") with `other` [positions, out]."""
         if tuned is None or not self.adapters:
             return self.matrix.times_with(states, other, how)
-        found = self(states, tuned)
-        return found + other if how == "add" else found * other
+        return _joined(self(states, tuned), other, how)
 
     def _adapt(self, found: Tensor, states: Tensor, tuned: Tensor) -> None:
         """Add the adapters' part to the tuned positions, as PEFT does: in the adapter's own type."""
