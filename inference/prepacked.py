@@ -130,10 +130,10 @@ def _agrees(dtype: torch.dtype) -> bool:
 @cache
 @torch.inference_mode()
 def plain_for_one_row(dtype: torch.dtype) -> bool:
-    """Whether a product with one row is faster on plain weights here, measured on as many as no cache holds: which of
+    """Whether a product with one row is faster on plain weights here, measured on one weight after another: which of
     the two reads memory better differs from one kind of processor to another."""
-    weights = [torch.randn(1536, 576).to(dtype) for _ in range(16)]
-    packed, row = [pack(weight) for weight in weights], torch.randn(1, 576).to(dtype)
+    weights = [torch.ones(1536, 576, dtype=dtype) for _ in range(16)]
+    packed, row = [pack(weight) for weight in weights], torch.ones(1, 576, dtype=dtype)
     plain_seconds, packed_seconds = [], []
     for _ in range(5):
         plain_seconds.append(_seconds(lambda: [nn.functional.linear(row, weight) for weight in weights]))
