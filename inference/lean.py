@@ -111,7 +111,7 @@ class LeanDecoder:
                 places[row] = source
         free = iter(sorted(set(range(len(rows))) - set(places.values())))
         copies = {row: next(free) for row in range(len(rows)) if row not in places}
-        self._cache.copy([(sources[row], place) for row, place in copies.items()], len(self._places), len(rows))
+        self._cache.copy([(sources[row], place) for row, place in copies.items()])
         self._places = [(places | copies)[row] for row in range(len(rows))]
 
     def go_back(self, positions: int) -> None:

@@ -28,20 +28,19 @@ class LeanCache:
     def layer(self, number: int, rows: int) -> tuple[Tensor, Tensor, int]:
         """Keys and values of a layer's rows up to the newest position, and where the new ones begin."""
         if not self._room.numel():
-            self._room = self._new(rows)
+            self._room = self._new()
         keys, values = self._room[number, :, :rows, :, : self.length]
         return keys, values, self._before
 
-    def _new(self, rows: int) -> Tensor:
+    def _new(self) -> Tensor:
+        """Room for all rows at once: on a GPU there need not be memory for the first ones' beside it."""
         layers, two, heads, size = self._shape
-        return torch.empty(layers, two, rows, heads, self._tokens, size, dtype=self._dtype, device=self._device)
+        shape = layers, two, self._most_rows, heads, self._tokens, size
+        return torch.empty(shape, dtype=self._dtype, device=self._device)
 
-    def copy(self, pairs: list[tuple[int, int]], before: int, rows: int) -> None:
-        """Copy rows (from, to), of which no one is both, with room for `rows` where `before` were used."""
-        if rows > self._room.shape[2]:
-            room = self._new(max(rows, self._most_rows))
-            room[:, :, :before, :, : self.length] = self._room[:, :, :before, :, : self.length]
-            self._room = room
+    @torch.inference_mode()
+    def copy(self, pairs: list[tuple[int, int]]) -> None:
+        """Copy rows (from, to), of which no one is both."""
         for source, place in pairs:
             parted = self._common(source, place)
             written = self._room[:, :, :, :, parted : self.length]

@@ -36,7 +36,7 @@ class Rows:
         return self.next
 
     def copy(self, pairs, rows):
-        self.cache.copy(pairs, len(self.plain), rows)
+        self.cache.copy(pairs)
         sources = dict.fromkeys(range(rows)) | {place: source for source, place in pairs}
         self.plain = [list(self.plain[place if source is None else source]) for place, source in sources.items()]
 
