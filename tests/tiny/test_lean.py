@@ -63,17 +63,8 @@ def make(name, dtype="float32", adapter=None):
     model.generation_config.eos_token_id = ENDS
     if adapter is not None:
         model = with_adapter(model, **adapter)
-    return Loaded(
-        model,
-        make_tiny_tokenizer(),
-        name,
-        "0" * 64,
-        512,
-        dtype,
-        "cpu",
-        "adapter" if adapter is not None else None,
-        None,
-    )
+    own = None if adapter is None else "adapter"
+    return Loaded(model, make_tiny_tokenizer(), name, "0" * 64, 512, dtype, "cpu", own, None)
 
 
 def with_adapter(model, **settings):
