@@ -20,17 +20,26 @@ class Noise:
     """The random part of a draw, one row a step: exponential noise, as `torch.multinomial` draws it.
 
     `torch.multinomial(p, 1)` is the argmax of p / q with q exponential and of p's shape. All columns of a comparison
-    start from the same seed and draw once a step, so their q is the same row and is made once.
+    start from the same seed and draw once a step, so their q is the same row and is made once, by the first that draws.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.seed = seed
         self._generator = torch.Generator(device).manual_seed(seed)
-        self.row = torch.empty(0)
+        self._row = torch.empty(0)
+        self._due: list[int] = []
 
     def next_step(self, vocabulary: int) -> None:
-        row = torch.empty(1, vocabulary, device=self._generator.device)
-        self.row = row.exponential_(1, generator=self._generator)
+        self._due.append(vocabulary)
+
+    @property
+    def row(self) -> Tensor:
+        """The noise [1, V] of the step; steps at which no column drew had theirs, too."""
+        for vocabulary in self._due:
+            row = torch.empty(1, vocabulary, device=self._generator.device)
+            self._row = row.exponential_(1, generator=self._generator)
+        self._due.clear()
+        return self._row
 
     def own(self) -> torch.Generator:
         """A generator that starts from the same seed, for a column whose draws have another shape."""

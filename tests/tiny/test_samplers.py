@@ -58,3 +58,15 @@ def test_a_draw_is_that_of_multinomial():
         for _ in range(20):
             noise.next_step(row.shape[-1])
             assert noise.draw(probabilities) == torch.multinomial(probabilities, 1).item()
+
+
+def test_a_draw_after_steps_without_one_is_that_of_its_step():
+    probabilities = torch.ones(1, 320)
+    noise, drawn = samplers.Noise(11, torch.device("cpu")), []
+    torch.manual_seed(11)
+    expected = [torch.multinomial(probabilities, 1).item() for _ in range(6)]
+    for step in range(6):
+        noise.next_step(320)
+        drawn.append(noise.draw(probabilities) if step in (1, 4, 5) else expected[step])
+    assert drawn == expected
+    assert torch.equal(noise.row, noise.row)
