@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from inference.decoder import Output, plain_model
 from inference.lean_cache import LeanCache
-from inference.lean_layers import Layer, layer_of, norm
-from inference.lean_products import product_of
+from inference.lean_layers import Layer, layer_of, norm, padded
+from inference.lean_products import least_rows, product_of
 from inference.prepacked import possible
 
 log = logging.getLogger(__name__)
@@ -41,24 +41,27 @@ class LeanModel:
     head: Any
     head_dim: int
     scale: float
+    least: int = 1
 
     @torch.inference_mode()
     def forward(self, ids: Tensor, tuned: Tensor | None, cache: LeanCache, hidden: bool, every: bool) -> Output:
         """Go on with `ids` [rows, length]; `tuned` holds the numbers of the flattened positions with the adapter."""
         rows, length = ids.shape
-        states = self.embedding(ids.reshape(-1))
+        count = rows * length
+        states = padded(self.embedding(ids.reshape(-1)), self.least)
         cos, sin = self._angles(states, cache.length, length)
-        seen = [states.view(rows, length, -1)] if hidden else []
+        seen = [states[:count].view(rows, length, -1)] if hidden else []
         cache.extend(length)
         for number, layer in enumerate(self.layers):
             states = layer.forward(states, cos, sin, cache.layer(number, rows), rows, tuned)
             if hidden:
-                seen.append(states.view(rows, length, -1))
-        states = norm(states, *self.last_norm).view(rows, length, -1)
+                seen.append(states[:count].view(rows, length, -1))
+        states = norm(states, *self.last_norm)[:count].view(rows, length, -1)
         if hidden:
             seen[-1] = states
         kept = states if every else states[:, -1:]
-        return Output(self.head(kept.reshape(-1, kept.shape[-1])).view(rows, kept.shape[1], -1).float(), seen)
+        logits = self.head(padded(kept.reshape(-1, kept.shape[-1]), self.least))[: kept[..., 0].numel()]
+        return Output(logits.view(rows, kept.shape[1], -1).float(), seen)
 
     def _angles(self, states: Tensor, start: int, length: int) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines [length, 1, head_dim] of the new positions: with the halves of a vector exchanged,
@@ -169,7 +172,8 @@ def _make(inner: Any) -> LeanModel | None:
         return None
     last = body.norm.weight, body.norm.variance_epsilon
     size, scale = found[0].head_dim, body.layers[0].self_attn.scaling
-    return LeanModel(found, body.embed_tokens, body.rotary_emb, last, head, size, scale)
+    least = least_rows(body.embed_tokens.weight)
+    return LeanModel(found, body.embed_tokens, body.rotary_emb, last, head, size, scale, least)
 
 
 @torch.inference_mode()

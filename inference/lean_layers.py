@@ -35,10 +35,12 @@ class Layer:
         rows: int,
         tuned: Tensor | None,
     ) -> Tensor:
-        """`states` [rows * length, size], `cos` and `sin` [length, 1, head_dim], `room` as LeanCache.layer gives it."""
+        """`states` [rows * length, size] and maybe more rows, of which nothing is made, `cos` and `sin`
+        [length, 1, head_dim], `room` as LeanCache.layer gives it."""
         query = self._query(norm(states, *self.norms[0]), cos, sin, room, rows, tuned)
         attended = self._attend(query, *room)
-        states = self.output.with_other(attended.reshape(len(states), -1), states, tuned, "add")
+        attended = padded(attended.reshape(-1, self.heads * self.head_dim), len(states))
+        states = self.output.with_other(attended, states, tuned, "add")
         inner = norm(states, *self.norms[1])
         inner = self.up.with_other(inner, self.gate(inner, tuned, "swish"), tuned, "mul")
         return self.down.with_other(inner, states, tuned, "add")
@@ -55,7 +57,8 @@ class Layer:
         """The rotated queries [rows, length, heads, head_dim]; keys and values go into their room."""
         keys, values, before = room
         both = self.heads + self.key_heads
-        found = self.query_key_value(states, tuned).view(rows, -1, both + self.key_heads, self.head_dim)
+        found = self.query_key_value(states, tuned)[: rows * len(cos)]
+        found = found.view(rows, len(cos), both + self.key_heads, self.head_dim)
         turned = found[:, :, :both]
         if self.head_norms is not None:
             parts = turned[:, :, : self.heads], turned[:, :, self.heads :]
@@ -79,6 +82,11 @@ class Layer:
             query.transpose(1, 2), keys, values, attn_mask=mask, is_causal=not before, scale=self.scale
         )
         return attended.transpose(1, 2)
+
+
+def padded(states: Tensor, least: int) -> Tensor:
+    """`states` [positions, size], with zeros behind where they are fewer than `least`."""
+    return states if len(states) >= least else functional.pad(states, (0, 0, 0, least - len(states)))
 
 
 def norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.prepacked import PrepackedLinear, packed_of, plain_for_one_row
+from inference.prepacked import FEW, PrepackedLinear, for_one_row, packed_of
 
 Adapter = tuple[Tensor, Tensor, float]
 
@@ -123,8 +123,13 @@ def matrix_of(layers: list[nn.Linear]) -> Matrix:
     weights = [layer.weight for layer in layers]
     if not packs(weights[0]):
         return plain_matrix(weights, bias)
-    alone = len(weights) == 1 and plain_for_one_row(weights[0].dtype)
+    alone = len(weights) == 1 and for_one_row(weights[0].dtype) == "plain"
     return PackedMatrix(packed_of(*weights), bias, plain_matrix(weights, bias) if alone else None)
+
+
+def least_rows(weight: Tensor) -> int:
+    """How many rows products with such weights are given at least, since fewer take longer."""
+    return FEW if packs(weight) and for_one_row(weight.dtype) == "padded" else 1
 
 
 def packs(weight: Tensor) -> bool:

@@ -47,11 +47,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True, params=["packed", "plain for one row", "plain"])
+@pytest.fixture(autouse=True, params=["packed", "padded", "plain", "nothing packed"])
 def matrices(request, monkeypatch):
-    """Every test runs on oneDNN's packed weights, with plain ones for one row beside them, and on plain ones alone."""
-    monkeypatch.setattr(lean_products, "plain_for_one_row", lambda dtype: request.param == "plain for one row")
-    monkeypatch.setattr(lean_products, "packs", lambda weight: request.param != "plain")
+    """Every test runs with each way of multiplying one row with packed weights, and on plain weights alone."""
+    monkeypatch.setattr(lean_products, "for_one_row", lambda dtype: request.param)
+    monkeypatch.setattr(lean_products, "packs", lambda weight: request.param != "nothing packed")
 
 
 def make(name, dtype="float32", adapter=None):
