@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from inference.decoder import Output, plain_model
+from inference.decoder import ADAPTER, BASE, Output, plain_model
 from inference.lean_cache import LeanCache
 from inference.lean_layers import Layer, layer_of, norm, padded
 from inference.lean_products import least_rows, product_of
@@ -125,10 +125,17 @@ class LeanDecoder:
 
 
 def lean_of(model: nn.Module) -> LeanModel | None:
-    """The lean form of a model, made once; None where it is of another kind or on a device that cannot do it."""
+    """The lean form of a model, made once; None where it is of another kind or on a device that cannot do it.
+
+    Where a GPU has no memory for it, it is tried again the next time.
+    """
     with _lock:
         if model not in _known:
-            _known[model] = _checked(model)
+            try:
+                _known[model] = _checked(model)
+            except torch.OutOfMemoryError:
+                log.warning("no memory for the lean forward of %s: its own is used", type(plain_model(model)).__name__)
+                return None
         return _known[model]
 
 
@@ -141,6 +148,8 @@ def _checked(model: nn.Module) -> LeanModel | None:
     ):
         return None
     lean = _make(inner)
+    if _lies_on(inner, "cuda"):
+        torch.cuda.empty_cache()  # what the weights lay in before they were joined
     if lean is None or _distance(model, lean) < TOLERANCE[inner.dtype]:
         return lean
     log.warning("the lean forward of %s differs from the model's own: not used", type(inner).__name__)
@@ -178,12 +187,15 @@ def _make(inner: Any) -> LeanModel | None:
 
 @torch.inference_mode()
 def _distance(model: Any, lean: LeanModel) -> float:
-    """The greatest difference of logits, over a short prompt and one step more, as a share of the greatest logit."""
+    """The greatest difference of logits as a share of the greatest logit: over a short prompt, some tokens behind it
+    and one step more, with and without the adapter."""
     size = plain_model(model).config.vocab_size
-    ids = torch.randint(size, (1, 9), generator=torch.Generator().manual_seed(0))
-    decoder, tuned = LeanDecoder(lean, 1, 16), [hasattr(model, "peft_config")]
-    ours = [decoder.forward(part, tuned, every=True).logits for part in (ids[:, :8], ids[:, 8:])]
-    theirs = model(input_ids=ids.to(model.device)).logits.float()
+    tuned = [True, False] if hasattr(model, "peft_config") else [False]
+    ids = torch.randint(size, (1, 9), generator=torch.Generator().manual_seed(0)).repeat(len(tuned), 1)
+    decoder = LeanDecoder(lean, len(tuned), 16)
+    ours = [decoder.forward(part, tuned, every=True).logits for part in ids.split([5, 3, 1], 1)]
+    mixed = {"adapter_names": [ADAPTER, BASE]} if len(tuned) > 1 else {}
+    theirs = model(input_ids=ids.to(model.device), **mixed).logits.float()
     return float((torch.cat(ours, 1) - theirs).abs().max() / theirs.abs().max())
 
 

@@ -138,7 +138,7 @@ def packs(weight: Tensor) -> bool:
 
 
 def plain_matrix(weights: list[Tensor], bias: Tensor | None) -> PlainMatrix:
-    """One matrix of all weights. They become its parts, with the values they had, so that it takes no memory more."""
+    """One matrix of all weights. They become its parts, with the values they had; what they lay in is free then."""
     if len(weights) == 1:
         return PlainMatrix(weights[0].detach(), bias)
     known = _together(weights)

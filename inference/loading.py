@@ -165,10 +165,11 @@ def needed_memory(base: Fetched, dtype: str) -> int:
 
 
 def free_memory(device: str) -> int:
-    """Bytes free on a device."""
+    """Bytes free on a device; on a GPU also what torch has taken there and does not use."""
     import psutil
     import torch
 
     if device.startswith("cuda"):
-        return torch.cuda.mem_get_info(device)[0]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     return psutil.virtual_memory().available

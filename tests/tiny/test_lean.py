@@ -190,6 +190,35 @@ def test_a_lack_of_memory_leaves_the_model_as_it_is_and_is_known(monkeypatch):
     assert prepacked.prepacked(loaded.model) is loaded.model
 
 
+def test_where_a_gpu_has_no_memory_for_it_the_model_computes_by_itself(monkeypatch, caplog):
+    def full(inner):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    loaded = make("llama")
+    with monkeypatch.context() as once:
+        once.setattr(lean, "_make", full)
+        assert lean_of(loaded.model) is None
+        assert "no memory for the lean forward of LlamaForCausalLM" in caplog.text
+        assert run(loaded, "hello", ["greedy"]).columns[0].token_ids
+    assert lean_of(loaded.model) is not None
+
+
+def test_a_lean_form_that_gives_every_row_the_adapter_is_not_used(monkeypatch):
+    monkeypatch.setattr(lean, "LeanDecoder", lambda *sizes: Everything(LeanDecoder(*sizes)))
+    assert lean_of(make("llama").model) is not None
+    assert lean_of(make("llama", adapter={}).model) is None
+
+
+class Everything:
+    """A decoder that puts the adapter on all rows."""
+
+    def __init__(self, decoder):
+        self.decoder = decoder
+
+    def forward(self, ids, tuned, **options):
+        return self.decoder.forward(ids, [any(tuned)] * len(tuned), **options)
+
+
 def test_a_model_whose_lean_form_computes_something_else_is_left_alone(monkeypatch):
     model = make("llama").model
     monkeypatch.setattr(model.model.layers[1].mlp, "forward", lambda states: 2 * states)
