@@ -77,7 +77,7 @@ def columns(loaded: Loaded, ids: list[int], tokens: int, repeat: int) -> None:
             ours.append(together(loaded, ids, specs, tokens))
             one.append(one_by_one(loaded, ids, specs[:1], tokens))
             peer.append(one_by_one(loaded, ids, specs, tokens))
-            if lines is EIGHT:
+            if lines is EIGHT and packed.model is not loaded.model:
                 packed_peer.append(one_by_one(packed, ids, specs, tokens))
         print(f"  {len(specs)} columns of up to {tokens} tokens in one batch   {figures(ours)}")
         print(f"    {'one greedy generate call':42s}  {figures(one)}   ours takes {ratio(ours, one):.2f} times it")
@@ -126,14 +126,14 @@ def growth(loaded: Loaded, ids: list[int], tokens: int, repeat: int) -> None:
         ours = 1000 * together(loaded, ids, specs, length)[0] / length
         peer = 1000 * one_by_one(loaded, ids, specs[:1], length)[0] / length
         read = rows * (len(ids) + length / 2) * a_token
-        least = _reading(read)
+        least = _reading(read, loaded.device)
         shown = f"  {len(specs)} columns of {length:5d} tokens   {ours:5.1f} ms a step, generate {peer:5.1f} for one"
         print(f"{shown}; reading {read / 1e6:4.0f} MB of keys and values {least:4.1f}, the rest {ours - least:4.1f}")
 
 
-def _reading(size: float) -> float:
-    """Milliseconds to read so many bytes, the median of some tries; the machine's caches hold less than all of it."""
-    numbers = torch.ones(int(size) // 4)
+def _reading(size: float, device: str) -> float:
+    """Milliseconds to read so many bytes, the median of some tries; the device's caches hold less than all of it."""
+    numbers = torch.ones(int(size) // 4, device=device)
     return 1000 * median(timed(lambda: [[int(numbers.sum())]])[0] for _ in range(7))
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.train_sides import SETTINGS, SIDES
 from finetune.launch.environment import child_environment
-from finetune.launch.queue import device_of
+from finetune.launch.queue import device_of, visible_devices
 
 PEERS = {"trl-float32": (9.0, 7.0), "trl-bfloat16": (6.0, 4.5), "llamafactory": (3.5, 2.7)}
 """The goals: our steady and end-to-end tokens a second over the peer's."""
@@ -67,7 +67,9 @@ def _child(python: str, side: str, place: Path, job: dict[str, Any]) -> dict[str
     """Run one side in a process of its own. What it found is in its last line."""
     script = Path(__file__).with_name("train_llamafactory.py" if side == "llamafactory" else "train_sides.py")
     command = [python, str(script)] if side == "llamafactory" else [python, "-m", "benchmarks.train_sides"]
-    environment = child_environment([device_of("auto")]) if side == "ours" else None
+    device = device_of("auto")
+    one_gpu = os.environ | {"CUDA_VISIBLE_DEVICES": visible_devices(device)}
+    environment = child_environment([device]) if side == "ours" else one_gpu
     command += [side, str(place), json.dumps(job)]
     run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(run.stdout.strip().splitlines()[-1])

@@ -93,13 +93,16 @@ def ours(place: Path, job: Job) -> dict[str, Any]:
 
 
 def trl(place: Path, job: Job, dtype: str, same_batches: bool = False) -> dict[str, Any]:
-    """TRL's SFTTrainer on the same ids and labels; activations are kept, as ours are."""
+    """TRL's SFTTrainer on the same ids and labels; activations are kept and cuDNN's attention is off, as on our side."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    from core.kernels import no_planned_attention
+
+    no_planned_attention()
     rows = json.loads((place / "rows.json").read_text())
     if same_batches:
         rows = [rows[number] for number in _our_order(rows)]
