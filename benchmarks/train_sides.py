@@ -93,7 +93,7 @@ def ours(place: Path, job: Job) -> dict[str, Any]:
 
 
 def trl(place: Path, job: Job, dtype: str, same_batches: bool = False) -> dict[str, Any]:
-    """TRL's SFTTrainer on the same ids and labels; activations are kept and cuDNN's attention is off, as on our side."""
+    """TRL's SFTTrainer on the same ids and labels; activations are kept and cuDNN's attention is off, as in ours."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig
