@@ -13,7 +13,7 @@ from core.references import Folder
 from core.workspace import Owner
 from inference.adapters import keeps_base
 from inference.files import room
-from inference.loading import twin
+from inference.loading import free_memory, twin
 from inference.models import check_adapter_base, fetch, load, load_tokenizer, locate, mixable
 from tests.refusals import refused
 from tests.tiny.adapters import logits, make_adapter
@@ -180,6 +180,15 @@ def test_damaged_and_missing_weights_are_told(copied, owner):
     assert "layers.1.mlp" in refused("models.missing_weights", load, locate(str(copied), owner))
     path.write_bytes(path.read_bytes()[:-100])
     assert "model.safetensors" in refused("models.damaged", locate, str(copied), owner)
+
+
+def test_what_torch_keeps_unused_of_a_gpu_is_free(monkeypatch):
+    """No GPU is needed for it: what the driver and torch's allocator say is given."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 9000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 500)
+    assert free_memory("cuda:0") == 1200
+    assert free_memory("cpu") > 10_000
 
 
 def test_wrong_dtype_and_device_are_told(tiny_model, owner):
