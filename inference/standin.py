@@ -179,7 +179,7 @@ def _run(
     """
     with log.open("wb") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", "inference.standin", *arguments],
+            [settings.python(), "-m", "inference.standin", *arguments],
             cwd=_PROJECT,
             stdin=subprocess.PIPE,
             stdout=output,

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from core import settings
 from finetune.launch.environment import child_environment
 
 PROJECT = Path(__file__).parents[2]
@@ -34,7 +35,7 @@ class Ahead:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "finetune.worker", "--ahead", str(theirs.fileno())],
+                [settings.python(), "-m", "finetune.worker", "--ahead", str(theirs.fileno())],
                 cwd=PROJECT,
                 env=child_environment(devices),
                 stdin=subprocess.DEVNULL,

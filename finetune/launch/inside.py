@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from core import words
+from core import settings, words
 from core.errors import UserError
 from core.files import read_json, write_json
 from core.noise import quiet_libraries
@@ -106,7 +106,7 @@ class Inside:
     def _train(self) -> None:
         """Run the training as a child and pass on what it writes, until it ends."""
         child = subprocess.Popen(
-            [sys.executable, "-m", "finetune", "train", self.run.id],
+            [settings.python(), "-m", "finetune", "train", self.run.id],
             cwd=PROJECT,
             env=_environment(),
             stdin=subprocess.DEVNULL,

@@ -208,7 +208,7 @@ class _Launch:
 
     def _command(self, *more: str) -> list[str]:
         locks = ["--lock", str(self.lock), "--tickets", *map(str, self.tickets)]
-        return [sys.executable, "-m", "finetune.worker", *self._arguments(*more), *locks]
+        return [settings.python(), "-m", "finetune.worker", *self._arguments(*more), *locks]
 
     def _arguments(self, *more: str) -> list[str]:
         """The worker's arguments but for the locks."""

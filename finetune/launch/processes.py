@@ -4,11 +4,10 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from core import words
+from core import settings, words
 from core.errors import UserError
 from finetune.config import RunConfig
 from finetune.failures import explain
@@ -59,7 +58,7 @@ def _launch_options(count: int) -> list[str]:
 def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: list[str]) -> list[str]:
     """Also on a CPU the launcher is told of several GPUs: with `--cpu` it starts a single process."""
     count = config.compute.processes
-    settings = [
+    quiet = [
         "--mixed_precision",
         "no",
         "--dynamo_backend",
@@ -68,7 +67,7 @@ def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: li
         str(_threads(count)),
     ]
     rank = ["finetune.rank", str(run.folder), "--base", str(base), "--meeting", str(meeting.folder)]
-    program = [sys.executable, "-m", "accelerate.commands.launch", *_launch_options(count), *settings, "-m", *rank]
+    program = [settings.python(), "-m", "accelerate.commands.launch", *_launch_options(count), *quiet, "-m", *rank]
     return [*program, "--locale", words.current(), *more]
 
 

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -215,7 +214,7 @@ def _chosen(rows: Sequence[TokenRow], size: int, accumulation: int) -> list[Toke
 
 def _start(folder: Path, base: Path, devices: list[str]) -> subprocess.Popen[bytes]:
     """In a session of its own, so that all that it starts ends with it."""
-    command = [sys.executable, "-m", "finetune.plan.trial", str(folder), "--base", str(base)]
+    command = [settings.python(), "-m", "finetune.plan.trial", str(folder), "--base", str(base)]
     with open(folder / "log.txt", "ab") as log:
         return subprocess.Popen(
             command,

@@ -3,12 +3,12 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
+from core import settings
 from core.errors import UserError
 from inference.sources import Progress, Report
 
@@ -31,7 +31,7 @@ def ask(order: dict[str, Any], progress: Report | None, stop: threading.Event | 
     environment |= {"HF_HOME": f"{order['folder']}/home", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
     with tempfile.TemporaryFile("w+", dir=order["folder"]) as complaints:
         child = subprocess.Popen(
-            [sys.executable, "-m", "finetune.publish.prover"],
+            [settings.python(), "-m", "finetune.publish.prover"],
             cwd=_ROOT,
             env=environment,
             stdin=subprocess.PIPE,

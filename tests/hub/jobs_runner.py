@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import settings
+from tests.warm.start import VARIABLES
+
 if TYPE_CHECKING:
     from tests.hub.standin import HubStandIn
 
@@ -181,7 +184,8 @@ class Jobs:
         """As in a container: nothing of the machine's own but the Python of these tests, and no other packages."""
         given = {name: _inside(str(value), mounts) for name, value in job.spec["environment"].items()}
         return {
-            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{Path(settings.python()).parent}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            **{name: os.environ[name] for name in VARIABLES if name in os.environ},
             "HOME": str(job.folder / "home"),
             "TMPDIR": str(job.folder),
             "LANG": "C.UTF-8",

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from core import settings
 from core.workspace import Owner
 from finetune.launch import job_follow, jobs
 from finetune.launch.job_intake import feed
@@ -96,7 +96,7 @@ def stop_from_the_shell(story):
 
 
 def shell(*words):
-    command = [sys.executable, "-m", "finetune", *map(str, words)]
+    command = [settings.python(), "-m", "finetune", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, env=os.environ | {"HF_TOKEN": TOKEN}, capture_output=True, text=True)
 
 

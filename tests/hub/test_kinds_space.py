@@ -6,7 +6,6 @@ import queue
 import re
 import socket
 import subprocess
-import sys
 import threading
 from contextlib import contextmanager
 from importlib import metadata
@@ -14,6 +13,7 @@ from importlib import metadata
 import pytest
 import yaml
 
+from core import settings
 from finetune.publish.kinds import Options, build
 from tests.hub.finished_run import BASE_ID
 from tests.refusals import refused
@@ -32,7 +32,7 @@ def free_port():
 @contextmanager
 def started(folder, environment):
     """The app of a Space as a process; gives its address, and ends it."""
-    command = [sys.executable, "-u", "app.py"]
+    command = [settings.python(), "-u", "app.py"]
     child = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

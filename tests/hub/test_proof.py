@@ -5,12 +5,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 
 import psutil
 import pytest
 
+from core import settings
 from finetune.publish import PushResult, prepare, prove, push, read_proof, remote
 from finetune.publish.kinds import Options, build
 from finetune.publish.proof import compare
@@ -141,7 +141,7 @@ def test_the_examples_of_the_cards_run_as_they_stand(hub, finished, publisher, t
     assert "| top\\_p | 0.9 |" in plan.card and "| presets/greedy.json | greedy |" in plan.card
     assert len(programs) == 3 and "PeftModel" in programs[0] and "PeftModel" not in programs[1]
     environment = {**os.environ, "HF_HOME": str(tmp_path / "stranger")}
-    command = [sys.executable, "-c", "\nprint('SECOND')\n".join(programs)]
+    command = [settings.python(), "-c", "\nprint('SECOND')\n".join(programs)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert all(answer.strip() for answer in done.stdout.split("SECOND"))

@@ -2,12 +2,12 @@
 
 import signal
 import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from core import settings
 from core.errors import UserError
 from finetune.publish import prepare, push, read_push
 from tests.app_process import ROOT
@@ -35,7 +35,7 @@ def files_at(hub):
 
 
 def pushing(run):
-    return subprocess.Popen([sys.executable, "-c", PUSH, str(run.folder), REPO, TOKEN], cwd=ROOT)
+    return subprocess.Popen([settings.python(), "-c", PUSH, str(run.folder), REPO, TOKEN], cwd=ROOT)
 
 
 def the_next_push_completes_it(hub, run, owner):

@@ -3,11 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 
 import pytest
 
+from core import settings
 from core.workspace import Owner
 from finetune.config import to_yaml
 from finetune.publish import prepare
@@ -25,7 +25,7 @@ PROMPT = "Say *three* <b>words</b>:"
 
 
 def child(*words):
-    command = [sys.executable, "-m", *map(str, words)]
+    command = [settings.python(), "-m", *map(str, words)]
     environment = os.environ | {"HF_TOKEN": TOKEN, "LC_ALL": "C.UTF-8"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 

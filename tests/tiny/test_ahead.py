@@ -15,7 +15,7 @@ from tests.tiny.training import make_config, write_data
 
 
 @pytest.fixture
-def train(tmp_path, tiny_model):
+def train(tmp_path, tiny_model, cold):
     """`train(**changes)` starts the shell's command on a small data file; its stderr is a pipe."""
     started = []
 

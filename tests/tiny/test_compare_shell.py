@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from core import settings
 from inference.shell import main
 from tests.rules.source import ROOT
 
@@ -16,7 +17,7 @@ METRICS = ["tokens", "perplexity", "distinct_2", "repetition", "first_token_s", 
 
 
 def _child(*arguments):
-    command = [sys.executable, "-m", "inference", "compare", *map(str, arguments)]
+    command = [settings.python(), "-m", "inference", "compare", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
@@ -83,7 +84,7 @@ def test_bytes_that_are_no_utf8_get_one_sentence_and_exit_2(tiny_model, argument
     given = {"--model": str(tiny_model), "--columns": "greedy", "--prompt": "tea?"} | {argument: b"caf\xe9"}
     if argument == "--messages":
         del given["--prompt"]
-    command = [sys.executable, "-m", "inference", "compare", *(part for pair in given.items() for part in pair)]
+    command = [settings.python(), "-m", "inference", "compare", *(part for pair in given.items() for part in pair)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True)
     assert done.returncode == 2 and done.stdout == b""
     assert len(done.stderr.splitlines()) == 1 and b"Traceback" not in done.stderr, done.stderr
@@ -144,7 +145,7 @@ def test_ctrl_c_stops_and_prints_what_there_is(tmp_path):
     from tests.tiny_model import make_tiny_model
 
     slow = make_tiny_model(tmp_path / "slow", context=8192, layers=8)
-    command = [sys.executable, "-u", "-m", "inference", "compare", "--model", str(slow), "--prompt", "tea?"]
+    command = [settings.python(), "-u", "-m", "inference", "compare", "--model", str(slow), "--prompt", "tea?"]
     command += ["--columns", *["typical"] * 12, "--max-new-tokens", "8000"]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout.readline().startswith("--- typical")

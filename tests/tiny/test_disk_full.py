@@ -8,7 +8,6 @@ import os
 import resource
 import shutil
 import subprocess
-import sys
 
 import pytest
 
@@ -152,7 +151,7 @@ def test_what_comes_back_from_copies(disk, data, tmp_path, monkeypatch, caplog):
 def shell(*words, most=None):
     """`python -m finetune ...`, which may write no file larger than `most` bytes."""
     limit = None if most is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    command = [sys.executable, "-m", "finetune", *map(str, words)]
+    command = [settings.python(), "-m", "finetune", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, env=os.environ, preexec_fn=limit, capture_output=True, text=True)
 
 

@@ -2,10 +2,10 @@
 nothing is half visible, and the next try works."""
 
 import subprocess
-import sys
 
 import pytest
 
+from core import settings
 from core.files import write_json
 from finetune.config import load_yaml, to_yaml
 from finetune.data.importing import import_file
@@ -105,7 +105,7 @@ print(LocalLauncher().start(config, Owner("local")))
 
 def both(program, argument):
     """What two processes print that do the same at the same moment."""
-    command = [sys.executable, "-c", program, str(argument)]
+    command = [settings.python(), "-c", program, str(argument)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(2)]
     for process in processes:

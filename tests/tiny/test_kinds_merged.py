@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core import settings
 from finetune.publish.kinds import KINDS, Options, build, check, cost, lora, merged
 from finetune.publish.kinds.sources import Trained
 from finetune.publish.kinds.workshop import Work, built_folder
@@ -153,7 +154,7 @@ build(sys.argv[3], Run(Path(sys.argv[1])), Owner("local"), Path(sys.argv[2]), No
 @pytest.mark.parametrize("kind", ["merged", "gguf"])
 def test_a_killed_process_holds_nobody_up_and_what_it_left_is_swept_away(owner, run, tmp_path, kind):
     folder = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED, str(run.folder), str(folder), kind]
+    command = [settings.python(), "-c", KILLED, str(run.folder), str(folder), kind]
     child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "in the middle\n"
     assert str(folder) in refused("kinds.busy", build, kind, run, owner, folder)

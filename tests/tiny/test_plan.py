@@ -4,13 +4,13 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 import yaml
 
+from core import settings
 from finetune.config import validate
 from finetune.data.importing import import_file
 from finetune.data.store import list_datasets
@@ -28,7 +28,7 @@ from tests.tiny_model import make_tiny_tokenizer
 
 
 def call(home, *words):
-    command = [sys.executable, "-m", "finetune", *map(str, words)]
+    command = [settings.python(), "-m", "finetune", *map(str, words)]
     environment = os.environ | {"TUNESCOPE_HOME": str(home)}
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 

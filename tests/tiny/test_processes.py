@@ -1,6 +1,7 @@
 """One run on several processes: really launched, really killed, and on the curve that one process has."""
 
 import os
+import signal
 
 import psutil
 import pytest
@@ -75,14 +76,15 @@ def _wait_for(run, reached):
     return progress
 
 
-def _worker(run):
-    return psutil.Process(read_json(run.folder / "handle.json")["pid"])
+def _below(run):
+    """The processes that the worker started: the launcher, and those that train."""
+    found = [(process, command_of(process)) for process in psutil.process_iter()]
+    return [process for process, command in found if "finetune.rank" in command and str(run.folder) in command]
 
 
-def _ranks(worker):
-    """The processes that train: below the worker, without the launcher between."""
-    commands = [(process, command_of(process)) for process in worker.children(recursive=True)]
-    return [process for process, command in commands if "finetune.rank" in command and "--multi_gpu" not in command]
+def _ranks(run):
+    """The processes that train."""
+    return [process for process in _below(run) if "--multi_gpu" not in command_of(process)]
 
 
 def _change(run, **blocks):
@@ -100,7 +102,7 @@ def story(place):
     as people do, and at last it went on with sharded weights to its end."""
     run, seen = place.start(), {}
     _wait_for(run, lambda progress: progress.step >= 6)
-    seen["ranks"] = _ranks(_worker(run))
+    seen["ranks"] = _ranks(run)
     seen["ranks"][1].kill()
     run.wait()
     seen["lost"] = run.status()
@@ -121,11 +123,10 @@ def story(place):
 
 def _kill_the_worker(run):
     """As soon as it has started the others; returns those that live on."""
-    worker = _worker(run)
-    while len(_ranks(worker)) < 2:
+    while len(_ranks(run)) < 2:
         assert run.alive(), run.log_tail()
-    below = worker.children(recursive=True)
-    worker.kill()
+    below = _below(run)
+    os.kill(read_json(run.folder / "handle.json")["pid"], signal.SIGKILL)
     run.wait()
     return psutil.wait_procs(below)[1]
 

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from core import settings
 from finetune.run import Run
 from tests.tiny.training import SETTINGS, write_data
 
@@ -44,11 +44,11 @@ def config(place, tiny_model):
 @pytest.fixture(scope="module")
 def shell(place):
     """Run `python -m finetune ...` to its end in a workspace that these tests share."""
-    settings = {"TUNESCOPE_HOME": str(place / "home"), "HF_TOKEN": SECRET, "OMP_NUM_THREADS": "1"}
+    own = {"TUNESCOPE_HOME": str(place / "home"), "HF_TOKEN": SECRET, "OMP_NUM_THREADS": "1"}
 
     def call(*words):
-        command = [sys.executable, "-m", "finetune", *map(str, words)]
-        return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)
+        command = [settings.python(), "-m", "finetune", *map(str, words)]
+        return subprocess.run(command, env=os.environ | own, capture_output=True, text=True)
 
     return call
 
@@ -201,9 +201,9 @@ def test_a_killed_run_is_resumed_and_then_stopped_with_a_checkpoint(killed, shel
 
 
 def test_ctrl_c_in_the_foreground_saves_a_checkpoint_and_stops(shell, config, place):
-    settings = {"TUNESCOPE_HOME": str(place / "other"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "finetune", "train", str(config("interrupted", optim__epochs=2000))]
-    process = subprocess.Popen(command, env=os.environ | settings, stderr=subprocess.PIPE, text=True)
+    own = {"TUNESCOPE_HOME": str(place / "other"), "OMP_NUM_THREADS": "1"}
+    command = [settings.python(), "-m", "finetune", "train", str(config("interrupted", optim__epochs=2000))]
+    process = subprocess.Popen(command, env=os.environ | own, stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if "step 2/" in line:
             process.send_signal(signal.SIGINT)

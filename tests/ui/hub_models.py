@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.hub_process import HubProcess
@@ -21,7 +20,7 @@ def publish_endless_model(hub: HubProcess, folder: Path) -> str:
         settings = json.loads((folder / name).read_text())
         (folder / name).write_text(json.dumps({**settings, "eos_token_id": None}))
     name = f"{hub.user}/endless"
-    subprocess.run([sys.executable, "-c", UPLOAD, name, folder], env={**os.environ, **hub.environment}, check=True)
+    subprocess.run([settings.python(), "-c", UPLOAD, name, folder], env={**os.environ, **hub.environment}, check=True)
     return name
 
 

@@ -4,9 +4,9 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
+from core import settings
 from core.workspace import Owner
 from finetune.data.store import list_datasets
 from tests.app_process import ROOT, running_app
@@ -38,7 +38,7 @@ def test_what_was_imported_is_there_again_after_the_disk_was_lost(tmp_path, monk
 
 def test_an_address_that_is_none_stops_the_start_with_a_sentence(tmp_path):
 
-    command = [sys.executable, "app.py", "--port", "0"]
+    command = [settings.python(), "app.py", "--port", "0"]
     environment = os.environ | {"TUNESCOPE_BACKUP": "s3://mine"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and "TUNESCOPE_BACKUP" in done.stderr and "Traceback" not in done.stderr

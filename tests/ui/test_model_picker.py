@@ -2,11 +2,11 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
 from playwright.sync_api import expect
 
+from core import settings
 from finetune.suggested import SUGGESTED, matching
 from tests.ui.conftest import picture
 from tests.ui.hub_models import UPLOAD
@@ -19,7 +19,7 @@ GATED = "meta-llama/Llama-3.2-1B-Instruct"
 def on_the_hub(hub_process, tiny_model):
     """A model on the Hub that nobody suggests."""
     name = f"{hub_process.user}/chooser-tiny"
-    command = [sys.executable, "-c", UPLOAD, name, str(tiny_model)]
+    command = [settings.python(), "-c", UPLOAD, name, str(tiny_model)]
     subprocess.run(command, env={**os.environ, **hub_process.environment}, check=True)
     return name
 

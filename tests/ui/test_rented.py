@@ -4,11 +4,11 @@ import json
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 from playwright.sync_api import expect
 
+from core import settings
 from tests.app_process import running_app
 from tests.hub_process import running_hub
 from tests.ui.conftest import picture
@@ -42,7 +42,7 @@ def base(hub_process, tiny_model):
     """The tiny model where a job can reach it."""
     name = f"{hub_process.user}/tiny-for-jobs"
     environment = {**os.environ, **hub_process.environment}
-    subprocess.run([sys.executable, "-c", UPLOAD, name, tiny_model], env=environment, check=True)
+    subprocess.run([settings.python(), "-c", UPLOAD, name, tiny_model], env=environment, check=True)
     return name
 
 

@@ -4,12 +4,12 @@ import html
 import os
 import socket
 import subprocess
-import sys
 import threading
 
 import httpx
 import pytest
 
+from core import settings
 from tests.app_process import ROOT, running_app
 from tests.ui.people import Visitor, entry_of, file_data
 
@@ -93,7 +93,7 @@ def test_page_and_shell_refuse_the_same_file_with_the_same_sentence(bounded, tmp
     said = visitor.call(entry_of(bounded, "bring_file"), [file_data(uploaded)])["output"]["error"]
     assert "more than 2 rows" in said
     environment = {**os.environ, "TUNESCOPE_LIMIT_ROWS": "2", "LC_ALL": "C.UTF-8"}
-    command = [sys.executable, "-m", "finetune", "check", str(path)]
+    command = [settings.python(), "-m", "finetune", "check", str(path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and html.unescape(said) in done.stdout + done.stderr
 
@@ -147,7 +147,7 @@ def test_the_cache_of_uploads_is_cleared_every_hour_of_what_is_a_day_old():
     ],
 )
 def test_the_app_does_not_start_open_to_others_or_with_a_setting_it_cannot_read(arguments, environment, said):
-    command = [sys.executable, "app.py", "--port", "0", *arguments]
+    command = [settings.python(), "app.py", "--port", "0", *arguments]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
     assert done.returncode == 2 and said in done.stderr and done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -181,7 +180,7 @@ def test_training_there_is_refused_and_a_job_offered(zero, tmp_path, tiny_model)
     config = tmp_path / "run.yaml"
     write_data(tmp_path / "data.json")
     config.write_text(yaml.safe_dump({"model": str(tiny_model), "stages": [{"data": [{"path": "data.json"}]}]}))
-    command = [sys.executable, "-m", "finetune", "start", str(config)]
+    command = [settings.python(), "-m", "finetune", "start", str(config)]
     environment = {**os.environ, **_environment(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "") and "--on jobs" in done.stderr
