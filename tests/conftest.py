@@ -29,6 +29,13 @@ def pytest_configure(config):
         config.add_cleanup(WarmPython(folder).end)
 
 
+def pytest_collection_modifyitems(items):
+    """For pytest-xdist: a file's tests stay together, for they may share what is costly to make."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(autouse=True)
 def workspace(tmp_path, monkeypatch):
     """An empty workspace and an empty cache for each test; returns the workspace's folder."""
