@@ -1,13 +1,20 @@
-"""One running page for all tests of the page, and a real Chromium in front of it."""
+"""One running page for all tests of the page, one Space, one Hub behind both, and a real Chromium in front of them.
+
+`TUNESCOPE_PICTURES=1` keeps screenshots of what the tests see in `tests/screenshots`, for people to look at; of a test
+that fails one is kept in any case.
+"""
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.app_process import running_app
+from tests.tiny_model import make_tiny_model
 
+HERE = Path(__file__).parent
 INSTALL = "no Chromium here: apt-get install chromium"
 FLAGS = (
     "--headless",
@@ -21,29 +28,92 @@ FLAGS = (
 )
 SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
 PATIENCE = 120_000
+WINDOW = {"width": 1280, "height": 800}
+
+
+def pytest_collection_modifyitems(items):
+    """For pytest-xdist: what uses the page is one worker's, what uses the Space another's, so that each is started
+    once; of what is left, each file stays together, for it may have an app or a trained run of its own."""
+    for item in items:
+        if item.path.is_relative_to(HERE) and item.get_closest_marker("xdist_group") is None:
+            used = set(item.fixturenames)
+            group = "space" if "space" in used else "page" if used & {"app", "chromium"} else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Keep what the page looked like when a test failed."""
+    report = yield
+    page = getattr(item, "funcargs", {}).get("window")
+    if report.failed and call.when == "call" and page is not None:
+        with suppress(Exception):
+            _shoot(page, item.name)
+    return report
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory, hub_process):
-    """The page as a process, with a Hub stand-in behind it and a person who is logged in there."""
+def hub_process():
+    """The Hub stand-in, served by this process, with a user who may write; `.person(name)` is another one there."""
+    from tests.ui.hub_models import running_hub_here
+
+    with running_hub_here() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory, hub_process, way_out):
+    """The page as a process, with a Hub stand-in behind it and a person who is logged in there.
+
+    Gradio's analytics are asked for from outside, and its way out is watched (see `way_out`).
+    """
     folder = tmp_path_factory.mktemp("page")
     quick = {"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "HF_HOME": str(folder / "hf")}
-    quick["TUNESCOPE_CACHE"] = str(folder / "cache")
-    with running_app(folder, {**hub_process.environment, **quick}) as running:
+    quick |= {"TUNESCOPE_CACHE": str(folder / "cache"), "GRADIO_ANALYTICS_ENABLED": "True"}
+    with running_app(folder, {**hub_process.environment, **quick, **way_out.environment}) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def space(tmp_path_factory, hub_process):
-    """The page as a simulated Space with the Hub stand-in behind it: `.model` is there, `.token` is known there."""
-    from tests.ui.hub_models import environment, publish_endless_model
+def way_out():
+    """What a process would send to other machines goes to `.url`; `.seen` has the first bytes of each connection."""
+    from tests.ui.way_out import watched
+
+    with watched() as way:
+        yield way
+
+
+@pytest.fixture(scope="session")
+def space(tmp_path_factory, hub_process, provider):
+    """The page as a simulated Space with the Hub stand-in behind it: a `.model` is there, and a `.user` with `.token`.
+
+    Who signs in by themselves does so at `provider`. The user is another one than the page's, for jobs come to every
+    app of the same person.
+    """
+    from tests.ui.hub_models import add_endless_model, environment
     from tests.ui.people import running_space
 
     folder = tmp_path_factory.mktemp("space")
-    model = publish_endless_model(hub_process, folder / "endless")
-    with running_space(folder, environment(hub_process, folder) | {"TUNESCOPE_LIMIT_QUEUE": "4"}) as running:
-        running.model, running.token = model, hub_process.token
+    model, visitor = add_endless_model(hub_process, folder / "endless"), hub_process.person("visitor")
+    more = {"TUNESCOPE_LIMIT_QUEUE": "4", "OPENID_PROVIDER_URL": provider.url}
+    with running_space(folder, environment(hub_process, folder) | more) as running:
+        running.model, running.user, running.token = model, visitor.user, visitor.token
         yield running
+
+
+@pytest.fixture(scope="session")
+def provider():
+    """Where people sign in to the Space."""
+    from tests.openid_provider import running_provider
+
+    with running_provider() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def patient_model(tmp_path_factory):
+    """The tiny model with room for thousands of tokens, so that there is time to stop it. Do not write into it."""
+    return make_tiny_model(tmp_path_factory.mktemp("patient"), context=8192)
 
 
 @pytest.fixture(scope="session")
@@ -63,23 +133,41 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture
-def tab(chromium, app):
-    """A browser tab with the page open, 1280 x 800, in English. Errors on the page's own account fail the test."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 800}, locale="en-US")
+@pytest.fixture(scope="session")
+def profile(chromium):
+    """The profile that all windows share: what the page loads is loaded once. English, and without cookies."""
+    context = chromium.new_context(viewport=WINDOW, locale="en-US")
     context.set_default_timeout(PATIENCE)
-    page = context.new_page()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def window(profile):
+    """An empty browser tab, 1280 x 800. Errors on a page's own account fail the test."""
+    page = profile.new_page()
     broken: list[str] = []
     page.on("pageerror", lambda error: broken.append(str(error)))
-    page.goto(app.url)
-    page.wait_for_selector(".ts-name")
     yield page
-    picture(page, "last")
-    context.close()
+    page.close()
+    profile.clear_cookies()
     assert broken == []
 
 
+@pytest.fixture
+def tab(window, app):
+    """A browser tab with the page open."""
+    window.goto(app.url)
+    window.wait_for_selector(".ts-name")
+    return window
+
+
 def picture(page, name: str) -> None:
-    """Keep a screenshot for people to look at."""
+    """Keep a screenshot for people to look at, where they asked for it."""
+    if os.environ.get("TUNESCOPE_PICTURES"):
+        _shoot(page, name)
+
+
+def _shoot(page, name: str) -> None:
     SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    page.screenshot(path=SCREENSHOTS / f"{name.replace('/', '-')}.png", full_page=True)

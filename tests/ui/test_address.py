@@ -1,11 +1,13 @@
 """Which address the page takes, and what it says to one it cannot have."""
 
+import os
 import socket
 import subprocess
 import sys
 
 import pytest
 
+from app import main
 from core.errors import UserError
 from tests.app_process import ROOT
 from ui import address
@@ -77,10 +79,15 @@ def test_a_space_binds_without_one(monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [["--port", "nine"], ["--host", "0.0.0.0"], ["--port", "taken"]])
-def test_the_program_ends_with_2_and_one_sentence(arguments, taken, monkeypatch):
+def test_an_address_it_cannot_have_ends_the_program_with_2_and_one_sentence(arguments, taken, monkeypatch, capsys):
     monkeypatch.setenv("LC_ALL", "C")
-    arguments = [str(taken) if argument == "taken" else argument for argument in arguments]
-    done = subprocess.run([sys.executable, "app.py", *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1 and "Traceback" not in done.stderr
+    assert main([str(taken) if argument == "taken" else argument for argument in arguments]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and len(told.err.splitlines()) == 1
+
+
+def test_so_does_its_process():
+    command, environment = [sys.executable, "app.py", "--port", "nine"], {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "Traceback" not in done.stderr

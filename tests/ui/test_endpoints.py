@@ -7,7 +7,9 @@ import httpx
 import pytest
 from gradio_client import Client
 
-from tests.app_process import call, running_app
+from tests.app_process import call
+from tests.ui.here import served
+from tests.ui.people import entry_of
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ NO_TYPES = [
 
 @pytest.mark.parametrize(("field", "value"), NO_TYPES)
 def test_a_field_of_another_type_is_refused_by_name_value_and_remedy(app, tiny_model, field, value):
-    entry = next(entry for entry in app.config()["dependencies"] if entry["api_name"] == "compare")
+    entry = entry_of(app, "compare")
     asked = {"prompt": "hi", "columns": ["greedy"], "model": str(tiny_model), "adapter": "", "seed": 0}
     asked |= {"max_new_tokens": 3, "dtype": "auto", "raw": False, "exact": False}
     message = call(app, entry, list((asked | {field: value}).values()))
@@ -76,7 +78,7 @@ def test_a_field_of_another_type_is_refused_by_name_value_and_remedy(app, tiny_m
 
 
 def test_sentences_hold_no_markup(app):
-    entry = next(entry for entry in app.config()["dependencies"] if entry["api_name"] == "compare")
+    entry = entry_of(app, "compare")
     message = call(app, entry, ["hi", ["greedy"], "<img src=x onerror=alert(1)>", "", 0, 5, "auto", False, False])
     assert "<img" not in message["output"]["error"] and "&lt;img" in message["output"]["error"]
 
@@ -88,10 +90,8 @@ def test_nothing_is_recorded_counted_or_shared(app):
     assert httpx.get(f"{app.url}/gradio_api/runs").status_code == 404
 
 
-def test_every_entry_goes_through_the_one_handler():
-    from ui import page
-
-    fns = [entry.fn for entry in page.build().fns.values() if entry.fn is not None]
+def test_every_entry_goes_through_the_one_handler(locked):
+    fns = [entry.fn for entry in locked.demo.fns.values() if entry.fn is not None]
     assert len(fns) > 20
     assert [fn for fn in fns if not getattr(fn, "tunescope_handler", False)] == []
     open_to_anyone = {fn.__name__ for fn in fns if fn.open_to_anyone}
@@ -102,14 +102,21 @@ def test_every_entry_goes_through_the_one_handler():
     assert open_to_anyone == tab | below | choosing | {"machine_line", "example"}
 
 
-def test_with_a_password_nobody_gets_in_without(tmp_path):
-    with running_app(tmp_path, {"TUNESCOPE_PASSWORD": "rhubarb"}) as locked:
-        config = httpx.get(f"{locked.url}/config")
-        assert config.status_code == 401
-        wrong = {"username": "tunescope", "password": "custard"}
-        assert httpx.post(f"{locked.url}/login", data=wrong).status_code == 400
-        right = httpx.post(f"{locked.url}/login", data={"username": "tunescope", "password": "rhubarb"})
-        assert httpx.get(f"{locked.url}/config", cookies=right.cookies).status_code == 200
+@pytest.fixture
+def locked(workspace, monkeypatch):
+    """The page behind a password, served by this process."""
+    monkeypatch.setenv("TUNESCOPE_PASSWORD", "rhubarb")
+    with served() as here:
+        yield here
+
+
+def test_with_a_password_nobody_gets_in_without(locked):
+    config = httpx.get(f"{locked.url}/config")
+    assert config.status_code == 401
+    wrong = {"username": "tunescope", "password": "custard"}
+    assert httpx.post(f"{locked.url}/login", data=wrong).status_code == 400
+    right = httpx.post(f"{locked.url}/login", data={"username": "tunescope", "password": "rhubarb"})
+    assert httpx.get(f"{locked.url}/config", cookies=right.cookies).status_code == 200
 
 
 def test_exactly_one_line_is_printed_and_it_holds_the_address(app):

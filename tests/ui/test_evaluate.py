@@ -1,20 +1,23 @@
 """The Evaluate tab: goes on without its browser tab, is found again, is its owner's alone, and shows text as text."""
 
 import re
+import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from core.errors import UserError
-from core.workspace import Owner, local_owner
+from core.workspace import Owner, new_run_id
 from finetune.evaluate_rows import Asked
 from finetune.evaluation import load
+from finetune.run import Run
 from tests.evaluations import make_report, one_set
 from tests.hub.finished_run import make_finished_run
 from tests.tiny.evaluating import trained
-from tests.ui.conftest import PATIENCE, picture
+from tests.ui.conftest import picture
 from tests.ui.people import Visitor, entry_of
 from tests.ui.test_loop import MARKUP, open_tab
 from ui import compare_tab, evaluate_tab
@@ -24,9 +27,25 @@ from ui.evaluation_view import nothing_yet, rows_of, shown
 from ui.work import Job
 
 
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory, tiny_model):
+    """A workspace with a run that really learned, to be copied."""
+    folder = tmp_path_factory.mktemp("learned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNESCOPE_HOME", str(folder / "home"))
+        patch.setenv("TUNESCOPE_CACHE", str(folder / "cache"))
+        return trained(Owner("local"), tiny_model, folder / "run")
+
+
+def copied(run, owner):
+    """The run and its data in another workspace, as the newest one there."""
+    shutil.copytree(run.folder.parents[1] / "datasets", owner.datasets, dirs_exist_ok=True)
+    return Run(Path(shutil.copytree(run.folder, owner.runs / new_run_id())))
+
+
 @pytest.fixture
-def run(owner, tiny_model, tmp_path):
-    return trained(owner, tiny_model, tmp_path / "run", optim__epochs=1)
+def run(learned, owner):
+    return copied(learned, owner)
 
 
 def test_each_set_has_its_loss_drawn_and_its_perplexity_beside(owner, run):
@@ -99,25 +118,23 @@ def test_an_evaluation_waits_for_the_comparison_at_work_and_can_be_stopped_meanw
 
 
 @pytest.fixture
-def local_run(app, tiny_model, tmp_path, monkeypatch):
-    """A finished run in the page's own workspace."""
+def local_run(app, learned, monkeypatch):
+    """A finished run in the page's own workspace, which is deleted afterwards."""
     monkeypatch.setenv("TUNESCOPE_HOME", str(app.log.parent / "home"))
-    run = trained(local_owner(), tiny_model, tmp_path / "run")
+    run = copied(learned, Owner("local"))
     yield run
-    run.folder.rename(tmp_path / "gone")
+    shutil.rmtree(run.folder)
 
 
 @pytest.mark.browser
-def test_a_run_is_measured_without_its_tab_and_found_again(tab, chromium, app, local_run):
-    guest = chromium.new_context(locale="en-US")
-    first = guest.new_page()
-    first.set_default_timeout(PATIENCE)
+def test_a_run_is_measured_without_its_tab_and_found_again(tab, profile, app, local_run):
+    first = profile.new_page()
     first.goto(app.url)
     open_tab(first, "Evaluate")
     expect(first.locator("#evaluate-run input")).to_have_value(_named(local_run))
     first.locator("#evaluate-start").click()
     first.locator("#evaluate-stop:enabled").or_(first.locator("#evaluate-result table")).first.wait_for()
-    guest.close()
+    first.close()
     open_tab(tab, "Evaluate")
     result = tab.locator("#evaluate-result")
     result.get_by_text("Better: on the 10 held-out rows").wait_for()

@@ -24,28 +24,28 @@ TURNS = [
 ]
 
 
-def _open(tab, app, text):
-    tab.goto(f"{app.url}/?c={text}")
-    expect(tab.get_by_role("tab", name="Compare", exact=True)).to_have_attribute("aria-selected", "true")
+def _open(window, app, text):
+    window.goto(f"{app.url}/?c={text}")
+    expect(window.get_by_role("tab", name="Compare", exact=True)).to_have_attribute("aria-selected", "true")
 
 
-def test_a_link_fills_the_tab_and_starts_nothing(tab, app, tiny_model):
+def test_a_link_fills_the_tab_and_starts_nothing(window, app, tiny_model):
     columns = ["nucleus top_p=0.7 temperature=0.8", "beam num_beams=3", "greedy model=base"]
     request = CompareRequest(str(tiny_model), columns, messages=TURNS, seed=41, max_new_tokens=9, dtype="bfloat16")
-    _open(tab, app, link_of(request))
-    expect(tab.locator("#prompt textarea")).to_have_value(MARKUP)
-    expect(tab.locator("#compare-model input")).to_have_value(str(tiny_model))
-    expect(tab.locator("#compare-seed input")).to_have_value("41")
-    expect(tab.locator("#compare-length input")).to_have_value("9")
-    expect(tab.locator(".ts-col")).to_have_count(3)
-    expect(tab.locator("#compare-status")).to_contain_text("Filled from a link")
-    assert tab.locator("#compare-stop").is_disabled()
-    expect(tab.get_by_text("Press Compare: the text appears")).to_have_count(3)
-    picture(tab, "link-opened")
-    tab.locator("#compare-link").click()
-    made = tab.locator("#compare-link-made textarea, #compare-link-made input").first
+    _open(window, app, link_of(request))
+    expect(window.locator("#prompt textarea")).to_have_value(MARKUP)
+    expect(window.locator("#compare-model input")).to_have_value(str(tiny_model))
+    expect(window.locator("#compare-seed input")).to_have_value("41")
+    expect(window.locator("#compare-length input")).to_have_value("9")
+    expect(window.locator(".ts-col")).to_have_count(3)
+    expect(window.locator("#compare-status")).to_contain_text("Filled from a link")
+    assert window.locator("#compare-stop").is_disabled()
+    expect(window.get_by_text("Press Compare: the text appears")).to_have_count(3)
+    picture(window, "link-opened")
+    window.locator("#compare-link").click()
+    made = window.locator("#compare-link-made textarea, #compare-link-made input").first
     expect(made).to_have_value(_address(app))
-    picture(tab, "link-made")
+    picture(window, "link-made")
     again = request_of(parse_qs(urlsplit(made.input_value()).query)["c"][0])
     assert {name: value for name, value in vars(again).items() if name != "columns"} == {
         name: value for name, value in vars(request).items() if name != "columns"
@@ -69,31 +69,31 @@ def test_the_link_of_the_button_brings_back_what_stood_there(tab, app, tiny_mode
 
 
 @pytest.mark.parametrize("text", ["nonsense", "AAAA"])
-def test_a_damaged_link_is_said_and_leaves_the_tab_as_it_is(tab, app, text):
-    _open(tab, app, text)
-    expect(tab.locator("#compare-status")).to_contain_text("damaged or cut off")
-    expect(tab.locator(".ts-col")).to_have_count(4)
+def test_a_damaged_link_is_said_and_leaves_the_tab_as_it_is(window, app, text):
+    _open(window, app, text)
+    expect(window.locator("#compare-status")).to_contain_text("damaged or cut off")
+    expect(window.locator(".ts-col")).to_have_count(4)
 
 
-def test_a_link_to_what_was_run_says_what_is_as_it_was_then(tab, app, tiny_model, tmp_path):
+def test_a_link_to_what_was_run_says_what_is_as_it_was_then(window, app, tiny_model, tmp_path):
     """Run, linked, opened and run again: the same; and again after the model's weights were exchanged."""
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     request = CompareRequest(str(model), ["greedy", f"beam model={tiny_model}"], "tea?", max_new_tokens=5)
-    _open(tab, app, link_of(request))
-    status, ran = tab.locator("#compare-status"), re.compile("forward passes")
-    tab.locator("#compare-start").click()
+    _open(window, app, link_of(request))
+    status, ran = window.locator("#compare-status"), re.compile("forward passes")
+    window.locator("#compare-start").click()
     expect(status).to_contain_text(ran)
     expect(status).not_to_contain_text("link was made of")
-    tab.locator("#compare-link").click()
-    made = tab.locator("#compare-link-made textarea, #compare-link-made input").first
+    window.locator("#compare-link").click()
+    made = window.locator("#compare-link-made textarea, #compare-link-made input").first
     expect(made).to_have_value(_address(app))
-    _open(tab, app, parse_qs(urlsplit(made.input_value()).query)["c"][0])
-    tab.locator("#compare-start").click()
+    _open(window, app, parse_qs(urlsplit(made.input_value()).query)["c"][0])
+    window.locator("#compare-start").click()
     expect(status).to_contain_text("are those of the comparison that the link was made of")
     weights = load_file(model / "model.safetensors")
     weights["model.norm.weight"] *= 1.5
     save_file(weights, model / "model.safetensors", {"format": "pt"})
-    tab.locator("#compare-start").click()
+    window.locator("#compare-start").click()
     expect(status).to_contain_text(f"{model} (columns 1) has other weights")
     expect(status).not_to_contain_text(f"{tiny_model} (columns")
-    picture(tab, "link-other-weights")
+    picture(window, "link-other-weights")

@@ -44,7 +44,7 @@ def _publish(space, ada, folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNESCOPE_HOME", str(folder / "home"))
         run = make_finished_run(Owner(ada.sub), folder / "endless", base_text=space.model)
-    known = {"publish-run": run.id, "publish-repo": "tester/of-the-log", "publish-visibility": "private"}
+    known = {"publish-run": run.id, "publish-repo": f"{space.user}/of-the-log", "publish-visibility": "private"}
     assert ada.join(entry_of(space, "preview"), filled(space, entry_of(space, "preview"), known)).status_code == 200
     said = [message for message in ada.read() if message["msg"] == "process_completed"]
     assert said[-1]["success"], said

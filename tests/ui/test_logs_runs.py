@@ -3,36 +3,47 @@
 import json
 import re
 import time
+from dataclasses import dataclass
 
 import httpx
 import pytest
 
 from finetune.run import Run
-from tests.hub_process import running_hub
-from tests.ui.hub_models import environment, publish_endless_model
-from tests.ui.people import Visitor, entry_of, file_data, filled, running_space
+from tests.ui.hub_models import HubHere
+from tests.ui.people import Visitor, entry_of, file_data, filled
 
 MARKER = "goldenrod-along-the-fence"
 ROWS = [{"prompt": f"{MARKER} {number}", "response": f"{MARKER} {number}."} for number in range(12)]
 
 
+@dataclass
+class Written:
+    """What the Space wrote, the Hub with this person on it, and the runs: here, rented, and as it was found again."""
+
+    text: str
+    hub: HubHere
+    here: Run
+    rented: Run
+    found: Run
+
+    def told(self) -> list[dict]:
+        return [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
+
+
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """A session of somebody who trains here and rents, in a Space with a Hub of its own: what the app wrote."""
-    folder = tmp_path_factory.mktemp("training")
-    with running_hub() as hub:
-        model = publish_endless_model(hub, folder / "endless")
-        with running_space(folder, environment(hub, folder)) as space:
-            ada = Visitor(space, "80dd44ee55", token=hub.token)
-            path = ada.upload("diary.jsonl", "\n".join(map(json.dumps, ROWS)).encode()).json()[0]
-            assert ada.call(entry_of(space, "bring_file"), [file_data(path)])["success"]
-            home = folder / "home" / ada.sub
-            known = fields(home, model)
-            here = train_here(ada, known, home)
-            rented = rent(ada, known, home)
-            said = space.log.read_text()
-        found = find_again(hub, folder / "elsewhere", ada.sub, rented.id)
-        yield said, hub, here, rented, found
+def written(space, hub_process):
+    """Somebody, with jobs of their own at the Hub, trains in the Space and rents; the rest of what it wrote is of
+    others."""
+    hub = hub_process.person("diarist")
+    ada = Visitor(space, "80dd44ee55", token=hub.token)
+    path = ada.upload("diary.jsonl", "\n".join(map(json.dumps, ROWS)).encode()).json()[0]
+    assert ada.call(entry_of(space, "bring_file"), [file_data(path)])["success"]
+    home = space.log.parent / "home" / ada.sub
+    known = fields(home, space.model)
+    here = train_here(ada, known, home)
+    rented = rent(ada, known, home)
+    found = find_again(hub, space, rented.id)
+    return Written(space.log.read_text(), hub, here, rented, found)
 
 
 def fields(home, model):
@@ -71,11 +82,10 @@ def train_here(ada, known, home):
     assert MARKER in json.dumps(samples(run)), run.log_tail()
     named = {**known, "runs": run.id}
     assert MARKER in do(ada, "show_17", named)
-    for _ in range(2):
-        do(ada, "stop_run", named)
-        run.wait()
-        assert run.status().status == "stopped"
-        do(ada, "resume_run", named)
+    do(ada, "stop_run", named)
+    run.wait()
+    assert run.status().status == "stopped"
+    do(ada, "resume_run", named)
     do(ada, "stop_run", named)
     run.wait()
     return run
@@ -97,45 +107,38 @@ LOST = "r20260101-000000-abcd"
 """A run of which the Hub lists a job, with everybody's words in its labels, and no config."""
 
 
-def find_again(hub, folder, sub, run_id):
-    """The same person in a Space with an empty disk: their job comes to it, and one does not that cannot be read.
-
-    Returns what that app wrote, and the run as it has it.
-    """
+def find_again(hub, space, run_id):
+    """The same person at the Hub with nothing yet in the Space: their job comes to them, and one does not that cannot
+    be read. Returns the run as they have it there."""
     headers, place = {"Authorization": f"Bearer {hub.token}"}, f"{hub.url}/api/jobs/{hub.user}"
     (job,) = httpx.get(place, headers=headers).json()
     labels = {"made-by": "tunescope", "note": MARKER}
     spec = {**job, "command": ["echo", MARKER], "arguments": []}
     for run in (LOST, MARKER):
         httpx.post(place, headers=headers, json={**spec, "labels": {**labels, "tunescope": run}}).raise_for_status()
-    with running_space(folder, environment(hub, folder)) as space:
-        ada = Visitor(space, sub, token=hub.token)
-        run = Run(folder / "home" / sub / "runs" / run_id)
-        while not (run.folder / "job.json").is_file() or LOST not in space.log.read_text():
-            assert ada.call(entry_of(space, "refresh_1"), [None])["success"]
-            time.sleep(0.1)
-        wait_for(lambda: run.progress().ending)
-        assert MARKER in json.dumps(ada.call(entry_of(space, "show_17"), [run_id]))
-        return space.log.read_text(), run
+    again = Visitor(space, "80dd44ee66", token=hub.token)
+    run = Run(space.log.parent / "home" / again.sub / "runs" / run_id)
+    while not (run.folder / "job.json").is_file() or LOST not in space.log.read_text():
+        assert again.call(entry_of(space, "refresh_1"), [None])["success"]
+        time.sleep(0.1)
+    wait_for(lambda: run.progress().ending)
+    assert MARKER in json.dumps(again.call(entry_of(space, "show_17"), [run_id]))
+    return run
 
 
-def test_nothing_of_it_stands_in_what_an_app_wrote_that_found_the_job_again(written):
-    _, hub, _, rented, (text, run) = written
-    for secret in (MARKER, hub.token, "80dd44ee55"):
-        assert secret not in text, [line for line in text.splitlines() if secret in line][:3]
-    assert MARKER in run.folder.joinpath("events.jsonl").read_text()
-    assert list(run.datasets.glob("*/rows.parquet"))
-    told = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    (left,) = [line for line in told if line["event"] == "job not attached"]
-    assert left["run"] == LOST and run.id == rented.id
+def test_nothing_of_a_job_that_was_found_again_stands_in_what_the_app_wrote(written):
+    assert MARKER in written.found.folder.joinpath("events.jsonl").read_text()
+    assert list(written.found.datasets.glob("*/rows.parquet"))
+    left = [line["run"] for line in written.told() if line["event"] == "job not attached"]
+    assert left and set(left) == {LOST} and written.found.id == written.rented.id
+    said = [line for line in written.text.splitlines() if "80dd44ee66" in line or MARKER in line]
+    assert said == []
 
 
 def test_nothing_of_data_prompts_or_samples_stands_in_it(written):
-    text, hub, here, rented, _ = written
-    for secret in (MARKER, hub.token, "80dd44ee55"):
-        assert secret not in text, [line for line in text.splitlines() if secret in line][:3]
-    told = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    calls = {line["handler"] for line in told if line["event"] == "call"}
+    for secret in (MARKER, written.hub.token, "80dd44ee55"):
+        assert secret not in written.text, [line for line in written.text.splitlines() if secret in line][:3]
+    calls = {line["handler"] for line in written.told() if line["event"] == "call"}
     assert {"start", "rent", "stop_run", "resume_run"} <= calls
-    assert MARKER in here.folder.joinpath("events.jsonl").read_text()
-    assert MARKER in rented.folder.joinpath("events.jsonl").read_text()
+    assert MARKER in written.here.folder.joinpath("events.jsonl").read_text()
+    assert MARKER in written.rented.folder.joinpath("events.jsonl").read_text()

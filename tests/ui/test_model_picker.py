@@ -1,15 +1,11 @@
 """Choosing a model in a real browser: filters, sorting, the Hub, a click that fills the field."""
 
-import os
-import subprocess
-
 import pytest
 from playwright.sync_api import expect
 
 from core import settings
 from finetune.suggested import SUGGESTED, matching
 from tests.ui.conftest import picture
-from tests.ui.hub_models import UPLOAD
 
 pytestmark = pytest.mark.browser
 GATED = "meta-llama/Llama-3.2-1B-Instruct"
@@ -18,10 +14,7 @@ GATED = "meta-llama/Llama-3.2-1B-Instruct"
 @pytest.fixture(scope="module")
 def on_the_hub(hub_process, tiny_model):
     """A model on the Hub that nobody suggests."""
-    name = f"{hub_process.user}/chooser-tiny"
-    command = [settings.python(), "-c", UPLOAD, name, str(tiny_model)]
-    subprocess.run(command, env={**os.environ, **hub_process.environment}, check=True)
-    return name
+    return hub_process.add_model("chooser-tiny", tiny_model)
 
 
 @pytest.fixture
@@ -121,18 +114,20 @@ def test_the_hub_is_searched_and_what_was_found_is_chosen(picker, on_the_hub):
     expect(picker.locator("#train-picker-table tbody tr")).to_have_count(len(SUGGESTED))
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
-def test_it_is_readable_on_wide_and_narrow_pages(tab, width, scheme):
-    tab.emulate_media(color_scheme=scheme)
-    tab.set_viewport_size({"width": width, "height": 800})
-    tab.reload()
-    tab.get_by_role("tab", name="Fine-tune", exact=True).click()
-    tab.locator("#train-choose").click()
-    tab.locator("#train-picker-table tbody tr").first.wait_for()
-    tab.get_by_role("button", name=GATED, exact=True).click()
-    expect(tab.locator("#train-picker-told")).to_contain_text("llama3.2")
-    picture(tab, f"picker-{width}-{scheme}")
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_readable_on_wide_and_narrow_pages(window, app, scheme):
+    window.emulate_media(color_scheme=scheme)
+    window.goto(app.url)
+    window.get_by_role("tab", name="Fine-tune", exact=True).click()
+    window.locator("#train-choose").click()
+    window.locator("#train-picker-table tbody tr").first.wait_for()
+    window.get_by_role("button", name=GATED, exact=True).click()
+    expect(window.locator("#train-picker-told")).to_contain_text("llama3.2")
+    for width in (1280, 390):
+        window.set_viewport_size({"width": width, "height": 800})
+        window.wait_for_function(f"innerWidth === {width}")
+        picture(window, f"picker-{width}-{scheme}")
+        assert window.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_compare_takes_a_model_from_a_panel_of_its_own(tab):

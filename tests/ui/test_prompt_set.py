@@ -15,8 +15,7 @@ from inference.prompt_set import Answer, Outcome, Problem, PromptSet
 from inference.service import CompareRequest
 from inference.summary import MEASURES
 from tests.tiny.training import make_run, write_data
-from tests.tiny_model import make_tiny_model
-from tests.ui.conftest import PATIENCE, picture
+from tests.ui.conftest import picture
 from tests.ui.people import Visitor, entry_of, file_data, filled
 from tests.ui.test_loop import MARKUP, open_tab
 from ui import prompt_set
@@ -103,16 +102,14 @@ def _ask(page, model, path, length):
 
 
 @pytest.mark.browser
-def test_a_set_goes_on_when_its_tab_is_closed_and_is_found_again(accordion, chromium, app, tiny_model, tmp_path):
+def test_a_set_goes_on_when_its_tab_is_closed_and_is_found_again(accordion, profile, app, tiny_model, tmp_path):
     path = tmp_path / "fables.txt"
     path.write_text(f"the quick fox\n{'y' * 600}\n{MARKUP}\n")
-    guest = chromium.new_context(locale="en-US")
-    first = guest.new_page()
-    first.set_default_timeout(PATIENCE)
+    first = profile.new_page()
     first.goto(app.url)
     _ask(_open(first), tiny_model, path, 12)
     first.locator("#set-stop:enabled").wait_for()
-    guest.close()
+    first.close()
     page = accordion
     page.locator("#set-result").get_by_text("2 of 3 prompts answered").wait_for()
     page.locator("#set-result summary").click()
@@ -131,11 +128,10 @@ def test_a_set_goes_on_when_its_tab_is_closed_and_is_found_again(accordion, chro
 
 
 @pytest.mark.browser
-def test_a_set_is_stopped_and_keeps_what_is_answered(accordion, tmp_path):
+def test_a_set_is_stopped_and_keeps_what_is_answered(accordion, patient_model, tmp_path):
     path, page = tmp_path / "long.txt", accordion
     path.write_text("how to make tea\n" * 3)
-    model = make_tiny_model(tmp_path / "patient", context=8192)
-    _ask(page, model, path, 8000)
+    _ask(page, patient_model, path, 8000)
     page.locator("#set-stop:enabled").click()
     page.locator("#set-progress").get_by_text("Stopped, as you asked").or_(
         page.locator("#set-result").get_by_text("It was stopped")
@@ -155,7 +151,7 @@ def test_on_a_space_a_set_needs_a_person_and_is_theirs_alone(space):
     tick, listed = entry_of(space, "tick_set"), entry_of(space, "refresh_sets")
     while "ts-means" not in (told := ada.predict(tick, [""]).raise_for_status().text):
         assert "ts-bad" not in told
-        time.sleep(0.5)
+        time.sleep(0.05)
     assert "2 of 2" in str(ada.predict(listed, [None]).json()["data"])
     assert "of 2" not in str(grace.predict(listed, [None]).json()["data"])
     assert "of 2" not in str(grace.predict(tick, [""]).json()["data"])

@@ -1,63 +1,37 @@
 """A run on a rented machine, from the page: the price is told and agreed to, the job is followed until it is done."""
 
 import json
-import os
 import re
-import subprocess
 
 import pytest
 from playwright.sync_api import expect
 
 from core import settings
 from tests.app_process import running_app
-from tests.hub_process import running_hub
 from tests.ui.conftest import picture
-from tests.ui.hub_models import UPLOAD
+from tests.ui.test_loop import choose_only
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def hub_process():
-    """A Hub of its own: jobs come to every app of the same person, and other tests' apps shall have none."""
-    with running_hub() as hub:
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory, hub_process):
-    """An app of its own, in which there is nothing yet."""
-    folder = tmp_path_factory.mktemp("renting")
-    with running_app(folder, {**hub_process.environment, **own_folders(folder)}) as running:
-        yield running
-
-
-def own_folders(folder):
-    quick = {"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
-    return {**quick, "HF_HOME": str(folder / "hf"), "TUNESCOPE_CACHE": str(folder / "cache")}
-
-
-@pytest.fixture(scope="module")
 def base(hub_process, tiny_model):
     """The tiny model where a job can reach it."""
-    name = f"{hub_process.user}/tiny-for-jobs"
-    environment = {**os.environ, **hub_process.environment}
-    subprocess.run([settings.python(), "-c", UPLOAD, name, tiny_model], env=environment, check=True)
-    return name
+    return hub_process.add_model("tiny-for-jobs", tiny_model)
 
 
 @pytest.fixture
 def rows_file(tmp_path):
-    path = tmp_path / "few.json"
+    path = tmp_path / "few-for-jobs.json"
     path.write_text(json.dumps([{"instruction": f"{number}?", "output": f"{number}."} for number in range(8)]))
     return path
 
 
 def test_a_job_is_priced_agreed_to_followed_and_found_from_another_machine(tab, base, rows_file, tmp_path, hub_process):
     tab.locator("#upload input[type=file]").set_input_files(rows_file)
-    expect(tab.locator("#dataset .ts-title")).to_contain_text("few.json")
+    expect(tab.locator("#dataset .ts-title")).to_contain_text("few-for-jobs.json")
     tab.get_by_role("tab", name="Fine-tune", exact=True).click()
-    expect(tab.locator("#train-on")).to_contain_text("few.json")
+    choose_only(tab, "#train-on", "few-for-jobs.json")
     tab.locator("#knob-model input").fill(base)
     tab.locator("#knob-limits-max_length input").fill("64")
     choose_a_machine(tab)
@@ -104,7 +78,8 @@ def follow(tab):
 
 def find_it_elsewhere(tab, run, folder, hub_process):
     """Another app with an empty workspace, and the same person: the run and its result come to it by themselves."""
-    with running_app(folder, {**hub_process.environment, **own_folders(folder)}) as other:
+    own = {"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "HF_HOME": str(folder / "hf")}
+    with running_app(folder, {**hub_process.environment, **own, "TUNESCOPE_CACHE": str(folder / "cache")}) as other:
         tab.goto(other.url)
         tab.get_by_role("tab", name="Fine-tune", exact=True).click()
         expect(tab.locator("#run-state code")).to_have_text(run)

@@ -7,27 +7,24 @@ import signal
 import time
 
 import gradio as gr
-import pytest
 
 from core.workspace import Owner
 from finetune.config import validate
 from finetune.plain_yaml import nest
 from finetune.run import Run
 from tests.app_process import call, running_app
+from tests.ui.people import entry_of
 from ui import form, live
 from ui.caller import Caller
 
+QUICK = {"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
 MANY_EPOCHS = 2000
 KEEP = 5
 """Where the button stands among what the view of a run is drawn anew with."""
 
 
-def entry(app, name):
-    return next(one for one in app.config()["dependencies"] if one["api_name"] == name)
-
-
 def ask(app, name, data):
-    message = call(app, entry(app, name), data)
+    message = call(app, entry_of(app, name), data)
     assert message["success"], message["output"]
     return message["output"]["data"]
 
@@ -41,17 +38,12 @@ def form_values(**changed):
 def wait_for(app, run, shown):
     while shown not in (html := ask(app, "tick", [run, ""])[2]):
         assert "ts-is-failed" not in html, html
-        time.sleep(0.3)
+        time.sleep(0.1)
     return html
 
 
-@pytest.fixture
-def environment():
-    return {"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
-
-
-def test_a_killed_page_leaves_the_run_alone_and_the_next_finds_it(tmp_path, environment, tiny_model):
-    with running_app(tmp_path, environment) as first:
+def test_a_killed_page_leaves_the_run_alone_and_the_next_finds_it(tmp_path, tiny_model):
+    with running_app(tmp_path, QUICK) as first:
         imported = ask(first, "bring_example", [])
         dataset = imported[2]["value"]
         values = form_values(model=str(tiny_model), limits__max_length=64, optim__epochs=MANY_EPOCHS)
@@ -60,38 +52,35 @@ def test_a_killed_page_leaves_the_run_alone_and_the_next_finds_it(tmp_path, envi
         wait_for(first, run, "ts-is-running")
         first.process.send_signal(signal.SIGKILL)
         first.process.wait()
-    with running_app(tmp_path, environment) as second:
+    with running_app(tmp_path, QUICK) as second:
         assert run in ask(second, "runs_line", [])[0]
         before = step_of(wait_for(second, run, " / "))
         while step_of(ask(second, "tick", [run, ""])[2]) <= before:
-            time.sleep(0.3)
+            time.sleep(0.1)
         ask(second, "stop_run", [run])
         stopped = step_of(wait_for(second, run, "ts-is-stopped"))
         ask(second, "resume_run", [run, None])
         wait_for(second, run, "ts-is-running")
         while step_of(ask(second, "tick", [run, ""])[2]) <= stopped:
-            time.sleep(0.3)
+            time.sleep(0.1)
         ask(second, "stop_run", [run])
         wait_for(second, run, "ts-is-stopped")
 
 
-def test_the_last_checkpoint_of_a_killed_run_becomes_its_result_on_the_page(tmp_path, environment, tiny_model):
-    with running_app(tmp_path, environment) as app:
-        dataset = ask(app, "bring_example", [])[2]["value"]
-        more = {"limits__max_length": 64, "optim__epochs": MANY_EPOCHS, "watch__checkpoint_every": 2}
-        run = ask(app, "start", ["here", None, "2h", [dataset], *form_values(model=str(tiny_model), **more)])[2][
-            "value"
-        ]
-        folder = tmp_path / "home/local/runs" / run
-        while not list(folder.glob("checkpoints/checkpoint-*/trainer_state.json")):
-            wait_for(app, run, "ts-is-")
-            time.sleep(0.1)
-        assert not ask(app, "tick", [run, ""])[KEEP]["visible"]
-        os.kill(json.loads((folder / "handle.json").read_text())["pid"], signal.SIGKILL)
-        Run(folder).wait()
-        assert ask(app, "tick", [run, ""])[KEEP]["visible"]
-        assert "is done" in ask(app, "keep_result", [run])[0]
-        assert "ts-is-done" in ask(app, "tick", [run, ""])[2]
+def test_the_last_checkpoint_of_a_killed_run_becomes_its_result_on_the_page(app, tiny_model):
+    dataset = ask(app, "bring_example", [])[2]["value"]
+    more = {"limits__max_length": 64, "optim__epochs": MANY_EPOCHS, "watch__checkpoint_every": 2}
+    run = ask(app, "start", ["here", None, "2h", [dataset], *form_values(model=str(tiny_model), **more)])[2]["value"]
+    folder = app.log.parent / "home/local/runs" / run
+    while not list(folder.glob("checkpoints/checkpoint-*/trainer_state.json")):
+        wait_for(app, run, "ts-is-")
+        time.sleep(0.1)
+    assert not ask(app, "tick", [run, ""])[KEEP]["visible"]
+    os.kill(json.loads((folder / "handle.json").read_text())["pid"], signal.SIGKILL)
+    Run(folder).wait()
+    assert ask(app, "tick", [run, ""])[KEEP]["visible"]
+    assert "is done" in ask(app, "keep_result", [run])[0]
+    assert "ts-is-done" in ask(app, "tick", [run, ""])[2]
     assert (folder / "model" / "adapter_model.safetensors").is_file()
 
 

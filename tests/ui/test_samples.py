@@ -1,5 +1,7 @@
 """The Publish tab takes texts of the tab's last comparison into the card, or says why not, in a real browser."""
 
+import shutil
+
 import pytest
 from playwright.sync_api import expect
 
@@ -7,7 +9,7 @@ from core.workspace import Owner
 from tests.hub.finished_run import make_finished_run
 from tests.tiny_model import make_tiny_tokenizer
 from tests.ui.conftest import picture
-from tests.ui.test_loop import on_the_hub, open_tab, push_and_prove
+from tests.ui.test_loop import on_the_hub, open_tab
 from tests.ui.test_seeing import MARKUP, ask_for, column
 
 pytestmark = pytest.mark.browser
@@ -17,8 +19,6 @@ PROMPT = "Say <b>tea</b> [now](https://evil.example):"
 @pytest.fixture
 def finished(app, tiny_model):
     """A finished run in the page's workspace, which is deleted afterwards."""
-    import shutil
-
     folder = app.log.parent
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNESCOPE_HOME", str(folder / "home"))
@@ -56,6 +56,14 @@ def refused(tab, *parts):
     expect(tab.get_by_test_id("toast-text")).to_have_count(0)
 
 
+def push(tab):
+    """Send it, and end the proof, which is not what this is about."""
+    tab.locator("#publish-push").click()
+    tab.locator("#published a").first.wait_for()
+    tab.locator("#publish-stop").click()
+    expect(tab.locator("#publish-stop")).to_be_hidden()
+
+
 def test_the_card_shows_what_the_run_wrote_in_the_last_comparison(tab, finished, tiny_model, hub_process):
     open_tab(tab, "Publish")
     tab.locator("#publish-run input").click()
@@ -86,7 +94,7 @@ def test_the_card_shows_what_the_run_wrote_in_the_last_comparison(tab, finished,
 
     compare(tab, tiny_model, column("greedy"))
     open_tab(tab, "Publish")
-    push_and_prove(tab)
+    push(tab)
     said = on_the_hub(hub_process, "with-texts/resolve/main/README.md")
     assert "&lt;img src\\=x onerror\\=alert\\(1\\)&gt;" in said and "**greedy" in said and "> Say &lt;b&gt;tea" in said
 

@@ -63,6 +63,7 @@ def test_every_view_of_a_comparison(compared):
     beam_tree(compared)
     processors(compared)
     check(compared)
+    verdicts_go_with_their_comparison(compared)
     on_a_phone(compared)
 
 
@@ -169,10 +170,11 @@ def check(tab):
     picture(tab, "seeing-check")
 
 
-def test_verdicts_of_an_earlier_comparison_go_when_another_is_made(compared):
-    check(compared)
-    compared.locator("#compare-start").click()
-    expect(compared.locator("#verdicts li")).to_have_count(0)
+def verdicts_go_with_their_comparison(tab):
+    tab.locator("#compare-start").click()
+    expect(tab.locator("#verdicts li")).to_have_count(0)
+    expect(tab.locator("#compare-start")).to_be_enabled()
+    expect(tab.locator("#compare-status")).to_contain_text("forward passes")
 
 
 def on_a_phone(tab):

@@ -1,29 +1,18 @@
 """What the page keeps of a browser tab does not grow with what happens there."""
 
-import socket
 import uuid
 
 import httpx
 import pytest
 
-from ui import page, server
-from ui.address import Address
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
+from tests.ui.here import served
 
 
 @pytest.fixture
-def served(tmp_path, monkeypatch):
+def opened(workspace):
     """The page, served by this process: only from within can be seen what is kept."""
-    monkeypatch.setenv("TUNESCOPE_HOME", str(tmp_path))
-    demo, address = page.build(), Address("127.0.0.1", free_port())
-    server.launch(demo, address)
-    with httpx.Client(base_url=f"{address.url}/gradio_api/", timeout=None, trust_env=False) as client:
-        yield demo, client
-    demo.close(verbose=False)
+    with served() as page, httpx.Client(base_url=f"{page.url}/gradio_api/", timeout=None, trust_env=False) as client:
+        yield page.demo, client
 
 
 def entry(demo, name):
@@ -41,8 +30,8 @@ def kept(demo, session):
     return sorted(state.blocks_config.blocks), sorted(state.config_values)
 
 
-def test_a_tab_that_stays_open_keeps_as_many_components_as_the_page_has(served):
-    demo, client = served
+def test_a_tab_that_stays_open_keeps_as_many_components_as_the_page_has(opened):
+    demo, client = opened
     session, page_has = uuid.uuid4().hex[:11], sorted(demo.default_config.blocks)
     for _ in range(5):
         ask(demo, client, session, "tick", [None, None])

@@ -1,24 +1,19 @@
 """Signing in on a Space as a browser does: to the provider, back with a code, known until signing out."""
 
+import secrets
 from http.cookies import SimpleCookie
 
 import httpx
 import pytest
 
-from tests.app_process import SPACE, call, running_app
-from tests.openid_provider import running_provider
+from tests.app_process import call
+from tests.ui.people import entry_of
 
 
-@pytest.fixture(scope="module")
-def provider():
-    with running_provider() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def space(tmp_path_factory, provider):
-    with running_app(tmp_path_factory.mktemp("space"), {**SPACE, "OPENID_PROVIDER_URL": provider.url}) as app:
-        yield app
+@pytest.fixture(autouse=True)
+def person(provider):
+    """Each test has a person of its own, who says yes at the provider."""
+    provider.sub = secrets.token_hex(8)
 
 
 class Browser:
@@ -44,8 +39,7 @@ class Browser:
 
     def example(self):
         """Try to import the example, which only who is signed in may."""
-        entries = self.app.config()["dependencies"]
-        entry = next(entry for entry in entries if entry["api_name"] == "bring_example")
+        entry = entry_of(self.app, "bring_example")
         return call(self.app, entry, [None] * len(entry["inputs"]), self.headers)
 
 

@@ -1,13 +1,17 @@
 """A run of several stages as the page shows it: rows and results of each stage, curves told apart, marks on them."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from core.words import LOCALES, say, speaking
+from core.workspace import Owner
 from finetune.events import fold
 from finetune.journal import Journal
+from finetune.run import Run
 from finetune.shell import main
 from finetune.stage_report import reports
 from finetune.training import train
@@ -20,14 +24,24 @@ from ui.views import render
 ALL = ("pretrain", "sft", "dpo")
 
 
-@pytest.fixture
-def run(owner, tiny_model, tmp_path):
-    run = run_of(owner, staged(tiny_model, tmp_path, ALL, optim__epochs=2), tiny_model)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    train(run, tiny_model, Journal(run), lambda: False)
-    torch.set_num_threads(before)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_model):
+    """A workspace with a trained run of every objective, to be copied."""
+    folder = tmp_path_factory.mktemp("staged")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNESCOPE_HOME", str(folder / "home"))
+        patch.setenv("TUNESCOPE_CACHE", str(folder / "cache"))
+        run = run_of(Owner("local"), staged(tiny_model, folder, ALL, optim__epochs=2), tiny_model)
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        train(run, tiny_model, Journal(run), lambda: False)
+        torch.set_num_threads(before)
     return run
+
+
+@pytest.fixture
+def run(trained, owner):
+    return Run(Path(shutil.copytree(trained.folder, owner.runs / trained.id)))
 
 
 def test_each_stage_tells_its_rows_steps_losses_and_time(run):

@@ -2,22 +2,24 @@
 
 import json
 import os
-import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from core import settings
 from core.errors import UserError
+from finetune.shell import main
 from inference.results import ColumnResult, Result
 from inference.service import CompareRequest, Work, _Group, check_request
 from inference.sources import Fetched, Source
 from inference.zero import LONGEST, SHORTEST, _turns, check_seconds, seconds
-from tests.app_process import ROOT, running_app
+from tests.app_process import running_app
 from tests.tiny.training import write_data
-from tests.tiny_model import make_tiny_model
+from tests.ui.hub_models import make_endless_model
 from tests.ui.people import CLOSING, Visitor, entry_of
+from ui import compare_tab
 
 STAND_IN = Path(__file__).parent / "zerogpu"
 COLUMNS = ["greedy", "beam num_beams=2", "nucleus top_p=0.9 temperature=0.8"]
@@ -31,12 +33,7 @@ def _environment(folder):
 
 @pytest.fixture(scope="module")
 def endless(tmp_path_factory):
-    """A tiny model that never ends by itself, with room for thousands of tokens."""
-    folder = make_tiny_model(tmp_path_factory.mktemp("endless"), context=8192)
-    for name in ("config.json", "generation_config.json"):
-        read = json.loads((folder / name).read_text())
-        (folder / name).write_text(json.dumps({**read, "eos_token_id": None}))
-    return folder
+    return make_endless_model(tmp_path_factory.mktemp("endless") / "model")
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +56,19 @@ def _compare(app, model, columns, tokens=8, exact=False):
     return said["output"]["data"][0] if said["success"] else said["output"]["error"]
 
 
+def _here(model, columns, tokens=8, exact=False):
+    """The same without a GPU, written by this process."""
+    request = SimpleNamespace(headers={"accept-language": "en"}, session_hash="tab")
+    asked = ["the quick", columns, str(model), "", 3, tokens, "float32", True, exact]
+    return compare_tab.compare(request, None, None, *asked)
+
+
 def test_spaces_comes_before_torch_and_knows_the_work_when_the_page_is_launched(zero):
     assert [(fact["wrapped"], fact["torch_was_there"]) for fact in _told(zero, "launched")] == [(2, False)]
 
 
-def test_compare_writes_the_same_in_a_forked_process(zero, app, tiny_model):
-    here, there = _compare(app, tiny_model, COLUMNS), _compare(zero, tiny_model, COLUMNS)
+def test_compare_writes_the_same_in_a_forked_process(zero, tiny_model):
+    here, there = _here(tiny_model, COLUMNS), _compare(zero, tiny_model, COLUMNS)
     for name in ("name", "token_ids", "text", "finish"):
         assert [column[name] for column in there["columns"]] == [column[name] for column in here["columns"]]
     assert there["forwards"] == here["forwards"]
@@ -73,8 +77,8 @@ def test_compare_writes_the_same_in_a_forked_process(zero, app, tiny_model):
     assert scheduled["seconds"] == SHORTEST and worked["items"] > len(COLUMNS)
 
 
-def test_what_is_exact_is_written_there_too(zero, app, tiny_model):
-    here, there = (_compare(one, tiny_model, COLUMNS, exact=True) for one in (app, zero))
+def test_what_is_exact_is_written_there_too(zero, tiny_model):
+    here, there = _here(tiny_model, COLUMNS, exact=True), _compare(zero, tiny_model, COLUMNS, exact=True)
     assert [column["token_ids"] for column in there["columns"]] == [column["token_ids"] for column in here["columns"]]
     assert there["exact"] is True and there["forwards"] == here["forwards"]
     assert _told(zero, "schedule")[-1]["pid"] != _told(zero, "worked")[-1]["pid"]
@@ -173,17 +177,18 @@ def test_a_check_takes_the_gpu_for_as_many_columns_at_a_time_as_it_is_lent_for(t
         _turns(_work(tiny_model, ["greedy"], 8000), _result(4000))
 
 
-def test_training_there_is_refused_and_a_job_offered(zero, tmp_path, tiny_model):
+def test_training_there_is_refused_and_a_job_offered(zero, tmp_path, tiny_model, monkeypatch, capsys):
     assert "Train as a job on a rented GPU" in json.dumps(zero.config())
     (where,) = [part["props"] for part in zero.config()["components"] if part["props"].get("elem_id") == "place"]
     assert ([value for _, value in where["choices"]], where["value"]) == (["jobs"], "jobs")
     config = tmp_path / "run.yaml"
     write_data(tmp_path / "data.json")
     config.write_text(yaml.safe_dump({"model": str(tiny_model), "stages": [{"data": [{"path": "data.json"}]}]}))
-    command = [settings.python(), "-m", "finetune", "start", str(config)]
-    environment = {**os.environ, **_environment(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "") and "--on jobs" in done.stderr
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    monkeypatch.syspath_prepend(STAND_IN)
+    assert main(["start", str(config)]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and "--on jobs" in told.err
 
 
 def test_without_the_package_nothing_changes(monkeypatch):
