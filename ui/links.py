@@ -3,7 +3,7 @@
 A link only fills in; who opens it looks it through and starts it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -77,7 +77,7 @@ def _opener(settings: int) -> Callable:
 
 def _values(request: CompareRequest) -> list[Any]:
     """The prompt, then the tab's settings in their order."""
-    spoken: list[dict[str, Any]] = request.messages or [{"role": "user", "content": request.prompt}]
+    spoken: Sequence[Mapping[str, Any]] = request.messages or [{"role": "user", "content": request.prompt}]
     *before, last = spoken
     system = "\n".join(turn["content"] for turn in before if turn["role"] == "system")
     turns = "\n".join(f"{turn['role'].title()}: {turn['content']}" for turn in before if turn["role"] != "system")
