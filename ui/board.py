@@ -1,7 +1,6 @@
 """The board of Compare as data: what its cards can be, and what they ask for."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,9 +10,9 @@ from inference.knobs import Knob
 from inference.lines import WHITE, join_line, split_line
 from inference.strategies import MAX_COLUMNS, STRATEGIES, Strategy
 from ui.language import words
+from ui.views import carrier, script
 
-STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("base", "fields", "cards", "text", "tokens", "panels", "updates")
+SCRIPTS = ("board_frame.js", "board_output.js", "board_cards.js", "board.js")
 WORDS = (
     "add", "presets", "back", "authors", "authors_help", "strategy", "model", "duplicate", "remove", "other_model",
     "other_hint", "no_settings", "hint", "more", "not_set", "texts_hint", "ids_hint", "source", "view", "view_help",
@@ -59,7 +58,7 @@ def draw() -> tuple[gr.HTML, list[gr.HTML]]:
     board = gr.HTML(
         {"columns": columns_of(PRESETS["four"])},
         html_template='<div class="ts-board"></div>',
-        js_on_load="\n".join((STATIC / f"board_{name}.js").read_text(encoding="utf-8") for name in SCRIPTS),
+        js_on_load=script(*SCRIPTS),
         apply_default_css=False,
         elem_classes=["ts"],
         elem_id="board",
@@ -74,21 +73,13 @@ def draw() -> tuple[gr.HTML, list[gr.HTML]]:
         models=[["", words("page.model_above")], ["base", words("page.its_base")]],
         most=MAX_COLUMNS,
     )
-    return board, [_feed(name) for name in ("updates", "tokens", "answers")]
+    return board, [feed(name) for name in ("updates", "tokens", "answers")]
 
 
-def _feed(name: str) -> gr.HTML:
-    """Hidden; hands its value on to the board. One for each kind of news, so that none takes another's place before
-    the page has looked."""
-    return gr.HTML(
-        None,
-        html_template='<span class="ts-hidden"></span>',
-        js_on_load=(STATIC / "feed.js").read_text(encoding="utf-8"),
-        apply_default_css=False,
-        elem_classes=["ts"],
-        elem_id=f"feed-{name}",
-        feed=name,
-    )
+def feed(name: str) -> gr.HTML:
+    """Hands its value on to the board. One for each kind of news, so that none takes another's place before the page
+    has looked."""
+    return carrier("feed.js", elem_id=f"feed-{name}", feed=name)
 
 
 def _strategy(strategy: Strategy) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _logged(request: Any, fn: Callable, quiet: bool) -> Any:
     return logs.timed("call", logging.DEBUG if quiet else logging.INFO, **facts)
 
 
-def _dressed(wrapped: Callable, fn: Callable, open_to_anyone: bool) -> Callable:
+def _dressed(wrapped: Any, fn: Callable, open_to_anyone: bool) -> Callable:
     """Give the wrapper the signature that Gradio reads: what it injects first, then the function's own values."""
     signature = inspect.signature(fn)
     own = list(signature.parameters.values())[1:]
@@ -144,8 +144,7 @@ def _run(context: Context, quiet: bool, fn: Callable, *values: Any) -> Any:
 def _owner(profile: gr.OAuthProfile | None, token: gr.OAuthToken | None, open_to_anyone: bool) -> Owner:
     if not settings.on_space():
         return local_owner()
-    signed_in = profile is not None and token is not None and settings.can_sign_in() and profile.get("sub")
-    if signed_in:
+    if profile is not None and token is not None and settings.can_sign_in() and profile.get("sub"):
         scopes = frozenset((token.scope or "").split()) or None
         return Owner(str(profile["sub"]), token.token, profile.username, token.expires_at, scopes)
     if not open_to_anyone:

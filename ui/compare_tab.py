@@ -56,7 +56,12 @@ def draw(page: Page) -> None:
     """Draw the tab and wire it."""
     asked, seen = _draw(), seeing.draw(shelf, partial(join, what="check"))
     outputs = [asked.updates, asked.status, asked.start, asked.stop, asked.tokens]
-    go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once", "concurrency_limit": None}
+    go: dict[str, Any] = {
+        "api_visibility": "private",
+        "show_progress": "hidden",
+        "trigger_mode": "once",
+        "concurrency_limit": None,
+    }
     for starter in (asked.start.click, asked.prompt.submit):
         seen.follow(starter(compare_run, asked.inputs(), outputs, api_name="compare_run", **go))
     for name, example in zip(EXAMPLES, asked.examples, strict=True):
@@ -185,7 +190,11 @@ def join(caller: Caller, what: str = "comparison") -> Turn:
 def _fold(request: CompareRequest, caller: Caller, turn: Turn, state: Board, lock: Any, job: work.Job) -> None:
     """What the job does; the turn is kept until the work has really ended. `late` counts forwards after a stop."""
     late: Counter[int] = Counter()
-    facts = {"id": caller.visitor.request, "columns": len(request.columns), "tokens": request.max_new_tokens}
+    facts: dict[str, Any] = {
+        "id": caller.visitor.request,
+        "columns": len(request.columns),
+        "tokens": request.max_new_tokens,
+    }
     with turn, logs.timed("comparison", **facts) as told:
         for event in run_comparison(request, caller.owner, shelf(), job.stop, turn):
             if isinstance(event, Step) and job.stop.is_set():

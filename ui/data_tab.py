@@ -116,11 +116,17 @@ def bring_example(caller: Caller) -> Iterator[tuple]:
 def bring_hub(caller: Caller, repo: str, config: str, split: str, revision: str) -> Iterator[tuple]:
     """Import one split of a dataset repository."""
     owner = caller.owner
-    names = [text.strip() or None for text in (config, split, revision)]
+    config_name, split_name, commit = (text.strip() or None for text in (config, split, revision))
     yield from _bring(
         caller,
         lambda job: import_hub(
-            repo.strip(), *names, owner, owner.token, progress=work.bytes_done(job, say("page.importing"))
+            repo.strip(),
+            config_name,
+            split_name,
+            commit,
+            owner,
+            owner.token,
+            progress=work.bytes_done(job, say("page.importing")),
         ),
         None,
     )

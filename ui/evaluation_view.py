@@ -91,7 +91,7 @@ def _row(one: Set, line: Line, ngram: dict[str, Any] | None) -> Row:
     cells = _cell(line.base), _cell(line.tuned), _cell(line.difference, "+")
     drawn = whiskers_of([line.base, line.tuned])
     named = title(one), say(f"evaluate.measure.{line.key}")
-    return Row(*named, *cells, line.difference.clear_of_zero, counted and _cell(counted), drawn)
+    return Row(*named, *cells, line.difference.clear_of_zero, _cell(counted) if counted else None, drawn)
 
 
 def _perplexities(one: Set, line: Line, ngram: dict[str, Any] | None) -> Row:
@@ -102,7 +102,7 @@ def _perplexities(one: Set, line: Line, ngram: dict[str, Any] | None) -> Row:
     named = title(one), say("evaluate.measure.perplexity")
     clear = line.difference.clear_of_zero
     drawn, none = whiskers_of([line.difference, Estimate(0.0, None, None, 0)])
-    return Row(*named, _cell(base), _cell(tuned), times, clear, counted and _cell(counted), [drawn], none.x)
+    return Row(*named, _cell(base), _cell(tuned), times, clear, _cell(counted) if counted else None, [drawn], none.x)
 
 
 def _cell(found: Estimate, sign: str = "") -> Cell:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -56,7 +57,7 @@ class Filling:
     def wire(self) -> None:
         """Fill the form from what is chosen."""
         once = {**SHOWN, "trigger_mode": "once"}
-        further = [stage.datasets for stage in self.form.stages.further]
+        further = [stage.datasets for stage in self.form.stages.further if stage.datasets]
         self.upload.upload(fill_from_yaml, self.upload, self.outputs(), **once)
         self.preset.input(fill_from_preset, [self.preset, self.datasets, *further], self.outputs(), **once)
         kept = [self.form.kept, self.kept.box, self.yaml, self.box, self.datasets, self.form.stages.first.objective]
@@ -66,7 +67,7 @@ class Filling:
 def draw_preset() -> gr.Dropdown:
     """The presets, none of them chosen."""
     titles = [(words(preset.title_key), name) for name, preset in PRESETS.items()]
-    more = {"scale": 2, "min_width": 200, "elem_id": "preset"}
+    more: dict[str, Any] = {"scale": 2, "min_width": 200, "elem_id": "preset"}
     return gr.Dropdown([(words("presets.hint"), ""), *titles], value="", label=words("presets.label"), **more)
 
 

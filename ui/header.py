@@ -16,7 +16,7 @@ def draw(page: Page) -> None:
     with gr.Row(elem_classes="ts-top"):
         view("header", scale=5, min_width=300)
         computer = view("machine", facts={"machine": None}, scale=3, min_width=220)
-        view("language", script="language.js", scale=0, min_width=100)
+        view("language", scripts=("language.js",), scale=0, min_width=100)
         if settings.can_sign_in() and get_space():
             gr.LoginButton(size="sm", scale=0, min_width=200)
     strip = view("strip", facts={"runs": []})

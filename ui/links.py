@@ -3,7 +3,7 @@
 A link only fills in; who opens it looks it through and starts it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -17,26 +17,10 @@ from ui.caller import Caller, handler
 from ui.controls import button
 from ui.kept import comparisons, opened
 from ui.language import words
-from ui.views import render
+from ui.views import render, script
 from ui.wiring import QUIET, Page
 
 FROM_ADDRESS = "() => [new URLSearchParams(location.search).get('c') || '']"
-TO_CLIPBOARD = """(text) => {
-  const address = location.origin + location.pathname + "?c=" + text;
-  navigator.clipboard?.writeText(address).catch(() => {});
-  return [address];
-}"""
-"""The address is made in the browser, which alone knows it behind a proxy. Where the clipboard is refused, the field
-that shows the link has a button of its own."""
-
-TO_BOARD = """
-const hand = () => {
-  if (!props.value) return;
-  (window.tunescopeFeeds ??= {}).link = props.value;
-  if (window.tunescopeBoard) window.tunescopeBoard.show(props.value);
-};
-watch("value", hand);
-hand();"""
 
 
 def hook(page: Page, asked: Any, make: Callable[..., CompareRequest]) -> None:
@@ -51,11 +35,8 @@ def hook(page: Page, asked: Any, make: Callable[..., CompareRequest]) -> None:
             elem_id="compare-link-made",
         )  # fmt: skip
     making = copy.click(_copier(make), asked.inputs(), made, api_name="compare_link", **QUIET)
-    making.success(None, made, made, js=TO_CLIPBOARD, **QUIET)
-    columns = gr.HTML(
-        None, html_template='<span class="ts-hidden"></span>', js_on_load=TO_BOARD, apply_default_css=False,
-        elem_classes=["ts"],
-    )  # fmt: skip
+    making.success(None, made, made, js=script("copy_link.js"), **QUIET)
+    columns = board.feed("link")
     filled = [asked.prompt, *asked.settings, columns, asked.status, page.tabs]
     page.demo.load(_opener(len(asked.settings)), made, filled, js=FROM_ADDRESS, api_name="compare_opened", **QUIET)
 
@@ -96,7 +77,8 @@ def _opener(settings: int) -> Callable:
 
 def _values(request: CompareRequest) -> list[Any]:
     """The prompt, then the tab's settings in their order."""
-    *before, last = request.messages or [{"role": "user", "content": request.prompt}]
+    spoken: Sequence[Mapping[str, Any]] = request.messages or [{"role": "user", "content": request.prompt}]
+    *before, last = spoken
     system = "\n".join(turn["content"] for turn in before if turn["role"] == "system")
     turns = "\n".join(f"{turn['role'].title()}: {turn['content']}" for turn in before if turn["role"] != "system")
     asked = [request.adapter or request.model, request.seed, request.max_new_tokens, request.dtype or "auto"]

@@ -1,6 +1,6 @@
 """A run as it is going: picked from the list, polled every two seconds, stopped and resumed."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -254,6 +254,6 @@ def rent_again(caller: Caller, agreed: place.Agreed | None, chosen: str | None, 
     yield text, gr.update(visible=False), None
 
 
-def _follow(caller: Caller, do: Any) -> Iterator[tuple]:
+def _follow(caller: Caller, do: Any) -> Generator[tuple, None, Any]:
     rest = (gr.skip(), gr.skip())
     return (yield from work.run(caller, "resume", do, lambda text: (text, *rest), lambda: ("", *rest)))

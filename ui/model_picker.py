@@ -18,7 +18,7 @@ from ui import work
 from ui.caller import Caller, handler
 from ui.controls import button, textbox
 from ui.language import words
-from ui.views import STATIC, render, view
+from ui.views import carrier, render, view
 from ui.wiring import QUIET, SHOWN
 
 LOOK_SECONDS = 10.0
@@ -59,6 +59,7 @@ class Picker:
 def draw(name: gr.Textbox | gr.Dropdown, place: str, *, open_to_anyone: bool = False) -> None:
     """Put the button beside the field of a model's `name`, and the panel below; both wired. `place` begins the ids."""
     row = name.parent
+    assert row is not None, "a field stands in a row"
     with row:
         opener = button(
             "picker.choose", size="sm", scale=0, min_width=84, elem_id=f"{place}-choose", elem_classes="ts-choose"
@@ -90,15 +91,8 @@ def _draw_panel(opener: gr.Button, box: gr.Column, place: str) -> Picker:
         stop = button("page.stop", variant="stop", visible=False, scale=0, min_width=90)
         close = button("picker.close", scale=0, min_width=90, elem_id=f"{place}-picker-close")
     told = view(elem_id=f"{place}-picker-told")
-    table = view(script="picker.js", elem_id=f"{place}-picker-table")
-    choice = gr.HTML(
-        None,
-        html_template='<span class="ts-hidden"></span>',
-        js_on_load=(STATIC / "picker_choice.js").read_text(encoding="utf-8"),
-        apply_default_css=False,
-        elem_classes=["ts"],
-        panel=f"{place}-picker",
-    )
+    table = view(scripts=("sort_table.js", "picker.js"), elem_id=f"{place}-picker-table")
+    choice = carrier("picker_choice.js", panel=f"{place}-picker")
     return Picker(opener, box, close, task, size, language, text, go, stop, told, table, choice)
 
 
@@ -175,12 +169,13 @@ def pick_stop(caller: Caller) -> None:
 def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
     """Put the name that was clicked into the field, and say what one should know of it."""
     name = str(choice.get("name") if isinstance(choice, dict) else choice)
-    model = next((one for one in listed.models if one.name == name), None)
-    if model is None:
+    found = next((one for one in listed.models if one.name == name), None)
+    if found is None:
         raise UserError("picker.not_chosen", name=name[:80])
+    model = found
     if listed.text is not None:
-        closer = work.Job().start(lambda _: look_closer(model, caller.owner))
-        model = closer.result if closer.wait(LOOK_SECONDS) and closer.result else model
+        closer = work.Job().start(lambda _: look_closer(found, caller.owner))
+        model = closer.result if closer.wait(LOOK_SECONDS) and closer.result else found
     return model.name, _told(model, listed.looked or look_here())
 
 

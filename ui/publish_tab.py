@@ -1,7 +1,7 @@
 """The Publish tab: choose what and where to, look at files and card, change the card, push, see the proof."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +213,7 @@ def read_card(caller: Caller, text: str | None) -> Any:
     return _readable(text or "")
 
 
-def _follow(caller: Caller, do: Any, further: int) -> Iterator[tuple]:
+def _follow(caller: Caller, do: Any, further: int) -> Generator[tuple, None, Any]:
     """Do something long; `further` outputs behind progress, stop and outcome stay as they are."""
     busy = lambda text: (text, gr.update(visible=True), *[gr.skip()] * (1 + further))  # noqa: E731
     idle = lambda: ("", gr.update(visible=False), *[gr.skip()] * (1 + further))  # noqa: E731

@@ -39,7 +39,8 @@ def _checking(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Calla
     @handler(open_to_anyone=True)
     def compare_check(caller: Caller) -> Iterator[tuple]:
         """Run every column of the last comparison again and tell what differs; ends when another is compared."""
-        kept, found, turn = comparisons.of(caller), [], join(caller)
+        kept, turn = comparisons.of(caller), join(caller)
+        found: list[Any] = []
         idle = (gr.update(interactive=True), gr.update(visible=False))
         busy = (gr.update(interactive=False), gr.update(visible=True))
         shown = work.run(

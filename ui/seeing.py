@@ -20,9 +20,10 @@ from ui.caller import Caller, handler
 from ui.controls import button, dropdown
 from ui.kept import comparisons
 from ui.language import words
-from ui.views import STATIC, render, view
+from ui.views import carrier, render, view
 from ui.wiring import SHOWN
 
+SCRIPTS = ("sort_table.js", "seeing.js")
 _downloads = itertools.count(1)
 
 
@@ -68,7 +69,7 @@ def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Seeing:
             with gr.Row():
                 column = dropdown("seeing.tree_column", scale=4, min_width=260, elem_id="tree-column")
                 part = dropdown("seeing.part", scale=1, min_width=140, elem_id="tree-part")
-            tree = view(script="seeing.js", elem_id="beam-tree")
+            tree = view(scripts=SCRIPTS, elem_id="beam-tree")
         with gr.Tab(words("seeing.chain"), elem_id="see-chain"):
             chain = view(elem_id="chain")
         with gr.Tab(words("seeing.check"), elem_id="see-check"):
@@ -79,19 +80,13 @@ def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Seeing:
 
 
 def _table() -> gr.HTML:
-    table = view(script="seeing.js", elem_id="summary")
+    table = view(scripts=SCRIPTS, elem_id="summary")
     with gr.Row(elem_classes="ts-chips"):
         rows = button("seeing.download_csv", size="sm", scale=0, min_width=120, elem_id="download-csv")
         whole = button("seeing.download_json", size="sm", scale=0, min_width=120, elem_id="download-json")
-    carrier = gr.HTML(
-        None,
-        html_template='<span class="ts-hidden"></span>',
-        js_on_load=(STATIC / "download.js").read_text(encoding="utf-8"),
-        apply_default_css=False,
-        elem_classes=["ts"],
-    )
-    rows.click(compare_csv, None, carrier, api_name="compare_csv", **SHOWN)
-    whole.click(compare_json, None, carrier, api_name="compare_json", **SHOWN)
+    file = carrier("download.js")
+    rows.click(compare_csv, None, file, api_name="compare_csv", **SHOWN)
+    whole.click(compare_json, None, file, api_name="compare_json", **SHOWN)
     return table
 
 

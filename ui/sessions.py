@@ -22,4 +22,4 @@ class Session(state_holder.SessionState):
 
 def use() -> None:
     """Let Gradio keep its sessions so from now on."""
-    state_holder.SessionState = Session
+    state_holder.SessionState = Session  # type: ignore[misc]

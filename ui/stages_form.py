@@ -63,7 +63,7 @@ def draw_objective(name: str, value: str | None) -> gr.Dropdown:
     What is offered changes with the data, and Gradio would check a value by what it offered last: the config does.
     """
     titles = [(words(f"config.objective.{key}"), key) for key in OBJECTIVES]
-    more = {"scale": 2, "min_width": 190, "elem_id": name, "allow_custom_value": True}
+    more: dict[str, Any] = {"scale": 2, "min_width": 190, "elem_id": name, "allow_custom_value": True}
     return gr.Dropdown(titles, value=value, label=words("config.stages.objective.label"), **more)
 
 
@@ -107,7 +107,7 @@ def wire(page: Page, stages: Stages, datasets: gr.Dropdown) -> None:
         data = stage.datasets or datasets
         fits = fit_further if stage.datasets else fit_first
         data.change(fits, [data, stage.objective], [stage.objective, stage.note], **SHOWN)
-    lists = [stage.datasets for stage in stages.further]
+    lists = [stage.datasets for stage in stages.further if stage.datasets]
     page.tab.select(refresh, lists, lists, **QUIET)
     page.on_open(refresh, lists, lists)
 

@@ -1,6 +1,6 @@
 """The Fine-tune tab: data and settings on top, one button to start, the run below, live."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,7 +130,7 @@ def _wire_place(page: Page, setup: Setup) -> None:
 
 def _wire_form(page: Page, setup: Setup) -> None:
     hidden = [setup.form.fields[knob.path] for knob in setup.form.conditional()]
-    for path in {knob.shown_when[0] for knob in setup.form.conditional()}:
+    for path in {knob.shown_when[0] for knob in setup.form.conditional() if knob.shown_when}:
         setup.form.fields[path].change(choose_method, setup.form.fields[path], hidden, **SHOWN)
     setup.show.click(show_yaml, setup.inputs(), [setup.yaml, setup.command], **SHOWN)
     setup.filling.wire()
@@ -260,7 +260,7 @@ def plan(
     yield plan_card.told(*found), hidden, hidden
 
 
-def _follow(caller: Caller, begin: Any, outputs: int) -> Iterator[tuple]:
+def _follow(caller: Caller, begin: Any, outputs: int) -> Generator[tuple, None, Any]:
     rest = [gr.skip()] * (outputs - 2)
     busy = lambda text: (text, gr.update(visible=True), *rest)  # noqa: E731
     idle = lambda: ("", gr.update(visible=False), *rest)  # noqa: E731

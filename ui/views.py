@@ -1,5 +1,6 @@
 """Facts become pieces of the page: Jinja templates with every value escaped, shown in gr.HTML."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,30 @@ def render(name: str, /, **facts: Any) -> str:
     return _environment().get_template(f"{name}.html").render(**facts)
 
 
-def view(name: str = "", /, *, script: str | None = None, classes: str = "", facts: dict | None = None, **more: Any):
-    """A gr.HTML that shows a template, made when the page is served. `script` names a file that runs on load."""
+def script(*names: str) -> str:
+    """The scripts as one: the last one runs when its component loads, with the modules before it in its scope."""
+    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names)
+
+
+def view(
+    name: str = "", /, *, scripts: Sequence[str] = (), classes: str = "", facts: dict | None = None, **more: Any
+) -> gr.HTML:
+    """A gr.HTML that shows a template, made when the page is served. `scripts` are what `script` takes."""
     value = Spoken(lambda: render(name, **(facts or {}))) if name else ""
-    js = (STATIC / script).read_text(encoding="utf-8") if script else None
+    js = script(*scripts) if scripts else None
     return gr.HTML(value, js_on_load=js, apply_default_css=False, elem_classes=["ts", *classes.split()], **more)
+
+
+def carrier(name: str, **more: Any) -> gr.HTML:
+    """A hidden gr.HTML that carries values between the server and the script `name`; `more` are its properties."""
+    return gr.HTML(
+        None,
+        html_template='<span class="ts-hidden"></span>',
+        js_on_load=script(name),
+        apply_default_css=False,
+        elem_classes=["ts"],
+        **more,
+    )
 
 
 def findings_table(findings: list, nothing: str) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-QUIET = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-SHOWN = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+SHOWN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 
 
 @dataclass
@@ -17,8 +17,8 @@ class Page:
 
     demo: gr.Blocks
     timer: gr.Timer
-    tab: gr.Tab | None = None
-    tabs: gr.Tabs | None = None
+    tab: gr.Tab = field(init=False)
+    tabs: gr.Tabs = field(init=False)
     datasets: list[gr.Dropdown] = field(default_factory=list)
     runs: list[gr.Dropdown] = field(default_factory=list)
 

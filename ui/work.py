@@ -1,7 +1,7 @@
 """Long work behind a button: a thread does it, the page shows how far it is, and a second button stops it."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,7 +81,7 @@ def end(caller: Caller, what: str, job: Job) -> None:
 
 def run(
     caller: Caller, what: str, work: Callable[[Job], Any], busy: Callable[[str], Any], idle: Callable[[], Any]
-) -> Iterator[Any]:
+) -> Generator[Any, None, Any]:
     """Do `work(job)`; yields `busy(html)` while it goes on, and `idle()` when it fails, before the error is raised.
 
     Returns what the work returned. Closing the generator (the tab was closed) stops the work.

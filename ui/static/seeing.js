@@ -1,5 +1,6 @@
 // Tables that sort by their headers, beam trees that arrow keys walk through, and a tip with the facts behind either.
 // The tip's text is set as text; the markup comes whole from the server and may be replaced at any time.
+/* global sortTable */
 const tip = document.createElement("div");
 tip.className = "ts-tip ts-fact"; tip.id = "tip-" + Math.random().toString(36).slice(2); tip.hidden = true;
 tip.setAttribute("role", "tooltip");
@@ -30,25 +31,10 @@ addEventListener("keydown", (event) => { if (event.key === "Escape") hush(); });
 
 element.addEventListener("click", (event) => {
   const head = event.target.closest("[data-sortable] thead button");
-  if (head) sort(head.closest("th"));
+  if (head) sortTable(head.closest("th"));
   const node = event.target.closest("[data-node]");
   if (node) stand(node);
 });
-
-// Numbers by size, what has no value last, equals as they stood.
-function sort(head) {
-  const heads = [...head.parentNode.children], place = heads.indexOf(head), body = head.closest("table").tBodies[0];
-  const down = head.getAttribute("aria-sort") === "ascending";
-  const value = (row) => { const text = row.children[place].dataset.value; return text === "" ? null : Number(text); };
-  const rows = [...body.rows].sort((one, other) => {
-    const [a, b] = [value(one), value(other)];
-    if (a === null || b === null) return (a === null) - (b === null);
-    return down ? b - a : a - b;
-  });
-  for (const other of heads) other.setAttribute("aria-sort", "none");
-  head.setAttribute("aria-sort", down ? "descending" : "ascending");
-  body.append(...rows);
-}
 
 // One hypothesis of a tree can be reached by Tab; from it the arrows go on: left to where it came from, right to what
 // came of it, up and down within the step.
