@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from core.errors import UserError
+from finetune.publish.refusals import PASSING
 
-_AGAIN = (408, 429, 500, 502, 503, 504)
 T = TypeVar("T")
 
 
@@ -111,7 +111,7 @@ def _pause(error: Exception, wait: float) -> float | None:
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, HfHubHTTPError):
-        if error.response.status_code not in _AGAIN:
+        if error.response.status_code not in PASSING:
             return None
         seconds = asked(error.response)
         return wait if seconds is None else seconds if seconds <= patience.longest_wait else None
