@@ -114,7 +114,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 def _obstacle(config: dict[str, Any], tags: list[str], safetensors: bool) -> str | None:
     """The key of the sentence why a model cannot be used here; None where nothing speaks against it."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     kind = config.get("model_type")
@@ -122,7 +122,7 @@ def _obstacle(config: dict[str, Any], tags: list[str], safetensors: bool) -> str
         return "picker.is_adapter"
     if not isinstance(kind, str):
         return "picker.no_config"
-    if kind not in CONFIG_MAPPING_NAMES:
+    if kind not in CONFIG_MAPPING:
         return "picker.own_code" if "auto_map" in config or "custom_code" in tags else "picker.unknown_type"
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "picker.not_causal"
