@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 NAME = "tunescope_short"
 LONGEST = 512
 BLOCK = 128
 _UNUSUAL = ("position_bias", "cache", "softcap", "s_aux")
+_KNOWN = AttentionInterface()
 
 
 def use_short_attention(model: Any) -> None:
@@ -29,7 +28,7 @@ def use_short_attention(model: Any) -> None:
     """
     if model.config._attn_implementation == "sdpa" and model.device.type == "cpu":
         AttentionInterface.register(NAME, _attend)
-        AttentionMaskInterface.register(NAME, sdpa_mask)
+        AttentionMaskInterface.register(NAME, AttentionMaskInterface()["sdpa"])
         model.set_attn_implementation(NAME)
 
 
@@ -41,7 +40,7 @@ def _attend(
     unusual = settings.get("dropout") or any(settings.get(name) is not None for name in _UNUSUAL)
     causal = settings.get("is_causal") is not False and getattr(module, "is_causal", True)
     if not (module.training and short and causal) or attention_mask is not None or unusual:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
+        return _KNOWN["sdpa"](module, query, key, value, attention_mask, **settings)
     scaling = settings.get("scaling")
     return causal_attention(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling), None
 

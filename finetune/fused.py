@@ -15,19 +15,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers import AttentionInterface
 
 from finetune.fused_steps import GATE, AfterNorm, Before, Joined, Rotate
 
 LAYERS = ("LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer", "MistralDecoderLayer")
 NORMS = ("LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "MistralRMSNorm")
+_ATTENTION = AttentionInterface()
 
 
 def fuse(model: nn.Module) -> int:
     """Let the decoder layers of a model that are of a known kind run in this way. Returns how many do."""
     found: list[Any] = [layer for layer in model.modules() if type(layer).__name__ in LAYERS and _is_usual(layer)]
     for layer in found:
-        layer._plain_forward = layer.forward
+        layer.tunescope_forward = layer.forward
         layer.forward = MethodType(_forward, layer)
     return len(found)
 
@@ -51,7 +52,7 @@ def _forward(
 ) -> Tensor:
     """The layer over `hidden_states` [B, T, width]. With a cache, which training never has, it runs as it was."""
     if past_key_values is not None or position_embeddings is None:
-        return layer._plain_forward(
+        return layer.tunescope_forward(
             hidden_states,
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -66,7 +67,7 @@ def _forward(
     mixed = joined(states, (attention.q_proj, attention.k_proj, attention.v_proj), before=_after(layer.input_layernorm))
     query, key, value = _rotated(attention, mixed.view(batch, length, -1, attention.head_dim), position_embeddings)
     eager = sys.modules[type(attention).__module__].eager_attention_forward  # type: ignore[attr-defined]
-    attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager)
+    attend = _ATTENTION.get_interface(attention.config._attn_implementation, eager)
     dropout = attention.attention_dropout if attention.training else 0.0
     window = {"sliding_window": attention.sliding_window} if getattr(attention, "sliding_window", None) else {}
     seen, _ = attend(
@@ -155,7 +156,7 @@ def _side_by_side(first: Any, linears: list[_Linear]) -> Tensor:
     more memory."""
     if len(linears) == 1:
         return linears[0].weight
-    kept = getattr(first, "_joined_weight", None)
+    kept = getattr(first, "tunescope_joined", None)
     parts = [linear.weight for linear in linears]
     if kept is None or kept.data_ptr() != parts[0].data_ptr():
         kept = torch.cat([part.detach() for part in parts])
@@ -163,5 +164,5 @@ def _side_by_side(first: Any, linears: list[_Linear]) -> Tensor:
         for part in parts:
             part.data = kept[start : start + len(part)]
             start += len(part)
-        first._joined_weight = kept
+        first.tunescope_joined = kept
     return kept

@@ -17,7 +17,7 @@ from core.errors import UserError
 from core.workspace import Owner
 from finetune.fits import network_of
 from finetune.publish import calls
-from finetune.publish.refusals import connection_lost, no_answer_of_the_hub
+from finetune.publish.refusals import classify, key_of
 from finetune.suggested import Model, Sizes
 from inference import hub
 
@@ -28,6 +28,15 @@ _LIKE = 0.02
 """How far weights counted by sizes may be from those that there are: biases and further norms are not counted."""
 _BEHIND_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 _EXPAND = ["safetensors", "cardData", "config", "gated", "downloads", "tags"]
+_SENTENCES = {
+    "wrong_token": "publish.wrong_token",
+    "busy": "picker.slow_down",
+    "answered": "picker.hub_error",
+    "lost": "picker.unreachable",
+    "io": "picker.unreachable",
+}
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What an answer may raise that is none of the Hub's."""
 
 
 def search(text: str, owner: Owner) -> list[Model]:
@@ -59,31 +68,17 @@ def search(text: str, owner: Owner) -> list[Model]:
 @contextmanager
 def _in_words() -> Iterator[None]:
     """A refusal, a lost connection or an answer that is none of the Hub's as a sentence."""
-    from huggingface_hub.errors import HfHubHTTPError
-
     try:
         yield
-    except HfHubHTTPError as error:
-        raise _refusal(error.response) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if connection_lost(error) and not no_answer_of_the_hub(error):
-            hub.unreachable_now()
-            raise UserError("picker.unreachable", endpoint=hub.endpoint()) from error
-        raise UserError("picker.strange", endpoint=hub.endpoint()) from error
     except Exception as error:
-        if not connection_lost(error):
+        refusal = classify(error)
+        key = key_of(refusal, _SENTENCES) if refusal is not None else None
+        if key is None and not isinstance(error, _UNREADABLE):
             raise
-        hub.unreachable_now()
-        raise UserError("picker.unreachable", endpoint=hub.endpoint()) from error
-
-
-def _refusal(response: Any) -> UserError:
-    status = response.status_code
-    if status == 401:
-        return UserError("publish.wrong_token", endpoint=hub.endpoint())
-    if status == 429:
-        return UserError("picker.slow_down", seconds=round(calls.asked(response) or 60))
-    return UserError("picker.hub_error", endpoint=hub.endpoint(), status=status)
+        if key == _SENTENCES["lost"]:
+            hub.unreachable_now()
+        facts = {"status": refusal.status, "seconds": refusal.wait} if refusal is not None else {}
+        raise UserError(key or "picker.strange", endpoint=hub.endpoint(), **facts) from error
 
 
 def _model(info: Any) -> Model:
@@ -119,7 +114,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 def _obstacle(config: dict[str, Any], tags: list[str], safetensors: bool) -> str | None:
     """The key of the sentence why a model cannot be used here; None where nothing speaks against it."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     kind = config.get("model_type")
@@ -127,7 +122,7 @@ def _obstacle(config: dict[str, Any], tags: list[str], safetensors: bool) -> str
         return "picker.is_adapter"
     if not isinstance(kind, str):
         return "picker.no_config"
-    if kind not in CONFIG_MAPPING_NAMES:
+    if kind not in CONFIG_MAPPING:
         return "picker.own_code" if "auto_map" in config or "custom_code" in tags else "picker.unknown_type"
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "picker.not_causal"

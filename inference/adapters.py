@@ -145,8 +145,7 @@ def _module_shapes(folder: Path) -> dict[str, tuple[int, int] | None]:
     The model is laid out without memory for its weights.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.pytorch_utils import Conv1D
+    from transformers import AutoConfig, AutoModelForCausalLM, Conv1D
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers import DynamicCache, DynamicLayer
 
 from inference.loading import Loaded
 
@@ -61,9 +60,9 @@ class PlainDecoder:
     def __init__(self, loaded: Loaded, model: Any) -> None:
         self._loaded, self._model = loaded, model
         inner = plain_model(model)
-        self._newest = {"logits_to_keep": 1} if inner._supports_logits_to_keep() else {}
         self._cache: Any = DynamicCache(config=inner.config)
         known = inspect.signature(inner.forward).parameters
+        self._newest = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
         self._cache_name = "cache_params" if "cache_params" in known else "past_key_values"  # Mamba's own name for it
 
     @property

@@ -35,7 +35,7 @@ def read_config(folder: Path, value: str) -> Any:
 
     facts = _facts(folder, value)
     model_type = str(facts.get("model_type") or "?")
-    if model_type not in transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES:
+    if model_type not in transformers.CONFIG_MAPPING:
         if "auto_map" in facts:
             raise UserError("models.remote_code", value=value, model_type=model_type)
         raise UserError("models.unknown_type", value=value, model_type=model_type, version=transformers.__version__)

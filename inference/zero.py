@@ -175,8 +175,7 @@ def _pass_on(asked: threading.Event, note: Path, over: threading.Event) -> None:
 
 def _import_models(work: "Work") -> None:
     """Import the code of the models here: in the other process it would cost the visitor's share of the GPU."""
-    from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     from inference.failures import in_words
 

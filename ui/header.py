@@ -1,7 +1,6 @@
 """The first row: name, promise, what it runs on, language, sign-in; and under it the line of runs at work."""
 
 import gradio as gr
-from gradio.utils import get_space
 
 from core import settings
 from ui.caller import Caller, handler
@@ -17,7 +16,7 @@ def draw(page: Page) -> None:
         view("header", scale=5, min_width=300)
         computer = view("machine", facts={"machine": None}, scale=3, min_width=220)
         view("language", scripts=("language.js",), scale=0, min_width=100)
-        if settings.can_sign_in() and get_space():
+        if settings.can_sign_in():
             gr.LoginButton(size="sm", scale=0, min_width=200)
     strip = view("strip", facts={"runs": []})
     page.demo.load(

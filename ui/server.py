@@ -1,10 +1,11 @@
 """Serving the page: launch settings, the reader's language, and loading what is heavy once the page is up."""
 
+import os
+import tempfile
 import threading
 from pathlib import Path
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
 from core import limits, logs
@@ -45,11 +46,17 @@ def serve(address: Address, copies: Place | None = None) -> int:
     return 0
 
 
+def _uploads() -> Path:
+    """Where Gradio puts uploaded files (`GRADIO_TEMP_DIR`); where nobody says so, it is told what it would choose."""
+    usual = (Path(tempfile.gettempdir()) / "gradio").resolve()
+    return Path(os.environ.setdefault("GRADIO_TEMP_DIR", str(usual)))
+
+
 def launch(demo: gr.Blocks, address: Address) -> None:
     """Start the server in the background, with nothing recorded, counted, shared or said."""
     sessions.use()
     most, bindings = limits.bound("upload"), Bindings()
-    uploads = Uploads(Path(get_upload_folder()), bindings)
+    uploads = Uploads(_uploads(), bindings)
     uploads.publish(demo.get_config_file())
     demo.queue(max_size=64, default_concurrency_limit=4, api_open=False)
     demo.launch(

@@ -16,8 +16,10 @@ _known: list["Machine"] = []
 def warm_up() -> None:
     """Load the heavy libraries; whoever waits for the machine is let go, also when that fails."""
     try:
+        from finetune.publish import calls
         from inference import machine
 
+        calls.limit_time()
         _known.append(machine.describe_machine())
     except Exception:
         log.exception("the libraries could not be loaded")

@@ -11,14 +11,22 @@ from typing import Any
 
 from core import references
 from core.errors import UserError
+from core.files import disk_full_at
 from core.references import Hub
 from core.workspace import Owner
 from finetune.data.hub_configs import DEFAULT, find_configs
 from finetune.data.limits import MIB, Limits
 from finetune.data.reading import OnProgress
 from finetune.data.streams import EXTENSIONS
+from finetune.publish.refusals import classify, key_of
 from inference.hub import endpoint, reachable, unreachable_now
 
+_SENTENCES = {
+    "gated": "data.hub_gated",
+    "no_revision": "data.hub_revision",
+    "no_repository": "data.hub_missing",
+    "answered": "data.hub_refused",
+}
 _INFO_SECONDS = 15
 _README_BYTES = 2 * MIB
 
@@ -150,17 +158,11 @@ def _fetch(repo: Hub, path: str, folder: Path, token: str | bool) -> Path:
 
 def explain(error: Exception, repo: Hub) -> UserError:
     """The sentence for an error that huggingface_hub raised about a dataset."""
-    from huggingface_hub import errors
-
-    name = repo.repo_id
-    if isinstance(error, errors.GatedRepoError):
-        return UserError("data.hub_gated", repo=name)
-    if isinstance(error, errors.RevisionNotFoundError):
-        return UserError("data.hub_revision", repo=name, revision=repo.revision or "")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return UserError("data.hub_missing", repo=name)
-    if isinstance(error, errors.HfHubHTTPError):
-        status = error.response.status_code
-        return UserError("data.hub_refused", repo=name, reason=f"HTTP {status}")
-    unreachable_now()
-    return UserError("data.hub_offline", repo=name, endpoint=endpoint())
+    refusal = classify(error)
+    if refusal is not None and refusal.kind == "no_room":
+        return disk_full_at(Path(tempfile.gettempdir()))
+    key = key_of(refusal, _SENTENCES) if refusal is not None else None
+    if refusal is None or key is None:
+        unreachable_now()
+        return UserError("data.hub_offline", repo=repo.repo_id, endpoint=endpoint())
+    return UserError(key, repo=repo.repo_id, revision=repo.revision or "", reason=f"HTTP {refusal.status}")

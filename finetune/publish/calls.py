@@ -4,11 +4,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from core.errors import UserError
+from finetune.publish.refusals import PASSING
 
-_AGAIN = (408, 429, 500, 502, 503, 504)
 T = TypeVar("T")
 
 
@@ -31,25 +32,32 @@ class Patience:
 
 
 patience = Patience()
+_lock = threading.Lock()
+_replaced = False
 
 
 def limit_time() -> None:
     """Give the client that all calls share a time limit, and an end to waits that the Hub asks for.
 
-    Of itself it waits for ever for the answer to a commit, and as long as `Retry-After` says, five times over.
+    Of itself it waits for ever for the answer to a commit, and as long as `Retry-After` says, five times over. The
+    first call in a process replaces the shared client, so it comes before anything is downloaded.
     """
     from huggingface_hub import get_session, set_client_factory
-    from huggingface_hub.utils import _http
 
-    if _http._GLOBAL_CLIENT is None:
-        set_client_factory(_client)
-    _limit(get_session())
+    global _replaced
+    with _lock:
+        if not _replaced:
+            set_client_factory(partial(_client, get_session()))
+            _replaced = True
+        _limit(get_session())
 
 
-def _client() -> Any:
-    from huggingface_hub.utils._http import default_client_factory
+def _client(usual: Any) -> Any:
+    """A client like the usual one, with the limits: the Hub's client makes a new one after a failed connection."""
+    import httpx2
 
-    return _limit(default_client_factory())
+    how = {"follow_redirects": usual.follow_redirects, "timeout": usual.timeout}
+    return _limit(httpx2.Client(event_hooks=usual.event_hooks, **how))
 
 
 def _limit(client: Any) -> Any:
@@ -111,7 +119,7 @@ def _pause(error: Exception, wait: float) -> float | None:
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, HfHubHTTPError):
-        if error.response.status_code not in _AGAIN:
+        if error.response.status_code not in PASSING:
             return None
         seconds = asked(error.response)
         return wait if seconds is None else seconds if seconds <= patience.longest_wait else None

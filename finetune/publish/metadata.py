@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.workspace import Owner
-from finetune.publish import calls, measures, records, remote
+from finetune.publish import measures, records, remote
 from finetune.publish.before_after import before_after_of, results_of
 from finetune.publish.scan import machine_path, refuse_secrets
 
@@ -93,9 +93,8 @@ def checked_card(text: str, subject: "Subject", owner: Owner, *, given: bool) ->
         refuse_secrets("README.md", seen.encode(), owner)
         if found := machine_path([f" {line}" for line in seen.splitlines()]):
             raise UserError("publish.path_inside", file="README.md", value=(machine_path(seen.split()) or found)[:80])
-    to, token = subject.to, remote.token_of(owner)
-    with remote.in_words(to.repo_id, owner):
-        calls.again(lambda: remote.api(owner)._validate_yaml(text, repo_type=to.repo_type, token=token))
+    with remote.in_words(subject.to.repo_id, owner):
+        remote.check_card(text, subject.to, owner)
     return text
 
 

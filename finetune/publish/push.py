@@ -168,12 +168,12 @@ def _commit(plan: Plan, found: Found, owner: Owner, tell: Teller) -> tuple[str, 
 
     api, to = remote.api(owner), plan.to
     opens = to.pull_request and not found.pull_request
-    added = additions(plan.files, tell)
-    calls.again(lambda: api._validate_yaml(plan.card, repo_type=to.repo_type, token=remote.token_of(owner)), tell.stop)
-    send_large(added, to, found.revision, opens, owner, tell)
+    remote.check_card(plan.card, to, owner, tell.stop)
+    added = additions(_other_than(found, plan, owner), tell)
     left = sorted(set(found.pushed_before) - {file.path for file in plan.files})
-    if not left and all(one._remote_oid is not None and one._remote_oid == one._local_oid for one in added):
+    if not added and not left:
         return str(found.commit), found.pull_request, False
+    send_large(added, to, found.revision, opens, owner, tell)
     tell(say("publish.committing", repo=plan.repo_id))
     operations: list[Any] = [*added, *(CommitOperationDelete(path) for path in left)]
     try:
@@ -190,6 +190,14 @@ def _commit(plan: Plan, found: Found, owner: Owner, tell: Teller) -> tuple[str, 
     except Exception as error:
         return _went_through(plan, owner, error)
     return made.oid, made.pr_num if opens else found.pull_request, True
+
+
+def _other_than(found: Found, plan: Plan, owner: Owner) -> list[PlannedFile]:
+    """The files of a plan that are not at the destination just so."""
+    if not {file.path for file in plan.files} & set(found.files):
+        return plan.files
+    there = calls.again(lambda: tree(plan.to, str(found.commit), owner))
+    return [file for file in plan.files if not _is(file, there.get(file.path))]
 
 
 def _went_through(plan: Plan, owner: Owner, error: Exception) -> tuple[str, int | None, bool]:

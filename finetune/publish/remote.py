@@ -15,7 +15,7 @@ from core.words import say
 from core.workspace import Owner
 from finetune.publish import calls
 from finetune.publish.destination import Destination, check_scopes, missing_scope
-from finetune.publish.refusals import in_words, no_room
+from finetune.publish.refusals import clean, in_words, no_room
 from inference import hub
 
 if TYPE_CHECKING:
@@ -97,6 +97,27 @@ def _who(owner: Owner) -> dict[str, Any]:
         me = api(owner).whoami(token=token)
         _known[key] = (time.monotonic(), me)
     return me
+
+
+def check_card(text: str, to: Destination, owner: Owner, stop: threading.Event | None = None) -> None:
+    """Let the Hub look a card's head through, as it does before a commit. Raises UserError where it refuses it."""
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+    calls.limit_time()
+    headers = build_hf_headers(token=token_of(owner))
+    asked = {"content": text, "repoType": to.repo_type}
+
+    def check() -> None:
+        response = get_session().post(f"{hub.endpoint()}/api/validate-yaml", json=asked, headers=headers)
+        if response.status_code != 400:
+            hf_raise_for_status(response)
+        told = response.json()
+        if response.status_code == 400:
+            said = "; ".join(str(one["message"]) for one in told.get("errors", [])) or str(told.get("error"))
+            raise UserError("publish.card_refused", reason=clean(said, owner))
+
+    calls.again(check, stop)
 
 
 def look(to: Destination, mark: dict[str, str], owner: Owner, stop: threading.Event | None = None) -> Found:

@@ -1,17 +1,19 @@
 """The contents of a push on their way: what is large goes before the commit, with or without Xet, told in bytes."""
 
+import base64
 import io
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
-from finetune.publish import remote, xet
+from finetune.publish import calls, remote, xet
 from finetune.publish.destination import Destination
 from finetune.publish.files import PlannedFile
 from inference import hub
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
 
 _TELL_EVERY = 1 << 20
+_LARGE, _SURELY_LARGE = re.compile(r".+\.(safetensors|gguf|parquet|arrow|bin|model)"), 1 << 20
 
 
 class Teller:
@@ -55,53 +58,61 @@ def send_large(
     owner: Owner,
     tell: Teller,
 ) -> None:
-    """Upload the contents that do not travel in the commit itself and are not there yet.
+    """Upload the contents that do not travel in the commit itself, one after another; what the Hub has is not sent.
 
-    `opens`: the commit will open a pull request, for which other rights are needed.
+    `opens`: the commit will open a pull request, for which other rights are needed. A content that the Hub takes for
+    large without being so goes with the commit's own call.
     """
-    api, token = remote.api(owner), remote.token_of(owner)
-    headers = api._build_hf_headers(token=token)
-    _ask_modes(added, to, revision, opens, headers)
-    large = [one for one in added if one._upload_mode == "lfs" and not one._should_ignore]
-    missing = [one for one in large if one._remote_oid != one._local_oid]
-    for one in large:
-        one._is_uploaded = one not in missing
-    if missing and xet.available():
-        ref = "None" if opens else quote(revision or "main", safe="")
-        url = f"{hub.endpoint()}/api/{to.repo_type}s/{to.repo_id}/xet-write-token/{ref}"
-        xet.upload(missing, f"{url}?create_pr=1" if opens else url, headers, tell, tell.stop)
-    for one in missing:
-        if not xet.available():
+    if xet.available():
+        return _through_xet(added, to, revision, opens, owner, tell)
+    where: dict[str, Any] = {"repo_type": to.repo_type, "revision": revision, "create_pr": opens}
+    how: dict[str, Any] = {"token": remote.token_of(owner), "num_threads": 1, "free_memory": False}
+    for one in added:
+        if _LARGE.fullmatch(one.path_in_repo) or one.upload_info.size > _SURELY_LARGE:
             tell(say("publish.uploading", file=one.path_in_repo))
-            api.preupload_lfs_files(
-                to.repo_id,
-                [one],
-                token=token,
-                repo_type=to.repo_type,
-                revision=revision,
-                create_pr=opens,
-                num_threads=1,
-                free_memory=False,
-            )
-        one._is_uploaded = True
+            remote.api(owner).preupload_lfs_files(to.repo_id, [one], **where, **how)
+            tell.sent += one.upload_info.size
+
+
+def _through_xet(
+    added: "list[CommitOperationAdd]", to: Destination, revision: str | None, opens: bool, owner: Owner, tell: Teller
+) -> None:
+    """The same through Xet, by hand: the client's own way tells no progress, cannot be stopped and waits for minutes.
+
+    The operations are marked as the client marks what it has uploaded: else the commit would do it again.
+    """
+    from huggingface_hub.utils import build_hf_headers
+
+    headers = build_hf_headers(token=remote.token_of(owner))
+    place = f"{hub.endpoint()}/api/{to.repo_type}s/{to.repo_id}"
+    asked = {"create_pr": "1"} if opens else {}
+    target = f"{place}/preupload/{quote(revision or 'main', safe='')}"
+    names = calls.again(lambda: _large(added, target, asked, headers), tell.stop)
+    large = [one for one in added if one.path_in_repo in names]
+    if large:
+        ref = "None?create_pr=1" if opens else quote(revision or "main", safe="")
+        xet.upload(large, f"{place}/xet-write-token/{ref}", headers, tell, tell.stop)
+    for one in large:
+        one._upload_mode, one._is_uploaded = "lfs", True
         tell.sent += one.upload_info.size
 
 
-def _ask_modes(
-    added: "list[CommitOperationAdd]", to: Destination, revision: str | None, opens: bool, headers: dict[str, str]
-) -> None:
-    """Ask the Hub which contents are large, and which it has: all in one call, as its client does inside a commit."""
-    from huggingface_hub._commit_api import _fetch_upload_modes
+def _large(added: "list[CommitOperationAdd]", url: str, asked: dict[str, str], headers: dict[str, str]) -> set[str]:
+    """The paths of those that do not travel in the commit itself, as the Hub decides it by name, size and beginning."""
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import hf_raise_for_status
 
-    _fetch_upload_modes(
-        additions=added,
-        repo_type=to.repo_type,
-        repo_id=to.repo_id,
-        headers=headers,
-        revision=quote(revision or "main", safe=""),
-        endpoint=hub.endpoint(),
-        create_pr=opens,
-    )
+    files = [
+        {"path": one.path_in_repo, "size": info.size, "sample": base64.b64encode(info.sample).decode()}
+        for one in added
+        if (info := one.upload_info).size
+    ]
+    response = get_session().post(url, json={"files": files}, params=asked, headers=headers)
+    hf_raise_for_status(response)
+    told = response.json()
+    if not isinstance(told, dict) or not isinstance(told.get("files"), list):
+        raise ValueError("Malformed response from server")
+    return {one["path"] for one in told["files"] if one["uploadMode"] == "lfs" and not one["shouldIgnore"]}
 
 
 def _addition(file: PlannedFile, tell: Teller) -> "CommitOperationAdd":

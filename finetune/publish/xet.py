@@ -5,6 +5,7 @@ https://huggingface.co/docs/hub/xet. The client's own way tells its progress to 
 
 import threading
 import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
@@ -19,9 +20,9 @@ _TICK_SECONDS = 0.1
 
 def available() -> bool:
     """Whether the package is there and not switched off (`HF_HUB_DISABLE_XET`)."""
-    from huggingface_hub.utils._runtime import is_xet_available
+    from huggingface_hub import constants
 
-    return is_xet_available()
+    return not constants.HF_HUB_DISABLE_XET and find_spec("hf_xet") is not None
 
 
 def upload(

@@ -36,6 +36,12 @@ def test_a_push_with_xet_leaves_the_same_files_as_one_without(hub, with_xet, fin
     assert any(WEIGHTS in step.text for step in seen)
 
 
+def test_the_commit_does_not_upload_again_what_was_uploaded(hub, with_xet, finished, publisher):
+    """A second pass would read every file once more, untold and not to be stopped."""
+    push(prepare(finished, REPO, publisher), publisher)
+    assert hub.kinds().count("xet_grant") == 1
+
+
 def test_an_interrupted_push_continues_and_a_second_one_changes_nothing(hub, with_xet, finished, publisher):
     hub.fail("commit", cut=True)
     plan = prepare(finished, REPO, publisher)

@@ -4,12 +4,12 @@ cannot be named."""
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from core import settings
 from tests.hub.standin import TOKEN, USER, HubStandIn
 from tests.hub_process import HubProcess
 from tests.tiny_model import make_tiny_model

@@ -3,7 +3,6 @@
 import pytest
 from playwright.sync_api import expect
 
-from core import settings
 from finetune.suggested import SUGGESTED, matching
 from tests.ui.conftest import picture
 

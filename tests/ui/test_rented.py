@@ -6,7 +6,6 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from core import settings
 from tests.app_process import running_app
 from tests.ui.conftest import picture
 from tests.ui.test_loop import choose_only
