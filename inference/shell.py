@@ -51,13 +51,13 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m inference", description="Compare decoding strategies side by side.")
     commands = parser.add_subparsers(required=True, metavar="compare|prompts")
-    command = _command(commands, "compare", "run 1 to 12 columns on one prompt, all in one batch", _compare)
+    command = _command(commands, "compare", "run 1 to 12 columns on one prompt in one batch", _compare)
     asked = command.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--prompt", metavar="TEXT", help="one user message")
-    asked.add_argument("--messages", metavar="FILE", type=Path, help="a JSON list of {role, content}")
-    asked.add_argument("--record", metavar="FILE", type=Path, help="run the comparison of such a JSON again")
-    command.add_argument("--check", action="store_true", help="run each column again with plain generate and compare")
-    many = _command(commands, "prompts", "run them on a file of prompts: means with intervals", _prompts)
+    asked.add_argument("--prompt", metavar="TEXT", help="prompt, as one user message")
+    asked.add_argument("--messages", metavar="FILE", type=Path, help="conversation, as a JSON list of {role, content}")
+    asked.add_argument("--record", metavar="FILE", type=Path, help="repeat the comparison of a --json output")
+    command.add_argument("--check", action="store_true", help="repeat each column with generate and compare the tokens")
+    many = _command(commands, "prompts", "run 1 to 12 columns on a file of prompts: means with intervals", _prompts)
     shell_prompts.add_arguments(many)
     return parser
 
@@ -68,15 +68,20 @@ def _command(commands: Any, name: str, what: str, run: Callable[[argparse.Namesp
     command: argparse.ArgumentParser = commands.add_parser(name, help=what, **how)
     command.set_defaults(run=run)
     add = command.add_argument
-    add("--model", default=settings.DEFAULT_MODEL, metavar="REF", help="base model, run or adapter (%(default)s)")
-    add("--adapter", metavar="REF", help="an adapter or run to put on the model")
-    add("--columns", nargs="+", default=[], metavar="COLUMN", help='such as "nucleus top_p=0.9 model=base"')
-    add("--seed", type=int, default=0, help="serves all columns (%(default)s)")
-    add("--max-new-tokens", type=int, default=100, metavar="N", help="for each column (%(default)s)")
-    add("--dtype", choices=DTYPES, help="float32 on a CPU if not given")
-    add("--exact", action="store_true", help="each column in the shapes of generate: equal in 16 bit too, and slower")
-    add("--raw", action="store_true", help="plain text: no chat template around the prompt")
-    add("--json", action="store_true", help="print one JSON when all is done")
+    add(
+        "--model",
+        default=settings.DEFAULT_MODEL,
+        metavar="REF",
+        help="base model, run or adapter (default: %(default)s)",
+    )
+    add("--adapter", metavar="REF", help="adapter or run to apply to the model")
+    add("--columns", nargs="+", default=[], metavar="COLUMN", help='columns such as "nucleus top_p=0.9 model=base"')
+    add("--seed", type=int, default=0, help="seed of all columns (default: %(default)s)")
+    add("--max-new-tokens", type=int, default=100, metavar="N", help="max new tokens per column (default: %(default)s)")
+    add("--dtype", choices=DTYPES, help="precision (default on a CPU: float32)")
+    add("--exact", action="store_true", help="exact mode: bit-identical to generate, also in 16-bit; slower")
+    add("--raw", action="store_true", help="continue the prompt as plain text, without the chat template")
+    add("--json", action="store_true", help="print JSON only, when all columns have finished")
     return command
 
 
@@ -254,5 +259,5 @@ def _figures(metrics: dict[str, float | int | None], finish: str) -> str:
 
 def _summary(event: Done) -> str:
     result = event.result
-    facts = f"{result.prompt_tokens} prompt tokens, {result.forwards} forwards, {result.wall_s:.2f} s"
+    facts = f"{result.prompt_tokens} prompt tokens, {result.forwards} forward passes, {result.wall_s:.2f} s"
     return f"{result.model}, {result.dtype}: {facts}\n"

@@ -15,9 +15,9 @@ from inference.results import Loading
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """What the command takes besides what `compare` does."""
     add = command.add_argument
-    add("file", type=Path, metavar="FILE", help=".txt with one prompt a line, .json or .jsonl of prompts or chats")
-    add("--first", type=int, metavar="N", help="only the first N prompts of the file")
-    add("--out", type=Path, metavar="FILE.csv", help="write the means and intervals here, too")
+    add("file", type=Path, metavar="FILE", help="prompts or conversations: .txt (one prompt per line), .json or .jsonl")
+    add("--first", type=int, metavar="N", help="max prompts: use only the first N of the file")
+    add("--out", type=Path, metavar="FILE.csv", help="also write the means and intervals to this CSV file")
 
 
 def run(options: argparse.Namespace, out: TextIO, stop: threading.Event) -> int:

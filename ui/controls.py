@@ -38,6 +38,7 @@ def refreshed(choices: list[tuple[str, str]], chosen: str | None) -> Any:
     return gr.update(choices=choices) if chosen in known else gr.update(choices=choices, value=next(iter(known), None))
 
 
-def textbox(key: str, *, hint: str | None = None, **more: Any) -> gr.Textbox:
-    """A text field; `hint` is the key of its placeholder."""
-    return gr.Textbox(label=words(key), placeholder=words(hint) if hint else None, **more)
+def textbox(key: str, *, hint: str | None = None, help: str | None = None, **more: Any) -> gr.Textbox:
+    """A text field; `hint` is the key of its placeholder, `help` that of the text under its label."""
+    texts = {"placeholder": words(hint) if hint else None, "info": words(help) if help else None}
+    return gr.Textbox(label=words(key), **texts, **more)

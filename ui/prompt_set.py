@@ -93,7 +93,7 @@ def _draw() -> tuple[Panel, Any]:
             elem_id="set-file",
         )
         with gr.Column(scale=3, min_width=280):
-            source = dropdown("sets.source", elem_id="set-source")
+            source = dropdown("sets.source", info=words("sets.source_help"), elem_id="set-source")
             with gr.Row(elem_classes="ts-start"):
                 first = gr.Number(USUAL, label=words("sets.how_many"), precision=0, min_width=110, elem_id="set-first")
                 start = button("sets.start", variant="primary", min_width=170, elem_id="set-start")

@@ -81,20 +81,43 @@ def _draw_asked() -> tuple:
     hidden: dict[str, Any] = {"visible": False, "min_width": 260}
     with gr.Row(elem_classes="ts-start"):
         columns = textbox(
-            "publishing.columns", hint="publishing.columns_hint", lines=2, elem_id="publish-columns", **hidden
+            "publishing.columns",
+            hint="publishing.columns_hint",
+            help="publishing.columns_help",
+            lines=2,
+            elem_id="publish-columns",
+            **hidden,
         )
         types = dropdown(
             "publishing.types", list(GGUF_TYPES), list(GGUF_TYPES), multiselect=True, elem_id="publish-types", **hidden
         )
-        shows = textbox("publishing.shows", hint="publishing.shows_hint", elem_id="publish-shows", **hidden)
-        licence = textbox("publishing.licence", hint="publishing.licence_hint", elem_id="publish-licence", **hidden)
+        shows = textbox(
+            "publishing.shows",
+            hint="publishing.shows_hint",
+            help="publishing.shows_help",
+            elem_id="publish-shows",
+            **hidden,
+        )
+        licence = textbox(
+            "publishing.licence",
+            hint="publishing.licence_hint",
+            help="publishing.licence_help",
+            elem_id="publish-licence",
+            **hidden,
+        )
     return columns, types, shows, licence
 
 
 def _draw_elsewhere() -> tuple:
     with gr.Accordion(words("publishing.elsewhere"), open=False, elem_id="publish-elsewhere"), gr.Row():
         branch = textbox("publishing.branch", hint="publishing.branch_hint", min_width=240, elem_id="publish-branch")
-        pull_request = gr.Checkbox(False, label=words("publishing.request"), min_width=280, elem_id="publish-request")
+        pull_request = gr.Checkbox(
+            False,
+            label=words("publishing.request"),
+            info=words("publishing.request_help"),
+            min_width=280,
+            elem_id="publish-request",
+        )
     return branch, pull_request
 
 

@@ -88,7 +88,14 @@ def _draw() -> Panel:
     outcome = view(elem_id="published")
     outcome.value = Spoken(_nothing_yet)
     with gr.Accordion(words("publishing.edit"), open=False, visible=False, elem_id="publish-edit") as editor:
-        text = textbox("publishing.card_text", lines=16, max_lines=40, elem_id="publish-text", elem_classes="ts-code")
+        text = textbox(
+            "publishing.card_text",
+            help="publishing.card_text_help",
+            lines=16,
+            max_lines=40,
+            elem_id="publish-text",
+            elem_classes="ts-code",
+        )
     card = gr.Markdown(visible=False, container=True, label=words("publishing.card"), elem_id="publish-card")
     seen = gr.State()
     return Panel(fields, push_it, again, stop_it, yes, progress, outcome, files, editor, text, card, seen)

@@ -17,7 +17,7 @@ from inference.intervals import Estimate
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-_RESULT, _BASE, _DIFFERENCE = "this model", "base", "difference"
+_RESULT, _BASE, _DIFFERENCE = "this model", "base model", "difference"
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ def before_after_of(run: Run) -> BeforeAfter | None:
 def _named(one: Set) -> str:
     """A set as a card names it: of a person's dataset the name, without folders."""
     if one["key"] == "held_out":
-        return f"held out, stage {one['stage']} ({one['objective']})" if one["stage"] else "held out"
-    return "general text" if one["name"] is None else f"general: {Path(one['name']).name}"
+        return f"held-out rows, stage {one['stage']} ({one['objective']})" if one["stage"] else "held-out rows"
+    return "general text" if one["name"] is None else f"general text: {Path(one['name']).name}"
 
 
 def _figures(one: Set) -> list[Figure]:
@@ -106,9 +106,9 @@ def _results(one: Set) -> "list[EvalResult]":
     from huggingface_hub import EvalResult
 
     held, loss = one["key"] == "held_out", loss_of(one).tuned
-    others = "general text of Tunescope" if one["name"] is None else "a general set of the trainer's"
+    others = "general text of Tunescope" if one["name"] is None else "general text chosen by the trainer"
     where = f" (stage {one['stage']}, {one['objective']})" if one["stage"] else ""
-    name = f"rows of the run held out by seed{where}" if held else others
+    name = f"held-out rows of the run{where}" if held else others
     values = {line.key: line.tuned.mean for line in lines_of(one)} | {"perplexity": perplexity(loss).mean}
     return [
         EvalResult(

@@ -9,7 +9,9 @@ from finetune.publish import remote
 from finetune.publish.destination import Destination
 from finetune.publish.remote import Found
 
-PROOF = "Put the proof of the push into the card"
+PROOF = "Add the verification to the card"
+PROOFS = (PROOF, "Put the proof of the push into the card")
+"""The titles that commits of a verification have, and had in earlier versions."""
 _MOST_NAMES = 12
 _MOST_CHANGES = 5
 
@@ -67,7 +69,7 @@ def since_our_push(to: Destination, found: Found, last: str | None, called: str,
     with remote.in_words(to.repo_id, owner):
         history = _history(to, found.commit, owner)
         if last is None or last not in [change.commit for change in history]:
-            last = next((change.commit for change in history if change.title in (called, PROOF)), None)
+            last = next((change.commit for change in history if change.title in (called, *PROOFS)), None)
         return between(to, last, found, history, owner) if last != found.commit else None
 
 

@@ -12,13 +12,13 @@ METHOD_NAMES = {
     "dora": "DoRA",
     "loraplus": "LoRA+",
     "qlora": "QLoRA",
-    "freeze": "part of the weights",
-    "full": "all weights",
+    "freeze": "partial fine-tuning",
+    "full": "full fine-tuning",
 }
 OBJECTIVE_NAMES = {
     "sft": "supervised fine-tuning (SFT)",
     "pretrain": "continued pretraining",
-    "dpo": "direct preference optimisation (DPO)",
+    "dpo": "direct preference optimization (DPO)",
 }
 
 
@@ -91,5 +91,5 @@ def _papers(config: RunConfig) -> Iterator[Paper]:
 def objective_name(stage: Stage) -> str:
     """What a stage did, in the field's words."""
     if isinstance(stage.settings, Dpo) and stage.settings.loss == "ipo":
-        return "identity preference optimisation (IPO)"
+        return "identity preference optimization (IPO)"
     return OBJECTIVE_NAMES[stage.objective]

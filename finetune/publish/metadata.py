@@ -73,7 +73,7 @@ def _results(measured: "measures.Measured | None") -> list[Any]:
         EvalResult(
             task_type="text-generation",
             dataset_type="tunescope",
-            dataset_name="rows of the run held out by seed",
+            dataset_name="held-out rows of the run",
             dataset_split="validation",
             metric_type=name,
             metric_value=round(value, 4),

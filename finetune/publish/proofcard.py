@@ -1,4 +1,4 @@
-"""A proof where others see it: a section of the card and an entry of `tunescope.json`, made by a second commit."""
+"""Put a verification into the card and `tunescope.json` of its push, by a second commit."""
 
 import json
 import re
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from finetune.run import Run
 
 _SECTION = re.compile(r"<!-- tunescope:proof -->.*?<!-- /tunescope:proof -->\n*", re.DOTALL)
-_BEFORE = "## Licence"
+_BEFORE = re.compile(r"\n(?=## Licen[cs]e\n)")
+"""The section that a verification goes before; cards of earlier versions spell it the other way."""
 
 
 def with_proof(card: str, proof: dict[str, Any] | None) -> str:
@@ -37,10 +38,10 @@ def with_proof(card: str, proof: dict[str, Any] | None) -> str:
     if proof is None:
         return card
     section = proof_section(proof)
-    place = card.rfind(f"\n{_BEFORE}\n")
-    if place < 0:
+    places = [found.end() for found in _BEFORE.finditer(card)]
+    if not places:
         return f"{card.rstrip()}\n\n{section.rstrip()}\n"
-    return f"{card[: place + 1]}{section}{card[place + 1 :]}"
+    return f"{card[: places[-1]]}{section}{card[places[-1] :]}"
 
 
 def keep_in_card(

@@ -23,10 +23,10 @@ def base_with(hub, files):
 
 def test_an_unknown_licence_is_asked_for_and_a_public_push_needs_the_answer(hub, finished, publisher):
     plan = prepare(finished, REPO, publisher, private=False)
-    assert any("--licence" in warning for warning in plan.warnings)
-    assert "--licence" in refused("publish.licence_needed", push, plan, publisher) and "create" not in hub.kinds()
+    assert any("--license" in warning for warning in plan.warnings)
+    assert "--license" in refused("publish.licence_needed", push, plan, publisher) and "create" not in hub.kinds()
     plan = prepare(finished, REPO, publisher, private=False, licence="CC-BY-4.0")
-    assert "license: cc-by-4.0" in plan.card and not any("--licence" in warning for warning in plan.warnings)
+    assert "license: cc-by-4.0" in plan.card and not any("--license" in warning for warning in plan.warnings)
     push(plan, publisher)
 
 
@@ -55,7 +55,7 @@ def test_a_known_licence_is_carried_over_with_its_papers(hub, finished, publishe
     plan = prepare(finished, REPO, publisher, private=False)
     kept = {file.path: file.content() for file in plan.files if file.path.startswith(("LICENSE", "NOTICE"))}
     assert kept == {"LICENSE": b"Tea Licence 1.0", "NOTICE.txt": b"by Grace"}
-    assert "mit, carried over" in plan.card and "LICENSE, NOTICE.txt" in plan.card
+    assert "mit, inherited" in plan.card and "LICENSE, NOTICE.txt" in plan.card
     sentence = refused("publish.licence_differs", prepare, finished, REPO, publisher, licence="apache-2.0")
     assert "mit" in sentence and BASE_ID in sentence
 

@@ -85,7 +85,7 @@ def test_a_pull_request_of_ours_is_continued_while_it_is_open(hub, others, finis
     told = {"private": False, "licence": "mit", "pull_request": True}
     first = send(finished, publisher, OTHERS, **told)
     again = prepare(finished, OTHERS, publisher, **told)
-    assert any("1" in warning and "continued" in warning for warning in again.warnings)
+    assert any("1" in warning and "will update your open pull request" in warning for warning in again.warnings)
     assert not push(again, publisher).changed and len(others.pulls) == 1
     (finished.model / "added_tokens.json").write_text("{}")
     second = send(finished, publisher, OTHERS, **told)
@@ -261,10 +261,10 @@ def test_the_shell_publishes_a_dataset_and_a_demo_too_and_says_when_nothing_chan
     assert len(hub.repos["spaces", "tester/demo"].commits) == commits
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [f"{hub.url}/datasets/tester/rows", *[f"{hub.url}/spaces/tester/demo"] * 2]
-    assert printed.err.count("Proved") == 3 and "nothing was changed" in printed.err
+    assert printed.err.count("Verified") == 3 and "nothing was changed" in printed.err
     assert (
         not hub.repos["datasets", "tester/rows"].private
-        and "## Proof" in hub.content("tester/demo", "README.md", "spaces").decode()
+        and "## Verification" in hub.content("tester/demo", "README.md", "spaces").decode()
     )
 
 
@@ -274,4 +274,4 @@ def test_the_shell_tells_what_it_cannot_do(hub, finished, publisher, tmp_path, c
     hub.add_repo(REPO, {"notes.txt": b"1"}, private=True)
     assert publish_command(finished.id, REPO, False, False, publisher) == 2
     told = capsys.readouterr()
-    assert told.out == "" and "none.md" in told.err and "--licence" in told.err and "--yes" in told.err
+    assert told.out == "" and "none.md" in told.err and "--license" in told.err and "--yes" in told.err

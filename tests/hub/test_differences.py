@@ -115,10 +115,12 @@ def a_change_by_others_is_not_lost(hub, finished, publisher, proof):
     assert hub.repos["models", REPO].head is theirs
 
 
-def test_a_proof_takes_the_place_of_an_older_one():
+@pytest.mark.parametrize("heading", ["## License", "## Licence"])
+def test_a_proof_takes_the_place_of_an_older_one(heading):
+    """Cards of earlier versions spell their last heading the other way."""
     facts = {"revision": "ab" * 20, "files": 9, "prompts": 5, "logits_max_difference": 0.0, "tolerance": 1e-4}
-    card = "---\na: 1\n---\n# T\n\n## Licence\n\nmit\n"
+    card = f"---\na: 1\n---\n# T\n\n{heading}\n\nmit\n"
     once = with_proof(card, facts)
-    assert once.index("## Proof") < once.index("## Licence")
+    assert once.index("## Verification") < once.index(heading)
     assert with_proof(once, {**facts, "revision": "cd" * 20}) == once.replace("ab" * 6, "cd" * 6)
     assert with_proof(once, None) == card

@@ -127,7 +127,7 @@ def test_a_request_for_a_machine_that_meets_a_fault_is_paid_once(hub, renter, re
         assert code != "job.unknown_start" and list_runs(renter) == [] and not hub.jobs.all
         LAUNCHER.start(recipe, renter)
         return
-    assert code == "job.unknown_start" and "Do not start it again" in said
+    assert code == "job.unknown_start" and "Do not start the run again" in said
     monkeypatch.setattr(job_sync, "LATE_SECONDS", 0)
     (run,) = list_runs(renter)
     jobs.sync(run, renter)

@@ -208,8 +208,8 @@ def test_an_upload_that_fails_is_said_and_the_next_checkpoint_kept(story):
 
 
 def test_the_shell_says_what_was_checked_and_what_it_may_cost(story):
-    assert f"The token of {USER} may write." in story.start.stderr
-    assert "Roughly" in story.start.stderr and "$0.01 an hour" in story.start.stderr
+    assert f"The access token of {USER} has write access." in story.start.stderr
+    assert "Rough estimate" in story.start.stderr and "$0.01 an hour" in story.start.stderr
 
 
 def test_an_empty_workspace_finds_the_jobs_again_by_their_label(story, tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ def agreed_at(usd_per_hour):
 @pytest.mark.parametrize(
     ("price", "code", "parts"),
     [
-        (DEAR, "job.price_changed", ["$1.00", "$2.00", "a10g-small", "say yes again"]),
+        (DEAR, "job.price_changed", ["$1.00", "$2.00", "a10g-small", "confirm again"]),
         (HALF_A_CENT, "job.price_changed", ["$1.00", "$1.005"]),
         (8333, "job.price_changed", ["$1.00", "$0.50"]),
         (None, "job.not_for_rent", ["$1.00", "a10g-small", "Choose one of: cpu-basic, t4-small, a10g-largex2."]),
@@ -137,7 +137,7 @@ def test_on_the_page_a_changed_price_is_told_and_asked_about_again(hub, renter, 
     assert "$2.00 at most" in yes["value"] and agreed.usd_per_hour == pytest.approx(1, rel=0.01)
     charge(DEAR)
     told, _, _, yes, again = page.call(train_tab.rent, agreed, "jobs", *page.fields)
-    assert "it was $1.00 an hour" in told and "now it is $2.00" in told and "$4.00" in told
+    assert "from $1.00 to $2.00 an hour" in told and "$4.00" in told
     assert yes["visible"] and "$4.00 at most" in yes["value"] and not hub.jobs.all
     page.call(train_tab.rent, again, "jobs", *page.fields)
     (run,) = list_runs(renter)
@@ -149,7 +149,7 @@ def test_on_the_page_a_machine_that_is_gone_is_refused_and_the_list_is_asked_for
     *_, agreed = page.call(train_tab.start, "jobs", *page.fields)
     assert "a10g-small" in str(place.offer(renter, None, [], [])[1]["choices"])
     charge(None)
-    with pytest.raises(Exception, match="is not for rent"):
+    with pytest.raises(Exception, match="is no longer available"):
         page.call(train_tab.rent, agreed, "jobs", *page.fields)
     assert not hub.jobs.all and "a10g-small" not in str(place.offer(renter, None, [], [])[1]["choices"])
 

@@ -117,7 +117,7 @@ def test_a_job_whose_start_was_not_answered_is_found_by_its_label(hub, renter, r
     assert run.status().status == "queued" and jobs.job_of(run).id is None
     jobs.sync(run, renter)
     assert jobs.job_of(run).id == hub.jobs.newest.id
-    with pytest.raises(UserError, match="still at work"):
+    with pytest.raises(UserError, match="still running"):
         LAUNCHER.resume(run, renter)
     assert len(hub.jobs.all) == 1
 

@@ -36,7 +36,7 @@ def test_a_job_that_appears_late_is_the_runs_own(hub, renter, recipe):
     run = lost_start(hub, renter, recipe, cut=True)
     jobs.sync(run, renter)
     assert run.alive()
-    with pytest.raises(UserError, match="still at work"):
+    with pytest.raises(UserError, match="still running"):
         LAUNCHER.resume(run, renter)
     late = arrives(hub, run)
     jobs.sync(run, renter)
@@ -49,7 +49,7 @@ def test_a_job_that_appears_when_nobody_waits_any_more_is_not_paid_twice(hub, re
     jobs.sync(run, renter)
     assert run.status().status == "failed"
     late = arrives(hub, run)
-    with pytest.raises(UserError, match="still at work"):
+    with pytest.raises(UserError, match="still running"):
         LAUNCHER.resume(run, renter)
     assert len(hub.jobs.all) == 1 and run.status().status == "queued"
     LAUNCHER.stop(run, renter)
@@ -75,7 +75,7 @@ def test_a_run_that_another_machine_resumed_is_followed_here_and_not_paid_twice(
     (there,) = jobs.attach(renter)
     LAUNCHER.resume(there, renter)
     monkeypatch.setenv("TUNESCOPE_HOME", str(home))
-    with pytest.raises(UserError, match="still at work"):
+    with pytest.raises(UserError, match="still running"):
         LAUNCHER.resume(here, renter)
     assert len(hub.jobs.all) == 2 and jobs.job_of(here).attempt == 2
     assert jobs.job_of(here).id == hub.jobs.newest.id

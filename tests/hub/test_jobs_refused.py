@@ -127,9 +127,9 @@ ALL_RIGHTS = ["repo.content.read", "repo.write", "job.write"]
 @pytest.mark.parametrize(
     ("told", "ok", "word"),
     [
-        ({"role": "write"}, True, "may write"),
+        ({"role": "write"}, True, "has write access"),
         ({"role": "fineGrained", "fineGrained": {"scoped": [{"entity": MINE, "permissions": ALL_RIGHTS}]}}, True, ""),
-        ({"role": "fineGrained", "fineGrained": {"global": ALL_RIGHTS, "scoped": []}}, True, "may write"),
+        ({"role": "fineGrained", "fineGrained": {"global": ALL_RIGHTS, "scoped": []}}, True, "has write access"),
         ({"role": "fineGrained", "fineGrained": {"scoped": [{"entity": MINE, "permissions": []}]}}, False, "job.write"),
         (
             {
@@ -139,8 +139,8 @@ ALL_RIGHTS = ["repo.content.read", "repo.write", "job.write"]
             False,
             "repo.write, job.write",
         ),
-        ({"role": "fineGrained"}, None, "does not tell"),
-        ({"role": None}, None, "does not tell"),
+        ({"role": "fineGrained"}, None, "permissions of the access token of"),
+        ({"role": None}, None, "permissions of the access token of"),
     ],
 )
 def test_what_a_token_may_do_is_said_as_the_hub_tells_it(hub, renter, recipe, told, ok, word):

@@ -64,8 +64,8 @@ UNCLEAR = pytest.mark.parametrize(
 GONE = pytest.mark.parametrize(
     ("delete", "why", "remedy"),
     [
-        (delete_repository, "is not there any more", "from the beginning"),
-        (delete_model, "holds no result", "the checkpoint that lies there"),
+        (delete_repository, "was not found", "from the beginning"),
+        (delete_model, "has no result", "the checkpoint in the repository"),
     ],
 )
 
@@ -129,7 +129,7 @@ def test_another_machine_is_told_the_same(hub, renter, run, monkeypatch):
     monkeypatch.setenv("TUNESCOPE_HOME", str(renter.folder.parent / "another-machine"))
     (there,) = jobs.attach(renter)
     assert there.folder != run.folder and there.status().status == "failed"
-    assert "is not there any more" in there.status().error
+    assert "was not found" in there.status().error
 
 
 def test_a_job_that_was_asked_to_stop_and_of_which_no_word_is_left_has_stopped(hub, renter, recipe):
@@ -166,7 +166,7 @@ def test_no_checkpoint_is_promised_of_a_job_whose_repository_was_deleted(hub, re
     said, results = run.status().error, jobs.job_of(run).results
     assert the_ending(run)["reason"] == way and run.status().status == "failed"
     for part in (
-        "Nothing of it is left",
+        "Nothing is left of the job",
         "from the beginning (step 0)",
         f'"{results}"',
         f"{hub.url}/{results}",

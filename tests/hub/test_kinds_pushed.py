@@ -30,10 +30,10 @@ def test_what_is_made_of_a_run_is_pushed_and_proved(hub, finished, publisher, ca
     printed = capsys.readouterr()
     place = "spaces" if kind == "space" else "models"
     repo = hub.repos[place, REPO]
-    assert repo.private and FILES[kind] <= set(repo.head.files) and REPO in printed.out and "Proved" in printed.err
+    assert repo.private and FILES[kind] <= set(repo.head.files) and REPO in printed.out and "Verified" in printed.err
     card = hub.content(REPO, "README.md").decode() if place == "models" else ""
-    assert ("the model before rounding |" in card) == (kind == "gguf")
-    assert ("base and adapter through PEFT" in card) == (kind == "merged")
+    assert ("the unrounded model |" in card) == (kind == "gguf")
+    assert ("base model and adapter in PEFT" in card) == (kind == "merged")
     if kind == "gguf":
         assert {"tea-F16.gguf", "tea-Q8_0.gguf"} <= set(repo.head.files)
     assert not (finished.folder / "publish" / kind).exists()
@@ -62,7 +62,7 @@ def test_proved_again_when_what_was_built_is_gone_it_is_proved_as_well_and_a_fau
     monkeypatch.setattr(proof, "ask", lambda *_: {**no_memory, "not_loaded": "No room."})
     assert prove(finished, REPO, pushed.commit, publisher, kind=kind) == again == read_proof(finished, kind)
     hashes_only = proof.compare(pushed, pushed.commit, {**no_memory, "not_loaded": "No room."}, 1)
-    assert hashes_only.ok and hashes_only.sentence().endswith("are the ones sent. No room.")
+    assert hashes_only.ok and hashes_only.sentence().endswith("match the files that were sent. No room.")
 
 
 def test_a_merged_model_that_answers_otherwise_than_base_and_adapter_is_noticed(hub, finished, publisher):

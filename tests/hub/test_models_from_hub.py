@@ -77,7 +77,7 @@ def test_without_the_hub_what_came_before_is_used(hub, model, owner, monkeypatch
     go_offline(hub, monkeypatch)
     assert locate(MODEL, owner).base == online
     assert locate(online.reference, owner).base.folder == online.folder
-    assert "did not answer" in refused("models.unreachable", locate, "tester/never-seen", owner)
+    assert "did not respond" in refused("models.unreachable", locate, "tester/never-seen", owner)
 
 
 def test_the_default_model_in_the_cache_comes_before_its_stand_in(hub, tiny_model, owner, monkeypatch):

@@ -84,7 +84,7 @@ def test_a_full_disk_is_told_from_a_lost_connection(hub, finished, publisher):
 @pytest.mark.parametrize(
     ("received", "difference", "same_tokens", "word"),
     [
-        ("aa", 0.0, True, "Proved"),
+        ("aa", 0.0, True, "Verified"),
         ("ab", 0.0, True, "x.json"),
         (None, None, None, "x.json"),
         ("aa", 0.01, True, "logits"),
@@ -152,7 +152,7 @@ def test_the_shell_prints_the_link_alone_and_proves_a_full_model(hub, publisher,
     assert publish_command(run.id, REPO, False, False, publisher) == 0
     printed = capsys.readouterr()
     assert printed.out == f"{hub.url}/{REPO}\n"
-    assert "model.safetensors" in printed.err and "Proved" in printed.err and TOKEN not in printed.err
+    assert "model.safetensors" in printed.err and "Verified" in printed.err and TOKEN not in printed.err
 
 
 def test_the_shell_says_by_its_exit_code_what_went_wrong(hub, finished, publisher, capsys, monkeypatch):

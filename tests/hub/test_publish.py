@@ -66,7 +66,7 @@ def test_a_connection_lost_before_the_commit_leaves_nothing_visible_and_a_second
     hub, finished, publisher
 ):
     hub.fail("commit", cut=True)
-    assert "publish again" in refused("publish.lost", publish, finished, publisher)
+    assert "Publish again" in refused("publish.lost", publish, finished, publisher)
     assert set(hub.repos["models", REPO].head.files) == {".gitattributes"}
     assert prepare(finished, REPO, publisher).target == "empty"
     publish(finished, publisher)
@@ -124,11 +124,14 @@ def test_what_lies_there_already_needs_an_explicit_yes_and_is_kept(hub, finished
 def test_what_lies_there_and_stays_is_told_from_what_would_be_written_over(hub, finished, publisher):
     repo = hub.add_repo(REPO, {"weights.bin": b"1"}, private=True)
     assert any(
-        "None of them would be written over" in warning for warning in prepare(finished, REPO, publisher).warnings
+        "The push would not overwrite them" in warning for warning in prepare(finished, REPO, publisher).warnings
     )
     entry = hub.blobs.entry("tokenizer.json", b"{}")
     repo.add_commit({**repo.head.files, "tokenizer.json": entry}, "more")
-    assert any("written over: tokenizer.json" in warning for warning in prepare(finished, REPO, publisher).warnings)
+    assert any(
+        "would overwrite these files: tokenizer.json" in warning
+        for warning in prepare(finished, REPO, publisher).warnings
+    )
 
 
 def test_a_base_may_be_called_as_the_folder_of_the_workspace(hub, finished, publisher, monkeypatch):
@@ -183,7 +186,9 @@ def test_a_file_that_is_called_as_ours_but_is_none_is_foreign_and_not_read(hub, 
 def test_a_private_repository_stays_private_and_the_preview_says_so(hub, finished, publisher):
     hub.add_repo(REPO, private=True)
     plan = prepare(finished, REPO, publisher, private=False)
-    assert plan.private and any("stays private" in warning for warning in plan.warnings)
+    assert plan.private and any(
+        "is private; the push does not change its visibility" in warning for warning in plan.warnings
+    )
 
 
 def test_a_change_by_somebody_else_in_the_middle_is_noticed(hub, finished, publisher):

@@ -28,9 +28,9 @@ def run(disk, publisher, hub, trained, tiny_model) -> Run:
 def test_what_was_pushed_on_a_full_disk_is_found_again(hub, run, publisher, disk):
     plan = prepare(run, REPO, publisher)
     fill(disk)
-    assert "what was pushed lies on the Hub" in refused("publish.no_room", push, plan, publisher)
+    assert "Files pushed before are still on the Hub" in refused("publish.no_room", push, plan, publisher)
     assert read_push(run) is None and len(hub.repos["models", REPO].commits) == 2
-    assert "what was pushed lies on the Hub" in refused("publish.no_room", push, plan, publisher)
+    assert "Files pushed before are still on the Hub" in refused("publish.no_room", push, plan, publisher)
     make_room(disk)
     pushed = push(prepare(run, REPO, publisher), publisher)
     assert read_push(run) == pushed and len(hub.repos["models", REPO].commits) == 2

@@ -67,12 +67,12 @@ def test_what_a_trained_run_wrote_in_a_comparison_stands_in_its_card(hub, publis
     (tmp_path / "c.json").write_text(told.stdout)
     done = child("finetune", "publish", run.id, REPO, "--samples", tmp_path / "c.json")
     assert done.returncode == 0, done.stderr
-    assert "3 of the 3 columns" in done.stderr and "Proved" in done.stderr
+    assert "3 of the 3 columns" in done.stderr and "Verified" in done.stderr
     card = hub.content(REPO, "README.md").decode()
-    assert card.count("> Say \\*three\\* &lt;b&gt;words&lt;/b&gt;&#58;  ") == 1 and "## Proof" in card
-    lines = ["**greedy** wrote", "**nucleus top\\_p\\=0.9 temperature\\=1.0 seed\\=3** wrote"]
+    assert card.count("> Say \\*three\\* &lt;b&gt;words&lt;/b&gt;&#58;  ") == 1 and "## Verification" in card
+    lines = ["**greedy**:", "**nucleus top\\_p\\=0.9 temperature\\=1.0 seed\\=3**:"]
     beam = "**beam num\\_beams\\=3 length\\_penalty\\=1.0 early\\_stopping\\=false**"
-    lines += [f"{beam}, the base without this training, wrote"]
+    lines += [f"{beam}, base model:"]
     places = [card.index(line) for line in lines]
     assert places == sorted(places)
     for column, line in zip(json.loads(told.stdout)["columns"], lines, strict=True):
@@ -96,8 +96,8 @@ def test_every_kind_with_a_card_of_its_run_shows_them(hub, finished, publisher, 
     assert publish_command(finished.id, REPO, False, False, publisher, **more) == 0
     assert "2 of the 2 columns" in capfd.readouterr().err
     card = hub.content(REPO, "README.md").decode()
-    assert "**greedy** wrote" in card and "**greedy**, the base without this training, wrote" in card
-    assert ("before they were rounded" in card) == (what == "gguf")
+    assert "**greedy**:" in card and "**greedy**, base model:" in card
+    assert ("before conversion to GGUF" in card) == (what == "gguf")
 
 
 def test_a_comparison_of_what_was_published_counts_and_so_does_a_copy_of_the_folder(
@@ -110,14 +110,14 @@ def test_a_comparison_of_what_was_published_counts_and_so_does_a_copy_of_the_fol
         assert publish_command(finished.id, REPO, False, False, publisher, samples=path) == 0
         assert "1 of the 1 columns" in capfd.readouterr().err
     card = hub.content(REPO, "README.md").decode()
-    assert "**greedy** wrote" in card and str(finished.folder) not in card
+    assert "**greedy**:" in card and str(finished.folder) not in card
 
 
 @pytest.mark.parametrize(
     ("columns", "model", "part"),
     [
-        (["greedy", "beam"], BASE_ID, "only on its base"),
-        (["greedy"], "other", "made with other models"),
+        (["greedy", "beam"], BASE_ID, "only its base model"),
+        (["greedy"], "other", "used other models"),
     ],
 )
 def test_a_comparison_without_the_run_is_refused_before_anything_is_sent(
@@ -139,18 +139,21 @@ def test_a_run_trained_again_is_another_one(hub, finished, publisher, compare, c
     save_file({name: value + 0.5 for name, value in load_file(weights).items()}, weights, {"format": "pt"})
     capfd.readouterr()
     assert publish_command(finished.id, REPO, False, False, publisher, samples=path) == 2
-    assert "made with other models" in capfd.readouterr().err
+    assert "used other models" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        (None, "cannot be read"),
-        ("not JSON", "no JSON object"),
-        ("[1, 2]", "no JSON object"),
+        (None, "Cannot read the record"),
+        ("not JSON", "not a JSON object"),
+        ("[1, 2]", "not a JSON object"),
         ('{"columns": []}', "not the record of a comparison"),
-        ('{"request": {"model": "a/b", "columns": ["greedy"], "prompt": "x"}}', "which weights"),
-        ('{"request": {"model": "a/b", "columns": ["greedy"], "prompt": "x"}, "models": []}', "do not tell"),
+        ('{"request": {"model": "a/b", "columns": ["greedy"], "prompt": "x"}}', "does not name the weights"),
+        (
+            '{"request": {"model": "a/b", "columns": ["greedy"], "prompt": "x"}, "models": []}',
+            "lack their text or their weights",
+        ),
         ('{"request": {"model": "a/b", "columns": ["greedy"], "prompt": "x"}, "models": 7, "columns": []}', '"models"'),
     ],
 )
@@ -164,7 +167,7 @@ def test_a_file_that_is_no_record_gets_one_sentence(hub, finished, publisher, tm
 
 
 def test_texts_are_refused_where_no_card_could_show_them(hub, finished, publisher, tmp_path, capfd):
-    for more, part in (({"what": "space"}, "without texts"), ({"card": tmp_path / "README.md"}, "--card")):
+    for more, part in (({"what": "space"}, "shows no samples"), ({"card": tmp_path / "README.md"}, "--card")):
         assert publish_command(finished.id, REPO, False, False, publisher, samples=tmp_path / "c", **more) == 2
         assert part in capfd.readouterr().err
     assert hub.kinds() == []

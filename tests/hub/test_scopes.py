@@ -45,7 +45,7 @@ def read_rows(repo, owner):
 )
 def test_the_scope_that_is_missing_is_named_and_no_other(stranger, read, repo, code, scope):
     sentence = refused("models.no_scope", read, repo, Owner("ada", stranger, scopes=GRANTED - {scope}))
-    assert scope in sentence and repo in sentence and "token of your own" in sentence
+    assert scope in sentence and repo in sentence and "your own token" in sentence
     for scopes in (GRANTED, None):
         assert "scope" not in refused(code, read, repo, Owner("ada", stranger, scopes=scopes))
 

@@ -72,7 +72,7 @@ def test_a_request_to_end_is_passed_on(train, tmp_path):
 def test_refused_before_there_is_a_run_nothing_stays(train, tmp_path):
     process = train(lora={"rank": 1000})
     told = process.communicate()[1]
-    assert process.returncode == 2 and "lora.rank is 1000" in told
+    assert process.returncode == 2 and "(lora.rank) is 1000" in told
     assert not list((tmp_path / "home/local/runs").glob("r*"))
     assert not [one for one in psutil.process_iter() if str(tmp_path) in " ".join(command_of(one))]
     assert "Traceback" not in told

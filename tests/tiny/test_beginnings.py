@@ -51,7 +51,7 @@ def test_another_tokenizer_gets_ids_of_its_own_for_the_text(tokenizer, letters, 
     spec = begun(_start(ids, text), letters, 32)
     assert spec.start == letters(text)["input_ids"] != ids
     assert letters.decode(spec.start).replace(" ", "") == text.replace(" ", "")
-    assert f"{len(spec.start)} tokens of this one" in spec.notes[0]
+    assert f"{len(spec.start)} tokens of this model" in spec.notes[0]
 
 
 def test_a_character_in_several_tokens_is_cut_anew_by_its_text(tokenizer, letters):
@@ -67,7 +67,7 @@ def test_a_character_in_several_tokens_is_cut_anew_by_its_text(tokenizer, letter
 def test_a_text_that_ends_within_a_character_is_left_out(tokenizer, letters):
     ids = tokenizer("茶")["input_ids"][:-1]
     spec = begun(_start(ids, "".join(map(Pieces(tokenizer).text, ids))), letters, 32)
-    assert spec.start == [] and "left out" in spec.notes[0]
+    assert spec.start == [] and "start was ignored" in spec.notes[0]
 
 
 def test_ids_without_their_text_stay_as_they_are(letters):

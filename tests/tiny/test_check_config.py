@@ -87,9 +87,9 @@ def test_the_shell_says_what_it_reads_and_keeps_nothing(owner, tmp_path, tiny_mo
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["limits.max_rows=1"], "one row alone"),
-        (["limits.validation=0", "optim.keep_best=true"], '"optim.keep_best" goes by'),
-        (["limits.validation=0", "optim.early_stopping=2"], '"optim.early_stopping" goes by'),
+        (["limits.max_rows=1"], "only one row"),
+        (["limits.validation=0", "optim.keep_best=true"], '"optim.keep_best" needs the loss'),
+        (["limits.validation=0", "optim.early_stopping=2"], '"optim.early_stopping" needs the loss'),
     ],
 )
 def test_what_is_judged_by_rows_held_out_needs_some(owner, tmp_path, tiny_model, capsys, settings, said):

@@ -69,7 +69,7 @@ def test_a_finished_hypothesis_holds_back_what_is_firm_and_can_win():
 @pytest.mark.parametrize("line", ["greedy", "beam", "sample", "nucleus"])
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_scores_that_are_no_numbers_are_refused(line, wrong):
-    with pytest.raises(UserError, match="no longer numbers"):
+    with pytest.raises(UserError, match="no longer finite numbers"):
         _column(line).step(_seen([0.0, wrong, 1.0, 2.0] + [0.0] * 8))
 
 

@@ -107,7 +107,7 @@ def test_scores_that_overflow_end_the_columns_with_a_sentence(tiny_model):
         broken.model.model.norm.weight.fill_(float("inf"))
     result = run(broken, "hello", ["greedy", "beam", "sample"])
     assert [column.finish for column in result.columns] == ["error"] * 3
-    assert all("no longer numbers" in column.error for column in result.columns)
+    assert all("no longer finite numbers" in column.error for column in result.columns)
 
 
 def test_several_batches_stream_together(loaded, tiny_model):

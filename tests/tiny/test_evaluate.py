@@ -272,9 +272,9 @@ def test_the_shell_prints_a_table_or_one_json(owner, run, capsys):
     assert report == load(run)
     assert main(["evaluate", str(run.folder), "--rows", "12"]) == 0
     out = capsys.readouterr().out
-    assert "Better: on the 10 held-out rows the loss per token fell" in out
+    assert "Better: on 10 held-out rows, the loss per token fell" in out
     perplexity = math.exp(set_of(report, "held_out")["measures"][0]["tuned"]["mean"])
-    assert f"{perplexity:.3f}" in out and "3-gram model" in out and "12 of 40 rows were taken" in out
+    assert f"{perplexity:.3f}" in out and "3-gram model" in out and "12 of 40 rows sampled" in out
     assert main(["evaluate", "r20261123-181502-3fa9"]) == 2
     assert "r20261123-181502-3fa9" in capsys.readouterr().err
 
@@ -295,7 +295,7 @@ def test_each_stage_is_measured_on_what_it_held_out(owner, tiny_model, tmp_path)
     assert [one["key"] for one in pairs["measures"]] == ["loss", "preference_accuracy", "preference_margin"]
     assert report["samples"][0]["reference"].startswith("gladly")
     said = table(report)
-    assert "held-out rows of stage 3 (dpo): Better: on the 6 held-out rows" in said
+    assert "held-out rows of stage 3 (dpo): Better: on 6 held-out rows" in said
     assert load(run) == json.loads(json.dumps(report))
 
 

@@ -131,5 +131,5 @@ def test_a_sliding_window_is_not_drafted_on(endless):
     loaded = Loaded(model, endless.tokenizer, "gemma", "0" * 64, 512, "float32", "cpu", None, None)
     lookup, greedy = run(loaded, PROMPTS[2], ["lookup ngram=1", "greedy"], max_new_tokens=LIMIT).columns
     assert lookup.token_ids == greedy.token_ids
-    assert f"{LIMIT} forwards" in lookup.trace.notes[0]
-    assert "nothing is guessed" in lookup.trace.notes[0]
+    assert f"{LIMIT} forward passes" in lookup.trace.notes[0]
+    assert "No tokens were drafted" in lookup.trace.notes[0]

@@ -90,10 +90,10 @@ def test_every_method_is_counted_without_weights(tiny_model):
 @pytest.mark.parametrize(
     ("method", "blocks", "words"),
     [
-        ("lora", {"lora": {"rank": 999}}, r"lora.rank is 999.*\.q_proj is only 32 wide.*32 or less"),
+        ("lora", {"lora": {"rank": 999}}, r"\(lora.rank\) is 999.*\.q_proj is only 32 wide.*32 or less"),
         ("lora", {"lora": {"target_modules": ["q_prj"]}}, r"\"q_prj\".*Did you mean \"q_proj\""),
         ("freeze", {"freeze": {"layers": 99}}, "freeze.layers is 99.*has 2 layers"),
-        ("freeze", {"freeze": {"layers": 0, "pattern": "layers.0.mpl"}}, r"layers.0.mpl.*named like"),
+        ("freeze", {"freeze": {"layers": 0, "pattern": "layers.0.mpl"}}, r"layers.0.mpl.*matches no weight"),
     ],
 )
 def test_what_the_base_has_not_is_refused_before_the_start(owner, tiny_model, tmp_path, method, blocks, words):

@@ -83,9 +83,9 @@ def test_memory_is_within_a_quarter_of_what_came(shown):
 
 def test_the_shell_prints_the_card_and_tries_out_once(shown):
     checked, spoken, _, _ = shown
-    assert "Trying out the first steps" in checked.stderr and "Trying" not in spoken.stderr
-    assert "here (" in spoken.stdout and "a10g-small" in spoken.stdout and "$" in spoken.stdout
-    assert "tried out on this device" in spoken.stdout
+    assert "Dry run of the first steps" in checked.stderr and "Dry run" not in spoken.stderr
+    assert "this machine (" in spoken.stdout and "a10g-small" in spoken.stdout and "$" in spoken.stdout
+    assert "dry run of the first steps on this device" in spoken.stdout
 
 
 def test_a_plan_leaves_no_data_no_run_and_no_folder(owner, tmp_path, tiny_model, monkeypatch):
@@ -224,7 +224,7 @@ def test_one_row_can_be_learned_and_nothing_is_held_out(owner, tmp_path, tiny_mo
     refused("run.one_row", make_plan, make_config(tiny_model, data, optim__epochs=1), owner)
     plan = make_plan(make_config(tiny_model, data, optim__epochs=1, limits__validation=0), owner)
     assert (plan.rows, plan.held, plan.steps) == (1, 0, 1)
-    assert "No row is held out" in plan.notes[0]
+    assert "No rows are held out" in plan.notes[0]
 
 
 def test_rows_that_are_all_too_long_are_refused_by_check_and_start(owner, tmp_path, tiny_model):

@@ -203,7 +203,7 @@ def test_a_process_alone_goes_on_from_there_and_says_that_they_were_two(story, a
 
 def test_processes_that_were_launched_alone_refuse_to_train(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(UserError, match=r"compute\.processes is 2, but 1 came together"):
+    with pytest.raises(UserError, match=r"\(compute\.processes\) is 2, but the number of connected processes is 1"):
         join(2, "cpu")
 
 
@@ -221,7 +221,7 @@ def test_what_cannot_be_shared_is_refused_before_there_is_a_run(place, changes, 
 
 
 @pytest.mark.parametrize(
-    ("device", "part"), [("mps", 'a run on "mps" has one process'), ("cuda", "this machine has 0 GPUs")]
+    ("device", "part"), [("mps", 'a run on "mps" uses one process'), ("cuda", "this machine has 0 GPUs")]
 )
 def test_more_processes_than_devices_are_refused(place, monkeypatch, device, part):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

@@ -52,7 +52,7 @@ def test_a_rerun_says_which_model_is_another(ran, owner, other_model, second, tm
         lines = [line.replace(old, str(new)) for line in lines]
     request = replace(request, columns=lines)
     record, made = (make(_result(request, owner)) for make in (lambda result: record_of(request, result), made_of))
-    assert compared(record, _result(request, owner)) == ["The same tokens as in the record, in all 5 columns."]
+    assert compared(record, _result(request, owner)) == ["All 5 columns have the same tokens as the record."]
     make_adapter(request.model, places[str(second)], r=2, lora_alpha=64, target_modules=["q_proj"])
     _scale(places[str(other_model)])
     now = _result(request, owner)
@@ -79,7 +79,7 @@ def test_a_link_to_what_was_run_brings_back_request_and_models(ran):
     assert again == request and changes(made, result) == []
     other = replace(result, dtype="bfloat16", origin={**result.origin, "prompt_ids": [1]})
     assert [sentence[:30] for sentence in changes(made, other)] == [
-        "Note: the prompt has other tok", "Note: computed in bfloat16, th",
+        "Note: the tokens of the prompt", "Note: computed in bfloat16; th",
     ]  # fmt: skip
     assert read_link(link_of(request)) == (request, None)
 

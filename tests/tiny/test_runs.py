@@ -178,7 +178,7 @@ def test_a_second_run_waits_its_turn_and_can_be_stopped_there(killed):
 def test_a_second_resume_is_refused_while_the_run_is_at_work(killed):
     _, seen = killed
     assert seen["resume"].returncode == 2
-    assert "still at work" in seen["resume"].stderr
+    assert "still running" in seen["resume"].stderr
 
 
 def test_a_killed_run_has_failed_with_the_end_of_its_log(killed, shell):

@@ -71,7 +71,7 @@ def test_a_killed_run_is_kept_from_the_shell_and_is_done(owner, tiny_model, data
     kept = load_file(run.model / "adapter_model.safetensors")
     there = load_file(run.checkpoints / f"checkpoint-{newest}" / "adapter_model.safetensors")
     assert all(torch.equal(kept[name], there[name]) for name in there)
-    assert main(["keep", run.id]) == 2 and "has its result" in capsys.readouterr().err
+    assert main(["keep", run.id]) == 2 and "has finished and has a result" in capsys.readouterr().err
 
 
 def test_a_run_whose_loss_became_no_number_names_the_command_and_it_works(owner, tiny_model, data, monkeypatch):

@@ -144,7 +144,7 @@ def test_too_little_data_is_refused_in_words(owner, tiny_model, tmp_path):
         _go(run, tiny_model)
     run = make_run(owner, tiny_model, write_data(tmp_path / "data.json"))
     shutil.rmtree(run.datasets)
-    with pytest.raises(UserError, match="Import its file again"):
+    with pytest.raises(UserError, match="Import the file again"):
         _go(run, tiny_model)
 
 

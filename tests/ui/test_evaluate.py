@@ -106,7 +106,7 @@ def test_an_evaluation_waits_for_the_comparison_at_work_and_can_be_stopped_meanw
         assert comparison.take(threading.Event())
         works.begin(caller, run.id, lambda job: evaluate_tab._work(run, asked, caller, job))
         known = works.of(caller)
-        while known.alive and "row by row" not in str(known.job.progress):
+        while known.alive and "Measuring the base" not in str(known.job.progress):
             time.sleep(0.05)
         assert not known.job.wait(1) and known.job.progress.text.startswith("Measuring the base"), "it waits"
         works.stop(caller)
@@ -137,7 +137,7 @@ def test_a_run_is_measured_without_its_tab_and_found_again(tab, profile, app, lo
     first.close()
     open_tab(tab, "Evaluate")
     result = tab.locator("#evaluate-result")
-    result.get_by_text("Better: on the 10 held-out rows").wait_for()
+    result.get_by_text("Better: on 10 held-out rows").wait_for()
     expect(result.locator("tbody tr")).to_have_count(4)
     expect(result.locator("svg circle")).to_have_count(6)
     expect(result.locator(".ts-sides")).to_have_count(4)
@@ -158,7 +158,7 @@ def test_what_cannot_be_measured_is_said_on_the_page(tab, local_run):
     expect(tab.locator("#evaluate-run input")).to_have_value(_named(local_run))
     tab.locator("#evaluate-rows input").fill("0")
     tab.locator("#evaluate-start").click()
-    tab.get_by_text("The number of rows is 0").wait_for()
+    tab.get_by_text("Max rows is 0").wait_for()
     expect(tab.locator("#evaluate-start")).to_be_enabled()
 
 

@@ -71,7 +71,7 @@ def test_the_link_of_the_button_brings_back_what_stood_there(tab, app, tiny_mode
 @pytest.mark.parametrize("text", ["nonsense", "AAAA"])
 def test_a_damaged_link_is_said_and_leaves_the_tab_as_it_is(window, app, text):
     _open(window, app, text)
-    expect(window.locator("#compare-status")).to_contain_text("damaged or cut off")
+    expect(window.locator("#compare-status")).to_contain_text("damaged or incomplete")
     expect(window.locator(".ts-col")).to_have_count(4)
 
 
@@ -83,13 +83,13 @@ def test_a_link_to_what_was_run_says_what_is_as_it_was_then(window, app, tiny_mo
     status, ran = window.locator("#compare-status"), re.compile("forward passes")
     window.locator("#compare-start").click()
     expect(status).to_contain_text(ran)
-    expect(status).not_to_contain_text("link was made of")
+    expect(status).not_to_contain_text("match the comparison behind the link")
     window.locator("#compare-link").click()
     made = window.locator("#compare-link-made textarea, #compare-link-made input").first
     expect(made).to_have_value(_address(app))
     _open(window, app, parse_qs(urlsplit(made.input_value()).query)["c"][0])
     window.locator("#compare-start").click()
-    expect(status).to_contain_text("are those of the comparison that the link was made of")
+    expect(status).to_contain_text("match the comparison behind the link")
     weights = load_file(model / "model.safetensors")
     weights["model.norm.weight"] *= 1.5
     save_file(weights, model / "model.safetensors", {"format": "pt"})

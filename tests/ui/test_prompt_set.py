@@ -134,7 +134,7 @@ def test_a_set_is_stopped_and_keeps_what_is_answered(accordion, patient_model, t
     _ask(page, patient_model, path, 8000)
     page.locator("#set-stop:enabled").click()
     page.locator("#set-progress").get_by_text("Stopped, as you asked").or_(
-        page.locator("#set-result").get_by_text("It was stopped")
+        page.locator("#set-result").get_by_text("The prompt set was stopped early")
     ).wait_for()
     page.locator("#set-start:enabled").wait_for()
 

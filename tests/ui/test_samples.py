@@ -70,11 +70,11 @@ def test_the_card_shows_what_the_run_wrote_in_the_last_comparison(tab, finished,
     tab.get_by_role("option", name=finished.id).click()
     tab.locator("#publish-repo input, #publish-repo textarea").first.fill(f"{hub_process.user}/with-texts")
     tab.locator("#publish-samples input").check()
-    refused(tab, "Nothing was compared in this browser tab", finished.id)
+    refused(tab, "This browser tab has no comparison", finished.id)
 
     compare(tab, tiny_model, column("greedy"))
     open_tab(tab, "Publish")
-    refused(tab, "No column in the last comparison ran on the result of run", "only on its base")
+    refused(tab, "No column in the last comparison used the result of run", "only its base model")
 
     start = ",".join(map(str, make_tiny_tokenizer()(MARKUP)["input_ids"]))
     mine, base = column("nucleus", seed=3, start=start), column("greedy", start=start) | {"model": "base"}
@@ -83,13 +83,13 @@ def test_the_card_shows_what_the_run_wrote_in_the_last_comparison(tab, finished,
     look(tab)
     card = tab.locator("#publish-card")
     expect(card).to_contain_text("nucleus top_p=0.9 temperature=1.0")
-    expect(card).to_contain_text(", the base without this training, wrote")
+    expect(card).to_contain_text(", base model:")
     _about_the_base, prompt, written, by_the_base = card.locator("blockquote").all()
     expect(prompt).to_have_text(PROMPT)
     for text in (written, by_the_base):
         expect(text).to_contain_text(MARKUP)
     assert card.locator("blockquote :is(img, b, a)").count() == 0
-    card.get_by_text("To the prompt").scroll_into_view_if_needed()
+    card.get_by_text("Prompt:", exact=True).scroll_into_view_if_needed()
     picture(tab, "publish-samples")
 
     compare(tab, tiny_model, column("greedy"))

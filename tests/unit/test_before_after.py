@@ -89,9 +89,9 @@ def test_every_verdict_is_a_sentence_in_both_languages(measured):
 def test_what_was_left_out_cut_or_bounded_is_told(measured):
     some = one_set("held_out", -0.4, rows=30) | {"rows": 500, "taken": 33, "dropped": 3, "cut": 2}
     report = make_report(measured, some)
-    assert "33 of 500 rows were taken" in " ".join(notes(report))
-    assert "3 of 33 rows have nothing to learn" in " ".join(notes(report))
-    assert "2 of 30 rows were longer" in " ".join(notes(report))
+    assert "33 of 500 rows sampled" in " ".join(notes(report))
+    assert "3 of 33 rows excluded, with nothing to learn" in " ".join(notes(report))
+    assert "2 of 30 rows truncated" in " ".join(notes(report))
     report["sets"][0]["ngram"]["of_rows"] = 90_000
     assert "270 of the 90,000 training rows" in notes(report)[-1]
 
@@ -109,11 +109,11 @@ def test_before_and_after_stand_in_the_card_and_in_its_head(measured, owner):
     )
     card = card_of(measured, owner)
     loss = report["sets"][0]["measures"][0]
-    assert f"| held out | loss per token | this model | {loss['tuned']['mean']:.3f} \\[" in card
-    assert "| held out | loss per token | 3-gram model | 3.500 \\[3.200, 3.800\\] |" in card
-    assert "+1.500 [+1.400, +1.600] for the tuned model). The rows repeat much, or the run was too short." in card
-    assert "Better" in card and "Something forgotten" in card and "| first |" not in card
-    assert SECRET not in card and "Nothing was measured" not in card
+    assert f"| held-out rows | loss per token | this model | {loss['tuned']['mean']:.3f} \\[" in card
+    assert "| held-out rows | loss per token | 3-gram model | 3.500 \\[3.200, 3.800\\] |" in card
+    assert "+1.500 [+1.400, +1.600] for the tuned model). The rows repeat a lot, or the run was too short." in card
+    assert "Better" in card and "Forgetting: on" in card and "| first |" not in card
+    assert SECRET not in card and "was not evaluated" not in card
     [index] = head_of(card)["model-index"]
     metrics = [{one["type"]: one["value"] for one in result["metrics"]} for result in index["results"]]
     assert [result["dataset"]["type"] for result in index["results"]] == ["tunescope", "tunescope-general"]
@@ -124,7 +124,7 @@ def test_the_name_of_a_general_set_does_nothing_in_the_card(measured, owner):
     named = one_set("general", 0.1, name="/home/ada/<b>x|y`.jsonl")
     make_report(measured, one_set("held_out", -0.4), named)
     card = card_of(measured, owner)
-    assert "<b>" not in card and "/home/ada" not in card and "general&#58; &lt;b&gt;x\\|y\\`.jsonl" in card
+    assert "<b>" not in card and "/home/ada" not in card and "general text&#58; &lt;b&gt;x\\|y\\`.jsonl" in card
 
 
 def test_an_evaluation_of_other_weights_or_a_damaged_one_is_left_out(measured, owner):

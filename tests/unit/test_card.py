@@ -115,7 +115,7 @@ def test_the_head_is_valid_and_names_base_licence_and_library(run, owner):
 
 def test_a_card_says_that_the_stand_in_was_used_and_which_weights(run, owner):
     card = card_of(run, owner)
-    assert "Other weights than the name says" in card and settings.STANDIN in card and "cd" * 32 in card
+    assert "Trained on other weights than the original" in card and settings.STANDIN in card and "cd" * 32 in card
     record(run, base=f"{settings.DEFAULT_MODEL}@{'12' * 20}", fingerprint="cd" * 32)
     card = card_of(run, owner)
     assert settings.STANDIN not in card and f'revision="{"12" * 20}"' in card
@@ -129,7 +129,7 @@ def test_a_base_that_is_a_folder_is_named_without_its_path(run, owner, tmp_path)
     card = card_of(run, owner)
     assert str(tmp_path) not in card and 'named "my\\_base"' in card
     assert "base_model" not in head_of(card) and "license" not in head_of(card)
-    assert "licence of the base is not known" in card
+    assert "license of the base model is unknown" in card
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     assert head_of(card_of(run, owner))["license"] == "mit"
 

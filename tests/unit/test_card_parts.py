@@ -55,7 +55,7 @@ def test_a_run_that_measured_nothing_says_so(run, owner):
     lines = [line for line in run.log.path.read_text().splitlines() if '"eval"' not in line]
     run.log.path.write_text("\n".join(lines) + "\n")
     card = card_of(run, owner)
-    assert "model-index" not in head_of(card) and "Nothing was measured" in card
+    assert "model-index" not in head_of(card) and "was not evaluated on held-out rows" in card
 
 
 def test_curves_are_pictures_that_are_the_same_each_time(run):
@@ -153,7 +153,7 @@ def test_a_card_tells_each_stage_with_its_losses_and_the_papers_of_all(staged, o
         ["10", "2", "1.75"],
         ["10", "0.5", "0.375"],
     ]
-    assert "step 15, its best" in rows[1] and "its last step" in rows[0]
+    assert "best step (15)" in rows[1] and "last step" in rows[0]
     papers = [line.split(":")[0] for line in card.splitlines() if "arxiv.org" in line]
     assert papers == ["- LoRA", "- DoRA", "- NEFTune", "- IPO"]
     assert "| stage 3&#58; dpo.beta | 0.2 | 0.1 |" in card and "| stage 2&#58; optim.neftune | 5.0 | None |" in card

@@ -118,7 +118,7 @@ def test_what_cannot_be_is_refused_by_field_value_and_remedy(text, parts):
 
 @pytest.mark.parametrize("path", ["a" * 300 + ".json", "nowhere\0.json"])
 def test_a_path_that_no_file_can_have_is_a_missing_file(path, owner):
-    with pytest.raises(UserError, match="There is no file"):
+    with pytest.raises(UserError, match="was not found"):
         import_data(validate({"stages": [{"data": [{"path": "/data/" + path}]}]}), owner)
 
 

@@ -43,5 +43,5 @@ def test_backslashes_in_quotes_stay_as_they_are_typed():
 
 @pytest.mark.parametrize("line", ['greedy stop="the end', 'greedy stop="a\\"', '"'])
 def test_a_quote_that_is_never_closed_is_refused(line):
-    with pytest.raises(UserError, match="never closes"):
+    with pytest.raises(UserError, match="without a closing one"):
         split_line(line)

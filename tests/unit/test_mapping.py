@@ -116,4 +116,4 @@ def test_options_of_the_other_kind_of_file_are_refused(unknown, capsys):
     assert main(["check", str(unknown), "--set", "optim.epochs=2"]) == 2
     assert '"--set optim.epochs=2" changes a setting of a config' in capsys.readouterr().err
     assert main(["check", str(config), "--mapping", "prompt=foo"]) == 2
-    assert '"--mapping prompt=foo" goes with a data file' in capsys.readouterr().err
+    assert '"--mapping prompt=foo" applies to a data file' in capsys.readouterr().err

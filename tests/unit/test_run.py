@@ -80,7 +80,7 @@ def test_a_lock_is_taken_however_many_look_at_it_and_only_once(run):
         thread.start()
     for _ in range(200):
         held = take(run)
-        with pytest.raises(UserError, match="still at work"):
+        with pytest.raises(UserError, match="still running"):
             take(run)
         os.close(held)
     looking.set()

@@ -101,12 +101,12 @@ def told_base(text="Base."):
 @pytest.mark.parametrize(
     ("columns", "code", "part"),
     [
-        ([told_base()], "publish.samples_base", "only on its base"),
+        ([told_base()], "publish.samples_base", "only its base model"),
         ([("greedy", OTHER, None, "x", "eos")], "publish.samples_other", '"acme/tea"'),
         ([("greedy", BASE, "12" * 32, "x", "eos")], "publish.samples_other", "other models"),
         ([("greedy", BASE, "mine", "x", "cancelled"), told_base()], "publish.samples_unwritten", "stopped"),
-        ([("greedy", BASE, "mine", " \n", "eos")], "publish.samples_unwritten", "wrote nothing"),
-        ([("greedy", BASE, "mine", "\ud800", "eos")], "publish.samples_unwritten", "wrote nothing"),
+        ([("greedy", BASE, "mine", " \n", "eos")], "publish.samples_unwritten", "are empty"),
+        ([("greedy", BASE, "mine", "\ud800", "eos")], "publish.samples_unwritten", "are empty"),
     ],
 )
 def test_a_comparison_in_which_the_run_wrote_nothing_is_refused_in_a_sentence(run, columns, code, part):
@@ -152,15 +152,15 @@ def test_the_prompt_stands_once_above_what_was_written_to_it(run):
     texts = [Sample("Tea?", "Green.", "nucleus"), Sample("Tea?", "Water.", base=True), Sample("Milk?", "No.")]
     card = card_with(run, *texts)
     assert card.count("> Tea?") == card.count("> Milk?") == 1
-    assert "**greedy**, the base without this training, wrote\n\n> Water.  \n" in card
-    assert "**nucleus** wrote\n\n> Green.  \n" in card
+    assert "**greedy**, base model:\n\n> Water.  \n" in card
+    assert "**nucleus**:\n\n> Green.  \n" in card
 
 
 @pytest.mark.parametrize("text", [*NASTY, *BLOCKS])
 def test_a_text_stands_in_the_card_as_it_is_and_makes_nothing(run, text):
     card = card_with(run, Sample(text, text, "greedy"))
-    quotation = card.split("To the prompt\n\n")[1]
-    quotation = quotation[: quotation.index("\n\n**greedy** wrote")]
+    quotation = card.split("\nPrompt:\n\n")[1]
+    quotation = quotation[: quotation.index("\n\n**greedy**:")]
     shown = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(quotation)
     assert set(re.findall(r"<(/?\w+)", shown)) <= {"blockquote", "/blockquote", "p", "/p", "br"}, shown
     assert as_words(html.unescape(re.sub(r"<[^>]*>", " ", shown))) == as_words(printable(text))

@@ -87,7 +87,7 @@ def test_a_line_is_read_whole():
         ("diverse_beam num_beams=6 num_groups=4", ["6 beams", "4 groups", "multiple"]),
         ("nucleus temperature_last=true", ["temperature_last", "temperature of 1", "Set temperature"]),
         ('greedy stop="half', ["half", "double quote"]),
-        ('greedy stop="a||b"', ["stop", "a||b", "empty piece"]),
+        ('greedy stop="a||b"', ["stop", "a||b", "empty item"]),
         ("greedy start=3,x", ["start", "3,x", "token ids"]),
         ("greedy start=-3", ["start", "-3", "token ids"]),
         ("mirostat top_k=5", ["mirostat", "top_k"]),
@@ -120,7 +120,7 @@ def test_draws_take_every_other_filter_and_a_seed():
 
 @pytest.mark.parametrize("count", [0, 13])
 def test_a_comparison_has_one_to_twelve_columns(count):
-    with pytest.raises(UserError, match=f"1 to 12 columns, not {count}"):
+    with pytest.raises(UserError, match=f"has {count} columns, and 1 to 12 are allowed"):
         parse_columns(["greedy"] * count)
     assert len(parse_columns(["greedy"] * 12)) == 12
 
@@ -135,5 +135,5 @@ def test_seed_and_length_have_bounds():
 @pytest.mark.parametrize("value", [2.5, 3.0, float("nan"), float("inf"), True, "9", None, [1]])
 def test_seed_and_length_are_integers_and_nothing_else(value):
     for field, seed, length in [("seed", value, 5), ("max_new_tokens", 0, value)]:
-        with pytest.raises(UserError, match=f'"{field}" is .* not a whole number. Give one from'):
+        with pytest.raises(UserError, match=f'"{field}" is .* not a whole number. Use a whole number from'):
             check_run(seed, length)

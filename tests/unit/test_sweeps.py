@@ -47,7 +47,7 @@ def test_values_are_spread_between_their_bounds(line, knob, bounds, expected):
         ("nucleus", "stop", ["a", "b", "c"], "to sweep"),
         ("nucleus", "top_p", ["0.5", "0.7", "7"], "out of range"),
         ("nucleus", "top_p", ["0.5", "0.7", "much"], "not a number"),
-        ("nucleos", "top_p", ["0.5", "0.7", "0.9"], "no strategy"),
+        ("nucleos", "top_p", ["0.5", "0.7", "0.9"], "not a decoding strategy"),
     ],
 )
 def test_what_is_no_sweep_is_refused_in_words(line, knob, values, said):

@@ -90,7 +90,7 @@ class _Checker:
             rounded = self._rounded(path, kind, prompts, found)
             rows.append({"what": kind, "against": f"the same weights rounded to {kind}", **rounded.to_json()})
             apart = check.distance(original, found)
-            rows.append({"what": kind, "against": "the model before rounding", **apart.to_json()})
+            rows.append({"what": kind, "against": "the unrounded model", **apart.to_json()})
         return rows
 
     def _rounded(self, path: Path, kind: str, prompts: list[list[int]], found: "list[torch.Tensor]") -> check.Distance:

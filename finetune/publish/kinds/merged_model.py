@@ -40,5 +40,5 @@ def _checked(source: Trained, plan: lora.Plan, folder: Path, work: Work) -> dict
     exact = all(part.dtype in ("F32", "F64") for part in plan.parts)
     if exact and not found.max_difference <= LIMIT:
         raise UserError("kinds.differs", name="safetensors", difference=f"{found.max_difference:.3g}", limit=LIMIT)
-    against = "base and adapter through PEFT" if source.adapter else "the result of the run"
+    against = "base model and adapter in PEFT" if source.adapter else "the result of the run"
     return {"what": "merged weights", "against": against, **found.to_json()}

@@ -78,7 +78,7 @@ def _head(values: dict[str, Any], licence: str | None) -> str:
         "sdk_version": SDK,
         "python_version": PYTHON,
         "app_file": "app.py",
-        "short_description": "Talk to a model tuned with Tunescope",
+        "short_description": "Chat with a model fine-tuned with Tunescope",
         "models": [values["repo_id"]],
         **({"license": licence} if licence else {}),
     }
