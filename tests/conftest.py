@@ -29,6 +29,7 @@ def pytest_configure(config):
         config.add_cleanup(WarmPython(folder).end)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """For pytest-xdist: a file's tests stay together, for they may share what is costly to make."""
     for item in items:

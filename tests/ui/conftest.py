@@ -31,6 +31,7 @@ PATIENCE = 120_000
 WINDOW = {"width": 1280, "height": 800}
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """For pytest-xdist: what uses the page is one worker's, what uses the Space another's, so that each is started
     once; of what is left, each file stays together, for it may have an app or a trained run of its own."""
