@@ -134,7 +134,9 @@ def lean_of(model: nn.Module) -> LeanModel | None:
             try:
                 _known[model] = _checked(model)
             except torch.OutOfMemoryError:
-                log.warning("no memory for the lean forward of %s: its own is used", type(plain_model(model)).__name__)
+                log.warning(
+                    "no memory for the fast forward pass of %s: using its own", type(plain_model(model)).__name__
+                )
                 return None
         return _known[model]
 
@@ -152,7 +154,7 @@ def _checked(model: nn.Module) -> LeanModel | None:
         torch.cuda.empty_cache()  # what the weights lay in before they were joined
     if lean is None or _distance(model, lean) < TOLERANCE[inner.dtype]:
         return lean
-    log.warning("the lean forward of %s differs from the model's own: not used", type(inner).__name__)
+    log.warning("the fast forward pass of %s differs from its own: not used", type(inner).__name__)
     return None
 
 

@@ -115,7 +115,7 @@ def supported(dtype: torch.dtype) -> bool:
             return False
         return _agrees(dtype)
     except (RuntimeError, AttributeError) as error:
-        log.info("no prepacked linear layers here: %s", error)
+        log.info("prepacked linear layers are not available: %s", error)
         return False
 
 

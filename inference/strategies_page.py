@@ -7,10 +7,10 @@ from inference.strategies import STRATEGIES, Strategy
 HEAD = """# Decoding strategies
 
 Made by `python -m inference.strategies_page` from `inference/strategies.py`; a test holds it to that.
-A column is a line such as `nucleus top_p=0.95 temperature=0.8`. The knobs of a strategy's own have the default that
-stands here; those that it takes besides change nothing until they are given.
+A column is a line such as `nucleus top_p=0.95 temperature=0.8`. The table lists the own knobs of each strategy with
+their defaults; the other knobs that a strategy takes have no effect until they are set.
 
-| strategy | what it does | knobs of its own | source | compared with, token for token |
+| strategy | what it does | own knobs | source | tested token for token against |
 |---|---|---|---|---|
 """
 KNOBS = """
@@ -22,14 +22,16 @@ KNOBS = """
 TAIL = """
 ## The order of application
 
-Processors act in one order, whatever the order in the line: `repetition_penalty`, `no_repeat_ngram_size`, `banned`,
-`presence_penalty`, `frequency_penalty`, `dry`; and on what draws: `temperature`, `top_n_sigma`, `top_h`, `top_k`,
-`top_p`, `min_p`, `typical_p`, `epsilon_cutoff`, `eta_cutoff`, `xtc`, `mirostat`. With `temperature_last=true` the
-temperature comes behind them (`tests/tiny/test_chain.py`). Beams work on log-probabilities, all else on the model's
-scores; contrastive decoding and DoLa on their own differences, judged plausible among what is not banned.
+Processors are applied in a fixed order, independent of the order in the line: `repetition_penalty`,
+`no_repeat_ngram_size`, `banned`, `presence_penalty`, `frequency_penalty`, `dry`; then, in sampling strategies,
+`temperature`, `top_n_sigma`, `top_h`, `top_k`, `top_p`, `min_p`, `typical_p`, `epsilon_cutoff`, `eta_cutoff`, `xtc`,
+`mirostat`. With `temperature_last=true` the temperature comes after them (`tests/tiny/test_chain.py`). Beam search
+works on log-probabilities, all other strategies on the model's logits; contrastive decoding and DoLa work on their
+own differences, for the plausible tokens among those that are not banned.
 
-`start` (`tests/tiny/test_start.py`): a search goes on as if the prompt ended with these ids, a draw as if it had drawn
-them. The slow references (`tests/tiny/references.py`) use nothing of the package and ask the model afresh each time.
+`start` (`tests/tiny/test_start.py`): a search continues as if the prompt ended with these ids, a sampling strategy as
+if it had sampled them. The slow references (`tests/tiny/references.py`) import nothing from the package and run the
+model again for each token.
 """
 _PARITY, _MORE = "test_parity.py::test_every_strategy_equals_generate", "test_parity_more.py::test_"
 _SLOW = "test_references.py::test_columns_in_company_write_what_their_references_write"
@@ -80,11 +82,11 @@ def _takers(keys: list[str]) -> str:
     if keys == list(STRATEGIES):
         return "all"
     if set(draws) <= set(keys):
-        return ", ".join(["every draw", *(f"`{key}`" for key in keys if key not in draws)])
+        return ", ".join([*(f"`{key}`" for key in keys if key not in draws), "all sampling strategies"])
     missing = [key for key in draws if key not in keys]
     if len(missing) == 1 and len(keys) > len(missing) + 1:
         others = [f"`{key}`" for key in keys if key not in draws]
-        return ", ".join([f"every draw but `{missing[0]}`", *others])
+        return ", ".join([*others, f"all sampling strategies except `{missing[0]}`"])
     return ", ".join(f"`{key}`" for key in keys)
 
 

@@ -60,10 +60,10 @@ def _find(owner: Owner, known: Finding) -> None:
     try:
         runs = jobs.attach(owner)
     except UserError as error:
-        log.info("jobs were not looked for: %s", error.code)
+        log.info("job lookup skipped: %s", error.code)
         return
     except Exception:
-        log.exception("jobs could not be looked for")
+        log.exception("job lookup failed")
         return
     for run in runs:
         keep_up(run, owner)

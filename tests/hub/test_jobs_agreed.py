@@ -158,7 +158,7 @@ def test_on_the_page_going_on_asks_again_too(hub, renter, ended, page, charge):
     *_, agreed = page.call(live.resume_run, ended.id, "1h")
     charge(DEAR)
     told, yes, again = page.call(live.rent_again, agreed, ended.id, "1h")
-    assert "it was $1.00 an hour" in told and "$2.00 at most" in yes["value"] and len(hub.jobs.all) == 1
+    assert "from $1.00 to" in told and "$2.00 at most" in yes["value"] and len(hub.jobs.all) == 1
     page.call(live.rent_again, again, ended.id, "1h")
     assert len(hub.jobs.all) == 2 and jobs.job_of(ended).usd_per_hour == pytest.approx(2)
     let_it_end(hub, renter)

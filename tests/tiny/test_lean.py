@@ -198,7 +198,7 @@ def test_where_a_gpu_has_no_memory_for_it_the_model_computes_by_itself(monkeypat
     with monkeypatch.context() as once:
         once.setattr(lean, "_make", full)
         assert lean_of(loaded.model) is None
-        assert "no memory for the lean forward of LlamaForCausalLM" in caplog.text
+        assert "no memory for the fast forward pass of LlamaForCausalLM" in caplog.text
         assert run(loaded, "hello", ["greedy"]).columns[0].token_ids
     assert lean_of(loaded.model) is not None
 

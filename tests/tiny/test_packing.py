@@ -83,4 +83,4 @@ def test_where_documents_would_leak_each_gets_a_row_and_the_log_says_so(owner, t
     assert train(run, base, journal, lambda: False) is False
     stage = run.progress().started["stages"][0]
     assert stage["rows"] == stage["tally"]["kept"]
-    assert any("gets its own row" in line for line in said)
+    assert any("gets a separate row" in line for line in said)

@@ -128,7 +128,7 @@ def test_a_model_without_template_takes_plain_text(owner, shelf, tiny_model):
         ({"columns": ["greedy model=../x"]}, ["greedy model=../x", "not a model"]),
         ({"columns": ["greedy model=/nowhere"]}, ["greedy model=/nowhere", "/nowhere"]),
         ({"columns": []}, ["has 0 columns", "1 to 12"]),
-        ({"seed": -1}, ["seed -1"]),
+        ({"seed": -1}, ["Seed is -1"]),
         ({"dtype": "int8"}, ["int8"]),
     ],
 )

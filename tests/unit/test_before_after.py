@@ -93,7 +93,7 @@ def test_what_was_left_out_cut_or_bounded_is_told(measured):
     assert "3 of 33 rows excluded, with nothing to learn" in " ".join(notes(report))
     assert "2 of 30 rows truncated" in " ".join(notes(report))
     report["sets"][0]["ngram"]["of_rows"] = 90_000
-    assert "270 of the 90,000 training rows" in notes(report)[-1]
+    assert "270 of 90,000 training rows" in notes(report)[-1]
 
 
 def test_before_and_after_stand_in_the_card_and_in_its_head(measured, owner):

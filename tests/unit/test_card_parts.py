@@ -145,7 +145,7 @@ def staged(owner):
 
 def test_a_card_tells_each_stage_with_its_losses_and_the_papers_of_all(staged, owner):
     card = card_of(staged, owner)
-    assert "A DoRA adapter for" in card and "in 3 stages" in card
+    assert "A DoRA adapter for" in card and "Training had 3 stages" in card
     assert "| 1 | continued pretraining |" in card
     rows = [line for line in card.splitlines() if "| 7 of 9 |" in line]
     assert [row.split(" | ")[3:6] for row in rows] == [

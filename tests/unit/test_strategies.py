@@ -65,10 +65,10 @@ def test_a_line_is_read_whole():
 @pytest.mark.parametrize(
     ("line", "parts"),
     [
-        ("nucleos", ['"nucleos"', "one of nucleus, greedy"]),
+        ("nucleos", ['"nucleos"', "one of: nucleus, greedy"]),
         ("", ["empty", "greedy"]),
         ("greedy temperature=1", ["greedy", "temperature", "repetition_penalty", "model"]),
-        ("top_k topk=5", ["topk", "takes top_k"]),
+        ("top_k topk=5", ["topk", "Use one of: top_k"]),
         ("nucleus top_p=1.5", ["top_p", "1.5", "0.01 to 1"]),
         ("nucleus top_p=0", ["top_p", "0.01 to 1"]),
         ("sample temperature=-1", ["temperature", "-1", "0.01 to 10"]),
@@ -83,7 +83,7 @@ def test_a_line_is_read_whole():
         ("top_k top_k=", ['"top_k="', "name=value"]),
         ("min_p min_p=2", ["min_p", "2", "0 to 1"]),
         ("typical typical_p=0", ["typical_p", "0.01 to 1"]),
-        ("nucleus temprature=0.7", ["temprature", "takes temperature"]),
+        ("nucleus temprature=0.7", ["temprature", "Use one of: temperature"]),
         ("diverse_beam num_beams=6 num_groups=4", ["6 beams", "4 groups", "multiple"]),
         ("nucleus temperature_last=true", ["temperature_last", "temperature of 1", "Set temperature"]),
         ('greedy stop="half', ["half", "double quote"]),
@@ -127,7 +127,11 @@ def test_a_comparison_has_one_to_twelve_columns(count):
 
 def test_seed_and_length_have_bounds():
     check_run(0, 1)
-    for seed, length, part in [(-1, 5, "seed -1"), (2**32, 5, "seed 4294967296"), (0, 0, "max_new_tokens 0")]:
+    for seed, length, part in [
+        (-1, 5, "Seed is -1"),
+        (2**32, 5, "Seed is 4294967296"),
+        (0, 0, r"Max new tokens \(max_new_tokens\) is 0"),
+    ]:
         with pytest.raises(UserError, match=part):
             check_run(seed, length)
 

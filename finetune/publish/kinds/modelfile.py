@@ -111,7 +111,7 @@ def render(gguf: str, chat: Chat, column: ColumnSpec | None) -> str:
         lines += [f'TEMPLATE """{chat.family.template()}"""', ""]
     else:
         lines += [
-            "# The chat template inside the GGUF is used: it is of no family that has a proved Ollama template.",
+            "# Ollama uses the chat template in the GGUF: there is no verified Ollama template for this family.",
             "",
         ]
     if chat.system and '"""' not in chat.system:
