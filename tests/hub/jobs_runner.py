@@ -87,8 +87,11 @@ class Jobs:
 
     def start(self, namespace: str, token: str, spec: dict[str, Any]) -> Job:
         job_id = secrets.token_hex(12)
-        job = Job(job_id, namespace, token, spec, self.folder / job_id)
-        self.all[job_id] = job
+        return self.take_up(Job(job_id, namespace, token, spec, self.folder / job_id))
+
+    def take_up(self, job: Job) -> Job:
+        """Run a job that is described already."""
+        self.all[job.id] = job
         thread = threading.Thread(target=self._run, args=(job,), daemon=True)
         self._threads.append(thread)
         thread.start()
