@@ -102,8 +102,10 @@ function show(update) {
   if (update.models) { state.models = update.models; for (const card of state.cards) cards.modelPicker(card); }
   begin(update.run);
   const { running } = state;
-  (update.packed || []).forEach((packed, place) => { if (running[place]) Object.assign(running[place], { packed, tokens: null }); });
-  (update.columns || []).forEach((column, place) => { if (running[place]) running[place].output = column; });
+  for (const [place, card] of running.entries()) {
+    if (update.packed && place < update.packed.length) Object.assign(card, { packed: update.packed[place], tokens: null });
+    if (update.columns && place < update.columns.length) card.output = update.columns[place];
+  }
   if (update.packed || update.columns?.length) output.soon(running.filter((card) => state.cards.includes(card)));
   if (update.over) for (const card of running) leave(card);
   if (update.lay) { cards.keep(); cards.lay(update.lay); publish(); }

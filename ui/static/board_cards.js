@@ -124,8 +124,8 @@ function boardCards(state, frame, output, { publish, ask }) {
     const retitle = () => {
       const own = strategy.knobs.map((knob) => `${knob.name} ${card.knobs[knob.name] ?? knob.default}`);
       const set = strategy.more.filter((knob) => card.knobs[knob.name] !== undefined && knob.name !== "start");
-      summary.textContent = [...own, ...set.map((knob) => `${knob.name} ${card.knobs[knob.name]}`)].join(" · ") || words.no_settings;
-      summary.title = summary.textContent;
+      const told = [...own, ...set.map((knob) => `${knob.name} ${card.knobs[knob.name]}`)].join(" · ");
+      summary.title = summary.textContent = told || words.no_settings;
     };
     const changed = () => { retitle(); marks(card); publish(); };
     const about = make("p", "ts-about", strategy.about), source = make("cite", "", `${words.source}: ${strategy.source}`);
