@@ -9,14 +9,14 @@ def main(arguments: list[str] | None = None) -> int:
     from core.errors import UserError
     from core.noise import quiet_libraries
     from core.threads import no_bar_monitors, share_the_cores
-    from finetune.keep.places import place_from_settings
-    from inference import zero
-    from ui.address import choose
+    from finetune.backup.places import place_from_settings
+    from inference.compare import zerogpu
+    from ui.web.address import choose
 
     share_the_cores()
     no_bar_monitors()
     quiet_libraries()
-    zero.prepare()
+    zerogpu.prepare()
 
     try:
         address = choose(arguments)

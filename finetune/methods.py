@@ -1,4 +1,4 @@
-"""What becomes trainable: a table of methods. A new one is an entry here and a block in `finetune/blocks.py`."""
+"""What becomes trainable: a table of methods. A new one is an entry here and a block in `finetune/config/blocks.py`."""
 
 import difflib
 import re
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 
 if TYPE_CHECKING:
-    from finetune.config import RunConfig
+    from finetune.config.run_config import RunConfig
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "c_attn", "query_key_value", "dense")
 MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "c_fc", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h")

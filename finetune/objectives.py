@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from finetune.data_source import Block
+    from finetune.config.data_source import Block
 
 Head = Callable[["Tensor"], "Tensor"]
 Batch = Mapping[str, "Tensor"]
@@ -55,7 +55,7 @@ def next_token_loss(answers: Answers, batch: Batch, settings: "Block") -> Loss:
 
     The logits exist for `CHUNK` positions at a time: memory does not grow with the vocabulary times the length.
     """
-    from finetune.chunks import chunked_sum
+    from finetune.kernels.chunked_loss import chunked_sum
 
     return Loss(chunked_sum(_cross_entropy, answers.hidden, answers.targets, answers.head, CHUNK))
 
@@ -68,7 +68,7 @@ def _cross_entropy(logits: "Tensor", targets: "Tensor") -> "Tensor":
 
 def log_probs(answers: Answers, rows: int) -> tuple["Tensor", "Tensor"]:
     """The log-probability of each row's answer, and its length in tokens: both [rows], float32."""
-    from finetune.chunks import chunked_log_probs
+    from finetune.kernels.chunked_loss import chunked_log_probs
 
     each = chunked_log_probs(answers.hidden, answers.targets, answers.head, CHUNK)
     sums = each.new_zeros(rows).index_add(0, answers.rows, each)

@@ -223,10 +223,10 @@ def _words(command: str) -> list[str]:
 
 
 def _main(program: str) -> Callable[[list[str]], int]:
-    import finetune.shell
-    import inference.shell
+    import finetune.cli.main
+    import inference.cli.main
 
-    return {"finetune": finetune.shell.main, "inference": inference.shell.main}[program]
+    return {"finetune": finetune.cli.main.main, "inference": inference.cli.main.main}[program]
 
 
 def table(place: Path, model: Path) -> str:

@@ -3,11 +3,11 @@
 import gradio as gr
 
 from core import settings
-from ui.caller import Caller, handler
-from ui.runs import at_work
-from ui.views import render, view
-from ui.warm import machine
-from ui.wiring import Page
+from ui.parts.preload import machine
+from ui.parts.views import render, view
+from ui.parts.wiring import Page
+from ui.train.follow import at_work
+from ui.web.handler import Caller, handler
 
 
 def draw(page: Page) -> None:

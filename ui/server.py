@@ -11,14 +11,16 @@ from starlette.middleware import Middleware
 from core import limits, logs
 from core.errors import UserError
 from core.words import say
-from finetune.keep import keeper
-from finetune.keep.places import Place
-from ui import page, sessions, warm
-from ui.address import USER, Address
-from ui.bindings import Bindings, Uploads
-from ui.gate import Gate
-from ui.language import ReadersLanguage
-from ui.look import THEME
+from finetune.backup import keeper
+from finetune.backup.places import Place
+from ui import page
+from ui.parts import preload
+from ui.parts.theme import THEME
+from ui.web import sessions
+from ui.web.address import USER, Address
+from ui.web.gate import Gate
+from ui.web.language import ReadersLanguage
+from ui.web.ownership import Bindings, Uploads
 
 STATIC = Path(__file__).parent / "static"
 SESSIONS = 1_000
@@ -41,7 +43,7 @@ def serve(address: Address, copies: Place | None = None) -> int:
     print(say("page.open", url=address.url), flush=True)
     logs.adopt()
     logs.event("open", threads=THREADS)
-    threading.Thread(target=warm.warm_up, name="warm-up", daemon=True).start()
+    threading.Thread(target=preload.warm_up, name="warm-up", daemon=True).start()
     demo.block_thread()
     return 0
 
@@ -78,7 +80,7 @@ def launch(demo: gr.Blocks, address: Address) -> None:
         mcp_server=False,
         pwa=False,
         theme=THEME,
-        css_paths=sorted(STATIC.glob("*.css")),
+        css_paths=sorted(STATIC.parent.rglob("static/*.css"), key=lambda path: path.name),
         favicon_path=STATIC / "icon.svg",
         strict_cors=True,
         app_kwargs={"middleware": [Middleware(ReadersLanguage), Middleware(Gate, uploads=uploads, bindings=bindings)]},

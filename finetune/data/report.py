@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from finetune.config.mapping import Mapping
 from finetune.data.findings import Finding
-from finetune.data.mapping import Mapping
 
 
 @dataclass(frozen=True)

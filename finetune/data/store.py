@@ -20,10 +20,10 @@ from core.errors import UserError
 from core.files import new_folder, read_json, write_json
 from core.rows import KINDS, Row
 from core.workspace import Owner
+from finetune.config.mapping import Mapping
 from finetune.data.findings import Finding
-from finetune.data.intake import Kept
+from finetune.data.importing.pipeline import Kept
 from finetune.data.limits import MIB
-from finetune.data.mapping import Mapping
 from finetune.data.report import Report
 
 if TYPE_CHECKING:

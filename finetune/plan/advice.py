@@ -6,7 +6,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.words import say
-from finetune.config import RunConfig
+from finetune.config.run_config import RunConfig
 
 SURE = 1.3
 """How far off a rough figure may be before a start is refused for it."""

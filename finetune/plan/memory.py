@@ -6,7 +6,7 @@ whose process comes on top, and on a GPU.
 
 from dataclasses import dataclass
 
-from finetune.plan.network import Network
+from finetune.base_models.network import Network
 
 CHUNK = 512
 """Positions whose logits exist at a time."""

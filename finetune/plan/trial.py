@@ -15,8 +15,8 @@ from typing import Any
 from core.files import read_json, write_json
 from core.noise import quiet_libraries
 from core.threads import no_bar_monitors
-from finetune.journal import Journal
-from finetune.run import Run
+from finetune.runs.log import Journal
+from finetune.runs.run import Run
 
 
 def main() -> int:
@@ -35,8 +35,8 @@ def _try(folder: Path, base: Path) -> None:
     import psutil
     import torch
 
-    from finetune.device import choose_device, choose_dtype, memory_gb
-    from finetune.training import load_model, load_tokenizer
+    from finetune.config.device import choose_device, choose_dtype, memory_gb
+    from finetune.training.attempt import load_model, load_tokenizer
 
     run, order = Run(folder), read_json(folder / "order.json")
     config = run.config()
@@ -55,12 +55,12 @@ def _stage(
     index: int, order: dict[str, Any], folder: Path, config: Any, model: Any, tokenizer: Any, stored: Any
 ) -> dict[str, Any]:
     """Train a stage for as many steps as ordered; its events, and what an update of the weights takes."""
-    from finetune.course import Part
-    from finetune.data.encode_stage import Tally
-    from finetune.data.token_rows import TokenRows
-    from finetune.sampling import Prompt
-    from finetune.team import ALONE
-    from finetune.training import Attempt
+    from finetune.data.tokenizing.encode_stage import Tally
+    from finetune.data.tokenizing.token_rows import TokenRows
+    from finetune.training.attempt import Attempt
+    from finetune.training.distributed import ALONE
+    from finetune.training.sampling import Prompt
+    from finetune.training.stages import Part
 
     run = Run(folder / f"stage-{index}")
     run.checkpoints.mkdir(parents=True)

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
-from finetune.publish import facts, papers, records, remote
-from finetune.publish.card import Sample, Subject, render
-from finetune.publish.destination import NOWHERE, Destination, RepoType, destination
-from finetune.publish.differences import Difference, since_our_push
-from finetune.publish.facts import UNKNOWN, Base, Licence
-from finetune.publish.files import PlannedFile, collect, made
-from finetune.publish.metadata import checked_card, read_head
-from finetune.publish.pictures import pictures
-from finetune.publish.proofcard import with_proof
-from finetune.publish.remote import MANIFEST, Found, Target
-from finetune.run import Run
+from finetune.publish.card import facts, licenses
+from finetune.publish.card.card import Sample, Subject, render
+from finetune.publish.card.facts import UNKNOWN, Base, Licence
+from finetune.publish.card.metadata import checked_card, read_head
+from finetune.publish.card.pictures import pictures
+from finetune.publish.proof.in_card import with_proof
+from finetune.publish.repo import records, remote
+from finetune.publish.repo.destination import NOWHERE, Destination, RepoType, destination
+from finetune.publish.repo.differences import Difference, since_our_push
+from finetune.publish.repo.files import PlannedFile, collect, made
+from finetune.publish.repo.remote import MANIFEST, Found, Target
+from finetune.runs.run import Run
 
 if TYPE_CHECKING:
     from finetune.data.store import Dataset
@@ -103,7 +104,7 @@ def prepare(
     found = remote.look(to, mark, owner)
     if private and found.private is False:
         raise UserError("publish.is_public", repo=to.repo_id)
-    known, attached = papers.of_base(base, owner, licence) if base else (papers.chosen(licence), [])
+    known, attached = licenses.of_base(base, owner, licence) if base else (licenses.chosen(licence), [])
     files += [file for file in attached if file.path not in {known.path for known in files}]
     if isinstance(subject, Run) and kind in ("adapter", "merged", "gguf"):
         files += pictures(subject)

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.hub import retries
+from core.hub.errors import in_words, uncertain
 from core.words import say
 from core.workspace import Owner
-from finetune.publish import calls, remote
-from finetune.publish.differences import since_the_preview, tree
-from finetune.publish.files import PlannedFile, git_name, sha256_of
 from finetune.publish.plan import Plan
-from finetune.publish.records import PushResult, keep_push, read_push
-from finetune.publish.refusals import in_words, uncertain
-from finetune.publish.remote import MANIFEST, Found
-from finetune.publish.upload import Teller, additions, send_large
-from inference.sources import Report
+from finetune.publish.repo import remote
+from finetune.publish.repo.differences import since_the_preview, tree
+from finetune.publish.repo.files import PlannedFile, git_name, sha256_of
+from finetune.publish.repo.records import PushResult, keep_push, read_push
+from finetune.publish.repo.remote import MANIFEST, Found
+from finetune.publish.repo.upload import Teller, additions, send_large
+from inference.models.types import Report
 
 __all__ = ["PushResult", "push", "read_push"]
 
@@ -196,7 +197,7 @@ def _other_than(found: Found, plan: Plan, owner: Owner) -> list[PlannedFile]:
     """The files of a plan that are not at the destination just so."""
     if not {file.path for file in plan.files} & set(found.files):
         return plan.files
-    there = calls.again(lambda: tree(plan.to, str(found.commit), owner))
+    there = retries.again(lambda: tree(plan.to, str(found.commit), owner))
     return [file for file in plan.files if not _is(file, there.get(file.path))]
 
 

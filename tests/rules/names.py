@@ -28,12 +28,12 @@ def kept() -> dict:
 
 def names() -> dict:
     """All of them but the endpoints, as the code has them now."""
-    from finetune.config import knobs, stage_knobs
+    from finetune.config.presets import PRESETS
+    from finetune.config.run_config import knobs, stage_knobs
     from finetune.methods import METHODS
     from finetune.objectives import OBJECTIVES
-    from finetune.presets import PRESETS
     from finetune.publish.kinds import KINDS
-    from inference.strategies import STRATEGIES
+    from inference.strategies.table import STRATEGIES
 
     return {
         "knobs": {knob.path: list(knob.choices or []) for knob in (*knobs(), *stage_knobs())},

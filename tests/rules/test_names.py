@@ -67,7 +67,7 @@ def test_help_ends_with_0(main, capsys):
 
 
 def test_ctrl_c_ends_the_shell_with_130(monkeypatch):
-    monkeypatch.setattr("finetune.run.list_runs", _interrupted)
+    monkeypatch.setattr("finetune.runs.run.list_runs", _interrupted)
     assert finetune(["list"]) == 130
 
 

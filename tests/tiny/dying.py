@@ -31,7 +31,7 @@ def killed_at(moment: str, text: str, *words: object) -> bool:
 
 
 if __name__ == "__main__":
-    from finetune.shell import main
+    from finetune.cli.main import main
 
     die_at(sys.argv[1], sys.argv[2])
     sys.exit(main(sys.argv[3:]))

@@ -76,8 +76,8 @@ def keep_in_a_child(home: Path, folder: Path) -> dict:
 
 
 def _main(home: Path, folder: Path) -> None:
-    from finetune.keep.keeper import Keeper
-    from finetune.keep.places import FolderPlace
+    from finetune.backup.keeper import Keeper
+    from finetune.backup.places import FolderPlace
 
     made = forbid(folder)
     refused = refusals(folder)

@@ -10,7 +10,7 @@ import gradio as gr
 
 from core.words import speaking
 from core.workspace import Owner
-from ui import board, board_asks
+from ui.compare import board, board_asks
 
 STYLES = Path(board.__file__).parent / "static"
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><style>%s</style></head>

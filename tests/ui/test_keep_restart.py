@@ -10,7 +10,7 @@ from core import settings
 from core.workspace import Owner
 from finetune.data.store import list_datasets
 from tests.app_process import ROOT, running_app
-from tests.ui.test_runs_outlive import ask
+from tests.ui.train.test_runs_outlive import ask
 
 
 def test_what_was_imported_is_there_again_after_the_disk_was_lost(tmp_path, monkeypatch):

@@ -7,12 +7,12 @@ from core.errors import UserError
 from core.files import write_file
 from core.references import Hub, parse
 from core.words import say, speaking
-from finetune.publish.facts import base_of, known_licence
+from finetune.publish.card.facts import base_of, known_licence
+from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.trained_run import adapter, done
 from finetune.publish.kinds import presets
-from finetune.publish.kinds.jobs import Cost, Job, Request
-from finetune.publish.kinds.sources import adapter, done
+from finetune.publish.kinds.request import Cost, Job, Request
 from finetune.publish.kinds.templates import program, rendered
-from finetune.publish.kinds.workshop import Work
 from finetune.publish.push import read_push
 
 PYTHON = "3.12"

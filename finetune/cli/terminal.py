@@ -1,0 +1,38 @@
+"""How the shell talks: results to stdout, progress to stderr, a wrong command line in one sentence."""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from core.errors import UserError
+
+if TYPE_CHECKING:
+    from inference.models.types import Progress
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UserError in place of printing how the program is used and ending it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError("run.shell.usage", reason=message[:1].upper() + message[1:], program=self.prog)
+
+
+def print_json(value: object) -> None:
+    """The one thing on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+_shown = {"text": ""}
+
+
+def show_progress(progress: "Progress") -> None:
+    """Say on stderr what takes long; on a terminal with how far it is."""
+    share = f" {100 * progress.done // progress.total}%" if progress.total else ""
+    if sys.stderr.isatty():
+        end = "\n" if progress.total and progress.done >= progress.total else ""
+        print(f"\r{progress.text}{share}\033[K", end=end, file=sys.stderr, flush=True)
+    elif progress.text != _shown["text"]:
+        _shown["text"] = progress.text
+        print(progress.text, file=sys.stderr, flush=True)
