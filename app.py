@@ -7,8 +7,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve the page until it is interrupted. Returns 2, with a sentence on stderr, for an address it cannot have."""
     from core import limits, logs
     from core.errors import UserError
-    from core.noise import quiet_libraries
-    from core.threads import no_bar_monitors, share_the_cores
+    from core.runtime import no_bar_monitors, quiet_libraries, share_the_cores
     from finetune.backup.places import place_from_settings
     from inference.compare import zerogpu
     from ui.web.address import choose

@@ -56,7 +56,7 @@ def prepare(place: Path, job: Job) -> dict[str, Any]:
 def ours(place: Path, job: Job) -> dict[str, Any]:
     """The product's own path: a config, a run folder, its events, in the environment that a run's process has."""
     os.environ["TUNESCOPE_HOME"] = str(place / "home")
-    from core.threads import share_the_cores
+    from core.runtime import share_the_cores
 
     share_the_cores()
     from core.files import write_json
@@ -100,7 +100,7 @@ def trl(place: Path, job: Job, dtype: str, same_batches: bool = False) -> dict[s
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from core.kernels import no_planned_attention
+    from core.runtime import no_planned_attention
 
     no_planned_attention()
     rows = json.loads((place / "rows.json").read_text())

@@ -14,7 +14,7 @@ os.environ.pop("HF_TOKEN", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from core.threads import no_bar_monitors
+from core.runtime import no_bar_monitors
 from tests.tiny_model import make_tiny_model
 from tests.warm.start import VARIABLES, WarmPython
 

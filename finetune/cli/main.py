@@ -9,8 +9,7 @@ from typing import Any
 
 from core import words
 from core.errors import UserError
-from core.noise import quiet_libraries
-from core.threads import no_bar_monitors, share_the_cores
+from core.runtime import no_bar_monitors, quiet_libraries, share_the_cores
 from core.words import counted, say
 from core.workspace import RUN_ID, local_owner
 from finetune.cli import check as check_shell

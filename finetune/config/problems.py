@@ -9,8 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from core.errors import UserError
-from core.texts import is_utf8
-from core.words import say
+from core.words import is_utf8, say
 
 ONE_SOURCE = "config.one_source"
 SOURCE_DETAIL = "config.source_detail"

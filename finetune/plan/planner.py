@@ -2,10 +2,10 @@
 
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.words import say
-from core.workspace import Owner
+from core.workspace import Owner, dataset_folder
 from finetune.base_models.network import read_network
 from finetune.config.device import choose_device, choose_dtype
 from finetune.config.run_config import RunConfig, validate
@@ -13,13 +13,16 @@ from finetune.config.yaml_reader import apply_change
 from finetune.launch.jobs.flavors import Flavour
 from finetune.methods import BLOCKS
 from finetune.plan import calibration
-from finetune.plan.advice import SURE, Advice, smaller
 from finetune.plan.calibration import Trial
-from finetune.plan.card import Place, Plan
+from finetune.plan.card import SURE, Advice, Place, Plan, smaller
 from finetune.plan.estimator import Estimator, device_name_of
 from finetune.plan.machines import memory_of
 from finetune.plan.prepare import Looked, OnProgress, looking
 from finetune.plan.rows import SAMPLE, StageRows, shapes, tokenised
+
+if TYPE_CHECKING:
+    from inference.models.types import Fetched
+
 
 _TRIED = 0.75
 """The part of the free memory that a trial may take by the sums: beyond it, it is made with a smaller batch."""
@@ -213,3 +216,22 @@ def _gb(count: float) -> str:
 def _amount(count: float) -> str:
     """Bytes with their unit: of a small model on a full disk it is megabytes that matter."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+LOOKED_AT = 300
+"""Rows of a stage that are read as tokens: a start does not wait for more."""
+
+
+def plan_for_start(config: RunConfig, owner: Owner, base: "Fetched") -> Plan:
+    """What the run will take, by what was measured before where that was done. Raises UserError where nothing is left
+    to learn from, or it surely does not fit into this machine's memory or disk."""
+    from finetune.data.store import open_dataset
+
+    datasets = [
+        [open_dataset(dataset_folder(owner, source.dataset or "")) for source in stage.data] for stage in config.stages
+    ]
+    plan = Planner.read(Looked(config, datasets, base), owner, LOOKED_AT).plan()
+    refused = next((one for one in plan.advice if one.refused), None)
+    if refused is not None:
+        raise refused.error()
+    return plan

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import read_json, write_json
-from core.noise import quiet_libraries
-from core.threads import no_bar_monitors
+from core.runtime import no_bar_monitors, quiet_libraries
 from finetune.runs.log import Journal
 from finetune.runs.run import Run
 

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 from transformers.utils import logging as transformers_logging
 
 from core.files import write_json
-from core.kernels import no_planned_attention
+from core.runtime import no_planned_attention
 from core.words import say
 from finetune.config.device import choose_device, choose_dtype, device_name, four_bit, keep_trainable, why_dtype
 from finetune.config.run_config import RunConfig

@@ -7,7 +7,7 @@ import torch
 from transformers import TrainerCallback
 
 if TYPE_CHECKING:
-    from finetune.training.measuring import MeasuringTrainer
+    from finetune.training.trainer import MeasuringTrainer
 
 
 class Watch(TrainerCallback):

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from core import settings, words
 from core.errors import UserError
-from core.noise import quiet_libraries
-from core.threads import no_bar_monitors, share_the_cores
+from core.runtime import no_bar_monitors, quiet_libraries, share_the_cores
 from core.words import say
 from inference.cli import prompts as shell_prompts
 from inference.events import Board, Done, Event, Finished, Loading, Result, Started, Step

@@ -207,7 +207,7 @@ def _key(source: Source) -> tuple[object, ...]:
 
 def _load(request: CompareRequest, groups: list[_Group], shelf: "Shelf") -> list["Panel"]:
     """Load each group's model, as it will run, and check that prompt and rows fit."""
-    from inference.compare.beginnings import begun
+    from inference.compare.column_fit import begun
     from inference.engine.batch import Panel, make_ready
     from inference.engine.engine import prompt_ids
     from inference.models.adapters import mixable

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from core.texts import is_utf8
+from core.words import is_utf8
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -198,7 +198,7 @@ def _meter(listing: Listing, names: list[str], progress: Report | None, stop: th
     most = [0.0]
 
     class Meter(tqdm):
-        monitor_interval = 0  # see core.threads.no_bar_monitors; and a class of its own would get a thread of its own
+        monitor_interval = 0  # see core.runtime.no_bar_monitors; and a class of its own would get a thread of its own
 
         def __init__(self, *positional: Any, **named: Any) -> None:
             super().__init__(*positional, **{**named, "file": io.StringIO()})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.kernels import no_planned_attention
+from core.runtime import no_planned_attention
 from inference.models import fingerprint
 from inference.models.adapters import keeps_base
 from inference.models.hub_files import megabytes

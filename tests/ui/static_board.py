@@ -10,7 +10,8 @@ import gradio as gr
 
 from core.words import speaking
 from core.workspace import Owner
-from ui.compare import board, board_asks
+from ui.compare import board
+from ui.compare import request as compare_request
 
 STYLES = Path(board.__file__).parent / "static"
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><style>%s</style></head>
@@ -35,7 +36,7 @@ def open_board(page) -> None:
 
 
 def _answer(value: str) -> dict:
-    answer, _ = board_asks.answer(json.loads(value), "", Owner("local"))
+    answer, _ = compare_request.answer(json.loads(value), "", Owner("local"))
     return answer
 
 

@@ -16,7 +16,8 @@ from inference.compare.fair_queue import Turn, Turns
 from inference.compare.record import changes, record_of
 from inference.compare.service import CompareRequest, check_request, run_comparison
 from inference.events import Board, Loading, Result, Started, Step
-from ui.compare import board, board_asks, board_feed, details, links, prompt_sets
+from ui.compare import board, board_feed, details, links, prompt_sets
+from ui.compare import request as compare_request
 from ui.compare.last_comparison import comparisons, opened
 from ui.compare.request import request_of
 from ui.parts import job as work
@@ -240,7 +241,7 @@ def _summary(state: Board, exact: bool = False, made: dict[str, Any] | None = No
 @handler(open_to_anyone=True)
 def compare_ask(caller: Caller, cards: Any, model: str) -> tuple:
     """Answer what a card asks: a sweep of one of its settings, or what the model's authors set."""
-    answer, said = board_asks.answer(cards, (model or "").strip(), caller.owner)
+    answer, said = compare_request.answer(cards, (model or "").strip(), caller.owner)
     return answer, render("note", kind="", title="", text=said) if said else gr.skip()
 
 

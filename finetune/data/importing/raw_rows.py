@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, BinaryIO, TextIO
 
 from core.errors import UserError
-from core.texts import is_utf8
+from core.words import is_utf8
 from finetune.data.importing import json_rows
 from finetune.data.importing.streams import DataFile, open_bytes, open_text
 from finetune.data.limits import LIMITS, MIB, Limits

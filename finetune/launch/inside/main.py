@@ -18,9 +18,8 @@ from typing import Any
 from core import settings, words
 from core.errors import UserError
 from core.files import read_json, write_json
-from core.noise import quiet_libraries
 from core.references import Hub, parse
-from core.threads import no_bar_monitors
+from core.runtime import no_bar_monitors, quiet_libraries
 from core.workspace import Owner
 from finetune.launch.follow.files import bring_folder, checkpoint_steps
 from finetune.launch.follow.lines import ENDINGS, ENVIRONMENT

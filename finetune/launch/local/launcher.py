@@ -19,9 +19,9 @@ from core.references import Base, parse
 from core.workspace import Owner
 from finetune.config.run_config import RunConfig
 from finetune.launch.local.warm_start import PROJECT, Ahead
+from finetune.plan.planner import plan_for_start
 from finetune.plan.prepare import OnProgress, base_of, import_data, look
 from finetune.plan.record import keep_plan
-from finetune.plan.start import plan_for_start
 from finetune.runs.checkpoint_config import check_told
 from finetune.runs.child_environment import child_environment
 from finetune.runs.device_queue import devices_of, draw_tickets

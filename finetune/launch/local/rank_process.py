@@ -11,8 +11,7 @@ from pathlib import Path
 
 from core import words
 from core.errors import UserError
-from core.noise import quiet_libraries
-from core.threads import no_bar_monitors
+from core.runtime import no_bar_monitors, quiet_libraries
 from finetune.launch.local.rendezvous import Meeting
 from finetune.runs.failure_reasons import explain
 from finetune.runs.log import Journal, Silence

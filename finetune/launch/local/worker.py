@@ -15,8 +15,7 @@ from types import FrameType
 
 from core import words
 from core.errors import UserError
-from core.noise import quiet_libraries
-from core.threads import no_bar_monitors
+from core.runtime import no_bar_monitors, quiet_libraries
 from finetune.launch.local.warm_start import await_arguments
 from finetune.runs.device_queue import wait_for_turn
 from finetune.runs.failure_reasons import explain

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.errors import UserError
-from core.texts import is_utf8
+from core.words import is_utf8
 from finetune.publish.card.facts import check_done
 from finetune.publish.card.measures import Sample
 from finetune.runs.run import Run

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.files import folder_size
-from core.noise import quiet_libraries
-from core.threads import no_bar_monitors
+from core.runtime import no_bar_monitors, quiet_libraries
 from core.words import say, speak
 from core.workspace import Owner
 from finetune.publish.proof.proof import TOLERANCE

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from core.threads import SPINS, share_the_cores
+from core.runtime import SPINS, share_the_cores
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 

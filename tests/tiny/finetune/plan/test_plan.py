@@ -15,10 +15,9 @@ from finetune.config.run_config import validate
 from finetune.data.importing.importer import import_file
 from finetune.data.store import list_datasets
 from finetune.plan import calibration
-from finetune.plan.planner import Planner, make_plan
+from finetune.plan.planner import Planner, make_plan, plan_for_start
 from finetune.plan.prepare import Looked, import_data, look, looking
 from finetune.plan.record import outcome
-from finetune.plan.start import plan_for_start
 from finetune.runs.run import Run
 from inference.models.locate import fetch
 from inference.models.types import Fetched

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from core.errors import UserError
-from inference.compare.beginnings import begun
+from inference.compare.column_fit import begun
 from inference.compare.service import CompareRequest, run_comparison
 from inference.engine.detokenize import Pieces
 from inference.models.cache import Shelf

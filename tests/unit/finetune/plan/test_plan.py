@@ -12,7 +12,7 @@ from finetune.launch.jobs.estimate import estimate
 from finetune.launch.jobs.flavors import FALLBACK
 from finetune.methods import METHODS
 from finetune.plan import calibration
-from finetune.plan.advice import Advice, smaller
+from finetune.plan.card import Advice, smaller
 from finetune.plan.durations import Pace, due, merged, of_stage, operations
 from finetune.plan.machines import CHIPS, UNKNOWN, chip_of, free_disk, seconds_on
 from finetune.plan.memory import Setting, activations, memory

@@ -1,5 +1,6 @@
-"""How threads behave towards each other and towards other processes on the machine."""
+"""How this process runs: its threads, the kernels of torch that it uses, and what libraries may say."""
 
+import logging
 import os
 
 SPINS = "1000"
@@ -26,3 +27,20 @@ def no_bar_monitors() -> None:
     from tqdm.std import tqdm
 
     tqdm.monitor_interval = 0
+
+
+def no_planned_attention() -> None:
+    """Let no attention on a GPU go through cuDNN; call it before a model runs.
+
+    cuDNN plans a program for every length it has not met. A step of decoding has another length each time, and so has
+    nearly every batch of a training, so that planning takes longer than all the rest; flash attention plans nothing.
+    """
+    import torch
+
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def quiet_libraries() -> None:
+    """Let bitsandbytes not warn, on CPUs with bfloat16 products, of a package that would make 4-bit weights faster.
+    Call it before that is imported (peft does)."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
