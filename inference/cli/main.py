@@ -22,7 +22,7 @@ from inference.strategies.table import STRATEGIES
 if TYPE_CHECKING:
     from core.workspace import Owner
     from inference.compare.replay import Verdict
-    from inference.compare.service import CompareRequest
+    from inference.compare.request import CompareRequest
     from inference.models.cache import Shelf
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -95,7 +95,8 @@ def _strategies() -> str:
 def _compare(options: argparse.Namespace) -> int:
     from core.workspace import local_owner
     from inference.compare.record import compared, read_record, record_of, request_of_record
-    from inference.compare.service import check_request, run_comparison
+    from inference.compare.request import check_request
+    from inference.compare.service import run_comparison
 
     record = read_record(options.record) if options.record else None
     request = _request(options) if record is None else request_of_record(record)
@@ -122,7 +123,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _request(options: argparse.Namespace) -> "CompareRequest":
-    from inference.compare.service import CompareRequest
+    from inference.compare.request import CompareRequest
     from inference.engine.prompts import read_messages
 
     return CompareRequest(

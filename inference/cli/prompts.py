@@ -23,7 +23,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, out: TextIO, stop: threading.Event) -> int:
     """Run the set; prints the table, or one JSON. Returns 0, or 3 where a prompt or a column failed."""
     from core.workspace import local_owner
-    from inference.compare.service import CompareRequest
+    from inference.compare.request import CompareRequest
     from inference.prompt_sets import report as set_report
     from inference.prompt_sets.reading import read_prompts
     from inference.prompt_sets.running import PromptSet, check_set, finish, run_set

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.words import say
-from inference.compare.service import CompareRequest
+from inference.compare.request import CompareRequest
 from inference.strategies.syntax import join_line, split_line
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from core.errors import UserError
 from core.files import read_json
 from core.words import say
 from inference.compare.provenance import SHORT, models_of, other_weights, pinned, read_models, shortened
-from inference.compare.service import CompareRequest, check_request
+from inference.compare.request import CompareRequest, check_request
 from inference.events import Result
 from inference.strategies.table import parse_columns
 

@@ -7,7 +7,7 @@ from typing import Any
 from core.errors import UserError
 from inference.compare.provenance import Entry, read_models
 from inference.compare.record import request_of_record
-from inference.compare.service import CompareRequest
+from inference.compare.request import CompareRequest
 from inference.strategies.table import ColumnSpec, parse_columns
 
 

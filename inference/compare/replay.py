@@ -32,7 +32,8 @@ from inference.models.loading import Loaded
 from inference.strategies.table import ColumnSpec
 
 if TYPE_CHECKING:
-    from inference.compare.service import CompareRequest, Work
+    from inference.compare.request import CompareRequest
+    from inference.compare.service import Work
     from inference.models.cache import Shelf
 
 _DRAWN = ("temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")

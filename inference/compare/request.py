@@ -1,12 +1,11 @@
-"""Whether the fields of a request are of the types they are said to be: a program may send anything."""
+"""A comparison as it is asked for. A program may send anything: each field is checked for its type and bounds."""
 
-import json
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from core.errors import UserError
-
-if TYPE_CHECKING:
-    from inference.compare.service import CompareRequest
+from inference.engine.prompts import Messages, check_messages, check_text
+from inference.strategies.knobs import shown
+from inference.strategies.table import ColumnSpec, check_run, parse_columns
 
 EXAMPLES = {
     "prompt": "What is tea?",
@@ -19,7 +18,41 @@ MAY_BE_LEFT_OUT = ("prompt", "adapter", "dtype")
 SWITCHES = ("raw", "exact")
 
 
-def check_fields(request: "CompareRequest") -> None:
+@dataclass(frozen=True)
+class CompareRequest:
+    """What a comparison is made of. Either `prompt` or `messages`; `adapter` goes on `model`; `dtype` None is what
+    suits the device (float32 on a CPU). `columns` are lines such as "nucleus top_p=0.9 model=base". `exact`
+    computes each column in the shapes of `generate`, on plain layers."""
+
+    model: str
+    columns: list[str]
+    prompt: str | None = None
+    messages: Messages | None = None
+    adapter: str | None = None
+    seed: int = 0
+    max_new_tokens: int = 100
+    dtype: str | None = None
+    raw: bool = False
+    exact: bool = False
+
+
+def check_request(request: CompareRequest) -> list[ColumnSpec]:
+    """The columns of a request; raises UserError for all that is wrong with it at first sight."""
+    check_fields(request)
+    specs = parse_columns(request.columns)
+    check_run(request.seed, request.max_new_tokens)
+    if (request.prompt is None) == (request.messages is None):
+        raise UserError("decode.prompt_or_messages")
+    if request.prompt is not None:
+        check_text(request.prompt)
+    elif request.raw:
+        raise UserError("decode.raw_messages")
+    else:
+        check_messages(request.messages)
+    return specs
+
+
+def check_fields(request: CompareRequest) -> None:
     """Raises UserError that names the first field of another type than its own, its value, and what it takes."""
     for field, example in EXAMPLES.items():
         value = getattr(request, field)
@@ -30,20 +63,3 @@ def check_fields(request: "CompareRequest") -> None:
     for field in SWITCHES:
         if not isinstance(getattr(request, field), bool):
             raise UserError("decode.not_switch", field=field, value=shown(getattr(request, field)))
-
-
-def check_whole(field: str, value: object, minimum: int, maximum: int) -> None:
-    """Raises UserError unless the value is an integer within its bounds; true, 2.0 and "2" are none."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise UserError("decode.not_whole", field=field, value=shown(value), minimum=minimum, maximum=maximum)
-    if not minimum <= value <= maximum:
-        raise UserError(f"decode.{field}_range", value=shown(value), maximum=maximum)
-
-
-def shown(value: object) -> str:
-    """A value as JSON, in short."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, default=str)
-    except (ValueError, RecursionError):
-        text = type(value).__name__
-    return text if len(text) <= 60 else text[:57] + "..."

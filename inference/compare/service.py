@@ -14,11 +14,11 @@ from core.workspace import Owner
 from inference.compare import zerogpu
 from inference.compare.column_fit import check_column
 from inference.compare.fair_queue import Turn
-from inference.compare.request import check_fields
-from inference.engine.prompts import Messages, check_context, check_messages, check_text
+from inference.compare.request import CompareRequest, check_request
+from inference.engine.prompts import check_context
 from inference.events import Done, Event, Loading, Started
 from inference.models.types import Progress, Report, Source
-from inference.strategies.table import ColumnSpec, check_run, parse_columns
+from inference.strategies.table import ColumnSpec
 
 if TYPE_CHECKING:
     from inference.engine.batch import Panel
@@ -27,24 +27,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MEMORY_SHARE = 0.8
-
-
-@dataclass(frozen=True)
-class CompareRequest:
-    """What a comparison is made of. Either `prompt` or `messages`; `adapter` goes on `model`; `dtype` None is what
-    suits the device (float32 on a CPU). `columns` are lines such as "nucleus top_p=0.9 model=base". `exact`
-    computes each column in the shapes of `generate`, on plain layers."""
-
-    model: str
-    columns: list[str]
-    prompt: str | None = None
-    messages: Messages | None = None
-    adapter: str | None = None
-    seed: int = 0
-    max_new_tokens: int = 100
-    dtype: str | None = None
-    raw: bool = False
-    exact: bool = False
 
 
 def run_comparison(
@@ -96,22 +78,6 @@ def write(work: Work, shelf: "Shelf", stop: threading.Event | None) -> Iterator[
     yield replace(begun, stand_in=stand_in, short_of_memory=short)
     for event in events:
         yield Done(replace(event.result, origin=origin_of(request, panels))) if isinstance(event, Done) else event
-
-
-def check_request(request: CompareRequest) -> list[ColumnSpec]:
-    """The columns of a request; raises UserError for all that is wrong with it at first sight."""
-    check_fields(request)
-    specs = parse_columns(request.columns)
-    check_run(request.seed, request.max_new_tokens)
-    if (request.prompt is None) == (request.messages is None):
-        raise UserError("decode.prompt_or_messages")
-    if request.prompt is not None:
-        check_text(request.prompt)
-    elif request.raw:
-        raise UserError("decode.raw_messages")
-    else:
-        check_messages(request.messages)
-    return specs
 
 
 def work_of(request: CompareRequest, owner: Owner, stop: threading.Event | None = None) -> Work:

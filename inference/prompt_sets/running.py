@@ -10,7 +10,8 @@ from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
 from inference.compare.fair_queue import Turn, wait_for_place
-from inference.compare.service import CompareRequest, check_request, run_comparison
+from inference.compare.request import CompareRequest, check_request
+from inference.compare.service import run_comparison
 from inference.events import Done, Loading, Result
 from inference.measures.summary import Row, summarise
 from inference.prompt_sets.reading import MOST_PROMPTS, Asked

@@ -1,5 +1,6 @@
 """What a setting of a column is: its name, kind of value, default and bounds, and how text becomes a value."""
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -100,3 +101,20 @@ def said_by_ids(text: str) -> tuple[str, str] | None:
     _, colon, said = text.partition(":")
     pieces = pieces_of(said)
     return (pieces[0], pieces[-1]) if colon else None
+
+
+def check_whole(field: str, value: object, minimum: int, maximum: int) -> None:
+    """Raises UserError unless the value is an integer within its bounds; true, 2.0 and "2" are none."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UserError("decode.not_whole", field=field, value=shown(value), minimum=minimum, maximum=maximum)
+    if not minimum <= value <= maximum:
+        raise UserError(f"decode.{field}_range", value=shown(value), maximum=maximum)
+
+
+def shown(value: object) -> str:
+    """A value as JSON, in short."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError):
+        text = type(value).__name__
+    return text if len(text) <= 60 else text[:57] + "..."

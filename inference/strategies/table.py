@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from core.errors import UserError
-from inference.compare.request import check_whole
-from inference.strategies.knobs import Knob, Value, ids_of, pieces_of
+from inference.strategies.knobs import Knob, Value, check_whole, ids_of, pieces_of
 from inference.strategies.syntax import split_line
 
 Kind = Literal["greedy", "sample", "beam", "diverse_beam", "dynamic_beam", "contrastive", "contrast", "dola", "lookup"]

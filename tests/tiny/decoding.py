@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from inference.compare.replay import check
-from inference.compare.service import CompareRequest
+from inference.compare.request import CompareRequest
 from inference.engine.engine import Panel, compare
 from inference.models.loading import Loaded
 from inference.strategies.table import parse_columns

@@ -7,7 +7,7 @@ from typing import Any
 
 from core.errors import UserError
 from inference.compare.record import alike
-from inference.compare.service import CompareRequest
+from inference.compare.request import CompareRequest
 from inference.events import Result
 from ui.web.handler import Caller
 

@@ -11,7 +11,7 @@ import gradio as gr
 from core.errors import UserError
 from core.words import say
 from inference.compare.record import alike, link_of, made_of, read_link
-from inference.compare.service import CompareRequest, check_request
+from inference.compare.request import CompareRequest, check_request
 from ui.compare import board
 from ui.compare.last_comparison import comparisons, opened
 from ui.parts.controls import button

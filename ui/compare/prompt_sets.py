@@ -17,7 +17,7 @@ from core.workspace import RUN_ID
 from finetune.runs.run import find
 from finetune.runs.split import held_out_rows
 from inference.compare.fair_queue import Turn
-from inference.compare.service import CompareRequest
+from inference.compare.request import CompareRequest
 from inference.events import Loading
 from inference.prompt_sets import report as set_report
 from inference.prompt_sets.reading import MOST_PROMPTS, SUFFIXES, Asked, of_rows, read_prompts

@@ -6,7 +6,7 @@ from typing import Any
 from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
-from inference.compare.service import CompareRequest
+from inference.compare.request import CompareRequest
 from inference.models import generation_config
 from inference.strategies import sweeps
 from ui.compare.board import columns_of, lines_of

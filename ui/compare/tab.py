@@ -14,7 +14,8 @@ from core import logs, settings
 from core.words import say
 from inference.compare.fair_queue import Turn, Turns
 from inference.compare.record import changes, record_of
-from inference.compare.service import CompareRequest, check_request, run_comparison
+from inference.compare.request import CompareRequest, check_request
+from inference.compare.service import run_comparison
 from inference.events import Board, Loading, Result, Started, Step
 from ui.compare import board, board_feed, details, links, prompt_sets
 from ui.compare import request as compare_request

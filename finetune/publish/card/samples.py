@@ -9,7 +9,7 @@ from finetune.publish.card.facts import check_done
 from finetune.publish.card.measures import Sample
 from finetune.runs.run import Run
 from inference.compare.record_outputs import Wrote, written
-from inference.compare.service import CompareRequest
+from inference.compare.request import CompareRequest
 from inference.models.fingerprint import file_fingerprint, fingerprint
 from inference.models.hub_files import ADAPTER_WEIGHTS
 from inference.strategies.syntax import join_line, split_line

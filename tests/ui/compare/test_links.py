@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from safetensors.torch import load_file, save_file
 
 from inference.compare.record import link_of, request_of
-from inference.compare.service import CompareRequest
+from inference.compare.request import CompareRequest
 from inference.strategies.table import parse_column
 from tests.ui.conftest import picture
 from tests.ui.test_loop import MARKUP, open_tab

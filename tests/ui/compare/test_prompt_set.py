@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import UserError
 from core.workspace import Owner
-from inference.compare.service import CompareRequest
+from inference.compare.request import CompareRequest
 from inference.measures.bootstrap import Estimate
 from inference.measures.summary import MEASURES
 from inference.prompt_sets import report as set_report

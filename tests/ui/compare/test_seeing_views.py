@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import UserError
 from core.workspace import Owner
-from inference.compare.service import CompareRequest
+from inference.compare.request import CompareRequest
 from inference.events import Alternative, Branch, ColumnResult, Result, TokenView, Trace
 from ui.compare import details
 from ui.compare import details_facts as facts

@@ -11,7 +11,8 @@ import yaml
 from core import settings
 from core.errors import UserError
 from finetune.cli.main import main
-from inference.compare.service import CompareRequest, Work, _Group, check_request
+from inference.compare.request import CompareRequest, check_request
+from inference.compare.service import Work, _Group
 from inference.compare.zerogpu import LONGEST, SHORTEST, _turns, check_seconds, seconds
 from inference.events import ColumnResult, Result
 from inference.models.types import Fetched, Source

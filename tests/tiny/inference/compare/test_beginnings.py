@@ -6,7 +6,8 @@ import pytest
 
 from core.errors import UserError
 from inference.compare.column_fit import begun
-from inference.compare.service import CompareRequest, run_comparison
+from inference.compare.request import CompareRequest
+from inference.compare.service import run_comparison
 from inference.engine.detokenize import Pieces
 from inference.models.cache import Shelf
 from inference.strategies.syntax import join_line

@@ -8,7 +8,8 @@ import pytest
 from core.errors import UserError
 from inference.compare.provenance import pinned, read_models
 from inference.compare.record import alike, changes, compared, link_of, made_of, read_link, record_of, request_of_record
-from inference.compare.service import CompareRequest, run_comparison
+from inference.compare.request import CompareRequest
+from inference.compare.service import run_comparison
 from inference.models.cache import Shelf
 from tests.tiny.adapters import make_adapter
 

@@ -11,7 +11,8 @@ from core.errors import UserError
 from core.limits import disk_used
 from inference.cli.main import main
 from inference.compare.fair_queue import Turns
-from inference.compare.service import CompareRequest, run_comparison
+from inference.compare.request import CompareRequest
+from inference.compare.service import run_comparison
 from inference.events import Board
 from inference.measures.bootstrap import estimate, paired
 from inference.measures.summary import summarise

@@ -17,7 +17,7 @@ from finetune.publish.card.measures import Sample
 from finetune.publish.card.samples import samples_of
 from finetune.publish.repo.destination import Destination
 from finetune.publish.repo.files import made
-from inference.compare.service import CompareRequest
+from inference.compare.request import CompareRequest
 from inference.models.fingerprint import file_fingerprint, fingerprint
 from inference.models.hub_files import ADAPTER_WEIGHTS
 from tests.refusals import refused

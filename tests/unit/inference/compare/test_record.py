@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import UserError
 from inference.compare.record import LARGEST_REQUEST, LONGEST_LINK, link_of, request_of, request_of_record
-from inference.compare.service import CompareRequest
+from inference.compare.request import CompareRequest
 from tests.rules.source import ROOT
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "茶?"}]
