@@ -10,7 +10,7 @@ import sys
 from benchmarks.decode import PROMPT, TWELVE
 from core import settings
 from core.workspace import local_owner
-from inference.compare.service import row_bytes
+from inference.compare.work import row_bytes
 from inference.engine.batch import make_ready
 from inference.engine.engine import Panel, compare, prompt_ids
 from inference.engine.fast_llama import lean_of

@@ -144,7 +144,7 @@ def _checks(
     request: "CompareRequest", result: Result, owner: "Owner", shelf: "Shelf", stop: threading.Event
 ) -> list["Verdict"]:
     """Replay every column and say on stderr what was found, one line each."""
-    from inference.compare.replay import replay
+    from inference.compare.service import replay
 
     verdicts = []
     for verdict in replay(request, result, owner, shelf, stop):

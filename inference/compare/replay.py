@@ -1,8 +1,5 @@
 """The same column through plain `model.generate`: what the engine is measured against and proved by.
 
-    for verdict in replay(request, result, owner, shelf):
-        print(verdict.column, verdict.sentence)
-
 A column that writes other tokens than `generate` has come to a numerical tie, as the scores of `generate` itself show
 (see `inference.compare.numerical_ties`), or it shows a bug.
 """
@@ -23,8 +20,7 @@ from transformers import (
 )
 
 from core.words import say
-from core.workspace import Owner
-from inference.compare import numerical_ties, zerogpu
+from inference.compare import numerical_ties
 from inference.engine import stops
 from inference.engine.batch import Panel, end_ids, plain_model
 from inference.events import ColumnResult, Result
@@ -33,7 +29,7 @@ from inference.strategies.table import ColumnSpec
 
 if TYPE_CHECKING:
     from inference.compare.request import CompareRequest
-    from inference.compare.service import Work
+    from inference.compare.work import Work
     from inference.models.cache import Shelf
 
 _DRAWN = ("temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
@@ -187,27 +183,11 @@ class Verdict:
         return {name: getattr(self, name) for name in ("column", "kind", "at", "ours", "theirs", "sentence")}
 
 
-def replay(
-    request: "CompareRequest", result: Result, owner: Owner, shelf: "Shelf", stop: threading.Event | None = None
-) -> Iterator[Verdict]:
-    """Run each column of a finished comparison again with plain `generate` on plain modules, and compare.
-
-    `stop` ends it between two columns. Raises UserError where a model can no longer be found or loaded.
-    """
-    from inference.compare.service import work_of
-
-    work = work_of(request, owner, stop)
-    if zerogpu.ready():
-        yield from zerogpu.check(work, result, stop)
-    else:
-        yield from check_columns(work, result, range(len(result.columns)), shelf, stop)
-
-
 def check_columns(
     work: "Work", result: Result, places: Iterable[int], shelf: "Shelf", stop: threading.Event | None
 ) -> Iterator[Verdict]:
     """The verdicts on some columns, in this process."""
-    from inference.compare.service import panels_of
+    from inference.compare.work import panels_of
 
     panels = panels_of(work, shelf)
     known = {index: (spec, panel) for panel in panels for index, spec in panel.columns}

@@ -22,7 +22,7 @@ from inference.events import Event, Result
 
 if TYPE_CHECKING:
     from inference.compare.replay import Verdict
-    from inference.compare.service import Work
+    from inference.compare.work import Work
     from inference.models.cache import Shelf
     from inference.strategies.table import ColumnSpec
 
@@ -205,7 +205,7 @@ class _Note:
 
 def _write_on_gpu(work: "Work", note: str, language: str) -> Generator[Event | UserError, None, None]:
     """Runs in the forked process."""
-    from inference.compare.service import write as write_plainly
+    from inference.compare.work import write as write_plainly
 
     yield from _there(write_plainly(work, _shelf(), _Note(note)), language)  # type: ignore[arg-type]
 

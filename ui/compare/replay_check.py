@@ -65,7 +65,7 @@ def _checking(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Calla
 
 def _check(kept: Comparison, caller: Caller, shelf: Callable, turn: Turn, found: list, job: work.Job) -> None:
     """What the job does: it waits for its turn, like a comparison, and stops between two columns."""
-    from inference.compare.replay import replay
+    from inference.compare.service import replay
 
     total = len(kept.result.columns)
     with turn:

@@ -12,7 +12,7 @@ from core import settings
 from core.errors import UserError
 from finetune.cli.main import main
 from inference.compare.request import CompareRequest, check_request
-from inference.compare.service import Work, _Group
+from inference.compare.work import Group, Work
 from inference.compare.zerogpu import LONGEST, SHORTEST, _turns, check_seconds, seconds
 from inference.events import ColumnResult, Result
 from inference.models.types import Fetched, Source
@@ -143,7 +143,7 @@ def test_stop_ends_the_forked_work_and_keeps_what_is_written(zero, endless):
 
 def _work(folder, columns, tokens, exact=False):
     request = CompareRequest("m", columns, "hi", max_new_tokens=tokens, exact=exact)
-    group = _Group(Source(Fetched(folder, "m", "m", None, False, "0" * 64, 8192)))
+    group = Group(Source(Fetched(folder, "m", "m", None, False, "0" * 64, 8192)))
     for place, spec in enumerate(check_request(request)):
         group.add(place, spec, plain=False)
     return Work(request, [group], 0.0)

@@ -8,9 +8,9 @@ import torch
 
 from core import words
 from inference.columns.base import GreedyColumn, SampleColumn
-from inference.compare.replay import comparable, config_for, replay
+from inference.compare.replay import comparable, config_for
 from inference.compare.request import CompareRequest
-from inference.compare.service import run_comparison
+from inference.compare.service import replay, run_comparison
 from inference.events import Branch
 from inference.models.cache import Shelf
 from inference.strategies.table import parse_column, parse_columns

@@ -10,7 +10,8 @@ from core.errors import UserError
 from core.files import write_json
 from inference.compare.replay import generate_alone, new_tokens
 from inference.compare.request import CompareRequest
-from inference.compare.service import row_bytes, run_comparison
+from inference.compare.service import run_comparison
+from inference.compare.work import row_bytes
 from inference.engine.engine import prompt_ids
 from inference.events import Started
 from inference.models.cache import Shelf
