@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from inference.columns.base import ChainColumn, Seen, Setting, SingleColumn, Written
+from inference.columns.base import Seen, Setting, Written
 from inference.columns.chain import chain_of
+from inference.columns.single import ChainColumn, SingleColumn
 from inference.events import Trace
 from inference.strategies.table import ColumnSpec
 

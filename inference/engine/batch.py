@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.columns.base import Column, Hidden, Moment, Seen, Setting, make_column
+from inference.columns.base import Column, Hidden, Moment, Seen, Setting
+from inference.columns.factory import make_column
 from inference.columns.samplers import Noise
 from inference.engine import stops
 from inference.engine.decoder import ADAPTER, BASE, Decoder, Output, PlainDecoder, plain_model

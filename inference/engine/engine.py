@@ -18,9 +18,9 @@ from dataclasses import replace
 from core.errors import UserError
 from core.words import say
 from inference.columns.base import Choice, Column, Written
-from inference.columns.lookup import LookupBatch
 from inference.engine.batch import Batch, Panel
 from inference.engine.detokenize import UNFINISHED, Detokeniser, Pieces, decode
+from inference.engine.lookup_batch import LookupBatch
 from inference.engine.prompts import prompt_ids
 from inference.engine.stops import HeldBack, cut
 from inference.events import Alternative, ColumnResult, Done, Event, Finished, Result, Started, Step, TokenView, Trace

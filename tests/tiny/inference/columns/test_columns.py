@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from core.errors import UserError
-from inference.columns.base import Seen, Setting, make_column
+from inference.columns.base import Seen, Setting
+from inference.columns.factory import make_column
 from inference.columns.samplers import Noise
 from inference.engine.batch import moments_of
 from inference.strategies.table import parse_column

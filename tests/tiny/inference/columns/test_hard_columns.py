@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from core.errors import UserError
-from inference.columns.base import Hidden, Seen, Setting, make_column
+from inference.columns.base import Hidden, Seen, Setting
 from inference.columns.contrastive import DolaColumn
+from inference.columns.factory import make_column
 from inference.columns.samplers import Noise
 from inference.engine.batch import moments_of
 from inference.strategies.table import STRATEGIES, parse_column, parse_columns

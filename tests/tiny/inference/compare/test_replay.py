@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from core import words
-from inference.columns.base import GreedyColumn, SampleColumn
+from inference.columns.single import GreedyColumn, SampleColumn
 from inference.compare.replay import comparable, config_for
 from inference.compare.request import CompareRequest
 from inference.compare.service import replay, run_comparison
