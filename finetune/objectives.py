@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from torch import Tensor
-
-    from finetune.config.data_source import Block
 
 Head = Callable[["Tensor"], "Tensor"]
 Batch = Mapping[str, "Tensor"]
@@ -50,7 +49,7 @@ class Objective:
     pairs: bool = False
 
 
-def next_token_loss(answers: Answers, batch: Batch, settings: "Block") -> Loss:
+def next_token_loss(answers: Answers, batch: Batch, settings: "BaseModel") -> Loss:
     """Cross entropy of the next token, summed in float32.
 
     The logits exist for `CHUNK` positions at a time: memory does not grow with the vocabulary times the length.
