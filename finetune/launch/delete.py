@@ -11,8 +11,8 @@ from core.references import Data, parse
 from core.references import Run as RunReference
 from core.references import dataset as dataset_of
 from core.workspace import Owner, run_folder
-from finetune.launch.local.launcher import take
 from finetune.runs.job_record import job_of, remember_removed
+from finetune.runs.lock import take
 from finetune.runs.run import Run, list_runs
 
 _GONE = ".gone"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from core.errors import UserError
 from core.files import full_disk_in_words, new_folder
 from core.workspace import Owner
-from finetune.launch.local.launcher import same_base, take
-from finetune.plan.prepare import OnProgress
+from finetune.plan.prepare import OnProgress, same_base
 from finetune.runs.job_record import job_of
+from finetune.runs.lock import take
 from finetune.runs.run import Run
 
 if TYPE_CHECKING:

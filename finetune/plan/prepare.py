@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import UserError
-from core.references import Data, parse, resolve
+from core.references import Base, Data, parse, resolve
 from core.references import dataset as dataset_of
 from core.words import counted, say
 from core.workspace import Owner, dataset_folder
@@ -22,6 +22,7 @@ from finetune.config.run_config import DataSource, RunConfig, to_yaml
 from finetune.config.yaml_reader import read_mapping
 from finetune.methods import METHODS
 from finetune.objectives import OBJECTIVES, fitting
+from finetune.runs.run import Run
 
 if TYPE_CHECKING:
     from finetune.data.findings import Finding
@@ -274,3 +275,22 @@ def _found_in(dataset: "Dataset", limit: int | None) -> list["Finding"]:
     last = max(dataset.numbers(limit), default=0)
     cut = [replace(found, rows=[row for row in found.rows if row <= last]) for found in dataset.report.findings]
     return [found for found in cut if found.rows]
+
+
+def same_base(run: Run, owner: Owner, progress: OnProgress | None, stop: threading.Event | None) -> "Fetched":
+    """Fetch the base that the run began with. Raises UserError where it has other weights by now."""
+    from inference.models.locate import fetch
+
+    recorded = run.environment()
+    reference = parse(str(recorded["base"]), owner)
+    assert isinstance(reference, Base), "a run records a base"
+    base = fetch(reference, owner.token, owner=owner, progress=progress, stop=stop)
+    if base.fingerprint != recorded["fingerprint"]:
+        raise UserError(
+            "run.base_changed",
+            value=run.id,
+            base=base.name,
+            now=base.fingerprint[:12],
+            then=str(recorded["fingerprint"])[:12],
+        )
+    return base

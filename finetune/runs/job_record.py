@@ -6,18 +6,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from core.files import read_json, write_json
 
 if TYPE_CHECKING:
     from core.workspace import Owner
-    from finetune.runs.run import Run
 
 ASKED, VANISHED = "ASKED", "VANISHED"
 """Stages of our own: the Hub was asked for a job and its id is not known yet; the Hub knows no such job any more."""
 _REMOVED = ".removed-jobs"
 AT_WORK = (ASKED, "SCHEDULING", "RUNNING")
+
+
+class HasFolder(Protocol):
+    """What is read of a run here: its folder, in which the record lies, and its id."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -87,18 +95,18 @@ def read_record(folder: Path) -> JobRecord | None:
     return JobRecord(**{name: value for name, value in read_json(path).items() if name in known})
 
 
-def job_of(run: "Run") -> JobRecord | None:
+def job_of(run: HasFolder) -> JobRecord | None:
     """The job that runs a run (the newest, where it was resumed); None for a run of this machine."""
     return read_record(run.folder)
 
 
-def save(run: "Run", record: JobRecord) -> JobRecord:
+def save(run: HasFolder, record: JobRecord) -> JobRecord:
     """Write the record; call it with the lock held."""
     write_json(path_of(run.folder), record.to_json())
     return record
 
 
-def update(run: "Run", **changes: Any) -> JobRecord:
+def update(run: HasFolder, **changes: Any) -> JobRecord:
     """Change the record as it stands on the disk; call it with the lock held."""
     record = job_of(run)
     assert record is not None, "only a job's record is changed"
@@ -107,7 +115,7 @@ def update(run: "Run", **changes: Any) -> JobRecord:
 
 
 @contextmanager
-def locked(run: "Run") -> Iterator[None]:
+def locked(run: HasFolder) -> Iterator[None]:
     """Hold the lock under which job.json and what is copied from the job are written.
 
     It is not the run's own lock: that one tells that a process of this machine is at work.
@@ -117,7 +125,7 @@ def locked(run: "Run") -> Iterator[None]:
         yield
 
 
-def remember_removed(run: "Run") -> None:
+def remember_removed(run: HasFolder) -> None:
     """Keep in mind that somebody deleted this run: the Hub still lists its jobs, and would bring it back."""
     with open(run.folder.parent / _REMOVED, "a", encoding="utf-8") as names:
         names.write(run.id + "\n")

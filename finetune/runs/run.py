@@ -15,6 +15,7 @@ from core.words import say
 from core.workspace import RUN_ID, Owner, new_run_id, run_folder
 from finetune.config.run_config import RunConfig, load_yaml, to_yaml
 from finetune.runs.events import Event, EventLog, Progress, fold, read_events
+from finetune.runs.job_record import job_of
 
 LOG_TAIL_BYTES = 64 * 1024
 
@@ -103,8 +104,6 @@ class Run:
 
     def alive(self) -> bool:
         """Whether the run is queued or running: its rented job, as far as was last heard, or a process of here."""
-        from finetune.runs.job_record import job_of
-
         record = job_of(self)
         return record.at_work if record else self.held()
 
@@ -137,15 +136,11 @@ class Run:
 
     def state(self, alive: bool, progress: Progress) -> str:
         """The word for what the run is doing; `alive` was looked at before `progress`."""
-        from finetune.runs.job_record import job_of
-
         if alive:
             return "running" if progress.begun else "queued"
         return progress.ending or ("fetching" if job_of(self) else "failed")
 
     def _error(self, word: str, progress: Progress) -> str | None:
-        from finetune.runs.job_record import job_of
-
         if word == "failed":
             return progress.error or say("run.ended_silently", log=self.log_tail(5) or say("run.log_empty"))
         record = job_of(self) if word == "fetching" else None

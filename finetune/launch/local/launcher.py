@@ -1,6 +1,5 @@
 """Runs on this machine: a detached process each, in its own session, that outlives whoever started it."""
 
-import fcntl
 import os
 import shutil
 import signal
@@ -15,16 +14,16 @@ from typing import TYPE_CHECKING, NoReturn
 from core import settings, words
 from core.errors import UserError
 from core.files import full_disk_in_words, read_json, write_json
-from core.references import Base, parse
 from core.workspace import Owner
 from finetune.config.run_config import RunConfig
 from finetune.launch.local.warm_start import PROJECT, Ahead
 from finetune.plan.planner import plan_for_start
-from finetune.plan.prepare import OnProgress, base_of, import_data, look
+from finetune.plan.prepare import OnProgress, base_of, import_data, look, same_base
 from finetune.plan.record import keep_plan
 from finetune.runs.checkpoint_config import check_told
 from finetune.runs.child_environment import child_environment
 from finetune.runs.device_queue import devices_of, draw_tickets
+from finetune.runs.lock import take
 from finetune.runs.quota import check_room, room
 from finetune.runs.run import Run, reserve
 
@@ -227,25 +226,6 @@ def _all_or_nothing(run: Run) -> Iterator[None]:
         raise
 
 
-def take(run: Run) -> int:
-    """Take the run's lock and return its open descriptor. Raises UserError where somebody else has it.
-
-    Who only looks whether a run is alive shares the lock for a moment; that is waited out. The handle of an earlier
-    process goes: its number may be another's by now, and a stop must not reach that one.
-    """
-    descriptor = os.open(run.lock_path, os.O_RDWR | os.O_CREAT, 0o600)
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if run.alive():
-                os.close(descriptor)
-                raise UserError("run.alive", value=run.id) from None
-    (run.folder / "handle.json").unlink(missing_ok=True)
-    return descriptor
-
-
 def check_here(owner: Owner) -> None:
     """Raise UserError where the owner may not let this machine train now."""
     _refuse_on_zero()
@@ -272,22 +252,3 @@ def _recorded(base: "Fetched") -> dict[str, object]:
         "fingerprint": base.fingerprint,
         "stand_in": base.stand_in,
     }
-
-
-def same_base(run: Run, owner: Owner, progress: OnProgress | None, stop: threading.Event | None) -> "Fetched":
-    """Fetch the base that the run began with. Raises UserError where it has other weights by now."""
-    from inference.models.locate import fetch
-
-    recorded = run.environment()
-    reference = parse(str(recorded["base"]), owner)
-    assert isinstance(reference, Base), "a run records a base"
-    base = fetch(reference, owner.token, owner=owner, progress=progress, stop=stop)
-    if base.fingerprint != recorded["fingerprint"]:
-        raise UserError(
-            "run.base_changed",
-            value=run.id,
-            base=base.name,
-            now=base.fingerprint[:12],
-            then=str(recorded["fingerprint"])[:12],
-        )
-    return base

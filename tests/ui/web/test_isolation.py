@@ -15,8 +15,8 @@ import pytest
 from core.files import write_json
 from core.workspace import Owner
 from finetune.config.run_config import validate
-from finetune.launch.local.launcher import take
 from finetune.runs.job_record import JobRecord, save
+from finetune.runs.lock import take
 from finetune.runs.run import Run, create
 from tests.app_process import SPACE
 from tests.ui.people import Visitor, config_of, entries, entry_of, file_data, filled, snapshot

@@ -12,7 +12,8 @@ from core.words import say, speaking
 from finetune.config.run_config import validate
 from finetune.data.importing.importer import check_file, import_file
 from finetune.data.store import list_datasets
-from finetune.launch.local.launcher import LocalLauncher, take
+from finetune.launch.local.launcher import LocalLauncher
+from finetune.runs.lock import take
 from finetune.runs.quota import check_room, room
 from finetune.runs.run import create
 from tests.rules.source import ROOT

@@ -11,8 +11,8 @@ from finetune.config.run_config import load_yaml
 from finetune.data.importing.importer import import_file
 from finetune.data.store import example_file, list_datasets
 from finetune.launch.delete import remove
-from finetune.launch.local.launcher import take
 from finetune.runs.job_record import JobRecord, save
+from finetune.runs.lock import take
 from finetune.runs.run import create, list_runs
 from tests.refusals import refused
 

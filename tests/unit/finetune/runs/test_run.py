@@ -13,8 +13,9 @@ from core.errors import UserError
 from core.files import write_json
 from core.workspace import Owner
 from finetune.config.run_config import load_yaml
-from finetune.launch.local.launcher import LocalLauncher, _Launch, take
+from finetune.launch.local.launcher import LocalLauncher, _Launch
 from finetune.runs.device_queue import draw_ticket, is_my_turn
+from finetune.runs.lock import take
 from finetune.runs.run import Run, create, find, list_runs
 
 CONFIG_TEXT = "stages: [{data: [{dataset: abababababab}]}]"
