@@ -2,6 +2,7 @@
 
 import platform
 import resource
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,3 +125,13 @@ def processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def launch_line(count: int) -> str:
+    """How `count` processes are started, as a person would type it."""
+    return shlex.join(["accelerate", "launch", *launch_options(count), "-m", "finetune.launch.local.rank_process"])
+
+
+def launch_options(count: int) -> list[str]:
+    """The options of `accelerate launch` for so many processes of this machine."""
+    return ["--multi_gpu", "--num_processes", str(count), "--num_machines", "1", "--main_process_port", "0"]

@@ -9,12 +9,11 @@ from pathlib import Path
 from finetune.base_models.network import Network
 from finetune.config.device import cpu_has_bfloat16, device_name
 from finetune.config.run_config import RunConfig
-from finetune.launch.jobs.flavors import Flavour
 from finetune.methods import METHODS
 from finetune.plan.calibration import Calibration
 from finetune.plan.card import Place
 from finetune.plan.durations import Pace, Seconds, due, of_stage, operations
-from finetune.plan.machines import START_SECONDS, chip_of, free_disk, memory_of, seconds_on
+from finetune.plan.machines import START_SECONDS, Flavour, chip_of, free_disk, memory_of, seconds_on
 from finetune.plan.memory import Memory, Setting, activations, memory
 from finetune.plan.rows import Shapes
 

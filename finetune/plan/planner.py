@@ -10,13 +10,12 @@ from finetune.base_models.network import read_network
 from finetune.config.device import choose_device, choose_dtype
 from finetune.config.run_config import RunConfig, validate
 from finetune.config.yaml_reader import apply_change
-from finetune.launch.jobs.flavors import Flavour
 from finetune.methods import BLOCKS
 from finetune.plan import calibration
 from finetune.plan.calibration import Trial
 from finetune.plan.card import SURE, Advice, Place, Plan, smaller
 from finetune.plan.estimator import Estimator, device_name_of
-from finetune.plan.machines import memory_of
+from finetune.plan.machines import Flavour, memory_of
 from finetune.plan.prepare import Looked, OnProgress, looking
 from finetune.plan.rows import SAMPLE, StageRows, shapes, tokenised
 

@@ -17,7 +17,7 @@ from core.workspace import Owner, dataset_folder
 from finetune.base_models.network import read_network
 from finetune.base_models.trainable import check_four_bit, check_method
 from finetune.config.counts import check_held_out, held_out, total_steps
-from finetune.config.device import check_processes, choose_device
+from finetune.config.device import check_processes, choose_device, launch_line
 from finetune.config.run_config import DataSource, RunConfig, to_yaml
 from finetune.config.yaml_reader import read_mapping
 from finetune.methods import METHODS
@@ -164,8 +164,6 @@ class Checked:
     @property
     def launch(self) -> str | None:
         """How its processes are started, as a person would type it; None for one, which starts by itself."""
-        from finetune.launch.local.processes import launch_line
-
         count = self.config.compute.processes
         return launch_line(count) if count > 1 else None
 

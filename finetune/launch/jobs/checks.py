@@ -12,10 +12,12 @@ from core.hub import reach
 from core.references import Hub, parse, resolve
 from core.words import say
 from core.workspace import Owner
+from finetune.config.device import launch_line
 from finetune.config.run_config import RunConfig
 from finetune.launch.follow.api import again, api, in_words, token_of, whoami
-from finetune.launch.jobs.flavors import Flavour, flavour_named
+from finetune.launch.jobs.flavors import flavour_named
 from finetune.launch.jobs.spec import with_processes
+from finetune.plan.machines import Flavour
 from finetune.plan.prepare import check_context
 
 NEEDED_SCOPES = ("jobs", "contribute-repos")
@@ -212,8 +214,6 @@ def _refuse_public(repo_id: str, info: Any) -> None:
 
 def _launch(config: RunConfig) -> list[Check]:
     """How several processes are started; nothing where there is one."""
-    from finetune.launch.local.processes import launch_line
-
     count = config.compute.processes
     return [Check("launch", True, say("run.launched", command=launch_line(count)))] if count > 1 else []
 

@@ -10,10 +10,10 @@ from core.errors import UserError
 from core.references import parse
 from core.workspace import Owner, dataset_folder
 from finetune.config.run_config import RunConfig, Stage
-from finetune.launch.jobs.flavors import Flavour, flavour_named
+from finetune.launch.jobs.flavors import flavour_named
 from finetune.methods import METHODS
 from finetune.objectives import OBJECTIVES
-from finetune.plan.machines import START_SECONDS, chip_of, seconds_on
+from finetune.plan.machines import START_SECONDS, Flavour, chip_of, seconds_on
 
 _CHARACTERS_A_TOKEN = 3.5
 _NAMED_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([mb])(?![a-z])", re.IGNORECASE)

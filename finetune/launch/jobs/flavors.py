@@ -1,7 +1,7 @@
 """The machines that can be rented: asked of the Hub, from a table where it cannot be asked."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from core import settings
@@ -9,29 +9,9 @@ from core.errors import UserError
 from core.hub import reach
 from core.workspace import Owner
 from finetune.launch.follow.api import again, in_words
+from finetune.plan.machines import Flavour
 
 _AN_HOUR = {"second": 3600, "minute": 60, "hour": 1}
-
-
-@dataclass(frozen=True)
-class Flavour:
-    """A machine for rent. `gpu_memory_gb` is that of one GPU; `storage_gb` the disk that is gone with the job.
-
-    `current` tells whether the Hub said so now: on other prices nothing is rented.
-    """
-
-    name: str
-    title: str
-    accelerator: str | None
-    gpus: int
-    gpu_memory_gb: float | None
-    memory_gb: float
-    cpus: int
-    usd_per_hour: float
-    storage_gb: float | None = None
-    current: bool = True
-
-
 _KNOWN = (
     Flavour("cpu-basic", "CPU Basic", None, 0, None, 16, 2, 0.01, 50),
     Flavour("cpu-upgrade", "CPU Upgrade", None, 0, None, 32, 8, 0.03, 50),

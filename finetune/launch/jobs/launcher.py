@@ -24,11 +24,12 @@ from finetune.launch.jobs.attach import attach
 from finetune.launch.jobs.bundle import push_inputs
 from finetune.launch.jobs.checks import INPUTS, Base, Check, look, preflight, seconds_of, write_access
 from finetune.launch.jobs.estimate import Estimate, estimate
-from finetune.launch.jobs.flavors import Flavour, flavour_named, flavours
+from finetune.launch.jobs.flavors import flavour_named, flavours
 from finetune.launch.jobs.newer import catch_up
 from finetune.launch.jobs.spec import specification, with_processes
 from finetune.launch.jobs.submit import Steps, starting, take_back, write_down
 from finetune.plan import prepare
+from finetune.plan.machines import Flavour
 from finetune.plan.prepare import Checked, OnProgress, import_data, look_at
 from finetune.runs.checkpoint_config import check_told
 from finetune.runs.job_record import JobRecord, job_of, locked, update

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from core.workspace import Owner
 from finetune.config.run_config import RunConfig, load_yaml, to_yaml
 from finetune.launch.follow.api import LABEL, token_of
-from finetune.launch.jobs.flavors import Flavour
+from finetune.plan.machines import Flavour
 from finetune.runs.job_record import JobRecord
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """A run on several processes: the worker starts `accelerate launch`, which starts them, and waits for their end."""
 
 import os
-import shlex
 import signal
 import subprocess
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from core import settings, words
 from core.errors import UserError
+from finetune.config.device import launch_line, launch_options
 from finetune.config.run_config import RunConfig
 from finetune.launch.local.rendezvous import Meeting
 from finetune.runs.failure_reasons import explain
@@ -46,15 +46,6 @@ def _lost(run: Run, config: RunConfig, device: str) -> UserError:
     return found if full else UserError("run.process_lost", count=config.compute.processes)
 
 
-def launch_line(count: int) -> str:
-    """How `count` processes are started, as a person would type it."""
-    return shlex.join(["accelerate", "launch", *_launch_options(count), "-m", "finetune.launch.local.rank_process"])
-
-
-def _launch_options(count: int) -> list[str]:
-    return ["--multi_gpu", "--num_processes", str(count), "--num_machines", "1", "--main_process_port", "0"]
-
-
 def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: list[str]) -> list[str]:
     """Also on a CPU the launcher is told of several GPUs: with `--cpu` it starts a single process."""
     count = config.compute.processes
@@ -74,7 +65,7 @@ def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: li
         "--meeting",
         str(meeting.folder),
     ]
-    program = [settings.python(), "-m", "accelerate.commands.launch", *_launch_options(count), *quiet, "-m", *rank]
+    program = [settings.python(), "-m", "accelerate.commands.launch", *launch_options(count), *quiet, "-m", *rank]
     return [*program, "--locale", words.current(), *more]
 
 
