@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune.base_models.suggested import Sizes
 from finetune.base_models.trainable import hollow
 from finetune.config.run_config import RunConfig
 from finetune.methods import BLOCKS, METHODS
@@ -133,3 +134,34 @@ def _numbers(module: Any) -> int:
 def _adapted(model: Any) -> int:
     """How many layers bear an adapter."""
     return sum(1 for name, _ in model.named_modules() if name.endswith("lora_A.default"))
+
+
+def network_of(sizes: Sizes, rank: int | None = None) -> Network:
+    """The network of sizes of Llama's kind, as it would be read off its layers; with a
+    `rank`, LoRA on all linear layers."""
+    query, key = sizes.heads * sizes.head_width, sizes.key_heads * sizes.head_width
+    attention = [(sizes.width, query), (sizes.width, key), (sizes.width, key), (query, sizes.width)]
+    linear = [*attention, *[(sizes.width, sizes.inner)] * 2, (sizes.inner, sizes.width)]
+    products = sizes.layers * sum(before * after for before, after in linear)
+    head = sizes.width * sizes.vocabulary
+    norms = sizes.width * (2 * sizes.layers + 1)
+    total = products + norms + head * (1 if sizes.tied else 2)
+    outputs = sum(after for _, after in linear) + sizes.inner
+    inputs = sum({sizes.width, query}) + sum({sizes.width, sizes.inner})
+    kept = sizes.layers * (outputs + inputs)
+    adapter = 0 if rank is None else rank * sizes.layers * sum(before + after for before, after in linear)
+    return Network(
+        trainable=adapter or total,
+        total=total + adapter,
+        layers=sizes.layers,
+        width=sizes.width,
+        heads=sizes.heads,
+        vocabulary=sizes.vocabulary,
+        products=products + adapter,
+        head=head,
+        kept=kept + (rank or 0) * len(linear) * sizes.layers,
+        kept_exact=norms,
+        gathers=sizes.gathers,
+        packs=True,
+        adapter=rank is not None,
+    )

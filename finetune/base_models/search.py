@@ -17,8 +17,8 @@ from core.errors import UserError
 from core.hub import reach, retries
 from core.hub.errors import classify, key_of
 from core.workspace import Owner
+from finetune.base_models.network import network_of
 from finetune.base_models.suggested import Model, Sizes
-from finetune.plan.fit import network_of
 
 MOST = 30
 _LONGEST = 100

@@ -9,7 +9,7 @@ from typing import Any
 
 from core import settings
 from core.errors import UserError
-from finetune.base_models.network import Network
+from finetune.base_models.network import network_of
 from finetune.base_models.suggested import Model, Sizes, nearest
 from finetune.config.blocks import Compute, Limits, Lora, Optim
 from finetune.plan.machines import memory_of
@@ -120,37 +120,6 @@ def _judged(way: str, usual: float, least: float, here: Here) -> Fit:
     if usual <= ROOM_TO_SPARE * here.free:
         return Fit(way, "fits", usual)
     return Fit(way, "tight" if least <= here.free else "no", least)
-
-
-def network_of(sizes: Sizes, rank: int | None = None) -> Network:
-    """The network of sizes of Llama's kind, as `finetune/base_models/network.py` reads it off the layers; with a
-    `rank`, LoRA on all linear layers."""
-    query, key = sizes.heads * sizes.head_width, sizes.key_heads * sizes.head_width
-    attention = [(sizes.width, query), (sizes.width, key), (sizes.width, key), (query, sizes.width)]
-    linear = [*attention, *[(sizes.width, sizes.inner)] * 2, (sizes.inner, sizes.width)]
-    products = sizes.layers * sum(before * after for before, after in linear)
-    head = sizes.width * sizes.vocabulary
-    norms = sizes.width * (2 * sizes.layers + 1)
-    total = products + norms + head * (1 if sizes.tied else 2)
-    outputs = sum(after for _, after in linear) + sizes.inner
-    inputs = sum({sizes.width, query}) + sum({sizes.width, sizes.inner})
-    kept = sizes.layers * (outputs + inputs)
-    adapter = 0 if rank is None else rank * sizes.layers * sum(before + after for before, after in linear)
-    return Network(
-        trainable=adapter or total,
-        total=total + adapter,
-        layers=sizes.layers,
-        width=sizes.width,
-        heads=sizes.heads,
-        vocabulary=sizes.vocabulary,
-        products=products + adapter,
-        head=head,
-        kept=kept + (rank or 0) * len(linear) * sizes.layers,
-        kept_exact=norms,
-        gathers=sizes.gathers,
-        packs=True,
-        adapter=rank is not None,
-    )
 
 
 def facts(model: Model, here: Here) -> dict[str, Any]:

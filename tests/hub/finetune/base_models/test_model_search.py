@@ -7,9 +7,10 @@ import pytest
 
 from core.hub import reach
 from core.workspace import Owner
+from finetune.base_models.network import network_of
 from finetune.base_models.search import MOST, look_closer, search
 from finetune.cli import main as shell
-from finetune.plan.fit import Here, fits, network_of
+from finetune.plan.fit import Here, fits
 from inference.models.fingerprint import parameters
 from tests.hub import routes
 from tests.hub.standin import TOKEN, USER

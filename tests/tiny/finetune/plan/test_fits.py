@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from finetune.base_models.network import read_network
+from finetune.base_models.network import network_of, read_network
 from finetune.base_models.suggested import SUGGESTED, Sizes
 from finetune.config.run_config import validate
-from finetune.plan.fit import fits, look_here, network_of
+from finetune.plan.fit import fits, look_here
 from inference.models.loading import choose_device
 
 TINY = Sizes(layers=2, width=32, inner=64, heads=4, key_heads=2, head_width=8, vocabulary=320)

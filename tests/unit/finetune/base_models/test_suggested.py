@@ -2,8 +2,8 @@
 
 import pytest
 
+from finetune.base_models.network import network_of
 from finetune.base_models.suggested import SIZE_BOUNDS, SUGGESTED, TASKS, languages, matching, nearest
-from finetune.plan.fit import network_of
 from finetune.publish.card.licenses import chosen
 
 LICENCES = {"apache-2.0", "mit", "llama3.2", "gemma", "lfm1.0"}
