@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 from core import logs
 from core.errors import UserError
 from core.files import new_folder, read_json, write_json
-from core.rows import KINDS, Row
+from core.rows import KINDS, ChatRow, PairRow, PreferenceRow, Row, TextRow
 from core.workspace import Owner
 from finetune.config.mapping import Mapping
 from finetune.data.findings import Finding
-from finetune.data.importing.pipeline import Kept
 from finetune.data.limits import MIB
-from finetune.data.report import Report
+from finetune.data.report import Kept, Report
 
 if TYPE_CHECKING:
     import pyarrow
@@ -236,3 +235,14 @@ def _opened(folder: Path) -> Dataset | None:
 def example_file() -> Path:
     """The example that the project ships: 60 conversations, two thirds English, one third Chinese."""
     return _EXAMPLE
+
+
+def texts_of(row: Row) -> list[str]:
+    """The texts of a row, one a turn."""
+    if isinstance(row, ChatRow):
+        return [message.content for message in row.messages]
+    if isinstance(row, PreferenceRow):
+        return [message.content for message in (*row.prompt, *row.chosen, *row.rejected)]
+    if isinstance(row, PairRow):
+        return [row.source, row.target]
+    return [row.text] if isinstance(row, TextRow) else []

@@ -4,12 +4,11 @@ import hashlib
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from statistics import median
 
 from core import limits as bounds
 from core.errors import UserError
-from core.rows import ChatRow, PairRow, PreferenceRow, Row, TextRow
+from core.rows import Row
 from finetune.config.mapping import Mapping
 from finetune.data.findings import findings
 from finetune.data.importing.convert import Converted, canonical, convert
@@ -17,16 +16,8 @@ from finetune.data.importing.raw_rows import OnProgress, raw_rows
 from finetune.data.importing.recognize import Recognised, listed, recognise_file
 from finetune.data.importing.streams import DataFile, short_name
 from finetune.data.limits import Limits
-from finetune.data.report import Report
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A row that is kept, its number in the file and itself as canonical JSON in UTF-8."""
-
-    number: int
-    row: Row
-    canonical: bytes
+from finetune.data.report import Kept, Report
+from finetune.data.store import texts_of
 
 
 class Intake:
@@ -135,14 +126,3 @@ class Intake:
             "characters_median": int(median(lengths)) if lengths else 0,
             "characters_longest": max(lengths, default=0),
         }
-
-
-def texts_of(row: Row) -> list[str]:
-    """The texts of a row, one a turn."""
-    if isinstance(row, ChatRow):
-        return [message.content for message in row.messages]
-    if isinstance(row, PreferenceRow):
-        return [message.content for message in (*row.prompt, *row.chosen, *row.rejected)]
-    if isinstance(row, PairRow):
-        return [row.source, row.target]
-    return [row.text] if isinstance(row, TextRow) else []

@@ -7,8 +7,7 @@ from typing import Any
 from core.rows import PreferenceRow, Row
 from finetune.config.blocks import Pretrain, Sft, Stage
 from finetune.data.findings import RULES, Finding
-from finetune.data.importing.pipeline import texts_of
-from finetune.data.store import Dataset
+from finetune.data.store import Dataset, texts_of
 from finetune.data.tokenizing.chat_template import special_pattern
 from finetune.data.tokenizing.encode_stage import answered
 from finetune.data.tokenizing.tokenize import Encoded, encode_all
