@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.words import say
 from core.workspace import Owner, dataset_folder
-from finetune.publish.card.measures import Sample
+from finetune.publish.card.facts import Sample
 from finetune.publish.card.samples import samples_of
 from finetune.publish.plan import Plan, prepare
 from finetune.publish.proof.in_card import keep_in_card
 from finetune.publish.proof.proof import Proof, prove, read_proof
-from finetune.publish.push import PushResult, push
+from finetune.publish.push import push
+from finetune.publish.repo.records import PushResult
 from finetune.runs.run import Run, find
 from inference.compare.record import read_record
 from inference.models.types import Progress

@@ -11,8 +11,9 @@ Other kinds are built first (`finetune.publish.kinds`) and handed over as `prepa
 from finetune.publish.plan import Plan, prepare
 from finetune.publish.proof.in_card import keep_in_card
 from finetune.publish.proof.proof import FileProof, Proof, prove, read_proof
-from finetune.publish.push import PushResult, push, read_push
-from finetune.publish.repo.files import PlannedFile
+from finetune.publish.push import push
+from finetune.publish.repo.records import PushResult, read_push
+from finetune.publish.repo.scan import PlannedFile
 
 __all__ = [
     "FileProof",

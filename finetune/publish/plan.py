@@ -10,16 +10,17 @@ from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
 from finetune.publish.card import facts, licenses
-from finetune.publish.card.card import Sample, Subject, render
-from finetune.publish.card.facts import UNKNOWN, Base, Licence
+from finetune.publish.card.card import render
+from finetune.publish.card.facts import UNKNOWN, Base, Licence, Sample, Subject
 from finetune.publish.card.metadata import checked_card, read_head
 from finetune.publish.card.pictures import pictures
 from finetune.publish.proof.in_card import with_proof
 from finetune.publish.repo import records, remote
 from finetune.publish.repo.destination import NOWHERE, Destination, RepoType, destination
 from finetune.publish.repo.differences import Difference, since_our_push
-from finetune.publish.repo.files import PlannedFile, collect, made
+from finetune.publish.repo.files import collect, made
 from finetune.publish.repo.remote import MANIFEST, Found, Target
+from finetune.publish.repo.scan import PlannedFile
 from finetune.runs.run import Run
 
 if TYPE_CHECKING:

@@ -13,13 +13,12 @@ from core.workspace import Owner
 from finetune.publish.plan import Plan
 from finetune.publish.repo import remote
 from finetune.publish.repo.differences import since_the_preview, tree
-from finetune.publish.repo.files import PlannedFile, git_name, sha256_of
+from finetune.publish.repo.files import git_name, sha256_of
 from finetune.publish.repo.records import PushResult, keep_push, read_push
 from finetune.publish.repo.remote import MANIFEST, Found
+from finetune.publish.repo.scan import PlannedFile
 from finetune.publish.repo.upload import Teller, additions, send_large
 from inference.models.types import Report
-
-__all__ = ["PushResult", "push", "read_push"]
 
 _SDK = "gradio"
 _LARGEST_READ = 50 * 2**20

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.words import say
 from core.workspace import Owner, dataset_folder
-from finetune.publish.card.measures import Sample
+from finetune.publish.card.facts import Sample
 from finetune.publish.card.samples import samples_of
 from finetune.publish.kinds import KINDS, Built, Options, build
 from finetune.publish.plan import Plan, prepare

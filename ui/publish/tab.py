@@ -12,7 +12,8 @@ from core.words import say
 from finetune.publish.kinds import KINDS
 from finetune.publish.proof.in_card import keep_in_card
 from finetune.publish.proof.proof import prove, read_proof
-from finetune.publish.push import push, read_push
+from finetune.publish.push import push
+from finetune.publish.repo.records import read_push
 from finetune.runs.run import Run, list_runs
 from ui.data import tab as data_tab
 from ui.parts import job as work

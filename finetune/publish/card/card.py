@@ -3,7 +3,7 @@
 import json
 import re
 import unicodedata
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,10 @@ from finetune.config.run_config import RunConfig
 from finetune.methods import METHODS
 from finetune.publish.card import facts, measures
 from finetune.publish.card.before_after import BeforeAfter, before_after_of
-from finetune.publish.card.facts import Base, Licence
+from finetune.publish.card.facts import Base, Subject
 from finetune.publish.card.languages import languages
 from finetune.publish.card.literature import METHOD_NAMES, Paper, objective_name, papers_of
-from finetune.publish.card.measures import Sample
 from finetune.publish.card.metadata import head
-from finetune.publish.repo.destination import Destination
-from finetune.publish.repo.files import PlannedFile
 from finetune.runs.run import Run
 from finetune.runs.stage_report import StageReport, reports
 
@@ -36,41 +33,6 @@ _BLOCK = re.compile(r"( *)(?:(-)|(\d{1,9})(\.))?(.*)", re.DOTALL)
 
 class Trusted(str):
     """Text of the program itself, in which markup is meant."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a card is about: what is published (a run; a dataset brings its own card), where it goes, the base and its
-    licence, the kind with its facts, and samples that a person chose."""
-
-    run: Any
-    to: Destination
-    base: Any
-    licence: Licence
-    files: list[PlannedFile]
-    kind: str = "adapter"
-    facts: dict[str, Any] = field(default_factory=dict)
-    samples: tuple[Sample, ...] = ()
-
-    @property
-    def repo_id(self) -> str:
-        return self.to.repo_id
-
-    @property
-    def name(self) -> str:
-        return self.repo_id.split("/")[1]
-
-    @property
-    def adapter(self) -> bool:
-        return any(file.path == "adapter_config.json" for file in self.files)
-
-    @property
-    def chat(self) -> bool:
-        """Whether the tokenizer brings a chat template."""
-        if any(file.path == "chat_template.jinja" for file in self.files):
-            return True
-        settings = next((file for file in self.files if file.path == "tokenizer_config.json"), None)
-        return settings is not None and b'"chat_template"' in settings.content()
 
 
 def harmless(value: object, longest: int = _LONGEST_VALUE) -> str:

@@ -1,7 +1,7 @@
 """What is known of a run that others should know too: its base, its data, its curves, what it ran on."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from core.references import Folder, Hub, StandIn, parse
 from core.words import say
 from core.workspace import Owner, dataset_folder
 from finetune.config.run_config import RunConfig, Stage
+from finetune.publish.repo.destination import Destination
+from finetune.publish.repo.scan import PlannedFile
 from finetune.runs.events import Progress
 from finetune.runs.run import Run
 
@@ -253,3 +255,49 @@ def environment_of(run: Run) -> list[tuple[str, str]]:
     versions = recorded.get("versions")
     rows = [(name, str(recorded[name])) for name in ("device", "dtype") if recorded.get(name)]
     return rows + [(str(name), str(version)) for name, version in sorted((versions or {}).items())]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A text that the result wrote to a prompt, with the strategy that chose its tokens; `base`: that its base wrote,
+    without the training."""
+
+    prompt: str
+    text: str
+    strategy: str = "greedy"
+    base: bool = False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a card is about: what is published (a run; a dataset brings its own card), where it goes, the base and its
+    licence, the kind with its facts, and samples that a person chose."""
+
+    run: Any
+    to: Destination
+    base: Any
+    licence: Licence
+    files: list[PlannedFile]
+    kind: str = "adapter"
+    facts: dict[str, Any] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
+
+    @property
+    def repo_id(self) -> str:
+        return self.to.repo_id
+
+    @property
+    def name(self) -> str:
+        return self.repo_id.split("/")[1]
+
+    @property
+    def adapter(self) -> bool:
+        return any(file.path == "adapter_config.json" for file in self.files)
+
+    @property
+    def chat(self) -> bool:
+        """Whether the tokenizer brings a chat template."""
+        if any(file.path == "chat_template.jinja" for file in self.files):
+            return True
+        settings = next((file for file in self.files if file.path == "tokenizer_config.json"), None)
+        return settings is not None and b'"chat_template"' in settings.content()

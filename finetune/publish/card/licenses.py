@@ -12,7 +12,8 @@ from core.workspace import Owner
 from finetune.publish.card import facts
 from finetune.publish.card.facts import Base, Licence
 from finetune.publish.repo import remote
-from finetune.publish.repo.files import PlannedFile, made
+from finetune.publish.repo.files import made
+from finetune.publish.repo.scan import PlannedFile
 
 _PAPER = re.compile(r"(LICEN[SC]E|NOTICE|USE_POLICY)([._-][\w.-]{1,60})?")
 _LARGEST, _MOST = 1_000_000, 6

@@ -9,7 +9,7 @@ from core.errors import UserError
 from core.workspace import Owner, dataset_folder
 from finetune.config.run_config import RunConfig, Stage, knobs, stage_knobs, to_yaml
 from finetune.objectives import OBJECTIVES
-from finetune.publish.card.facts import Base
+from finetune.publish.card.facts import Base, Sample
 from finetune.runs.run import Run
 from finetune.runs.stage_report import reports
 
@@ -59,17 +59,6 @@ def measured_of(run: Run) -> Measured | None:
         return None
     first_step, first_loss = known[0] if len(known) > 1 else (None, None)
     return Measured(first_step, first_loss, *known[-1])
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A text that the result wrote to a prompt, with the strategy that chose its tokens; `base`: that its base wrote,
-    without the training."""
-
-    prompt: str
-    text: str
-    strategy: str = "greedy"
-    base: bool = False
 
 
 def samples_of(run: Run) -> list[Sample]:

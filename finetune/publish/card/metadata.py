@@ -12,7 +12,7 @@ from finetune.publish.repo import records, remote
 from finetune.publish.repo.scan import machine_path, refuse_secrets
 
 if TYPE_CHECKING:
-    from finetune.publish.card.card import Subject
+    from finetune.publish.card.facts import Subject
 
 _HEAD = re.compile(r"\A---\r?\n(.*?)\r?\n---[ \t]*(\r?\n|\Z)", re.DOTALL)
 _LONGEST_CARD = 1_000_000

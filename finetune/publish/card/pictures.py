@@ -7,7 +7,8 @@ from functools import lru_cache
 from itertools import cycle
 from typing import TypeGuard
 
-from finetune.publish.repo.files import PlannedFile, made
+from finetune.publish.repo.files import made
+from finetune.publish.repo.scan import PlannedFile
 from finetune.runs.events import Event, Progress
 from finetune.runs.run import Run
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.words import is_utf8
-from finetune.publish.card.facts import check_done
-from finetune.publish.card.measures import Sample
+from finetune.publish.card.facts import Sample, check_done
 from finetune.runs.run import Run
 from inference.compare.record_outputs import Wrote, written
 from inference.compare.request import CompareRequest

@@ -22,6 +22,8 @@ PROMPTS = (
     "def fibonacci(n):\n    if n < 2:\n        return n\n",
     "请用一句话解释什么是机器学习。",
 )
+LIMIT = 1e-3
+"""The largest difference of two logits that still counts as the same model, rounded alike."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from finetune.publish.card.facts import base_of, known_licence
 from finetune.publish.formats import gguf_model, gguf_vocab, logit_check, lora_delta, modelfile
 from finetune.publish.formats.build_folder import Work
 from finetune.publish.formats.gguf_model import Header
+from finetune.publish.formats.logit_check import LIMIT
 from finetune.publish.formats.trained_run import Trained, trained
 from finetune.publish.kinds import presets
 from finetune.publish.kinds.request import Cost, Job, Request
@@ -18,7 +19,6 @@ from finetune.publish.kinds.request import Cost, Job, Request
 if TYPE_CHECKING:
     import torch
 
-LIMIT = 1e-3
 _HEADER = 16 * 2**20
 
 

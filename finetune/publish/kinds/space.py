@@ -13,7 +13,7 @@ from finetune.publish.formats.trained_run import adapter, done
 from finetune.publish.kinds import presets
 from finetune.publish.kinds.request import Cost, Job, Request
 from finetune.publish.kinds.templates import program, rendered
-from finetune.publish.push import read_push
+from finetune.publish.repo.records import read_push
 
 PYTHON = "3.12"
 SDK = "6.31.0"

@@ -10,7 +10,7 @@ def compared(folder: Path, load: dict[str, Any]) -> dict[str, Any]:
     """The largest difference of any logit over all GGUF files in `folder`, how large it may be, and whether the
     tokens are the same; `not_loaded` says why where there is not memory enough."""
     from finetune.publish.formats import lora_delta
-    from finetune.publish.kinds.gguf import LIMIT
+    from finetune.publish.formats.logit_check import LIMIT
 
     base = Path(load["base"])
     plan = lora_delta.plan(base, Path(load["adapter"]) if load["adapter"] else None)

@@ -3,12 +3,11 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import UserError
 from core.workspace import Owner
-from finetune.publish.repo.scan import VOCABULARY, WEIGHTS, look_inside, machine_path, read
+from finetune.publish.repo.scan import VOCABULARY, WEIGHTS, PlannedFile, look_inside, machine_path, read
 from inference.models.hub_files import PICKLES
 
 __all__ = ["WEIGHTS", "PlannedFile", "collect", "git_name", "machine_path", "made", "sha256_of"]
@@ -43,19 +42,6 @@ _CONTENT = {
 WRITTEN_ANEW = ("README.md", "tunescope.json")
 _LARGE = re.compile(r".+\.(safetensors|gguf|parquet)")
 _LARGEST, _LARGEST_OTHER = 50 * 10**9, 200 * 10**6
-
-
-@dataclass(frozen=True)
-class PlannedFile:
-    """A file as it will lie in the repository: `size` in bytes, and where its content is (a file, or the bytes)."""
-
-    path: str
-    size: int
-    sha256: str
-    source: Path | bytes = field(repr=False)
-
-    def content(self) -> bytes:
-        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
 
 
 def made(path: str, content: bytes) -> PlannedFile:

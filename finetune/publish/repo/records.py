@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from core.files import read_json, write_json
 from finetune.publish.repo.destination import Destination
-from finetune.publish.repo.files import PlannedFile
 from finetune.publish.repo.remote import Found
+from finetune.publish.repo.scan import PlannedFile
 from finetune.runs.run import Run
 
 if TYPE_CHECKING:

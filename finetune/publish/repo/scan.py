@@ -5,15 +5,13 @@ import re
 import struct
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core import settings
 from core.errors import UserError
 from core.workspace import Owner
-
-if TYPE_CHECKING:
-    from finetune.publish.repo.files import PlannedFile
 
 WEIGHTS = re.compile(r"(adapter_model|model)(-\d+-of-\d+)?\.safetensors")
 VOCABULARY = re.compile(r"(tokenizer|vocab)\.json|(vocab|merges)\.txt|(tokenizer|spiece|sentencepiece\.bpe)\.model")
@@ -39,7 +37,20 @@ _ABSOLUTE = re.compile(r"(/[^/\s{}<>|]+){2,}/?|[A-Za-z]:[\\/][^\s]+|\\\\[^\s]+")
 _LARGEST_HEADER = 100_000_000
 
 
-def look_inside(file: "PlannedFile", owner: Owner) -> None:
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file as it will lie in the repository: `size` in bytes, and where its content is (a file, or the bytes)."""
+
+    path: str
+    size: int
+    sha256: str
+    source: Path | bytes = field(repr=False)
+
+    def content(self) -> bytes:
+        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+
+
+def look_inside(file: PlannedFile, owner: Owner) -> None:
     """Refuse, by name, a file that tells what nobody should know, or is something else than its name says."""
     if file.path.endswith(".parquet"):
         _look_at_rows(file, owner)
@@ -49,7 +60,7 @@ def look_inside(file: "PlannedFile", owner: Owner) -> None:
         _look_at_content(file, owner)
 
 
-def _look_at_content(file: "PlannedFile", owner: Owner) -> None:
+def _look_at_content(file: PlannedFile, owner: Owner) -> None:
     content = _header(file) if WEIGHTS.fullmatch(file.path) else file.content()
     if _PICKLED.match(content):
         raise UserError("publish.pickle", file=file.path)
@@ -72,7 +83,7 @@ def refuse_secrets(name: str, content: bytes, owner: Owner, *, only_hub: bool = 
         raise UserError("publish.secret_inside", file=name, kind=kind)
 
 
-def _look_at_rows(file: "PlannedFile", owner: Owner) -> None:
+def _look_at_rows(file: PlannedFile, owner: Owner) -> None:
     """Every text of a table, for secrets; paths are what people write about."""
     from pyarrow import ArrowException, parquet
 
@@ -86,7 +97,7 @@ def _look_at_rows(file: "PlannedFile", owner: Owner) -> None:
         raise UserError("publish.other_content", file=file.path, kind="Parquet") from None
 
 
-def _look_at_gguf(file: "PlannedFile", owner: Owner) -> None:
+def _look_at_gguf(file: PlannedFile, owner: Owner) -> None:
     """The texts of a GGUF's head, without its vocabulary."""
     assert isinstance(file.source, Path), "weights are files"
     with file.source.open("rb") as content:
@@ -109,7 +120,7 @@ def _look_at_gguf(file: "PlannedFile", owner: Owner) -> None:
         raise UserError("publish.path_inside", file=file.path, value=found[:80])
 
 
-def _header(file: "PlannedFile") -> bytes:
+def _header(file: PlannedFile) -> bytes:
     """The description at the head of a safetensors file. Raises UserError where the file is something else."""
     assert isinstance(file.source, Path), "weights are files"
     with file.source.open("rb") as weights:

@@ -16,7 +16,7 @@ from core.words import say
 from core.workspace import Owner
 from finetune.publish.repo import remote, xet
 from finetune.publish.repo.destination import Destination
-from finetune.publish.repo.files import PlannedFile
+from finetune.publish.repo.scan import PlannedFile
 from inference.models.types import Progress, Report
 
 if TYPE_CHECKING:

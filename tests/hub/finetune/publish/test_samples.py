@@ -12,7 +12,7 @@ from core.workspace import Owner
 from finetune.cli.publish import publish_command
 from finetune.config.run_config import to_yaml
 from finetune.publish import prepare
-from finetune.publish.card.measures import Sample
+from finetune.publish.card.facts import Sample
 from finetune.runs.run import list_runs
 from inference.cli import main as shell
 from tests.hub.finetune.publish.test_publish import REPO

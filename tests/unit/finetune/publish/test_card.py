@@ -12,7 +12,8 @@ from core.workspace import Owner
 from finetune.config.run_config import validate
 from finetune.data.importing.importer import import_file
 from finetune.publish.card import facts
-from finetune.publish.card.card import Subject, harmless, render
+from finetune.publish.card.card import harmless, render
+from finetune.publish.card.facts import Subject
 from finetune.publish.repo.destination import Destination
 from finetune.publish.repo.files import made
 from finetune.runs import run as runs

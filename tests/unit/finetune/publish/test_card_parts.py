@@ -11,7 +11,8 @@ from finetune.config.run_config import validate
 from finetune.methods import METHODS
 from finetune.objectives import OBJECTIVES
 from finetune.publish.card import facts, measures
-from finetune.publish.card.card import Sample, Subject, render
+from finetune.publish.card.card import render
+from finetune.publish.card.facts import Sample, Subject
 from finetune.publish.card.languages import languages
 from finetune.publish.card.literature import METHOD_NAMES, OBJECTIVE_NAMES, papers_of
 from finetune.publish.card.pictures import HEIGHT, WIDTH, Line, draw, losses, pictures

@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 
 from core.workspace import Owner
 from finetune.publish.card import facts
-from finetune.publish.card.card import Subject, render
-from finetune.publish.card.measures import Sample
+from finetune.publish.card.card import render
+from finetune.publish.card.facts import Sample, Subject
 from finetune.publish.card.samples import samples_of
 from finetune.publish.repo.destination import Destination
 from finetune.publish.repo.files import made
