@@ -1,4 +1,4 @@
-"""What outlives the machine: finished things are copied out of the workspace, and brought back where it is empty."""
+"""What changed in a workspace, for its backup to see: what is new, and what somebody deleted for good."""
 
 import threading
 from pathlib import Path

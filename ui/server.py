@@ -12,7 +12,7 @@ from core import limits, logs
 from core.errors import UserError
 from core.words import say
 from finetune.backup import keeper
-from finetune.backup.places import Place
+from finetune.backup.place import Place
 from ui import page
 from ui.parts import preload
 from ui.parts.theme import THEME

@@ -17,7 +17,8 @@ from core.errors import UserError
 from core.words import say
 from finetune.backup import manifests
 from finetune.backup.manifests import Changed, Manifest, object_name
-from finetune.backup.places import NoRoomHere, Place, disk_in_words
+from finetune.backup.place import Place
+from finetune.backup.places import NoRoomHere, disk_in_words
 from finetune.backup.things import Thing, thing_of, things_in
 
 MARGIN = 64 * 2**20

@@ -10,40 +10,17 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
 
 from core import settings
 from core.errors import UserError
-from finetune.backup.manifests import Changed, blocks
-from finetune.backup.things import File
+from finetune.backup.place import Place, Source, blocks_of, size_of
 
-Source = File | bytes
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REPOSITORY = re.compile(r"hf://datasets/([\w.-]{1,96}/[\w.-]{1,96})/?")
 
 
 class NoRoomHere(UserError):
     """The workspace's own disk is full; the copies are well."""
-
-
-class Place(Protocol):
-    """What a backup needs. All may raise UserError, with the sentence for the log. Names have slashes."""
-
-    name: str
-    every: float
-    """Seconds between two looks."""
-
-    def open(self) -> set[str]:
-        """Check that the place is usable. Returns the names of all files there."""
-
-    def add(self, files: Mapping[str, Source], manifest: tuple[str, bytes], gone: set[str]) -> None:
-        """Put files there, after them the manifest; then remove what is no longer needed."""
-
-    def remove(self, names: list[str]) -> None:
-        """Remove files, in this order."""
-
-    def fetch(self, name: str, path: Path) -> None:
-        """Copy a file from there to a new path."""
 
 
 def place_from_settings() -> Place | None:
@@ -117,9 +94,9 @@ class FolderPlace:
         path.unlink(missing_ok=True)
         try:
             with path.open("xb") as copy:
-                for block in _blocks(source):
+                for block in blocks_of(source):
                     copy.write(block)
-            if path.stat().st_size != _size(source):
+            if path.stat().st_size != size_of(source):
                 raise OSError(errno.EIO, "the file is shorter than what was written")
         except BaseException:
             with suppress(OSError):
@@ -149,23 +126,3 @@ def disk_in_words(folder: Path) -> Iterator[None]:
                 "keep.no_room_here", folder=settings.home(), free=shutil.disk_usage(folder).free // 10**6
             ) from error
         raise
-
-
-def _blocks(source: Source) -> Iterator[bytes]:
-    if isinstance(source, bytes):
-        yield source
-        return
-    with source.path.open("rb") as content:
-        yield from blocks(content, source.size)
-
-
-def _size(source: Source) -> int:
-    return len(source) if isinstance(source, bytes) else source.size
-
-
-def content_of(source: Source) -> bytes:
-    """All of it, for what is small. Raises Changed where a file has become shorter."""
-    content = b"".join(_blocks(source))
-    if len(content) != _size(source):
-        raise Changed
-    return content

@@ -10,7 +10,7 @@ from core.errors import UserError
 from core.hub import retries
 from core.hub.errors import in_words
 from core.workspace import Owner
-from finetune.backup.places import Source, content_of
+from finetune.backup.place import Source, content_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
