@@ -24,7 +24,7 @@ from inference.prompt_sets.reading import MOST_PROMPTS, SUFFIXES, Asked, of_rows
 from inference.prompt_sets.running import PromptSet, check_set, finish, run_set
 from ui.compare import board
 from ui.compare.prompt_sets_view import shown
-from ui.data import tab as data_tab
+from ui.data import datasets
 from ui.parts import delete_button
 from ui.parts import job as work
 from ui.parts.background import Background, failed
@@ -159,7 +159,7 @@ def _prompts(caller: Caller, path: str | None, source: str | None, first: int) -
         if not rows:
             raise UserError("sets.no_held_out", value=source)
         return of_rows(rows, source, first), say("sets.held_out", title=source)
-    dataset = data_tab.owned(caller, source)
+    dataset = datasets.owned(caller, source)
     return of_rows(dataset.rows(min(max(first, 1), MOST_PROMPTS)), dataset.name, first), dataset.name
 
 
@@ -224,7 +224,7 @@ def refresh_sources(caller: Caller) -> Any:
 
 def _sources(caller: Caller) -> list[tuple[str, str]]:
     runs = [(say("sets.held_out", title=title), run) for title, run in run_view.choices(caller, finished=True)]
-    rows = [(say("sets.first_rows", title=title), name) for title, name in data_tab.choices(caller)]
+    rows = [(say("sets.first_rows", title=title), name) for title, name in datasets.choices(caller)]
     return runs + rows
 
 

@@ -10,6 +10,7 @@ import gradio as gr
 
 from core import rows, settings
 from core.words import say
+from ui.data.datasets import owned
 from ui.parts import job as work
 from ui.parts.controls import button, textbox
 from ui.parts.views import findings_table, render, view
@@ -58,8 +59,6 @@ def choose(caller: Caller, how: str) -> list:
 @handler()
 def show(caller: Caller, chosen: str | None, how: str, model: str, length: float | None) -> Iterator[tuple]:
     """The first rows, as bubbles or as tokens."""
-    from ui.data.tab import owned
-
     hidden = gr.update(visible=False)
     if not chosen:
         yield "", hidden

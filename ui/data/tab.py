@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from core import references
-from core.words import counted, say
+from core.words import say
 from finetune.data.importing.importer import import_file, import_hub
 from finetune.data.importing.recognize import recognise
-from finetune.data.store import Dataset, example_file, list_datasets, open_dataset
+from finetune.data.store import Dataset, example_file
 from ui.data import mapping_form, preview
+from ui.data.datasets import choices, owned
 from ui.parts import delete_button
 from ui.parts import job as work
 from ui.parts.controls import button, dropdown, refreshed, textbox
@@ -170,16 +170,6 @@ def refresh(caller: Caller, chosen: str | None) -> Any:
     return refreshed(choices(caller), chosen)
 
 
-def choices(caller: Caller) -> list[tuple[str, str]]:
-    """The owner's datasets for a dropdown, newest first."""
-    return [(_title(dataset), dataset.id) for dataset in list_datasets(caller.owner)]
-
-
-def _title(dataset: Dataset) -> str:
-    rows = counted("core.rows", dataset.report.rows_kept)
-    return f"{dataset.name} · {dataset.kind} · {rows} · {dataset.id[:12]}"
-
-
 @handler(quiet=True)
 def show(caller: Caller, chosen: str | None) -> tuple[str, str]:
     """How a dataset was read, and what was found in it."""
@@ -188,11 +178,6 @@ def show(caller: Caller, chosen: str | None) -> tuple[str, str]:
     dataset = owned(caller, chosen)
     facts = render("dataset", dataset=dataset, report=dataset.report)
     return facts, findings_table(dataset.report.findings, say("page.no_findings"))
-
-
-def owned(caller: Caller, chosen: str) -> Dataset:
-    """A dataset of the caller's. Raises UserError for anything else."""
-    return open_dataset(references.dataset(references.parse(chosen, caller.owner), caller.owner))
 
 
 def nothing_yet() -> str:

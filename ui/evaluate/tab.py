@@ -19,7 +19,7 @@ from finetune.evaluation.row_sets import NO_GENERAL, USUAL_ROWS, Asked, check
 from finetune.runs.run import Run, find
 from inference.compare.fair_queue import wait_for_place
 from ui.compare import tab as compare_tab
-from ui.data import tab as data_tab
+from ui.data import datasets
 from ui.evaluate.view import nothing_yet, shown
 from ui.parts import job as work
 from ui.parts.background import Background, failed
@@ -89,7 +89,7 @@ def _draw() -> Panel:
 def refresh(caller: Caller, run: str | None, general: str | None) -> tuple:
     """The owner's finished runs, the newest chosen where none is, and what can be the general text."""
     sets = [(say("evaluate.shipped_choice"), SHIPPED), (say("evaluate.none_choice"), NO_GENERAL)]
-    return refreshed(run_view.choices(caller, finished=True), run), refreshed(sets + data_tab.choices(caller), general)
+    return refreshed(run_view.choices(caller, finished=True), run), refreshed(sets + datasets.choices(caller), general)
 
 
 @handler()

@@ -15,7 +15,7 @@ from finetune.publish.proof.proof import prove, read_proof
 from finetune.publish.push import push
 from finetune.publish.repo.records import read_push
 from finetune.runs.run import Run, list_runs
-from ui.data import tab as data_tab
+from ui.data import datasets
 from ui.parts import job as work
 from ui.parts.controls import button, refreshed, textbox
 from ui.parts.views import render, view
@@ -108,7 +108,7 @@ def _draw() -> Panel:
 def refresh(caller: Caller, run: str | None, dataset: str | None) -> tuple:
     """The owner's finished runs and datasets, the newest chosen where none is."""
     done = [(_title(run), run.id) for run in list_runs(caller.owner) if run.status().status == "done"]
-    return refreshed(done, run), refreshed(data_tab.choices(caller), dataset)
+    return refreshed(done, run), refreshed(datasets.choices(caller), dataset)
 
 
 def _title(run: Run) -> str:

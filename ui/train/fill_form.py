@@ -14,7 +14,7 @@ from finetune.config.run_config import RunConfig, knobs, load_yaml
 from finetune.data.store import list_datasets
 from finetune.objectives import OBJECTIVES
 from finetune.plan.prepare import import_data
-from ui.data import tab as data_tab
+from ui.data.datasets import choices as dataset_choices
 from ui.parts import job as work
 from ui.parts.controls import button
 from ui.parts.views import render, view
@@ -127,7 +127,7 @@ def _lacking(preset: Preset, data: list[list[str]]) -> list[str]:
 
 def _filled(caller: Caller, config: RunConfig, notes: list[str]) -> list:
     """All outputs for a config: notes, no Stop, form or kept config, data, fields."""
-    values, choices = form.fill(config), data_tab.choices(caller)
+    values, choices = form.fill(config), dataset_choices(caller)
     kept = values[-1]
     for place in (len(knobs()) + place for place in stages_form.data_places()):
         values[place] = gr.update(choices=choices, value=_there(values[place]))

@@ -12,7 +12,7 @@ from core.workspace import Owner, dataset_folder
 from finetune.config.run_config import RunConfig, Stage, stage_knobs
 from finetune.data.store import open_dataset
 from finetune.objectives import OBJECTIVES, fitting
-from ui.data import tab as data_tab
+from ui.data.datasets import choices as dataset_choices
 from ui.parts.controls import dropdown, textbox
 from ui.parts.views import render, view
 from ui.parts.wiring import QUIET, SHOWN, Page
@@ -115,7 +115,7 @@ def wire(page: Page, stages: Stages, datasets: gr.Dropdown) -> None:
 @handler(quiet=True)
 def refresh(caller: Caller, *chosen: list[str] | None) -> list:
     """The owner's datasets for the further stages, in which nothing is chosen by itself."""
-    found = data_tab.choices(caller)
+    found = dataset_choices(caller)
     known = {value for _, value in found}
     return [gr.update(choices=found, value=[one for one in some or [] if one in known]) for some in chosen]
 

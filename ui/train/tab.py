@@ -14,7 +14,7 @@ from finetune.launch.jobs.launcher import JobsLauncher
 from finetune.launch.local.launcher import LocalLauncher
 from finetune.objectives import OBJECTIVES
 from finetune.runs.run import find
-from ui.data import tab as data_tab
+from ui.data.datasets import choices as dataset_choices
 from ui.parts import job as work
 from ui.parts import model_picker
 from ui.parts.controls import button, dropdown, upload_button
@@ -145,7 +145,7 @@ def _wire_form(page: Page, setup: Setup) -> None:
 @handler(quiet=True)
 def refresh(caller: Caller, chosen: list[str] | None) -> Any:
     """The owner's datasets; the newest is chosen where none is."""
-    found = data_tab.choices(caller)
+    found = dataset_choices(caller)
     known = [value for _, value in found]
     if chosen and set(chosen) <= set(known):
         return gr.update(choices=found)
