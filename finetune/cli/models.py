@@ -7,6 +7,7 @@ from core.words import say
 from core.workspace import local_owner
 from finetune.base_models.suggested import SIZE_BOUNDS, SUGGESTED, TASKS, Model, matching
 from finetune.cli.terminal import print_json
+from finetune.plan.card import weights_in_words
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -37,21 +38,19 @@ def run(arguments: argparse.Namespace) -> int:
 def _row(model: Model, here: dict[str, dict[str, Any]]) -> list[str]:
     ways = [say(model.obstacle)] if model.obstacle else [_fit(one) for one in here.values()]
     gate = say("picker.gated") if model.gated else ""
-    return [model.name, weights(model.parameters), model.licence or "-", f"{model.context or '-'}", gate, *ways]
+    return [
+        model.name,
+        weights_in_words(model.parameters),
+        model.licence or "-",
+        f"{model.context or '-'}",
+        gate,
+        *ways,
+    ]
 
 
 def _fit(one: dict[str, Any]) -> str:
     word = say(f"picker.{one['fits']}")
     return word if one["gb"] is None else f"{word} {one['gb']:.1f} GB"
-
-
-def weights(count: int | None) -> str:
-    """A number of weights as a person reads it: 135 M, 1.7 B; a dash where it is not known."""
-    if count is None:
-        return "–"
-    if count < 999_500_000:
-        return say("picker.million", count=f"{count / 1e6:.0f}")
-    return say("picker.billion", count=f"{count / 1e9:.1f}")
 
 
 def _table(rows: list[list[str]]) -> list[str]:

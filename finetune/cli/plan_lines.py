@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from core.words import counted, say
-from finetune.plan.card import Place, Plan
+from core.words import say
+from finetune.plan.card import Place, Plan, data_facts, dollars, weight_facts
 
 
 def card_lines(plan: Plan) -> Iterator[str]:
     """What is trained, on how much, and a line for each place to run."""
-    yield say("plan.weights", **weights(plan))
-    yield say("plan.data", **data(plan))
+    yield say("plan.weights", **weight_facts(plan))
+    yield say("plan.data", **data_facts(plan))
     yield from _table(plan)
     for place in plan.places[:1]:
         yield say(f"plan.basis.{place.basis}")
@@ -17,30 +17,6 @@ def card_lines(plan: Plan) -> Iterator[str]:
         yield say("plan.basis.published")
     yield from plan.notes
     yield from map(str, plan.advice)
-
-
-def weights(plan: Plan) -> dict[str, str]:
-    """The facts of the sentence on weights."""
-    return {
-        "trainable": f"{plan.trainable:,}",
-        "total": f"{plan.total:,}",
-        "share": f"{100 * plan.trainable / plan.total:.3g}",
-        "method": plan.method,
-        "dtype": plan.dtype,
-        "device": plan.device,
-    }
-
-
-def data(plan: Plan) -> dict[str, str]:
-    """The facts of the sentence on rows and steps."""
-    return {
-        "rows": counted("core.rows", plan.rows - plan.held),
-        "held": f"{plan.held:,}",
-        "tokens": f"{plan.tokens:,}",
-        "padded": f"{plan.padded:,}",
-        "steps": counted("core.steps", plan.steps),
-        "batch": f"{plan.largest[0]} x {plan.largest[1]}",
-    }
 
 
 def _table(plan: Plan) -> Iterator[str]:
@@ -69,11 +45,6 @@ def _row(place: Place) -> list[str]:
 def gigabytes(count: float | None) -> str:
     """Bytes as GB; a dash where they are not known."""
     return "-" if count is None else f"{count / 1e9:.1f} GB"
-
-
-def dollars(usd: float | None) -> str:
-    """A price; a dash where nothing is paid."""
-    return "-" if usd is None else f"${usd:.2f}" if usd >= 0.01 else "<$0.01"
 
 
 def clock(seconds: float) -> str:

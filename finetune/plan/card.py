@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from core.errors import UserError
-from core.words import say
+from core.words import counted, say
 from finetune.config.run_config import RunConfig
 
 SURE = 1.3
@@ -172,3 +172,41 @@ class Plan:
 
 def _gb(count: float | None) -> float | None:
     return None if count is None else round(count / 1e9, 3)
+
+
+def weights_in_words(count: int | None) -> str:
+    """A number of weights as a person reads it: 135 M, 1.7 B; a dash where it is not known."""
+    if count is None:
+        return "–"
+    if count < 999_500_000:
+        return say("picker.million", count=f"{count / 1e6:.0f}")
+    return say("picker.billion", count=f"{count / 1e9:.1f}")
+
+
+def weight_facts(plan: Plan) -> dict[str, str]:
+    """The facts of the sentence on weights."""
+    return {
+        "trainable": f"{plan.trainable:,}",
+        "total": f"{plan.total:,}",
+        "share": f"{100 * plan.trainable / plan.total:.3g}",
+        "method": plan.method,
+        "dtype": plan.dtype,
+        "device": plan.device,
+    }
+
+
+def data_facts(plan: Plan) -> dict[str, str]:
+    """The facts of the sentence on rows and steps."""
+    return {
+        "rows": counted("core.rows", plan.rows - plan.held),
+        "held": f"{plan.held:,}",
+        "tokens": f"{plan.tokens:,}",
+        "padded": f"{plan.padded:,}",
+        "steps": counted("core.steps", plan.steps),
+        "batch": f"{plan.largest[0]} x {plan.largest[1]}",
+    }
+
+
+def dollars(usd: float | None) -> str:
+    """A price; a dash where nothing is paid."""
+    return "-" if usd is None else f"${usd:.2f}" if usd >= 0.01 else "<$0.01"

@@ -12,7 +12,7 @@ from core.words import say
 from core.workspace import Owner
 from finetune.base_models.search import look_closer, search
 from finetune.base_models.suggested import SIZE_BOUNDS, SUGGESTED, TASKS, Model, languages, matching
-from finetune.cli.models import weights
+from finetune.plan.card import weights_in_words
 from finetune.plan.fit import USUAL_LENGTH, USUAL_ROWS, Here, fits, look_here
 from ui.parts import job as work
 from ui.parts.controls import button, textbox
@@ -181,7 +181,7 @@ def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
 
 def _told(model: Model, here: Here) -> str:
     ways = [_way(one) for one in fits(model, here)]
-    return render("model_chosen", model=model, weights=weights, ways=ways, url=f"{endpoint()}/{model.name}")
+    return render("model_chosen", model=model, weights=weights_in_words, ways=ways, url=f"{endpoint()}/{model.name}")
 
 
 def _way(one: Any) -> str:
@@ -200,4 +200,4 @@ def _table(listed: Listed, task: Any, size: Any, language: Any) -> str:
     models = matching(listed.models, task or None, size or None, str(language or "") or None)
     rows = [(model, fits(model, here)) for model in models]
     usual = {"batch": USUAL_ROWS, "length": USUAL_LENGTH}
-    return render("models", rows=rows, text=listed.text, here=here, weights=weights, **usual)
+    return render("models", rows=rows, text=listed.text, here=here, weights=weights_in_words, **usual)

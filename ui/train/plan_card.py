@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 from core.words import counted, say
 from core.workspace import Owner
-from finetune.cli.plan_lines import data, dollars, weights
 from finetune.config.run_config import RunConfig
 from finetune.launch.jobs.flavors import flavours
 from finetune.launch.local.launcher import check_here
+from finetune.plan.card import data_facts, dollars, weight_facts
 from finetune.plan.planner import plan_of
 from finetune.plan.prepare import checked, looking
 from ui.parts import job as work
@@ -43,4 +43,4 @@ def told(found: "Checked", plan: "Plan") -> str:
 
 def card(plan: "Plan") -> str:
     """The plan with a line for each place."""
-    return render("plan_card", plan=plan, weights=weights(plan), data=data(plan), dollars=dollars)
+    return render("plan_card", plan=plan, weights=weight_facts(plan), data=data_facts(plan), dollars=dollars)
