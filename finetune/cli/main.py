@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core import words
+from core import cli
 from core.errors import UserError
-from core.runtime import no_bar_monitors, quiet_libraries, share_the_cores
 from core.words import counted, say
 from core.workspace import RUN_ID, local_owner
 from finetune.cli import check as check_shell
@@ -27,34 +26,17 @@ from finetune.cli.jobs import (
     stop_job,
     sync_all,
 )
-from finetune.cli.terminal import Parser, print_json, show_progress
+from finetune.cli.terminal import print_json, show_progress
 from finetune.runs.job_record import job_of
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. 2 and one sentence on stderr where a person can put something right.
-
-    A reader that has seen enough (`| head -1`) is no error.
-    """
-    share_the_cores()
-    no_bar_monitors()
-    quiet_libraries()
-    words.speak(words.nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
-    try:
-        arguments = _parser().parse_args(argv)
-        return arguments.run(arguments)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    """Run one command and return its exit code."""
+    return cli.run(_parser, argv)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser("python -m finetune", description=say("run.help.program"))
+    parser = cli.Parser("python -m finetune", description=say("run.help.program"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check = _command(commands, "check", check_shell.check)
     check.add_argument("file", type=Path, help=say("run.help.file"))

@@ -1,21 +1,11 @@
-"""How the shell talks: results to stdout, progress to stderr, a wrong command line in one sentence."""
+"""How the shell talks: results to stdout, progress to stderr."""
 
-import argparse
 import json
 import sys
-from typing import TYPE_CHECKING, NoReturn
-
-from core.errors import UserError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from inference.models.types import Progress
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises UserError in place of printing how the program is used and ending it."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError("run.shell.usage", reason=message[:1].upper() + message[1:], program=self.prog)
 
 
 def print_json(value: object) -> None:

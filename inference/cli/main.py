@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from core import settings, words
+from core import cli, settings
 from core.errors import UserError
-from core.runtime import no_bar_monitors, quiet_libraries, share_the_cores
 from core.words import say
 from inference.cli import prompts as shell_prompts
 from inference.events import Board, Done, Event, Finished, Loading, Result, Started, Step
@@ -29,20 +28,11 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Returns 0, 2 for bad input (one sentence on stderr) or 3 where single columns failed."""
-    share_the_cores()
-    no_bar_monitors()
-    quiet_libraries()
-    words.speak(words.nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
-    try:
-        options = _parser().parse_args(argv)
-        return int(options.run(options))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    """Run one command. Returns 0, 3 where single columns failed, or what every command returns (see `core.cli`)."""
+    return cli.run(_parser, argv)
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(cli.Parser):
     def error(self, message: str) -> NoReturn:
         raise UserError("decode.shell", reason=message[:1].upper() + message[1:] + ".")
 

@@ -1,6 +1,7 @@
 """The shell's compare: one JSON on stdout, sentences on stderr, exit codes, Ctrl-C."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -139,6 +140,21 @@ def test_failed_columns_are_told_with_exit_3(tiny_model, tmp_path, capfd):
     shown = capfd.readouterr()
     assert [column["finish"] for column in json.loads(shown.out)["columns"]] == ["error", "error"]
     assert "no longer finite numbers" in shown.err
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_reader_that_has_seen_enough_is_no_error(tiny_model, capfd, form):
+    arguments = ["--model", str(tiny_model), "--prompt", "tea?", "--columns", "greedy", "--max-new-tokens", "4", *form]
+    read, write = os.pipe()
+    os.close(read)
+    with capfd.disabled():
+        stdout = os.dup(1)
+        os.dup2(write, 1)
+        try:
+            code = main(["compare", *arguments])
+        finally:
+            os.dup2(stdout, 1)
+    assert code == 0
 
 
 def test_ctrl_c_stops_and_prints_what_there_is(tmp_path):
