@@ -1,19 +1,42 @@
 """What is decided after each step of a stage: an evaluation, a checkpoint of the best, an early end."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from transformers import TrainerCallback
 
-if TYPE_CHECKING:
-    from finetune.training.trainer import MeasuringTrainer
+from finetune.config.blocks import Optim
+from finetune.config.run_config import RunConfig
+from finetune.training.distributed import Team
+from finetune.training.throughput import Clock
+
+
+class Watched(Protocol):
+    """What is asked of the trainer of a stage here."""
+
+    config: RunConfig
+    optim: Optim
+    team: Team
+    clock: Clock
+    stopping: bool
+
+    @property
+    def steps(self) -> int: ...
+
+    def evaluate(self) -> object: ...
+
+    def take_eval_loss(self) -> float | None: ...
+
+    def say_early(self, best: int) -> None: ...
+
+    def stop_asked(self) -> bool: ...
 
 
 class Watch(TrainerCallback):
     """An evaluation at its interval and at the end, an end when asked or when nothing gets better any more."""
 
-    def __init__(self, trainer: "MeasuringTrainer") -> None:
+    def __init__(self, trainer: Watched) -> None:
         self.trainer = trainer
         self.every = trainer.config.watch.evaluate_every or interval(trainer.steps)
 

@@ -58,8 +58,9 @@ DECAY = 0.2
 """The last part of the steps, in which warmup-stable-decay lowers the rate (Hu et al. 2024: a tenth or more)."""
 
 
-class StageTrainer(Trainer):
-    """Trains one stage of a run: its batches, its loss, its optimizer.
+class RunTrainer(Trainer):
+    """Trains one stage of a run: its batches, its loss, its optimizer; measures the rows held out and tells every step;
+    keeps what it learned in checkpoints, and goes on from them.
 
     `stop` tells whether somebody asked to end; `stored` is the dtype of the base's files. `references` are the
     log-probabilities of a preference stage's rows, of those to train on and those held out.
@@ -94,7 +95,7 @@ class StageTrainer(Trainer):
         self._figures: dict[str, float] = {}
         self._eval_loss: float | None = None
         self._evaluated: int | None = None
-        self.watch = Watch(self)  # type: ignore[arg-type]
+        self.watch = Watch(self)
         self.stopping = False
         super().__init__(
             model=model,
@@ -230,10 +231,6 @@ class StageTrainer(Trainer):
         found = whole_checkpoints(self.checkpoints)
         return step_of(found[-1]) if found else 0
 
-
-class MeasuringTrainer(StageTrainer):
-    """Measures the rows held out, and tells every step."""
-
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure the validation rows (mean loss) and write the samples, as events."""
         with self.clock.paused(), torch.no_grad():
@@ -318,10 +315,6 @@ class MeasuringTrainer(StageTrainer):
         """The most memory used so far, in GB: of the fullest GPU, or of all processes on a CPU."""
         used = memory_gb()
         return round(self.team.largest(used) if torch.cuda.is_available() else self.team.sum(used), 2)
-
-
-class RunTrainer(MeasuringTrainer):
-    """Keeps what one stage of a run learned, and goes on from it."""
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._place or self.checkpoints)
