@@ -128,8 +128,8 @@ def test_requests_are_counted_over_the_last_minute_for_each_visitor(monkeypatch)
     requests.count("ada")
 
 
-def test_the_readme_names_each_variable_with_both_defaults():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_on_spaces_names_each_variable_with_both_defaults():
+    text = (ROOT / "docs" / "space.md").read_text(encoding="utf-8")
     for limit in limits.TABLE:
         row = next(line for line in text.splitlines() if f"`{limit.variable}`" in line)
         cells = [cell.strip() for cell in row.split("|")]
