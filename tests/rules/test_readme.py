@@ -90,15 +90,17 @@ def test_everything_at_the_top_is_in_the_tree():
 
 
 @pytest.mark.parametrize("package", _packages())
-def test_the_readme_of_a_package_names_what_lies_there_and_nothing_else(package):
-    """Modules without their ending, other files with it, folders with a slash; each on a line of its own."""
+def test_the_readme_of_a_package_names_its_modules_and_nothing_that_is_not_there(package):
+    """Modules without their ending, folders with a slash, each on a line of its own; other files may be named."""
     inside = [path.removeprefix(f"{package}/") for path in _tracked() if path.startswith(f"{package}/")]
-    there = {path.split("/")[0] + "/" if "/" in path else path.removesuffix(".py") for path in inside}
+    modules = {path.removesuffix(".py") for path in inside if path.endswith(".py") and "/" not in path}
+    folders = {path.split("/")[0] + "/" for path in inside if "/" in path}
     page = _page(f"{package}/README.md")
     named = re.findall(r"^- `([^`]+)`: \S", page, re.MULTILINE)
-    assert len(named) == len(set(named))
-    assert set(named) == there - {"__init__", "README.md"}
     assert page.startswith(f"# {package}\n")
+    assert len(named) == len(set(named))
+    assert (modules | folders) - {"__init__"} - set(named) == set()
+    assert set(named) - modules - folders - {path for path in inside if "/" not in path} == set()
 
 
 def test_the_front_matter_is_a_spaces():
