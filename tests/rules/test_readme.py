@@ -157,6 +157,17 @@ def _anchors(page: str) -> list[str]:
     return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
 
 
+@pytest.mark.parametrize("name", _pages())
+def test_the_files_that_a_page_names_are_there(name):
+    """Paths from the top of the project, and tests by their names alone; both may hold a *."""
+    page = re.sub(r"```.*?```", "", _page(name), flags=re.DOTALL)
+    tops = "|".join((*PACKAGES, "docs"))
+    paths = re.findall(rf"`((?:{tops})/[\w/.*-]+)`", page)
+    tests = re.findall(r"`(test_[\w*]+\.py)", page)
+    assert [path for path in paths if not list(ROOT.glob(path))] == []
+    assert [path for path in tests if not list((ROOT / "tests").rglob(path))] == []
+
+
 def _commands(page: str) -> Iterator[list[str]]:
     """The words of each `python -m finetune ...` and `python -m inference ...`, in a shell block or in a line."""
     blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", page, re.DOTALL)
@@ -191,7 +202,7 @@ def test_a_command_that_a_page_names_can_be_parsed(words):
     from finetune.shell import _parser as finetune
     from inference.shell import _parser as inference
 
-    if words[-1] == "--help":
+    if len(words) == 1 or words[-1] == "--help":
         return
     parser = finetune() if words[0] == "finetune" else inference()
     assert callable(parser.parse_args(words[1:]).run)
