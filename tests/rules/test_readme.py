@@ -160,11 +160,11 @@ def _anchors(page: str) -> list[str]:
 @pytest.mark.parametrize("name", _pages())
 def test_the_files_that_a_page_names_are_there(name):
     """Paths from the top of the project, and tests by their names alone; both may hold a *."""
-    page = re.sub(r"```.*?```", "", _page(name), flags=re.DOTALL)
-    tops = "|".join((*PACKAGES, "docs"))
-    paths = re.findall(rf"`((?:{tops})/[\w/.*-]+)`", page)
-    tests = re.findall(r"`(test_[\w*]+\.py)", page)
-    assert [path for path in paths if not list(ROOT.glob(path))] == []
+    code = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", _page(name), flags=re.DOTALL))
+    words = [word.split("::")[0] for span in code for word in re.split(r"[\s,<]+", span)]
+    paths = [word for word in words if word.split("/")[0] in (*PACKAGES, "docs") and "/" in word]
+    tests = [word for word in words if re.fullmatch(r"test_[\w*]+\.py", word)]
+    assert [path for path in paths if not [*ROOT.glob(path), *ROOT.glob(f"tests/*/{path}")]] == []
     assert [path for path in tests if not list((ROOT / "tests").rglob(path))] == []
 
 
@@ -199,8 +199,8 @@ def test_the_pages_hold_commands():
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_command_that_a_page_names_can_be_parsed(words):
-    from finetune.shell import _parser as finetune
-    from inference.shell import _parser as inference
+    from finetune.cli.main import _parser as finetune
+    from inference.cli.main import _parser as inference
 
     if len(words) == 1 or words[-1] == "--help":
         return
