@@ -9,7 +9,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-from tests.rules.source import PACKAGES, dotted, modules, tree
+from tests.rules.source import PACKAGES, dotted, modules, nodes, tree
 
 MOST_MODULES = 12
 ORDER = (
@@ -46,7 +46,7 @@ def imports() -> dict[str, set[str]]:
 
 def _imported(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -112,14 +112,14 @@ def walks() -> dict[str, list[str]]:
 
 def _takes_a_row(path: Path) -> bool:
     """Whether a class is imported from where the rows are defined; those of a row begin with a capital."""
-    nodes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom) and node.module in ROWS]
-    return any(alias.name[0].isupper() and not alias.name.isupper() for node in nodes for alias in node.names)
+    found = [node for node in nodes(tree(path)) if isinstance(node, ast.ImportFrom) and node.module in ROWS]
+    return any(alias.name[0].isupper() and not alias.name.isupper() for node in found for alias in node.names)
 
 
 def _words(path: Path) -> set[str]:
     """The names and texts of a module; `run.id` counts as `run_id`."""
     words: set[str] = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(tree(path)):
         match node:
             case ast.Attribute(attr="id", value=ast.Name(id="run") | ast.Attribute(attr="run")):
                 words.add("run_id")

@@ -16,7 +16,7 @@ from unittest import mock
 
 from finetune.__main__ import main as finetune
 from inference.__main__ import main as inference
-from tests.rules.source import PACKAGES, modules, tree
+from tests.rules.source import PACKAGES, modules, nodes, tree
 
 FILE = Path(__file__).with_name("names.json")
 
@@ -63,7 +63,7 @@ def events() -> Iterator[str]:
     files = [tree(path) for path in modules(*PACKAGES)]
     constants = dict(pair for module in files for pair in _constants(module))
     for module in files:
-        for node in ast.walk(module):
+        for node in nodes(module):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "write":
                 given = node.args[:1]
             elif isinstance(node, ast.Dict):
@@ -89,7 +89,7 @@ def _constants(module: ast.Module) -> Iterator[tuple[str, str]]:
 def variables() -> Iterator[str]:
     """The environment variables of our own."""
     for path in modules(*PACKAGES, "app"):
-        for node in ast.walk(tree(path)):
+        for node in nodes(tree(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield from re.findall(r"\bTUNESCOPE_[A-Z_]+\b", node.value)
 

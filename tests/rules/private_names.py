@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.rules.source import PACKAGES, ROOT, modules, tree
+from tests.rules.source import PACKAGES, ROOT, modules, nodes, tree
 
 DOCUMENTED = {
     "gradio": "themes",
@@ -49,7 +49,7 @@ def _imported(module: ast.Module) -> Iterator[str]:
     """What is imported from a private or undocumented module, or is private itself; and such modules that are reached
     from the library's name."""
     tops: dict[str, str] = {}
-    for node in ast.walk(module):
+    for node in nodes(module):
         if isinstance(node, ast.Import):
             whole = [alias.name for alias in node.names if _foreign(alias.name)]
             tops |= {alias.asname or alias.name.partition(".")[0]: alias.name.partition(".")[0] for alias in node.names}
@@ -58,7 +58,7 @@ def _imported(module: ast.Module) -> Iterator[str]:
         else:
             continue
         yield from (name for name in whole if not _promised(name))
-    for node in ast.walk(module):
+    for node in nodes(module):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in tops:
             whole = [f"{tops[node.value.id]}.{node.attr}"]
             yield from (name for name in whole if _file(name) is not None and not _promised(name))
@@ -87,7 +87,7 @@ def _file(whole: str) -> Path | None:
 
 def _defined(module: ast.Module) -> Iterator[str]:
     """The names that a file defines: functions, classes, variables, attributes of `self`."""
-    for node in ast.walk(module):
+    for node in nodes(module):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -104,7 +104,7 @@ def _is_self(value: ast.expr) -> bool:
 def _reached(module: ast.Module, own: set[str]) -> Iterator[str]:
     """Private attributes of something else: of objects, of `self` where no source of ours defines them, by name."""
     here = set(_defined(module))
-    for node in ast.walk(module):
+    for node in nodes(module):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             standard = isinstance(node.value, ast.Name) and node.value.id in sys.stdlib_module_names
             if node.attr not in (own if _is_self(node.value) else here) and not standard:
@@ -117,7 +117,7 @@ def _reached(module: ast.Module, own: set[str]) -> Iterator[str]:
 
 def _overridden(module: ast.Module, path: Path, files: dict[Path, ast.Module]) -> Iterator[str]:
     """Private methods of ours that take the place of those of a library's class: the library calls them."""
-    for node in ast.walk(module):
+    for node in nodes(module):
         if isinstance(node, ast.ClassDef):
             methods = {part.name for part in node.body if isinstance(part, ast.FunctionDef) and is_private(part.name)}
             bases = list(_library_bases(node, module, files)) if methods else []
@@ -145,7 +145,7 @@ def _library_bases(node: ast.ClassDef, module: ast.Module, files: dict[Path, ast
 def _origin(name: str, module: ast.Module) -> str | None:
     """Where a name of a file comes from, as a dotted path; None for one of the file's own or Python's."""
     first, _, rest = name.partition(".")
-    for node in ast.walk(module):
+    for node in nodes(module):
         for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
             if (alias.asname or alias.name.partition(".")[0]) != first:
                 continue

@@ -3,6 +3,8 @@
 import ast
 import re
 
+import pytest
+
 from tests.rules import private_names as found
 from tests.rules.source import ROOT
 
@@ -20,7 +22,9 @@ def _named(cell):
     return set(re.findall(r"`([^`]+)`", cell))
 
 
+@pytest.mark.ci
 def test_the_page_lists_each_name_with_the_files_that_use_it():
+    """Slow: it imports the libraries, to see which of their methods a class of ours overrides."""
     listed = {name: _named(files) for names, files, _, _ in _rows() for name in _named(names)}
     assert listed == found.private_names()
 

@@ -6,7 +6,7 @@ eslint takes the word of `/* global name */` and `/* exported name */`; whether 
 import ast
 import re
 
-from tests.rules.source import ROOT, modules, tree
+from tests.rules.source import ROOT, modules, nodes, tree
 
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "ui").rglob("*.js")}
 
@@ -14,7 +14,7 @@ TEXTS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "ui").r
 def _loaded():
     """The names of scripts that stand together in a tuple or in a call, in their order."""
     for path in modules("ui"):
-        for node in ast.walk(tree(path)):
+        for node in nodes(tree(path)):
             held = node.elts if isinstance(node, ast.Tuple) else node.args if isinstance(node, ast.Call) else []
             names = [one.value for one in held if isinstance(one, ast.Constant) and str(one.value).endswith(".js")]
             if names:

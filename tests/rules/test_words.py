@@ -7,7 +7,7 @@ import string
 import pytest
 
 from core import words
-from tests.rules.source import dotted, modules, tree
+from tests.rules.source import dotted, modules, nodes, tree
 
 SAYERS = {"UserError", "say", "words.say"}
 
@@ -43,7 +43,7 @@ def test_keys_begin_with_the_name_of_their_file():
 
 def _calls():
     for path in modules("core", "inference", "finetune", "ui", "app"):
-        for node in ast.walk(tree(path)):
+        for node in nodes(tree(path)):
             if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in SAYERS and node.args:
                 first = node.args[0]
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):
