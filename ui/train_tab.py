@@ -17,6 +17,7 @@ from finetune.run import find
 from ui import data_tab, filling, form, jobs, live, model_picker, place, plan_card, stages_form, work
 from ui.caller import Caller, handler
 from ui.controls import button, dropdown, upload_button
+from ui.knob_fields import group
 from ui.language import words
 from ui.stages_form import StageFields
 from ui.views import render, view
@@ -97,7 +98,7 @@ def _draw_form(known: list[Knob], objective: gr.Dropdown, note: gr.HTML) -> form
     fields = form.draw_basic(known)
     model_picker.draw(fields["model"], "train")
     with gr.Accordion(words("page.more_settings"), open=False, elem_id="more-settings"):
-        with gr.Row(elem_classes="ts-advanced"):
+        with group("objective"):
             first = StageFields(objective, stages_form.draw_settings("first", FIRST_OBJECTIVE), note)
         fields |= form.draw_advanced(known)
     with gr.Accordion(words("page.further_stages"), open=False, elem_id="further-stages"):
