@@ -40,7 +40,7 @@ def test_a_link_fills_the_tab_and_starts_nothing(tab, app, tiny_model):
     expect(tab.locator(".ts-col")).to_have_count(3)
     expect(tab.locator("#compare-status")).to_contain_text("Filled from a link")
     assert tab.locator("#compare-stop").is_disabled()
-    expect(tab.get_by_text("Press Compare: the text appears")).to_have_count(3)
+    expect(tab.get_by_text("Press Compare. The text appears")).to_have_count(3)
     picture(tab, "link-opened")
     tab.locator("#compare-link").click()
     made = tab.locator("#compare-link-made textarea, #compare-link-made input").first
