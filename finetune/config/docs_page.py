@@ -6,41 +6,41 @@ from finetune.config.run_config import Knob, knobs, stage_knobs
 
 HEAD = """# Knobs
 
-Made by `python -m finetune.config.docs_page` from `finetune/config/run_config.py`; a test holds it to that.
-The basic ones are in view on the Fine-tune tab, the others are folded.
+Made by `python -m finetune.config.docs_page` from `finetune/config/run_config.py`; a test keeps the page up to date.
+The Fine-tune tab always shows the knobs in **bold**; the others are under "More settings".
 
-| knob | default | possible | what it does |
+| knob | default | values | description |
 |---|---|---|---|
 """
 
 STAGES = """
 ## Stages
 
-`stages: [{objective: sft, data: [...]}, ...]` are done one after another, each from what the one before learned. A
-stage has the settings of its objective in a block of that name, such as `dpo: {beta: 0.2}`; what its own `optim` block
-names takes the place of the run's (`optim: {learning_rate: null}`: chosen for you, whatever the run says). On the
-Fine-tune tab the first stage stands beside the data, two more under "Further stages".
+A run trains its `stages: [{objective: sft, data: [...]}, ...]` one after another; each stage continues from the result
+of the previous stage. A stage sets the options of its objective in a block with the name of the objective, such as
+`dpo: {beta: 0.2}`. The `optim` block of a stage overrides the `optim` block of the run (`optim: {learning_rate: null}`
+means auto). The Fine-tune tab shows the first stage next to its data, and two more under "Further stages".
 
-| knob | default | possible | what it does |
+| knob | default | values | description |
 |---|---|---|---|
 """
 
 TAIL = """
 ## Data
 
-`stages: [{data: [...]}]` lists where the rows come from, each one of
+`stages: [{data: [...]}]` lists the sources of the rows:
 
-| source | what it is |
+| source | description |
 |---|---|
-| `{path: rows.jsonl}` | a file of this machine; a relative path is seen from the YAML file |
-| `{dataset: ID}` | a dataset that was imported before |
+| `{path: rows.jsonl}` | a local file; a relative path is relative to the folder of the YAML file |
+| `{dataset: ID}` | an imported dataset |
 | `{hub: name/repository, config: en, split: train, revision: main}` | a repository on the Hub |
 
-Beside `path` and `hub`, `mapping` says which column is which where that is not recognised, such as
-`mapping: {prompt: question, answer: reply}`. In the shell, `check FILE --mapping prompt=question answer=reply` tries
-it out.
+If the columns are not recognized, set `mapping` next to `path` or `hub`, for example
+`mapping: {prompt: question, answer: reply}`. To try a mapping in the shell, run
+`check FILE --mapping prompt=question answer=reply`.
 
-| in a mapping | what it is |
+| in a mapping | description |
 |---|---|
 """
 
@@ -53,9 +53,7 @@ def table() -> str:
         f"`{kind}`" for kind in dict.fromkeys(kind for kinds in FORMATS.values() for kind in kinds)
     )
     rows = [f"| `{part}` | the column of {what} |" for part, what in parts.items()]
-    rows += [
-        f"| `{name}` | {choices}; follows from the parts where it is left out |" for name, choices in shapes.items()
-    ]
+    rows += [f"| `{name}` | {choices}; derived from the parts if omitted |" for name, choices in shapes.items()]
     tables = ["".join(f"{_row(knob)}\n" for knob in found) for found in (knobs(), stage_knobs())]
     return HEAD + tables[0] + STAGES + tables[1] + TAIL + "".join(f"{row}\n" for row in rows)
 
@@ -63,7 +61,7 @@ def table() -> str:
 def _row(knob: Knob) -> str:
     name = f"**`{knob.path}`**" if knob.tier == "basic" else f"`{knob.path}`"
     shown = f" (with `{knob.shown_when[0]}: {', '.join(knob.shown_when[1])}`)" if knob.shown_when else ""
-    default = "chosen for you" if knob.default is None else f"`{knob.default}`"
+    default = "auto" if knob.default is None else f"`{knob.default}`"
     return f"| {name}{shown} | {default} | {_possible(knob)} | {say(knob.help)} |"
 
 

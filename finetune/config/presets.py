@@ -101,14 +101,14 @@ def preset_named(name: str) -> Preset:
     raise UserError("presets.unknown", value=name[:80], have=", ".join(PRESETS))
 
 
-HEAD = """# Training: what to start from
+HEAD = """# Training presets
 
-Made by `python -m finetune.config.presets` from `finetune/config/presets.py`; a test holds it to that, and runs each
-preset on a tiny model. `python -m finetune preset` lists them, `python -m finetune preset NAME FILE ... > c.yaml`
-writes one down, with a file for each stage; on the Fine-tune tab "Preset" fills the form. What a setting does:
-[knobs.md](knobs.md).
+Made by `python -m finetune.config.presets` from `finetune/config/presets.py`; a test keeps the page up to date and runs
+each preset on a tiny model. `python -m finetune preset` lists the presets, and
+`python -m finetune preset NAME FILE ... > c.yaml` writes the config of a preset, with one data file per stage. On the
+Fine-tune tab, "Preset" fills the form with a preset. The settings are described in [knobs.md](knobs.md).
 
-| preset | what it is for | stages | settings beside the defaults |
+| preset | purpose | stages | settings that differ from the defaults |
 |---|---|---|---|
 """
 

@@ -30,6 +30,7 @@ from finetune.methods import BLOCKS, METHODS
 from finetune.objectives import OBJECTIVES
 
 __all__ = [
+    "GROUPS",
     "DataSource",
     "Knob",
     "RunConfig",
@@ -45,6 +46,18 @@ __all__ = [
 
 VERSION = 1
 """Of the format. It grows where an older program would read a config as something else."""
+GROUPS = {
+    "stages": "objective",
+    "limits": "data",
+    "seed": "data",
+    "lora": "adapter",
+    "loraplus": "adapter",
+    "freeze": "layers",
+    "optim": "optimizer",
+    "compute": "compute",
+    "watch": "logging",
+}
+"""The group of a knob by the first part of its path, in the order of the form's headings (`config.group.<group>`)."""
 
 
 class RunConfig(Block):
@@ -211,6 +224,11 @@ class Knob:
     shown_when: tuple[str, tuple[str, ...]] | None
     label: str
     help: str
+
+    @property
+    def group(self) -> str | None:
+        """The group of `GROUPS` that the knob belongs to; None for the model and the method."""
+        return GROUPS.get(self.path.partition(".")[0])
 
 
 def knobs() -> list[Knob]:

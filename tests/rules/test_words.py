@@ -27,6 +27,13 @@ def test_the_languages_have_the_same_placeholders():
     assert [key for key in english if _placeholders(english[key]) != _placeholders(chinese.get(key, ""))] == []
 
 
+def test_labels_of_the_form_have_at_most_three_words():
+    """With the unit: "Validate every (steps)" has three."""
+    labels = {key: text for key, text in words.catalogue("en").items() if re.fullmatch(r"config\..+\.label", key)}
+    assert len(labels) > 40
+    assert [f"{key}: {text}" for key, text in labels.items() if len(text.split()) > 3] == []
+
+
 def test_no_key_stands_in_two_files():
     seen = []
     for path in words.FOLDER.glob("*.en.json"):

@@ -44,7 +44,7 @@ def test_the_loop(tab, rows_file, tiny_model, hub_process):
 
 
 def see_what_is_learned(tab, tiny_model):
-    tab.get_by_label("As tokens").click()
+    tab.get_by_label("Tokens with loss").click()
     tab.locator("#preview-model input, #preview-model textarea").first.fill(str(tiny_model))
     tab.locator("#preview-model input, #preview-model textarea").first.press("Enter")
     tab.wait_for_function(LEARNED, arg="Answer 1.")

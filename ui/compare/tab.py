@@ -125,7 +125,7 @@ def _draw_conversation() -> list:
     with gr.Accordion(words("page.conversation"), open=False):
         system = textbox("page.system", lines=1)
         turns = textbox("page.turns", hint="page.turns_hint", lines=3)
-        raw = gr.Checkbox(False, label=words("page.raw"))
+        raw = gr.Checkbox(False, label=words("page.raw"), info=words("page.raw_help"))
     return [system, turns, raw]
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import gradio as gr
 
 from core.errors import UserError
-from finetune.config.run_config import Knob, RunConfig, knobs, load_yaml, to_yaml, validate
-from finetune.config.yaml_reader import nest
-from ui.train import stages_form
-from ui.train.knob_fields import draw_field, is_shown, plain_value, shown_value
-from ui.train.stages_form import Stages
+from finetune.config import GROUPS, Knob, RunConfig, knobs, load_yaml, to_yaml, validate
+from finetune.plain_yaml import nest
+from ui import stages_form
+from ui.knob_fields import draw_field, group, is_shown, plain_value, shown_value
+from ui.stages_form import Stages
 
 
 @dataclass
@@ -41,9 +41,15 @@ def draw_basic(known: list[Knob]) -> dict[str, Any]:
 
 
 def draw_advanced(known: list[Knob]) -> dict[str, Any]:
-    """The others, with their help."""
-    with gr.Row(elem_classes="ts-advanced"):
-        return {knob.path: _field(knob, help=True) for knob in known if knob.tier != "basic"}
+    """The others, with their help, under the headings of their groups."""
+    fields: dict[str, Any] = {}
+    advanced = [knob for knob in known if knob.tier != "basic"]
+    for name in dict.fromkeys(GROUPS.values()):
+        inside = [knob for knob in advanced if knob.group == name]
+        if inside:
+            with group(name):
+                fields |= {knob.path: _field(knob, help=True) for knob in inside}
+    return fields
 
 
 def _field(knob: Knob, help: bool) -> Any:

@@ -1,11 +1,14 @@
 """One knob of the config as a field of the page, and what a field says as a value of the config."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
 
-from finetune.config.run_config import Knob
-from ui.web.language import words
+from finetune.config import Knob
+from ui.language import words
+from ui.views import view
 
 WIDTHS = {"text": 280, "texts": 280}
 
@@ -32,6 +35,15 @@ def draw_field(knob: Knob, *, help: bool, visible: bool = True, name: str | None
             return gr.Textbox("\n".join(knob.default or ()), lines=2, **common)
         case _:
             return gr.Textbox(knob.default, max_lines=1, **common)
+
+
+@contextmanager
+def group(name: str) -> Iterator[None]:
+    """Draw fields under the heading of a group of `finetune.config.GROUPS`; without a visible field neither shows."""
+    with gr.Column(elem_classes="ts-group", elem_id=f"group-{name}"):
+        view("heading", facts={"title": words(f"config.group.{name}")})
+        with gr.Row(elem_classes="ts-advanced"):
+            yield
 
 
 def is_shown(knob: Knob, values: dict[str, Any]) -> bool:

@@ -13,19 +13,17 @@ from finetune.config.run_config import Knob, RunConfig, knobs, to_yaml
 from finetune.launch.jobs.launcher import JobsLauncher
 from finetune.launch.local.launcher import LocalLauncher
 from finetune.objectives import OBJECTIVES
-from finetune.runs.run import find
+from finetune.run import find
+from ui import data_tab, filling, form, jobs, live, model_picker, place, plan_card, stages_form, work
+from ui.caller import Caller, handler
+from ui.controls import button, dropdown, upload_button
 from ui.data.datasets import choices as dataset_choices
-from ui.parts import job as work
-from ui.parts import model_picker
-from ui.parts.controls import button, dropdown, upload_button
-from ui.parts.views import render, view
-from ui.parts.wiring import QUIET, SHOWN, Page
-from ui.train import fill_form as filling
-from ui.train import form, jobs, plan_card, run_view, stages_form
-from ui.train import where_to_run as place
-from ui.train.stages_form import StageFields
-from ui.web.handler import Caller, handler
-from ui.web.language import words
+from ui.knob_fields import group
+from ui.language import words
+from ui.stages_form import StageFields
+from ui.train import run_view
+from ui.views import render, view
+from ui.wiring import Page, QUIET, SHOWN
 
 PRICED = ("model", "limits.max_length", "optim.epochs")
 """The fields of the first row on which the rough price depends most."""
@@ -102,7 +100,7 @@ def _draw_form(known: list[Knob], objective: gr.Dropdown, note: gr.HTML) -> form
     fields = form.draw_basic(known)
     model_picker.draw(fields["model"], "train")
     with gr.Accordion(words("page.more_settings"), open=False, elem_id="more-settings"):
-        with gr.Row(elem_classes="ts-advanced"):
+        with group("objective"):
             first = StageFields(objective, stages_form.draw_settings("first", FIRST_OBJECTIVE), note)
         fields |= form.draw_advanced(known)
     with gr.Accordion(words("page.further_stages"), open=False, elem_id="further-stages"):

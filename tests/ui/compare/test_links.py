@@ -40,7 +40,7 @@ def test_a_link_fills_the_tab_and_starts_nothing(window, app, tiny_model):
     expect(window.locator(".ts-col")).to_have_count(3)
     expect(window.locator("#compare-status")).to_contain_text("Filled from a link")
     assert window.locator("#compare-stop").is_disabled()
-    expect(window.get_by_text("Press Compare: the text appears")).to_have_count(3)
+    expect(window.get_by_text("Press Compare. The text appears")).to_have_count(3)
     picture(window, "link-opened")
     window.locator("#compare-link").click()
     made = window.locator("#compare-link-made textarea, #compare-link-made input").first

@@ -133,7 +133,7 @@ def test_a_set_is_stopped_and_keeps_what_is_answered(accordion, patient_model, t
     path.write_text("how to make tea\n" * 3)
     _ask(page, patient_model, path, 8000)
     page.locator("#set-stop:enabled").click()
-    page.locator("#set-progress").get_by_text("Stopped, as you asked").or_(
+    page.locator("#set-progress").get_by_text("Stopped. Nothing was saved.").or_(
         page.locator("#set-result").get_by_text("The prompt set was stopped early")
     ).wait_for()
     page.locator("#set-start:enabled").wait_for()
@@ -146,7 +146,7 @@ def test_on_a_space_a_set_needs_a_person_and_is_theirs_alone(space):
     entry = entry_of(space, "start_set")
     data = filled(space, entry, {"set-file": file_data(path), "compare-model": space.model, "compare-length": 4})
     refused = nobody.call(entry, [None, *data[1:]])
-    assert not refused["success"] and "signed in" in refused["output"]["error"]
+    assert not refused["success"] and "Sign in with Hugging Face to do this" in refused["output"]["error"]
     assert ada.call(entry, data)["success"]
     tick, listed = entry_of(space, "tick_set"), entry_of(space, "refresh_sets")
     while "ts-means" not in (told := ada.predict(tick, [""]).raise_for_status().text):

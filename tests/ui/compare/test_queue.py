@@ -73,7 +73,7 @@ def wait_for(look):
     return found
 
 
-WAITING = "Waiting for its turn"
+WAITING = "Queued. Comparisons of other visitors before yours"
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def test_twelve_columns_asked_for_twice_hold_up_anothers_one_for_one_request_alo
 
     zoe = listening(_person(space, "zoe"), page, _on_the_page(model, TWELVE, LONG))
     with ThreadPoolExecutor(3) as pool, zoe as first:
-        until(first, "is writing")
+        until(first, "is generating")
         futures = []
         for number, request in enumerate(asked):
             futures.append(pool.submit(ask, *request))
@@ -106,7 +106,7 @@ def test_who_waits_sees_the_place_and_a_tab_that_is_closed_while_it_waits_gives_
     entry = entry_of(space, "compare_run")
     ada, grace, zoe = (_person(space, name) for name in ("ada", "grace", "zoe"))
     with listening(ada, entry, _on_the_page(model, TWELVE, LONG)) as first:
-        until(first, "is writing")
+        until(first, "is generating")
         with listening(grace, entry, _on_the_page(model, ["greedy"], 2)) as second:
             until(second, f"{WAITING}: comparisons of others before this one: 1.")
             with listening(zoe, entry, _on_the_page(model, ["greedy"], 2)) as third:
@@ -130,7 +130,7 @@ def test_a_tab_closed_in_the_middle_stops_the_engine_and_frees_its_rows(space, m
     with listening(_person(space, "ada"), entry_of(space, name), asked(model, TWELVE, LONG)) as messages:
         wait_for(lambda: _events(space, "queued")[queued:])
         if name == "compare_run":
-            until(messages, "is writing")
+            until(messages, "is generating")
     cut = time.time()
     quick = _person(space, "grace").call(entry_of(space, "compare"), _asked(model, ["greedy"], 3))
     assert quick["success"] and len(quick["output"]["data"][0]["columns"][0]["token_ids"]) == 3
@@ -151,7 +151,7 @@ def test_a_socket_that_is_cut_hard_is_noticed_too(space, model):
         target = f"/gradio_api/queue/data?session_hash={visitor.session}"
         raw.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nCookie: {cookie}\r\n\r\n".encode())
         seen = b""
-        while b"is writing" not in seen:
+        while b"is generating" not in seen:
             seen += raw.recv(65536)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     ended = wait_for(lambda: _events(space, "comparison")[done:])[0]
@@ -162,26 +162,26 @@ def test_places_are_limited_with_a_sentence_for_one_visitor_and_for_all(space, m
     page, api = entry_of(space, "compare_run"), entry_of(space, "compare")
     short = _asked(model, ["greedy"], 1)
     with listening(_person(space, "ada"), page, _on_the_page(model, TWELVE, LONG)) as first:
-        until(first, "is writing")
+        until(first, "is generating")
         with listening(_person(space, "ada"), page, _on_the_page(model, ["greedy"], 1)) as second:
             until(second, WAITING)
             said = _person(space, "ada").call(api, short)["output"]["error"]
-            assert "2 comparisons writing or waiting, and 2 is the most" in said
+            assert "2 comparisons running or queued; the limit is 2 per visitor" in said
             with listening(_person(space, "zoe"), page, _on_the_page(model, ["greedy"], 1)) as third:
                 until(third, WAITING)
                 said = Visitor(space).call(api, short)["output"]["error"]
-                assert "3 places are open to visitors who are not signed in" in said
+                assert "the limit for visitors who are not signed in is 3" in said
                 with listening(_person(space, "iris"), page, _on_the_page(model, ["greedy"], 1)) as fourth:
                     until(fourth, WAITING)
                     said = _person(space, "grace").call(api, short)["output"]["error"]
-                    assert "4 comparisons are writing or waiting, and there is room for 4" in said
+                    assert "4 comparisons are running or queued; the limit is 4" in said
     assert wait_for(lambda: _person(space, "ada").call(api, short)["success"])
 
 
 def test_stop_ends_the_waiting(space, model):
     page, stop = entry_of(space, "compare_run"), entry_of(space, "compare_stop")
     with listening(_person(space, "ada"), page, _on_the_page(model, TWELVE, LONG)) as first:
-        until(first, "is writing")
+        until(first, "is generating")
         grace = _person(space, "grace")
         with listening(grace, page, _on_the_page(model, ["greedy"], 1)) as second:
             until(second, WAITING)

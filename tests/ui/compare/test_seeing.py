@@ -113,7 +113,7 @@ def forks(tab):
     picture(tab, "seeing-forks")
     choose(tab, "#fork-reference", "4 ·")
     expect(cards.nth(3).locator("mark")).to_have_count(0)
-    expect(cards.first).to_contain_text("Parts from column 4 at token")
+    expect(cards.first).to_contain_text("Diverges from column 4 at token")
     tab.locator("#forks summary").click()
     expect(tab.locator("#forks .ts-pairs tbody tr")).to_have_count(3)
 
@@ -145,7 +145,7 @@ def beam_tree(tab):
     tab.keyboard.press("ArrowLeft")
     assert tab.evaluate("document.activeElement.dataset.step") == "0"
     choose(tab, "#tree-column", "3 ·")
-    expect(tab.locator("#rows-saved")).to_contain_text("row-forwards in place of")
+    expect(tab.locator("#rows-saved")).to_contain_text("row-forwards instead of")
     expect(tab.locator("#beam-tree rect.ts-bar")).to_have_count(60)
     picture(tab, "seeing-tree")
 
@@ -154,8 +154,8 @@ def processors(tab):
     open_tab(tab, "Processors")
     boxes = tab.locator("#chain [data-column='4'] .ts-chain li")
     expect(boxes).to_have_count(4)
-    expect(boxes.nth(1)).to_contain_text("takes none away")
-    expect(boxes.nth(2)).to_contain_text("leaves")
+    expect(boxes.nth(1)).to_contain_text("removes no tokens")
+    expect(boxes.nth(2)).to_contain_text("keeps")
 
 
 def check(tab):

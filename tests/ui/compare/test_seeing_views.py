@@ -119,7 +119,7 @@ def test_long_curves_are_thinned():
 def test_the_processors_stand_in_their_order_with_what_they_left():
     trace = Trace((("temperature", None), ("top_p", 1234)))
     shown = render("chain", **facts.chain_view(result(column("nucleus", "a", trace=trace))))
-    places = [shown.index(text) for text in ("temperature", "takes none away", "top_p", "leaves 1\u202f234")]
+    places = [shown.index(text) for text in ("temperature", "removes no tokens", "top_p", "keeps 1\u202f234")]
     assert all(one < other for one, other in pairwise(places))
 
 
@@ -139,12 +139,12 @@ def test_a_fork_within_a_character_marks_the_character():
 
 def test_one_column_has_no_forks_and_no_beams_have_no_tree():
     shown = " ".join(one for one in details.show(result(column("greedy", "a"))) if isinstance(one, str))
-    assert "add a second column" in shown and "Beam trees are drawn for" in shown
+    assert "Add a second column" in shown and "Beam trees are drawn for" in shown
 
 
 def test_the_rows_that_a_dynamic_beam_saves_are_told(hostile):
     shown = render("beam_tree", **facts.tree_view(hostile, 1, 0))
-    assert "5 row-forwards in place of 5" in shown
+    assert "5 row-forwards instead of 5" in shown
 
 
 @pytest.mark.parametrize(

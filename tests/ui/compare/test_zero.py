@@ -130,7 +130,7 @@ def test_stop_ends_the_forked_work_and_keeps_what_is_written(zero, endless):
     with visitor.client.stream("GET", "queue/data", params={"session_hash": visitor.session}) as stream:
         for line in stream.iter_lines():
             message = json.loads(line[5:]) if line.startswith("data:") else {}
-            if message.get("msg") == "process_generating" and "is writing" in line:
+            if message.get("msg") == "process_generating" and "is generating" in line:
                 stop = {"data": [], "fn_index": entry_of(zero, "compare_stop")["id"], "session_hash": visitor.session}
                 assert Visitor(zero).post("run/predict", stop).status_code == 200
             if message.get("msg") == "process_completed":
@@ -179,7 +179,7 @@ def test_a_check_takes_the_gpu_for_as_many_columns_at_a_time_as_it_is_lent_for(t
 
 
 def test_training_there_is_refused_and_a_job_offered(zero, tmp_path, tiny_model, monkeypatch, capsys):
-    assert "Train as a job on a rented GPU" in json.dumps(zero.config())
+    assert "Train in a job on a rented GPU" in json.dumps(zero.config())
     (where,) = [part["props"] for part in zero.config()["components"] if part["props"].get("elem_id") == "place"]
     assert ([value for _, value in where["choices"]], where["value"]) == (["jobs"], "jobs")
     config = tmp_path / "run.yaml"

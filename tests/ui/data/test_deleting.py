@@ -11,7 +11,7 @@ def test_a_dataset_is_deleted_after_one_more_question(tab, tmp_path):
     tab.locator("#upload input[type=file]").set_input_files(path)
     tab.locator("#dataset").get_by_text(path.name).wait_for()
     tab.locator("#delete-dataset").click()
-    tab.get_by_role("button", name="Keep").click()
+    tab.get_by_role("button", name="Cancel").click()
     tab.locator("#delete-dataset").click()
     tab.locator("#sure-dataset").click()
     tab.locator("#deleted-dataset .ts-good").wait_for()

@@ -4,9 +4,10 @@ import gradio as gr
 import pytest
 
 from core.errors import UserError
-from finetune.config.presets import PRESETS
-from finetune.config.run_config import knobs, load_yaml, stage_knobs, to_yaml
-from finetune.data.importing.importer import import_file
+from core.words import LOCALES, catalogue
+from finetune.config import GROUPS, knobs, load_yaml, stage_knobs, to_yaml
+from finetune.data.importing import import_file
+from finetune.presets import PRESETS
 from tests.tiny.stages import write_pairs, write_texts
 from tests.tiny.training import write_data
 from ui.train import form, stages_form
@@ -60,6 +61,22 @@ def stages():
 
 def test_every_knob_has_its_field(drawn):
     assert list(drawn) == [knob.path for knob in knobs()]
+
+
+def group_of(block):
+    """The id of the group that a field is drawn in."""
+    while block is not None and not (block.elem_id or "").startswith("group-"):
+        block = block.parent
+    return block and block.elem_id
+
+
+def test_every_advanced_knob_stands_under_the_heading_of_its_group(drawn):
+    advanced = [knob for knob in knobs() if knob.tier != "basic"]
+    under = {path: group_of(field) for path, field in drawn.items() if group_of(field)}
+    assert under == {knob.path: f"group-{knob.group}" for knob in advanced}
+    headings = {knob.group for knob in [*advanced, *stage_knobs()]}
+    assert headings == set(GROUPS.values())
+    assert all(catalogue(language)[f"config.group.{name}"] for name in headings for language in LOCALES)
 
 
 def test_the_untouched_form_is_the_default_config(drawn, stages):

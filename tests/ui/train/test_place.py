@@ -105,7 +105,7 @@ def test_a_check_of_this_machine_tells_how_several_processes_are_started(owner, 
     request = SimpleNamespace(headers={"accept-language": "en"}, session_hash="tab")
     fields = [where_to_run.HERE, None, "", [config.stages[0].data[0].dataset], *form.fill(load_yaml(to_yaml(config)))]
     shown = list(train_tab.check(request, None, None, *fields))[-1][0]
-    assert "This can start" in shown
+    assert "Check passed" in shown
     assert shown.count("accelerate launch --multi_gpu --num_processes 2") == told
 
 

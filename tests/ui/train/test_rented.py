@@ -40,17 +40,17 @@ def test_a_job_is_priced_agreed_to_followed_and_found_from_another_machine(tab, 
 
 
 def choose_a_machine(tab):
-    tab.locator("#place").get_by_label("A rented GPU").check()
+    tab.locator("#place").get_by_label("Rented GPU").check()
     expect(tab.locator("#flavours .ts-chosen")).to_contain_text("a10g-small")
     expect(tab.locator("#flavours .ts-chosen")).to_contain_text("$1.00/h")
-    expect(tab.locator("#flavours .ts-chosen")).to_contain_text("rough")
+    expect(tab.locator("#flavours .ts-chosen")).to_contain_text("about ")
     tab.locator("#timeout input, #timeout textarea").first.fill("90m")
 
 
 def agree(tab):
     """Nothing is rented before the yes, and not for another wish than the one that was looked at."""
     tab.locator("#start").click()
-    expect(tab.locator("#rent")).to_contain_text("$1.50 at most")
+    expect(tab.locator("#rent")).to_contain_text("for up to $1.50")
     expect(tab.locator("#offer")).to_contain_text("HF_TOKEN")
     assert tab.locator("#offer li").count() >= 6
     picture(tab, "rent")
@@ -58,7 +58,7 @@ def agree(tab):
     tab.locator("#rent").click()
     tab.get_by_text("changed after the checks").wait_for()
     tab.locator("#start").click()
-    expect(tab.locator("#rent")).to_contain_text("$2.00 at most")
+    expect(tab.locator("#rent")).to_contain_text("for up to $2.00")
     tab.locator("#rent").click()
 
 
@@ -69,7 +69,7 @@ def follow(tab):
     expect(tab.locator("#run-state .ts-rented a")).to_contain_text("Job ")
     tab.locator("#run-state .ts-is-done").wait_for()
     expect(tab.locator("#run-state .ts-stage")).to_have_text("completed")
-    expect(tab.locator("#run-state .ts-cost")).to_contain_text("$2.00 at most")
+    expect(tab.locator("#run-state .ts-cost")).to_contain_text("max $2.00")
     expect(tab.locator("#rent")).to_be_hidden()
     picture(tab, "job")
     return run

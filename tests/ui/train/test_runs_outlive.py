@@ -79,7 +79,7 @@ def test_the_last_checkpoint_of_a_killed_run_becomes_its_result_on_the_page(app,
     os.kill(json.loads((folder / "handle.json").read_text())["pid"], signal.SIGKILL)
     Run(folder).wait()
     assert ask(app, "tick", [run, ""])[KEEP]["visible"]
-    assert "is done" in ask(app, "keep_result", [run])[0]
+    assert "has finished" in ask(app, "keep_result", [run])[0]
     assert "ts-is-done" in ask(app, "tick", [run, ""])[2]
     assert (folder / "model" / "adapter_model.safetensors").is_file()
 

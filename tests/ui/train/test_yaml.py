@@ -40,7 +40,7 @@ def test_reading_the_data_of_an_uploaded_yaml_is_shown_and_can_be_stopped(tab, t
     tab.locator("#train-answer").get_by_text("reading large.jsonl").wait_for()
     picture(tab, "yaml-reading")
     tab.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
-    tab.get_by_text("Stopped, as").first.wait_for()
+    tab.get_by_text("Stopped. Nothing was saved.").first.wait_for()
     expect(tab.locator("#train-answer")).not_to_contain_text("reading large.jsonl")
     expect(tab.locator("#train-on")).not_to_contain_text("large.jsonl")
 
@@ -48,9 +48,13 @@ def test_reading_the_data_of_an_uploaded_yaml_is_shown_and_can_be_stopped(tab, t
 def test_full_fine_tuning_hides_the_settings_of_lora(tab):
     tab.get_by_role("tab", name="Fine-tune", exact=True).click()
     tab.locator("#knob-lora-rank").wait_for()
+    tab.get_by_text("More settings").first.click()
+    tab.locator("#group-adapter h3").wait_for()
     tab.locator("#knob-method input").click()
     tab.get_by_role("option", name="full").click()
     tab.locator("#knob-lora-rank").wait_for(state="hidden")
+    headings = [heading.inner_text() for heading in tab.locator(".ts-group h3:visible").all()]
+    assert headings == ["Objective", "Data", "Optimizer", "Compute", "Logging"]
 
 
 def test_every_setting_has_room_beside_the_others(tab):
@@ -89,9 +93,9 @@ def test_stages_of_a_yaml_fill_their_fields_and_a_preset_takes_the_data_that_fit
     _choose(tab)
     tab.locator("#as-yaml input[type=file]").set_input_files(config)
     tab.locator("#train-answer .ts-good").wait_for()
-    expect(tab.locator("#objective input")).to_have_value("Plain text")
+    expect(tab.locator("#objective input")).to_have_value("Continued pretraining")
     tab.get_by_text("Further stages").click()
-    expect(tab.locator("#stage-2-objective input")).to_have_value("Answers (SFT)")
+    expect(tab.locator("#stage-2-objective input")).to_have_value("Supervised fine-tuning (SFT)")
     expect(tab.locator("#stage-3-dpo-beta input")).to_have_value("0.3")
     expect(tab.locator("#stage-3-epochs textarea, #stage-3-epochs input")).to_have_value("2")
     expect(tab.locator("#stage-3-data")).to_contain_text("pairs.jsonl")
@@ -100,7 +104,7 @@ def test_stages_of_a_yaml_fill_their_fields_and_a_preset_takes_the_data_that_fit
     tab.locator("#preset input").click()
     tab.get_by_role("option", name="Preferences (IPO)").click()
     expect(tab.locator("#train-answer")).to_contain_text("Preferences (IPO)")
-    expect(tab.locator("#objective input")).to_have_value("Preferences (DPO)")
+    expect(tab.locator("#objective input")).to_have_value("Preference optimization (DPO)")
     expect(tab.locator("#train-on")).to_contain_text("preference")
     tab.locator("#show-yaml").click()
     expect(tab.locator("#as-yaml")).to_contain_text("loss: ipo")

@@ -1,5 +1,6 @@
 """Two who are signed in and one who is not try, with each other's ids, every entry and every route of the page."""
 
+import html
 import json
 import os
 import subprocess
@@ -145,7 +146,7 @@ def test_no_entry_shows_or_changes_what_is_anothers(space, others, things, who):
         assert all("compare" in name or "_check_login_status" in name for name in got)
     for run in (things.stopped, things.working, things.rented):
         said = visitor.call(entry_of(space, "compare"), ["hi", ["greedy"], run.id, "", 0, 5, "auto", False, False])
-        assert "There is no run" in said["output"]["error"]
+        assert f'Run "{run.id}" was not found' in html.unescape(said["output"]["error"])
     assert snapshot(things.folder) == before and things.process.poll() is None
 
 

@@ -99,7 +99,7 @@ def test_files_that_are_uploaded_again_and_again_do_not_fill_the_disk(bounded, m
     visitor = Visitor(bounded)
     answers = [visitor.upload(f"{number}.jsonl", bytes(800_000) + bytes([number])) for number in range(4)]
     assert [answer.status_code for answer in answers[-2:]] == [413, 413]
-    assert "cleared away after a day" in answers[-1].json()["detail"]
+    assert "Wait a day: uploaded files are then deleted" in answers[-1].json()["detail"]
 
 
 def test_too_many_requests_a_minute_are_refused_with_a_sentence(bounded, monkeypatch):

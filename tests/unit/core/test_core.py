@@ -14,10 +14,10 @@ from core.workspace import Owner, dataset_folder, local_owner
 
 def test_an_error_speaks_the_readers_language():
     error = UserError("core.no_run", value="r1")
-    assert "no run" in str(error)
+    assert 'Run "r1" was not found' in str(error)
     with words.speaking("zh"):
-        assert "没有运行" in str(error)
-    assert "no run" in str(error)
+        assert "未找到运行" in str(error)
+    assert 'Run "r1" was not found' in str(error)
 
 
 def test_an_error_survives_the_way_from_a_child_process():
@@ -84,7 +84,7 @@ def test_an_owners_token_is_never_shown():
 
 def test_there_is_no_local_owner_on_a_space(monkeypatch):
     monkeypatch.setenv("SPACE_ID", "a/b")
-    with pytest.raises(UserError, match="signed in"):
+    with pytest.raises(UserError, match="Sign in with Hugging Face to do this"):
         local_owner()
 
 
@@ -93,5 +93,5 @@ def test_a_dataset_is_found_by_the_beginning_of_its_id(owner):
     assert dataset_folder(owner, "ab" * 6).name == "ab" * 32
     with pytest.raises(UserError, match="not a dataset id"):
         dataset_folder(owner, "../runs")
-    with pytest.raises(UserError, match="no dataset"):
+    with pytest.raises(UserError, match=r"Dataset .* was not found"):
         dataset_folder(owner, "cd" * 6)

@@ -67,7 +67,7 @@ def test_a_dataset_with_too_many_rows_is_refused(monkeypatch, owner, tmp_path):
     assert import_file(data(tmp_path / "five.jsonl", 5), owner).report.rows_kept == 5
     more = data(tmp_path / "six.jsonl", 6)
     said = refused("limits.rows", lambda: import_file(more, owner))
-    assert "six.jsonl" in said and "5 rows" in said and "TUNESCOPE_LIMIT_ROWS" in said
+    assert "six.jsonl" in said and "limit of 5 per dataset" in said and "TUNESCOPE_LIMIT_ROWS" in said
     refused("limits.rows", lambda: check_file(more))
     assert len(list_datasets(owner)) == 1 and len(list(owner.datasets.iterdir())) == 1
 
@@ -95,7 +95,7 @@ def test_as_many_runs_at_work_as_a_person_may_have_let_no_other_start(monkeypatc
     check_room(owner)
     lock = take(run)
     said = refused("limits.runs", lambda: LocalLauncher().start(validate(CONFIG), owner))
-    assert run.id in said and "1 at once" in said and "TUNESCOPE_LIMIT_RUNS" in said
+    assert run.id in said and "the limit is 1." in said and "TUNESCOPE_LIMIT_RUNS" in said
     refused("limits.runs", lambda: LocalLauncher().resume(stopped, owner))
     os.close(lock)
     check_room(owner)

@@ -177,7 +177,7 @@ def test_an_adapter_folder_may_name_a_folder_as_its_base_and_is_told_where_it_is
     named = json.dumps({"base_model_name_or_path": str(base), "revision": "main"})
     adapter = folder_with(tmp_path / "adapter", adapter_config__json=named)
     assert resolve(Folder(adapter), owner).base == Folder(base)
-    with pytest.raises(UserError, match="as its base"):
+    with pytest.raises(UserError, match="names the base model"):
         named_base(adapter, Owner("somebody"))
 
 
@@ -185,5 +185,5 @@ def test_another_owners_run_is_not_found(owner):
     folder = owner.runs / "r20261123-181502-3fa9"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("model: a/b\n")
-    with pytest.raises(UserError, match="no run"):
+    with pytest.raises(UserError, match=r"Run .* was not found"):
         resolve(Run(folder.name), Owner("someone"))

@@ -238,4 +238,4 @@ def test_the_shell_lists_suggestions_and_what_the_hub_has(hub, tiny, capsys, mon
     assert "search the Hub" in capsys.readouterr().out
     add(hub, "ada/odd", {"model_type": "homemade"})
     assert shell.main(["models", "odd"]) == 0
-    assert "does not know its architecture" in capsys.readouterr().out
+    assert "does not support this architecture" in capsys.readouterr().out

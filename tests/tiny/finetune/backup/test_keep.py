@@ -119,7 +119,7 @@ def test_what_was_never_finished_or_was_changed_does_not_come_back(owner, data, 
     content = kept.read_bytes()
     kept.write_bytes(content[:-1] + b"?")
     assert keep(bucket) == (0, 0) and not dataset.folder.exists()
-    assert "No whole copy" in str(caplog.records[-1].facts)
+    assert "is incomplete, so it was not restored" in str(caplog.records[-1].facts)
     kept.write_bytes(content)
     whole = manifests(bucket)[0]
     later = whole.with_name(whole.name.replace("0", "9", 1))
@@ -196,7 +196,7 @@ def test_a_place_that_fails_is_told_once_and_tried_again(owner, data, bucket, wo
     away = bucket.rename(bucket.with_name("away"))
     assert not keeper._round(False) and not keeper._round(False)
     assert [record.getMessage() for record in caplog.records] == ["backup_problem"]
-    assert "no such folder" in caplog.records[0].facts["said"]
+    assert "this folder was not found" in caplog.records[0].facts["said"]
     away.rename(bucket)
     assert keeper._round(False) and len(manifests(bucket)) == 1
 

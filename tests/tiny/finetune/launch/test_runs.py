@@ -220,7 +220,7 @@ def test_ctrl_c_in_the_foreground_saves_a_checkpoint_and_stops(shell, config, pl
     [
         (["train", "nowhere.yaml"], "nowhere.yaml"),
         (["check", "nowhere.json"], "nowhere.json"),
-        (["status", "r20200101-000000-0000"], "no run"),
+        (["status", "r20200101-000000-0000"], 'Run "r20200101-000000-0000" was not found'),
         (["status", "../../etc"], "../../etc"),
         (["stop", "/etc"], "/etc"),
     ],

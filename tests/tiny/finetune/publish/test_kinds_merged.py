@@ -163,7 +163,7 @@ def test_a_killed_process_holds_nobody_up_and_what_it_left_is_swept_away(owner, 
     child.communicate()
     assert leftovers(tmp_path) == [".out.part"] and not folder.exists()
     built = build(kind, run, owner, folder, Options(check=False))
-    assert built.facts["comparisons"] == [] and "not asked" in built.facts["not_compared"]
+    assert built.facts["comparisons"] == [] and "not requested" in built.facts["not_compared"]
     assert leftovers(tmp_path) == [] and (folder / ("config.json" if kind == "merged" else "Modelfile")).is_file()
 
 

@@ -127,7 +127,7 @@ def test_a_model_without_template_takes_plain_text(owner, shelf, tiny_model):
         ({"max_new_tokens": 501}, ["26 tokens and max new tokens is 501", "15 tokens more", "512"]),
         ({"prompt": "tea " * 600}, ["more than the model's context length of 512"]),
         ({"columns": ["greedy model=tuned"]}, ["greedy model=tuned", "no", "model=base"]),
-        ({"columns": ["greedy model=../x"]}, ["greedy model=../x", "not a model"]),
+        ({"columns": ["greedy model=../x"]}, ["greedy model=../x", "not a valid model"]),
         ({"columns": ["greedy model=/nowhere"]}, ["greedy model=/nowhere", "/nowhere"]),
         ({"columns": []}, ["has 0 columns", "1 to 12"]),
         ({"seed": -1}, ["Seed is -1"]),

@@ -21,5 +21,5 @@ def test_the_settings_are_read_beside_the_model(tiny_model, tmp_path):
     with pytest.raises(UserError, match="not a JSON object"):
         generation_config(str(folder), owner)
     (folder / "generation_config.json").unlink()
-    with pytest.raises(UserError, match="set nothing"):
+    with pytest.raises(UserError, match="has no default settings"):
         generation_config(str(folder), owner)

@@ -31,8 +31,8 @@ def test_a_finding_is_set_apart_from_its_rows_and_its_remedy(tmp_path, capsys):
     assert main(["check", str(path)]) == 1
     first, *found = capsys.readouterr().out.splitlines()
     assert first == "rows.jsonl: 1 of 4 rows usable (chat, prompt_completion)."
-    assert found[0].startswith("  error: Empty answers (row 4). Left out.")
-    assert found[1].startswith("  error: Duplicates (rows 2-3). Left out;")
+    assert found[0].startswith("  error: Empty answers (row 4). Skipped.")
+    assert found[1].startswith("  error: Duplicates (rows 2-3). Skipped;")
 
 
 def test_one_is_counted_as_one():

@@ -54,13 +54,13 @@ def test_a_file_of_unknown_columns_is_checked_with_a_mapping(unknown, capsys):
 @pytest.mark.parametrize(
     ("pairs", "parts"),
     [
-        (["prompt"], ['"--mapping prompt"', "part=column"]),
-        (["prompt="], ['"--mapping prompt="', "part=column"]),
+        (["prompt"], ['"--mapping prompt"', "PART=COLUMN"]),
+        (["prompt="], ['"--mapping prompt="', "PART=COLUMN"]),
         (["prompt=foo", "prompt=bar"], ["prompt twice", '"bar"']),
         (["promt=foo", "answer=bar"], ["promt", 'mean "prompt"']),
         (["prompt=foo", "answer=bar", "kind=poem"], ["kind", '"poem"', "chat, text, pair, preference"]),
         (["prompt=foo", "answer=nowhere"], ['"nowhere"', '"answer"', '"foo", "bar"']),
-        (["prompt=foo"], ['"answer"', "none is chosen", '"foo", "bar"']),
+        (["prompt=foo"], ['"answer"', "none is set", '"foo", "bar"']),
         (["text=foo", "kind=chat"], ["Plain text", "plain text"]),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_config_names_the_columns_of_its_data(owner, unknown):
     [
         ("{path: a.json, mapping: {promt: foo}}", ["stages.0.data.0.mapping.promt", 'mean "prompt"']),
         ("{path: a.json, mapping: {prompt: 5, answer: b}}", ["stages.0.data.0.mapping.prompt", '"5"', "text"]),
-        ("{path: a.json, mapping: foo}", ["stages.0.data.0.mapping", '"foo"', "must hold settings"]),
+        ("{path: a.json, mapping: foo}", ["stages.0.data.0.mapping", '"foo"', "not a block of settings"]),
         ("{path: a.json, mapping: {format: poem}}", ["stages.0.data.0.mapping.format", '"poem"', "alpaca"]),
         ("{dataset: abababababab, mapping: {prompt: foo, answer: bar}}", ["stages.0.data.0", "path and hub only"]),
     ],

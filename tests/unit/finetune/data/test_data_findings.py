@@ -84,7 +84,7 @@ def test_two_same_answers_are_no_preference(tmp_path):
 def test_the_report_as_json_holds_exactly_what_was_agreed(tmp_path):
     report = check_file(write(tmp_path, [GOOD, GOOD, GOOD])).to_json()
     remedy = report["findings"][0].pop("remedy")
-    assert remedy.startswith("Left out")
+    assert remedy.startswith("Skipped")
     assert report == {
         "kind": "chat",
         "format": "messages",
@@ -98,7 +98,7 @@ def test_every_rule_has_a_title_and_a_remedy_in_both_languages(tmp_path):
     finding = check_file(write(tmp_path, [GOOD, GOOD])).findings[0]
     with speaking("zh"):
         chinese = finding.title, finding.remedy
-    assert chinese[0] == "重复" and chinese != (finding.title, finding.remedy)
+    assert chinese[0] == "重复行" and chinese != (finding.title, finding.remedy)
     from core.words import catalogue
 
     assert {f"data.{part}.{rule}" for rule in RULES for part in ("rule", "remedy")} <= catalogue("en").keys()

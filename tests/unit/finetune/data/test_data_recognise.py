@@ -85,7 +85,7 @@ def test_the_evidence_names_columns_roles_and_what_is_not_used(tmp_path):
     evidence = " ".join(recognise(write(tmp_path, [{"id": 1, "conversations": SHARED}] * 3)).evidence)
     assert '3 of the first 3 rows have "conversations"' in evidence
     assert "from/value" in evidence and "human, gpt" in evidence
-    assert 'Not used: "id"' in evidence
+    assert 'Unused columns: "id"' in evidence
 
 
 def test_a_few_odd_rows_do_not_hide_the_format(tmp_path):

@@ -52,7 +52,7 @@ def test_a_dataset_reads_back_from_its_folder_with_its_report(owner, tmp_path):
 
 
 def test_a_folder_without_a_dataset_gets_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="holds no dataset"):
+    with pytest.raises(UserError, match="contains no dataset"):
         open_dataset(tmp_path)
 
 

@@ -113,10 +113,10 @@ def test_places_are_limited_for_one_visitor_and_for_all_with_a_sentence(monkeypa
     monkeypatch.setenv("TUNESCOPE_LIMIT_QUEUE", "3")
     turns = Turns()
     ask(turns, "a", "a")
-    with pytest.raises(UserError, match="2 comparisons writing or waiting, and 2 is the most"):
+    with pytest.raises(UserError, match="2 comparisons running or queued; the limit is 2 per visitor"):
         turns.join("a")
     third = ask(turns, "b")[0]
-    with pytest.raises(UserError, match="there is room for 3"):
+    with pytest.raises(UserError, match="the limit is 3"):
         turns.join("c")
     third.leave()
     assert turns.join("c").before() == 1
@@ -127,6 +127,6 @@ def test_strangers_leave_a_quarter_of_the_places_to_those_who_are_known(monkeypa
     turns = Turns()
     for number in range(3):
         turns.join(f"stranger {number}", stranger=True)
-    with pytest.raises(UserError, match="3 places are open to visitors who are not signed in"):
+    with pytest.raises(UserError, match="the limit for visitors who are not signed in is 3"):
         turns.join("stranger 3", stranger=True)
     assert turns.join("ada").before() == 3

@@ -43,8 +43,13 @@ def test_values_are_spread_between_their_bounds(line, knob, bounds, expected):
         ("nucleus", "top_p", ["0.5", "0.7"], "3 to 12 different values, not 2"),
         ("nucleus", "top_p", ["0.5", "0.50", "0.7"], "not 2"),
         ("nucleus", "top_p", [f"0.{value:02}" for value in range(10, 23)], "not 13"),
-        ("nucleus", "top_q", ["1", "2", "3"], '"nucleus" has no setting "top_q" to sweep. Choose one of top_p'),
-        ("nucleus", "stop", ["a", "b", "c"], "to sweep"),
+        (
+            "nucleus",
+            "top_q",
+            ["1", "2", "3"],
+            '"top_q" is not a setting of "nucleus" that can be swept. Choose one of: top_p',
+        ),
+        ("nucleus", "stop", ["a", "b", "c"], "can be swept"),
         ("nucleus", "top_p", ["0.5", "0.7", "7"], "out of range"),
         ("nucleus", "top_p", ["0.5", "0.7", "much"], "not a number"),
         ("nucleos", "top_p", ["0.5", "0.7", "0.9"], "not a decoding strategy"),
@@ -61,8 +66,8 @@ def test_what_is_no_sweep_is_refused_in_words(line, knob, values, said):
         ((0, 1, 5, "log"), "above 0"),
         ((0.1, 1, 2), "3 to 12"),
         ((0.1, 1, 13), "3 to 12"),
-        ((0.1, float("inf"), 5), "two numbers"),
-        ((0.1, 1, 5, "cubic"), "linear or log"),
+        ((0.1, float("inf"), 5), "two finite numbers"),
+        ((0.1, 1, 5, "cubic"), "linear or logarithmic"),
     ],
 )
 def test_bounds_that_cannot_be_spread_are_refused_in_words(bounds, said):

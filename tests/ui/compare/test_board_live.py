@@ -80,7 +80,7 @@ def test_what_the_authors_set_becomes_a_column_when_asked_for(tab, cards, tmp_pa
     tab.locator("#compare-model input").press("Enter")
     tab.locator(".ts-authors").click()
     expect(cards).to_have_count(5)
-    expect(cards.last.locator(".ts-mark")).to_have_text("as its authors set it")
+    expect(cards.last.locator(".ts-mark")).to_have_text("Model's default settings")
     expect(cards.last.locator(".ts-knobs > summary")).to_have_text("top_p 0.8 · temperature 1 · top_k 20")
     expect(tab.locator("#compare-status")).to_contain_text("min_new_tokens")
 
@@ -130,7 +130,7 @@ def test_who_comes_second_is_told_so_and_goes_on_when_the_first_has_left(tab, pr
     ask(first, patient_model, "8000")
     first.wait_for_function("document.querySelector('.ts-writing .ts-out')?.textContent.length > 20")
     ask(tab, patient_model, "5")
-    tab.locator("#compare-status").get_by_text("comparisons of others before this one: 1").wait_for()
+    tab.locator("#compare-status").get_by_text("Comparisons of other visitors before yours: 1").wait_for()
     first.close()
     tab.locator("#compare-status").get_by_text("forward passes").wait_for()
 
