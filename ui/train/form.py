@@ -7,11 +7,11 @@ from typing import Any
 import gradio as gr
 
 from core.errors import UserError
-from finetune.config import GROUPS, Knob, RunConfig, knobs, load_yaml, to_yaml, validate
-from finetune.plain_yaml import nest
-from ui import stages_form
-from ui.knob_fields import draw_field, group, is_shown, plain_value, shown_value
-from ui.stages_form import Stages
+from finetune.config.run_config import GROUPS, Knob, RunConfig, knobs, load_yaml, to_yaml, validate
+from finetune.config.yaml_reader import nest
+from ui.train import stages_form
+from ui.train.knob_fields import draw_field, group, is_shown, plain_value, shown_value
+from ui.train.stages_form import Stages
 
 
 @dataclass

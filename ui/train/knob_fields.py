@@ -6,9 +6,9 @@ from typing import Any
 
 import gradio as gr
 
-from finetune.config import Knob
-from ui.language import words
-from ui.views import view
+from finetune.config.run_config import Knob
+from ui.parts.views import view
+from ui.web.language import words
 
 WIDTHS = {"text": 280, "texts": 280}
 

@@ -13,17 +13,20 @@ from finetune.config.run_config import Knob, RunConfig, knobs, to_yaml
 from finetune.launch.jobs.launcher import JobsLauncher
 from finetune.launch.local.launcher import LocalLauncher
 from finetune.objectives import OBJECTIVES
-from finetune.run import find
-from ui import data_tab, filling, form, jobs, live, model_picker, place, plan_card, stages_form, work
-from ui.caller import Caller, handler
-from ui.controls import button, dropdown, upload_button
+from finetune.runs.run import find
 from ui.data.datasets import choices as dataset_choices
-from ui.knob_fields import group
-from ui.language import words
-from ui.stages_form import StageFields
-from ui.train import run_view
-from ui.views import render, view
-from ui.wiring import Page, QUIET, SHOWN
+from ui.parts import job as work
+from ui.parts import model_picker
+from ui.parts.controls import button, dropdown, upload_button
+from ui.parts.views import render, view
+from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.train import fill_form as filling
+from ui.train import form, jobs, plan_card, run_view, stages_form
+from ui.train import where_to_run as place
+from ui.train.knob_fields import group
+from ui.train.stages_form import StageFields
+from ui.web.handler import Caller, handler
+from ui.web.language import words
 
 PRICED = ("model", "limits.max_length", "optim.epochs")
 """The fields of the first row on which the rough price depends most."""
