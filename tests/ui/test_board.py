@@ -163,10 +163,10 @@ def test_the_longest_title_of_a_strategy_is_read_whole(tab, cards, width):
     """Nothing of it is cut, neither at four cards a row (about 260 px each) nor on a phone; the keyboard reaches it."""
     tab.set_viewport_size({"width": width, "height": 844})
     card = cards.first
-    card.locator(".ts-strategy").select_option("contrast")
+    card.locator(".ts-strategy").select_option("nucleus")
     title = card.locator(".ts-pick span")
-    expect(title).to_have_text("Contrastive decoding")
-    assert title.evaluate("node => [node.scrollWidth <= node.clientWidth, node.scrollHeight <= node.clientHeight + 1]")
+    expect(title).to_have_text("Nucleus (top-p) sampling")
+    assert title.evaluate("node => node.scrollWidth <= node.clientWidth && node.scrollHeight <= node.clientHeight + 1")
     inner, outer = title.bounding_box(), card.locator(".ts-pick").bounding_box()
     assert outer["x"] <= inner["x"] and inner["x"] + inner["width"] <= outer["x"] + outer["width"]
     assert outer["y"] <= inner["y"] and inner["y"] + inner["height"] <= outer["y"] + outer["height"]
