@@ -28,8 +28,8 @@ def test_the_longest_title_of_a_strategy_is_read_whole(tab, cards):
     title = card.locator(".ts-pick span")
     for width in (1280, 390):
         tab.set_viewport_size({"width": width, "height": 844})
-        card.locator(".ts-strategy").select_option("contrast")
-        expect(title).to_have_text("Contrastive decoding")
+        card.locator(".ts-strategy").select_option("nucleus")
+        expect(title).to_have_text("Nucleus (top-p) sampling")
         assert title.evaluate(WHOLE)
         inner, outer = title.bounding_box(), card.locator(".ts-pick").bounding_box()
         assert outer["x"] <= inner["x"] and inner["x"] + inner["width"] <= outer["x"] + outer["width"]
