@@ -29,13 +29,13 @@ from inference.columns import penalties, samplers
 from inference.strategies.table import ColumnSpec
 
 if TYPE_CHECKING:
-    from inference.columns.base import Setting
+    from inference.columns.base import ColumnContext
 
 Apply = Callable[[Tensor, Any], Tensor]
 
 
 @dataclass(frozen=True)
-class Link:
+class Processor:
     """One processor: scores [rows, V] and ids [rows, length] in, scores out. `cuts`: it takes tokens away."""
 
     name: str
@@ -49,24 +49,24 @@ class Link:
         return self.cuts and self.reads_history
 
 
-class Chain:
-    """Processors one after another. After a call `told` says how many tokens each left of the first row."""
+class ProcessorChain:
+    """Processors one after another. After a call `kept_counts` says how many tokens each left of the first row."""
 
-    def __init__(self, links: list[Link], mirostat: "samplers.Mirostat | None" = None) -> None:
-        self.links = links
-        self.reads_history = any(link.reads_history for link in links)
-        self.cuts = any(link.cuts for link in links)
+    def __init__(self, processors: list[Processor], mirostat: "samplers.Mirostat | None" = None) -> None:
+        self.processors = processors
+        self.reads_history = any(processor.reads_history for processor in processors)
+        self.cuts = any(processor.cuts for processor in processors)
         self._mirostat = mirostat
-        self._last: list[tuple[str, Tensor | None]] = [(link.name, None) for link in links]
+        self._last: list[tuple[str, Tensor | None]] = [(processor.name, None) for processor in processors]
 
     def __call__(self, scores: Tensor, ids: list[list[int]]) -> Tensor:
         """The scores [rows, V] that are left. Raises UserError where bans leave no token in any row."""
         history = torch.tensor(ids, device=scores.device) if self.reads_history else None
-        for place, link in enumerate(self.links):
-            scores = link.apply(scores, history)
-            if link.bans and not bool((scores > float("-inf")).any()):
+        for place, processor in enumerate(self.processors):
+            scores = processor.apply(scores, history)
+            if processor.bans and not bool((scores > float("-inf")).any()):
                 raise UserError("decode.nothing_left")
-            self._last[place] = (link.name, scores if link.cuts else None)
+            self._last[place] = (processor.name, scores if processor.cuts else None)
         return scores
 
     def drawn(self, token: int) -> None:
@@ -74,7 +74,7 @@ class Chain:
         if self._mirostat is not None:
             self._mirostat.learn(token)
 
-    def told(self) -> tuple[tuple[str, int | None], ...]:
+    def kept_counts(self) -> tuple[tuple[str, int | None], ...]:
         """The names in order, each with how many tokens of the first row it left at the last step."""
         return tuple((name, None if left is None else _left(left)) for name, left in self._last)
 
@@ -83,13 +83,13 @@ def _left(scores: Tensor) -> int:
     return int((scores[0] > float("-inf")).sum())
 
 
-def chain_of(spec: ColumnSpec, setting: "Setting", keep: int = 1) -> Chain:
+def chain_of(spec: ColumnSpec, context: "ColumnContext", keep: int = 1) -> ProcessorChain:
     """The chain of a column. For beams that draw, `keep` is the least number of tokens that a truncation leaves."""
     mirostat = samplers.Mirostat(spec.knobs) if "mirostat_tau" in spec.knobs else None
-    links = _penalties(spec, setting)
+    processors = _penalties(spec, context)
     if spec.draws:
-        links += _warpers(spec, setting, keep, mirostat)
-    return Chain(links, mirostat)
+        processors += _warpers(spec, context, keep, mirostat)
+    return ProcessorChain(processors, mirostat)
 
 
 def _number(spec: ColumnSpec, name: str, neutral: float) -> float:
@@ -97,41 +97,43 @@ def _number(spec: ColumnSpec, name: str, neutral: float) -> float:
     return neutral if value == "" else float(value)
 
 
-def _penalties(spec: ColumnSpec, setting: "Setting") -> list[Link]:
+def _penalties(spec: ColumnSpec, context: "ColumnContext") -> list[Processor]:
     """What acts on any column, drawn or not."""
-    links, prompt = [], len(setting.prompt_ids)
+    processors, prompt = [], len(context.prompt_ids)
     if (repetition := _number(spec, "repetition_penalty", 1.0)) != 1.0:
-        links.append(_of_ids("repetition_penalty", RepetitionPenaltyLogitsProcessor(repetition)))
+        processors.append(_of_ids("repetition_penalty", RepetitionPenaltyLogitsProcessor(repetition)))
     if (size := int(_number(spec, "no_repeat_ngram_size", 0))) > 0:
-        links.append(_of_ids("no_repeat_ngram_size", NoRepeatNGramLogitsProcessor(size), cuts=True))
-    if setting.banned:
-        banned = NoBadWordsLogitsProcessor(setting.banned, sorted(setting.end_ids) or None)
-        links.append(_of_ids("banned", banned, cuts=True))
+        processors.append(_of_ids("no_repeat_ngram_size", NoRepeatNGramLogitsProcessor(size), cuts=True))
+    if context.banned:
+        banned = NoBadWordsLogitsProcessor(context.banned, sorted(context.end_ids) or None)
+        processors.append(_of_ids("banned", banned, cuts=True))
     if presence := _number(spec, "presence_penalty", 0.0):
-        links.append(Link("presence_penalty", penalties.presence(presence, prompt), reads_history=True))
+        processors.append(Processor("presence_penalty", penalties.presence(presence, prompt), reads_history=True))
     if frequency := _number(spec, "frequency_penalty", 0.0):
-        links.append(Link("frequency_penalty", penalties.frequency(frequency, prompt), reads_history=True))
+        processors.append(Processor("frequency_penalty", penalties.frequency(frequency, prompt), reads_history=True))
     if multiplier := _number(spec, "dry_multiplier", 0.0):
         base, allowed = _number(spec, "dry_base", 1.75), int(_number(spec, "dry_allowed_length", 2))
-        apply = penalties.dry(multiplier, base, allowed, setting.breakers)
-        links.append(Link("dry", apply, reads_history=True))
-    return links
+        apply = penalties.dry(multiplier, base, allowed, context.breakers)
+        processors.append(Processor("dry", apply, reads_history=True))
+    return processors
 
 
-def _of_ids(name: str, processor: Any, cuts: bool = False) -> Link:
-    return Link(name, lambda scores, ids: processor(ids, scores), cuts, reads_history=True)
+def _of_ids(name: str, of_transformers: Any, cuts: bool = False) -> Processor:
+    return Processor(name, lambda scores, ids: of_transformers(ids, scores), cuts, reads_history=True)
 
 
-def _warpers(spec: ColumnSpec, setting: "Setting", keep: int, mirostat: "samplers.Mirostat | None") -> list[Link]:
+def _warpers(
+    spec: ColumnSpec, context: "ColumnContext", keep: int, mirostat: "samplers.Mirostat | None"
+) -> list[Processor]:
     """What acts on draws: temperature and truncations."""
     temperature = _number(spec, "temperature", 1.0)
-    heat = [] if temperature == 1.0 else [Link("temperature", lambda scores, _: scores / temperature)]
-    cuts = [Link(name, apply, cuts=True) for name, apply in _truncations(spec, keep)]
+    heat = [] if temperature == 1.0 else [Processor("temperature", lambda scores, _: scores / temperature)]
+    cuts = [Processor(name, apply, cuts=True) for name, apply in _truncations(spec, keep)]
     if probability := _number(spec, "xtc_probability", 0.0):
-        xtc = samplers.Xtc(probability, _number(spec, "xtc_threshold", 0.1), setting.noise.seed)
-        cuts.append(Link("xtc", lambda scores, _: xtc(scores), cuts=True))
+        xtc = samplers.Xtc(probability, _number(spec, "xtc_threshold", 0.1), context.noise.seed)
+        cuts.append(Processor("xtc", lambda scores, _: xtc(scores), cuts=True))
     if mirostat is not None:
-        cuts.append(Link("mirostat", lambda scores, _: mirostat(scores), cuts=True))
+        cuts.append(Processor("mirostat", lambda scores, _: mirostat(scores), cuts=True))
     return [*cuts, *heat] if spec.knobs.get("temperature_last") is True else [*heat, *cuts]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from inference.columns.base import Moment, Seen, Setting
+from inference.columns.base import ColumnContext, StepInput, TokenDistribution
 from inference.columns.beams import BeamColumn, Candidate
 from inference.columns.chain import chain_of
 from inference.columns.samplers import Noise
@@ -25,7 +25,7 @@ from inference.strategies.table import ColumnSpec
 
 TIE = 1e-3
 _APPLIED_BEFORE = ("repetition_penalty", "no_repeat_ngram_size", "banned", "start")
-_NOTHING = Moment([], [0.0], 0.0)
+_NOTHING = TokenDistribution([], [0.0], 0.0)
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,18 @@ def watch(
     stopped = stops.stop_check(loaded.tokenizer, spec.texts("stop"))
     rest = None if stopped is None else lambda ids: stopped(spec.start + ids)
     noise = Noise(seed, torch.device(loaded.device))
-    setting = Setting(end_ids(loaded.model), limit - len(spec.start), noise, prompt_ids + spec.start, rest)
+    context = ColumnContext(end_ids(loaded.model), limit - len(spec.start), noise, prompt_ids + spec.start, rest)
     kind = BeamWatch if spec.kind == "beam" else SingleWatch
-    return kind(bare, setting, column, spec.start)
+    return kind(bare, context, column, spec.start)
 
 
 class SingleWatch(LogitsProcessor):
     """Keeps the scores of the last step before which `generate` had written what the column wrote."""
 
-    def __init__(self, spec: ColumnSpec, setting: Setting, column: ColumnResult, start: list[int]) -> None:
-        self._spec, self._setting, self._start = spec, setting, start
+    def __init__(self, spec: ColumnSpec, context: ColumnContext, column: ColumnResult, start: list[int]) -> None:
+        self._spec, self._context, self._start = spec, context, start
         self._ours = column.token_ids
-        self._begin = len(setting.prompt_ids)
+        self._begin = len(context.prompt_ids)
         self._together = True
         self._scores = torch.empty(0)
 
@@ -89,7 +89,7 @@ class SingleWatch(LogitsProcessor):
         if not self._spec.draws:
             return Fork(at, float(self._scores[0, ours]), float(self._scores[0, theirs_]))
         for _ in range(at + 1):
-            self._setting.noise.next_step(self._scores.shape[-1])
+            self._context.noise.next_step(self._scores.shape[-1])
         reached = self._reached(self._scores)
         if not math.isfinite(reached[ours]):
             reached = self._reached(self._nudged(ours, theirs_))
@@ -97,8 +97,8 @@ class SingleWatch(LogitsProcessor):
 
     def _reached(self, scores: Tensor) -> Tensor:
         """What is compared in a draw [V]."""
-        kept = chain_of(self._spec, self._setting)(scores, [[]])
-        return (kept.log_softmax(-1) - self._setting.noise.row.log())[0]
+        kept = chain_of(self._spec, self._context)(scores, [[]])
+        return (kept.log_softmax(-1) - self._context.noise.row.log())[0]
 
     def _nudged(self, ours: int, theirs: int) -> Tensor:
         """The scores with the column's token a tie better: was the edge of a truncation that near?"""
@@ -111,9 +111,9 @@ class SingleWatch(LogitsProcessor):
 class BeamWatch(LogitsProcessor):
     """Searches along with `generate`, on its scores."""
 
-    def __init__(self, spec: ColumnSpec, setting: Setting, column: ColumnResult, start: list[int]) -> None:
-        self._search = _NotedSearch(spec, setting)
-        self._begin = len(setting.prompt_ids)
+    def __init__(self, spec: ColumnSpec, context: ColumnContext, column: ColumnResult, start: list[int]) -> None:
+        self._search = _NotedSearch(spec, context)
+        self._begin = len(context.prompt_ids)
         self._ours, self._start = column, start
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class BeamWatch(LogitsProcessor):
             if rows is None:
                 self._search.stop("error")
             else:
-                self._search.step(Seen(scores[rows], scores[rows], [_NOTHING] * len(rows)))
+                self._search.step(StepInput(scores[rows], scores[rows], [_NOTHING] * len(rows)))
         return scores
 
     def _rows(self, written: list[list[int]]) -> list[int] | None:
@@ -183,17 +183,17 @@ class _Note:
 class _NotedSearch(BeamColumn):
     """A beam search that notes what it decided by."""
 
-    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
-        super().__init__(spec, setting)
+    def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
+        super().__init__(spec, context)
         self.notes: list[_Note] = []
         self._drawn_by: dict[int, float] = {}
 
-    def _advance(self, seen: Seen, best: list[Candidate]) -> None:
+    def _advance(self, inputs: StepInput, best: list[Candidate]) -> None:
         rows = [tuple(beam.node.ids()) for beam in self.live] or [()]
         paths = {(*rows[one.row], one.token): one for one in best}
-        size = seen.logits.shape[-1]
+        size = inputs.logits.shape[-1]
         drawn = {path: self._drawn_by.get(one.row * size + one.token) for path, one in paths.items()}
-        super()._advance(seen, best)
+        super()._advance(inputs, best)
         going_on = (self._normed(self.live[0].score), self.kept[-1].score) if self.kept else (None, None)
         known = {path: value for path, value in drawn.items() if value is not None}
         self.notes.append(_Note({path: one.score for path, one in paths.items()}, known, going_on))
