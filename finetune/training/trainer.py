@@ -187,7 +187,7 @@ class RunTrainer(Trainer):
             decaying = self.get_decay_parameter_names(self.network)
             method = METHODS[self.config.method]
             groups = groups_of(
-                self.network, decaying, self.optim.weight_decay, lambda name: method.faster(name, self.config)
+                self.network, decaying, self.optim.weight_decay, lambda name: method.lr_multiplier(name, self.config)
             )
             self.optimizer = self.masters = MasterAdamW(groups, self.optim.learning_rate or 0.0)
         return self.optimizer

@@ -23,6 +23,8 @@ from inference.events import Branch, ColumnResult
 from inference.models.loading import Loaded
 from inference.strategies.table import ColumnSpec
 
+# A tie: |s(ours) - s(theirs)| < TIE. s of a token is log p; of a drawn one log p - log q with q ~ Exp(1), since the
+# draw is argmax p / q; of a hypothesis its sum of log p, once finished over length ^ length_penalty.
 TIE = 1e-3
 _APPLIED_BEFORE = ("repetition_penalty", "no_repeat_ngram_size", "banned", "start")
 _NOTHING = TokenDistribution([], [0.0], 0.0)

@@ -21,7 +21,7 @@ from inference.engine.prepacked import prepacked
 from inference.models.loading import Loaded
 from inference.strategies.table import ColumnSpec
 
-__all__ = ["ADAPTER", "BASE", "Batch", "Panel", "end_ids", "make_ready", "moments_of", "plain_model"]
+__all__ = ["ADAPTER", "BASE", "Batch", "Panel", "distributions_of", "end_ids", "make_ready", "plain_model"]
 LIKELIEST = 8
 Failed = Callable[[int, Exception], None]
 
