@@ -5,33 +5,25 @@ the places where other engines have them: penalties before the temperature, trun
 moves the temperature behind the truncations, as llama.cpp has it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import (
-    EpsilonLogitsWarper,
-    EtaLogitsWarper,
-    MinPLogitsWarper,
     NoBadWordsLogitsProcessor,
     NoRepeatNGramLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
-    TopHLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    TypicalLogitsWarper,
 )
 
 from core.errors import UserError
 from inference.columns import penalties, samplers
+from inference.columns.samplers import Apply
+from inference.strategies import table
 from inference.strategies.table import ColumnSpec
 
 if TYPE_CHECKING:
     from inference.columns.base import ColumnContext
-
-Apply = Callable[[Tensor, Any], Tensor]
 
 
 @dataclass(frozen=True)
@@ -92,27 +84,22 @@ def chain_of(spec: ColumnSpec, context: "ColumnContext", keep: int = 1) -> Proce
     return ProcessorChain(processors, mirostat)
 
 
-def _number(spec: ColumnSpec, name: str, neutral: float) -> float:
-    value = spec.knobs.get(name, neutral)
-    return neutral if value == "" else float(value)
-
-
 def _penalties(spec: ColumnSpec, context: "ColumnContext") -> list[Processor]:
     """What acts on any column, drawn or not."""
     processors, prompt = [], len(context.prompt_ids)
-    if (repetition := _number(spec, "repetition_penalty", 1.0)) != 1.0:
+    if repetition := spec.acting("repetition_penalty"):
         processors.append(_of_ids("repetition_penalty", RepetitionPenaltyLogitsProcessor(repetition)))
-    if (size := int(_number(spec, "no_repeat_ngram_size", 0))) > 0:
-        processors.append(_of_ids("no_repeat_ngram_size", NoRepeatNGramLogitsProcessor(size), cuts=True))
+    if size := spec.acting("no_repeat_ngram_size"):
+        processors.append(_of_ids("no_repeat_ngram_size", NoRepeatNGramLogitsProcessor(int(size)), cuts=True))
     if context.banned:
         banned = NoBadWordsLogitsProcessor(context.banned, sorted(context.end_ids) or None)
         processors.append(_of_ids("banned", banned, cuts=True))
-    if presence := _number(spec, "presence_penalty", 0.0):
+    if presence := spec.acting("presence_penalty"):
         processors.append(Processor("presence_penalty", penalties.presence(presence, prompt), reads_history=True))
-    if frequency := _number(spec, "frequency_penalty", 0.0):
+    if frequency := spec.acting("frequency_penalty"):
         processors.append(Processor("frequency_penalty", penalties.frequency(frequency, prompt), reads_history=True))
-    if multiplier := _number(spec, "dry_multiplier", 0.0):
-        base, allowed = _number(spec, "dry_base", 1.75), int(_number(spec, "dry_allowed_length", 2))
+    if multiplier := spec.acting("dry_multiplier"):
+        base, allowed = spec.number("dry_base"), int(spec.number("dry_allowed_length"))
         apply = penalties.dry(multiplier, base, allowed, context.breakers)
         processors.append(Processor("dry", apply, reads_history=True))
     return processors
@@ -126,46 +113,17 @@ def _warpers(
     spec: ColumnSpec, context: "ColumnContext", keep: int, mirostat: "samplers.Mirostat | None"
 ) -> list[Processor]:
     """What acts on draws: temperature and truncations."""
-    temperature = _number(spec, "temperature", 1.0)
-    heat = [] if temperature == 1.0 else [Processor("temperature", lambda scores, _: scores / temperature)]
+    temperature = spec.acting("temperature")
+    heat = [] if temperature is None else [Processor("temperature", lambda scores, _: scores / temperature)]
     cuts = [Processor(name, apply, cuts=True) for name, apply in _truncations(spec, keep)]
-    if probability := _number(spec, "xtc_probability", 0.0):
-        xtc = samplers.Xtc(probability, _number(spec, "xtc_threshold", 0.1), context.noise.seed)
+    if probability := spec.acting("xtc_probability"):
+        xtc = samplers.Xtc(probability, spec.number("xtc_threshold"), context.noise.seed)
         cuts.append(Processor("xtc", lambda scores, _: xtc(scores), cuts=True))
     if mirostat is not None:
         cuts.append(Processor("mirostat", lambda scores, _: mirostat(scores), cuts=True))
     return [*cuts, *heat] if spec.knobs.get("temperature_last") is True else [*heat, *cuts]
 
 
-# name, the value that changes nothing, the filter of one row, the warper of several rows
-_TRUNCATIONS: tuple[tuple[str, float, Callable[[Tensor, float], Tensor] | None, Any], ...] = (
-    ("top_n_sigma", 0.0, samplers.top_n_sigma, None),
-    ("top_h", 1.0, None, lambda value, keep: TopHLogitsWarper(value)),
-    ("top_k", 0.0, samplers.top_k, lambda value, keep: TopKLogitsWarper(int(value), min_tokens_to_keep=keep)),
-    ("top_p", 1.0, samplers.top_p, lambda value, keep: TopPLogitsWarper(value, min_tokens_to_keep=keep)),
-    ("min_p", 0.0, samplers.min_p, lambda value, keep: MinPLogitsWarper(value, min_tokens_to_keep=keep)),
-    ("typical_p", 1.0, samplers.typical, lambda value, keep: TypicalLogitsWarper(value, min_tokens_to_keep=keep)),
-    ("epsilon_cutoff", 0.0, None, lambda value, keep: EpsilonLogitsWarper(value, min_tokens_to_keep=keep)),
-    ("eta_cutoff", 0.0, None, lambda value, keep: EtaLogitsWarper(value, min_tokens_to_keep=keep)),
-)
-
-
 def _truncations(spec: ColumnSpec, keep: int) -> list[tuple[str, Apply]]:
-    found: list[tuple[str, Apply]] = []
-    for name, neutral, of_row, of_rows in _TRUNCATIONS:
-        value = _number(spec, name, neutral)
-        if value == neutral and not (name == "top_h" and "top_h" in spec.knobs):
-            continue
-        if of_row is not None and (keep == 1 or of_rows is None):
-            found.append((name, _of_row(of_row, value)))
-        else:
-            found.append((name, _of_warper(of_rows(value, keep))))
-    return found
-
-
-def _of_row(of_row: Callable[[Tensor, float], Tensor], value: float) -> Apply:
-    return lambda scores, _: of_row(scores, value)
-
-
-def _of_warper(warper: Any) -> Apply:
-    return lambda scores, ids: warper(ids, scores)
+    found = [(knob.name, spec.acting(knob.name)) for knob in table.FILTERS]
+    return [(name, samplers.FILTERS[name].applied(value, keep)) for name, value in found if value is not None]
