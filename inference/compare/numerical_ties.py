@@ -156,7 +156,7 @@ class BeamWatch(LogitsProcessor):
         return scores.get(ours), scores.get(theirs)
 
 
-Kept = set[tuple[tuple[int, ...], str]]
+FollowedPaths = set[tuple[tuple[int, ...], str]]
 
 
 @dataclass(frozen=True)
@@ -168,12 +168,14 @@ class _Note:
     drawn_by: dict[tuple[int, ...], float]
     going_on: tuple[float | None, float | None]
 
-    def between(self, at: int, ours: Kept, theirs: Kept) -> Fork:
+    def between(self, at: int, ours: FollowedPaths, theirs: FollowedPaths) -> Fork:
         """The fork between what only one of both kept: the nearest pair of scores, or of what decided the draw."""
         forks = [self._nearest(at, values, ours, theirs) for values in (self.scores, self.drawn_by)]
         return min(forks, key=lambda fork: fork.distance)
 
-    def _nearest(self, at: int, values: dict[tuple[int, ...], float], ours: Kept, theirs: Kept) -> Fork:
+    def _nearest(
+        self, at: int, values: dict[tuple[int, ...], float], ours: FollowedPaths, theirs: FollowedPaths
+    ) -> Fork:
         mine, others = _paths(ours), _paths(theirs)
         if not (mine | others) <= set(values):
             return Fork(at)
@@ -213,10 +215,10 @@ class _NotedSearch(BeamColumn):
         return values, places
 
 
-def _kept(branches: tuple[Branch, ...]) -> list[Kept]:
+def _kept(branches: tuple[Branch, ...]) -> list[FollowedPaths]:
     """For each step the hypotheses that were followed or finished, by their tokens and state."""
     paths: list[tuple[int, ...]] = []
-    steps: list[Kept] = []
+    steps: list[FollowedPaths] = []
     for branch in branches:
         before = () if branch.parent is None else paths[branch.parent]
         paths.append((*before, branch.token_id))
@@ -227,7 +229,7 @@ def _kept(branches: tuple[Branch, ...]) -> list[Kept]:
     return steps
 
 
-def _paths(kept: Kept) -> set[tuple[int, ...]]:
+def _paths(kept: FollowedPaths) -> set[tuple[int, ...]]:
     return {path for path, _ in kept}
 
 
