@@ -108,7 +108,7 @@ class RunConfig(Block):
         """The optimiser's settings of a stage, the method's learning rate filled in."""
         optim = self.told_optim(stage)
         if optim.learning_rate is None:
-            rate = METHODS[self.method].learning_rate * OBJECTIVES[stage.objective].pace
+            rate = METHODS[self.method].learning_rate * OBJECTIVES[stage.objective].lr_scale
             optim = optim.model_copy(update={"learning_rate": float(f"{rate:.3g}")})
         return optim
 

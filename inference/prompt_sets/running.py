@@ -14,7 +14,7 @@ from inference.compare.request import CompareRequest, check_request
 from inference.compare.service import run_comparison
 from inference.events import Done, Loading, Result
 from inference.measures.summary import Row, summarise
-from inference.prompt_sets.reading import MOST_PROMPTS, Asked
+from inference.prompt_sets.reading import MOST_PROMPTS, PromptItem
 from inference.strategies.table import MAX_SEED
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class PromptSet:
     n-th prompt is the request's + n - 1, so that draws for different prompts are independent.
     """
 
-    prompts: tuple[Asked, ...]
+    prompts: tuple[PromptItem, ...]
     request: CompareRequest
     name: str = ""
 
@@ -151,7 +151,7 @@ def _compared(
     return result
 
 
-def _fold(outcome: Outcome, one: Asked, seed: int, result: Result) -> None:
+def _fold(outcome: Outcome, one: PromptItem, seed: int, result: Result) -> None:
     rows: list[Row | None] = []
     for column, row in zip(result.columns, summarise(result), strict=True):
         if column.finish == "error":

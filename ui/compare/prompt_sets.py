@@ -20,7 +20,7 @@ from inference.compare.fair_queue import Turn
 from inference.compare.request import CompareRequest
 from inference.events import Loading
 from inference.prompt_sets import report as set_report
-from inference.prompt_sets.reading import MOST_PROMPTS, SUFFIXES, Asked, of_rows, read_prompts
+from inference.prompt_sets.reading import MOST_PROMPTS, SUFFIXES, PromptItem, of_rows, read_prompts
 from inference.prompt_sets.running import PromptSet, check_set, finish, run_set
 from ui.compare import board
 from ui.compare.prompt_sets_view import shown
@@ -49,7 +49,7 @@ class Lent:
 
 
 @dataclass
-class Panel:
+class PromptSetPanel:
     """The components of the accordion."""
 
     upload: gr.File
@@ -84,7 +84,7 @@ def draw(page: Page, compared: list, lent: Lent) -> None:
     page.tab.select(refresh_sources, None, panel.source, **QUIET)
 
 
-def _draw() -> tuple[Panel, Any]:
+def _draw() -> tuple[PromptSetPanel, Any]:
     about = view()
     about.value = Spoken(_about)
     with gr.Row(equal_height=True):
@@ -108,7 +108,7 @@ def _draw() -> tuple[Panel, Any]:
         deleted = delete_button.draw(picker, choices, "set", set_report.remove)
     result = view(elem_id="set-result")
     result.value = Spoken(_nothing)
-    return Panel(upload, source, first, start, stop, progress, picker, result, gr.State("")), deleted
+    return PromptSetPanel(upload, source, first, start, stop, progress, picker, result, gr.State("")), deleted
 
 
 def _about() -> str:
@@ -148,7 +148,7 @@ def _whole(value: Any) -> int:
     return int(value)
 
 
-def _prompts(caller: Caller, path: str | None, source: str | None, first: int) -> tuple[list[Asked], str]:
+def _prompts(caller: Caller, path: str | None, source: str | None, first: int) -> tuple[list[PromptItem], str]:
     """The prompts and what they are called: an uploaded file's, a run's held-out rows, a dataset's first rows."""
     if path:
         return read_prompts(Path(path), first), Path(path).name
