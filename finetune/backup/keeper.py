@@ -33,7 +33,7 @@ class Keeper:
         self._names: set[str] = set()
         self._kept: dict[str, Manifest] = {}
         self._states: dict[str, object] = {}
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self._unsure = False
 
     def restore(self) -> int:
@@ -97,7 +97,7 @@ class Keeper:
             copied = self.look()
             if copied:
                 logs.event("backup", things=copied)
-            self._told.clear()
+            self._logged.clear()
         except UserError as error:
             self._tell(str(error))
         except Exception as error:
@@ -105,8 +105,8 @@ class Keeper:
         return with_copies
 
     def _tell(self, sentence: str, *where: str) -> None:
-        if sentence not in self._told:
-            self._told.add(sentence)
+        if sentence not in self._logged:
+            self._logged.add(sentence)
             logs.event("backup_problem", logging.WARNING, said=sentence, **({"error": where} if where else {}))
 
     def _copy(self, thing: Thing) -> bool:

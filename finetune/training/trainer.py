@@ -25,7 +25,7 @@ from finetune.kernels.optimizer import MasterAdamW, groups_of
 from finetune.kernels.sharding import is_sharded, shard, whole
 from finetune.methods import METHODS
 from finetune.objectives import OBJECTIVES, Objective
-from finetune.runs.checkpoint_config import keep_told
+from finetune.runs.checkpoint_config import keep_config
 from finetune.runs.log import Journal
 from finetune.training.batches import LengthGrouped, SharedBatches, collate, in_order
 from finetune.training.callbacks import Watch, interval
@@ -342,7 +342,7 @@ class RunTrainer(Trainer):
         early = self.control.should_training_stop and not self.stopping
         missed = self.watch.due(step) and self._evaluated != step
         StageMark(self.data.index, early or step >= self.steps, self.best_step, missed).write(folder)
-        keep_told(self.config, folder)
+        keep_config(self.config, folder)
         if self.references:
             save_reference(folder, self.references)
 

@@ -72,8 +72,8 @@ def draw(page: Page, compared: list, lent: Lent) -> None:
     with gr.Accordion(words("sets.title"), open=False, elem_id="prompt-set"):
         panel, deleted = _draw()
     once = {**SHOWN, "trigger_mode": "once"}
-    asked = [panel.upload, panel.source, panel.first, *compared]
-    panel.start.click(_starts(lent), asked, panel.outputs(), **once)
+    inputs = [panel.upload, panel.source, panel.first, *compared]
+    panel.start.click(_starts(lent), inputs, panel.outputs(), **once)
     panel.stop.click(stop_set, None, panel.progress, **QUIET)
     panel.upload.upload(_none, None, panel.source, **QUIET)
     panel.source.input(_none, None, panel.upload, **QUIET)
@@ -132,11 +132,11 @@ def _starts(lent: Lent) -> Callable:
         request = lent.request("-", board.lines_of(cards), *more)
         before = list(request.messages[:-1]) if request.messages else None
         prompts, name = _prompts(caller, path, source, _whole(first))
-        asked = PromptSet(tuple(prompts), replace(request, prompt=None, messages=before), name)
-        check_set(asked)
+        prompt_set = PromptSet(tuple(prompts), replace(request, prompt=None, messages=before), name)
+        check_set(prompt_set)
         limits.check_disk(caller.owner)
         identity = set_report.new_id()
-        _sets.begin(caller, identity, lambda job: _work(asked, caller, lent, identity, job))
+        _sets.begin(caller, identity, lambda job: _work(prompt_set, caller, lent, identity, job))
         return _state(caller, "")
 
     return start_set
@@ -163,20 +163,20 @@ def _prompts(caller: Caller, path: str | None, source: str | None, first: int) -
     return of_rows(dataset.rows(min(max(first, 1), MOST_PROMPTS)), dataset.name, first), dataset.name
 
 
-def _work(asked: PromptSet, caller: Caller, lent: Lent, identity: str, job: work.Job) -> None:
+def _work(prompt_set: PromptSet, caller: Caller, lent: Lent, identity: str, job: work.Job) -> None:
     """What the job does: run the set, then write it whole."""
 
     def report(progress: Loading) -> None:
         job.progress = progress
 
-    facts = {"prompts": len(asked.prompts), "columns": len(asked.request.columns)}
+    facts = {"prompts": len(prompt_set.prompts), "columns": len(prompt_set.request.columns)}
     with logs.timed("prompt_set", id=identity, **facts) as told:
-        steps = run_set(asked, caller.owner, lent.shelf(), job.stop, lambda: lent.join(caller))
+        steps = run_set(prompt_set, caller.owner, lent.shelf(), job.stop, lambda: lent.join(caller))
         outcome = finish(steps, report)
         told |= {"answered": len(outcome.answers), "status": outcome.status}
         if outcome.status == "stopped" and not outcome.answers:
             raise UserError("page.stopped")
-        set_report.save(caller.owner, set_report.report_of(identity, asked, outcome), outcome)
+        set_report.save(caller.owner, set_report.report_of(identity, prompt_set, outcome), outcome)
 
 
 @handler()

@@ -160,7 +160,7 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
     """Run a comparison when its turn comes and show it as it is written, at most ten times a second."""
     request = request_of(prompt, board.lines_of(cards), *settings_of)
     check_request(request)
-    run, state, lock, told = next(_runs), Board(), threading.Lock(), None
+    run, state, lock, shown = next(_runs), Board(), threading.Lock(), None
     turn, job = join(caller), work.begin(caller, "compare")
     busy = [gr.update(interactive=False), gr.update(interactive=True)]
     idle, buttons = busy[::-1], busy
@@ -169,8 +169,8 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
         while not job.wait(1 / UPDATES_PER_SECOND if turn.mine else WAITING_S) and work.newest(caller, "compare", job):
             with lock:
                 columns, status = board_feed.update(run, state.columns), _status(state, turn)
-            yield columns, gr.skip() if status == told else status, *buttons, gr.skip()
-            told, buttons = status, [gr.skip()] * 2
+            yield columns, gr.skip() if status == shown else status, *buttons, gr.skip()
+            shown, buttons = status, [gr.skip()] * 2
         if not work.newest(caller, "compare", job):
             raise Superseded
         if job.error is not None:
@@ -200,14 +200,14 @@ def _fold(request: CompareRequest, caller: Caller, turn: Turn, state: Board, loc
         "columns": len(request.columns),
         "tokens": request.max_new_tokens,
     }
-    with turn, logs.timed("comparison", **facts) as told:
+    with turn, logs.timed("comparison", **facts) as noted:
         for event in run_comparison(request, caller.owner, shelf(), job.stop, turn):
             if isinstance(event, Step) and job.stop.is_set():
                 late[event.column] += 1
             with lock:
                 state.take(event)
         forwards = state.result.forwards if state.result else 0
-        told |= {"forwards": forwards, "stopped": job.stop.is_set(), "late": max(late.values(), default=0)}
+        noted |= {"forwards": forwards, "stopped": job.stop.is_set(), "late": max(late.values(), default=0)}
 
 
 def _status(state: Board, turn: Turn) -> str:

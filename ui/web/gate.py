@@ -74,8 +74,8 @@ class Gate:
             receive = await self._let_in(request, receive)
         except Refused as refusal:
             logs.event(
-                "turned away", id=request.visitor.request, visitor=request.visitor.named, route=_route_name(request.route),
-                why=refusal.why, status=refusal.status,
+                "turned away", id=request.visitor.request, visitor=request.visitor.named,
+                route=_route_name(request.route), why=refusal.why, status=refusal.status,
             )  # fmt: skip
             await _refuse(refusal, request, send)
             return

@@ -55,7 +55,7 @@ class Intake:
     def __iter__(self) -> Iterator[KeptRow]:
         done, total = 0, sum(file.size for file in self._files)
         for file in self._files:
-            for raw in raw_rows(file, self._limits, self._told(done, total)):
+            for raw in raw_rows(file, self._limits, self._file_progress(done, total)):
                 self._one_more(file.name)
                 if kept := self._take(convert(raw, self.mapping)):
                     yield kept
@@ -69,7 +69,7 @@ class Intake:
         if self._most is not None and self.rows_in > self._most:
             raise UserError("limits.rows", name=name, most=self._most, variable="TUNESCOPE_LIMIT_ROWS")
 
-    def _told(self, done: int, total: int) -> OnProgress | None:
+    def _file_progress(self, done: int, total: int) -> OnProgress | None:
         progress = self._progress
         return None if progress is None else lambda part, _: progress(done + part, total)
 

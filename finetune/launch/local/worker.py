@@ -62,10 +62,10 @@ def main() -> int:
     quiet_libraries()
     given = sys.argv[1:]
     if given[:1] == ["--ahead"]:
-        told = await_arguments(int(given[1]))
-        if told is None:
+        received = await_arguments(int(given[1]))
+        if received is None:
             return 0
-        given = told
+        given = received
     arguments = _arguments(given)
     for descriptor in (arguments.lock, *arguments.tickets):
         os.set_inheritable(descriptor, False)
