@@ -58,7 +58,7 @@ class Method:
     fine-tuning (Schulman et al. 2025, "LoRA without regret"). `blocks` are its own parts of the config.
     `apply` takes the loaded base and gives back the model to train, or raises UserError where the base has not what
     the config names; it works on weights of the meta device, too. `adapter` says whether only an adapter is saved,
-    `four_bit` whether the base is loaded in NF4, `faster` by what factor a weight learns faster, by its name.
+    `four_bit` whether the base is loaded in NF4, `lr_multiplier` by what factor a weight learns faster, by its name.
     """
 
     key: str
@@ -67,7 +67,7 @@ class Method:
     adapter: bool
     apply: Callable[[Any, Blocks], Any]
     four_bit: bool = False
-    faster: Callable[[str, Blocks], float] = lambda name, config: 1.0
+    lr_multiplier: Callable[[str, Blocks], float] = lambda name, config: 1.0
 
 
 def _lora(**kind: Any) -> Callable[[Any, Blocks], Any]:
@@ -189,7 +189,7 @@ METHODS: dict[str, Method] = {
         Method("lora", 2e-4, blocks=("lora",), adapter=True, apply=_lora()),
         Method("rslora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(use_rslora=True)),
         Method("dora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(use_dora=True)),
-        Method("loraplus", 5e-5, blocks=("lora", "loraplus"), adapter=True, apply=_lora(), faster=_faster),
+        Method("loraplus", 5e-5, blocks=("lora", "loraplus"), adapter=True, apply=_lora(), lr_multiplier=_faster),
         Method("qlora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(), four_bit=True),
         Method("freeze", 2e-5, blocks=("freeze",), adapter=False, apply=_freeze),
         Method("full", 2e-5, blocks=(), adapter=False, apply=_full),

@@ -37,7 +37,7 @@ class Objective:
     """One thing to learn. `kinds` are the row kinds it takes; `pairs` says that a row is two answers to compare, whose
     batch holds the chosen ones and then the rejected ones, with the reference's log-probabilities `reference` [2, B].
 
-    `pace` is what the method's learning rate is multiplied by where the config names none. `count` is the number of
+    `lr_scale` is what the method's learning rate is multiplied by where the config names none. `count` is the number of
     things in a batch that the loss is a mean of. `loss` takes the positions, the batch and the objective's settings.
     """
 
@@ -45,7 +45,7 @@ class Objective:
     kinds: tuple[str, ...]
     loss: Callable[[Answers, Batch, Any], Loss]
     count: Callable[[Batch], int]
-    pace: float = 1.0
+    lr_scale: float = 1.0
     pairs: bool = False
 
 
@@ -122,8 +122,8 @@ OBJECTIVES: dict[str, Objective] = {
     objective.key: objective
     for objective in (
         Objective("sft", kinds=("chat", "text", "pair"), loss=next_token_loss, count=_labels),
-        Objective("pretrain", kinds=("text",), loss=next_token_loss, count=_labels, pace=0.5),
-        Objective("dpo", kinds=("preference",), loss=preference_loss, count=_pairs, pace=0.05, pairs=True),
+        Objective("pretrain", kinds=("text",), loss=next_token_loss, count=_labels, lr_scale=0.5),
+        Objective("dpo", kinds=("preference",), loss=preference_loss, count=_pairs, lr_scale=0.05, pairs=True),
     )
 }
 

@@ -12,7 +12,7 @@ from core import limits, logs
 from core.errors import UserError
 from core.words import say
 from finetune.backup import keeper
-from finetune.backup.place import Place
+from finetune.backup.place import BackupPlace
 from ui import page
 from ui.parts import preload
 from ui.parts.theme import THEME
@@ -29,7 +29,7 @@ THREADS = 120
 """Each comparison that writes or waits has one now and then; with Gradio's 40 the rest of the page would wait, too."""
 
 
-def serve(address: Address, copies: Place | None = None) -> int:
+def serve(address: Address, copies: BackupPlace | None = None) -> int:
     """Serve until interrupted; prints exactly one line, with the address. Returns the exit code.
 
     `copies` is where the workspace is copied to, and brought back from.
@@ -80,7 +80,7 @@ def launch(demo: gr.Blocks, address: Address) -> None:
         mcp_server=False,
         pwa=False,
         theme=THEME,
-        css_paths=sorted(STATIC.parent.rglob("static/*.css"), key=lambda path: path.name),
+        css_paths=sorted(STATIC.parent.rglob("static/*.css"), key=lambda path: Path(path).name),
         favicon_path=STATIC / "icon.svg",
         strict_cors=True,
         app_kwargs={"middleware": [Middleware(ReadersLanguage), Middleware(Gate, uploads=uploads, bindings=bindings)]},

@@ -94,7 +94,7 @@ def key_of(refusal: Refusal, table: Mapping[str, str]) -> str | None:
     """The key of an area's words for a refusal: by its subject, its kind, else "answered" (there is a status) or
     "unanswered". None where the table has none of these."""
     usual = "unanswered" if refusal.status is None else "answered"
-    return next((table[name] for name in (refusal.subject, refusal.kind, usual) if name in table), None)
+    return next((table[name] for name in (refusal.subject, refusal.kind, usual) if name and name in table), None)
 
 
 def clean(text: str, owner: Owner) -> str:

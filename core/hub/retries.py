@@ -18,8 +18,8 @@ class Patience:
     """How long to wait, in seconds: for a connection, for the Hub to say anything (`look`: to a mere question),
     between tries; how many tries.
 
-    Where the Hub asks for more than `longest_wait`, it is not waited for: the person is told how long it takes. `pace`
-    makes all waits between tries longer or shorter.
+    Where the Hub asks for more than `longest_wait`, it is not waited for: the person is told how long it takes.
+    `wait_scale` makes all waits between tries longer or shorter.
     """
 
     connect: float = 15.0
@@ -28,7 +28,7 @@ class Patience:
     tries: int = 4
     first_wait: float = 1.0
     longest_wait: float = 20.0
-    pace: float = 1.0
+    wait_scale: float = 1.0
 
 
 patience = Patience()
@@ -128,6 +128,6 @@ def _pause(error: Exception, wait: float) -> float | None:
 
 def _sleep(seconds: float, stop: threading.Event | None) -> None:
     if stop is None:
-        time.sleep(seconds * patience.pace)
-    elif stop.wait(seconds * patience.pace):
+        time.sleep(seconds * patience.wait_scale)
+    elif stop.wait(seconds * patience.wait_scale):
         raise UserError("publish.stopped")

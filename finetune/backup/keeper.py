@@ -17,7 +17,7 @@ from core.errors import UserError
 from core.words import say
 from finetune.backup import manifests
 from finetune.backup.manifests import Changed, Manifest, object_name
-from finetune.backup.place import Place
+from finetune.backup.place import BackupPlace
 from finetune.backup.places import NoRoomHere, disk_in_words
 from finetune.backup.things import Thing, thing_of, things_in
 
@@ -28,12 +28,12 @@ _SCRATCH = ".keep-"
 class Keeper:
     """One workspace and the place of its copies. Not thread-safe; `work` is the loop of its thread."""
 
-    def __init__(self, place: Place, home: Path) -> None:
+    def __init__(self, place: BackupPlace, home: Path) -> None:
         self.place, self.home = place, home
         self._names: set[str] = set()
         self._kept: dict[str, Manifest] = {}
         self._states: dict[str, object] = {}
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self._unsure = False
 
     def restore(self) -> int:
@@ -97,7 +97,7 @@ class Keeper:
             copied = self.look()
             if copied:
                 logs.event("backup", things=copied)
-            self._told.clear()
+            self._logged.clear()
         except UserError as error:
             self._tell(str(error))
         except Exception as error:
@@ -105,8 +105,8 @@ class Keeper:
         return with_copies
 
     def _tell(self, sentence: str, *where: str) -> None:
-        if sentence not in self._told:
-            self._told.add(sentence)
+        if sentence not in self._logged:
+            self._logged.add(sentence)
             logs.event("backup_problem", logging.WARNING, said=sentence, **({"error": where} if where else {}))
 
     def _copy(self, thing: Thing) -> bool:
@@ -207,7 +207,7 @@ def _alone(lock: int) -> bool:
     return True
 
 
-def start(place: Place | None) -> None:
+def start(place: BackupPlace | None) -> None:
     """Keep the workspace in a thread of this process, where there is a place."""
     if place is not None:
         keeper = Keeper(place, settings.home())

@@ -10,7 +10,7 @@ from finetune.backup.things import File
 Source = File | bytes
 
 
-class Place(Protocol):
+class BackupPlace(Protocol):
     """What a backup needs. All may raise UserError, with the sentence for the log. Names have slashes."""
 
     name: str

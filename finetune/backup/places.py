@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core import settings
 from core.errors import UserError
-from finetune.backup.place import Place, Source, blocks_of, size_of
+from finetune.backup.place import BackupPlace, Source, blocks_of, size_of
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REPOSITORY = re.compile(r"hf://datasets/([\w.-]{1,96}/[\w.-]{1,96})/?")
@@ -23,7 +23,7 @@ class NoRoomHere(UserError):
     """The workspace's own disk is full; the copies are well."""
 
 
-def place_from_settings() -> Place | None:
+def place_from_settings() -> BackupPlace | None:
     """The place that `TUNESCOPE_BACKUP` names, None where it is not set; its token leaves the environment.
 
     Raises UserError where it names neither a folder outside the workspace nor a repository with a token.

@@ -14,7 +14,7 @@ from finetune.cli.terminal import print_json, show_progress
 if TYPE_CHECKING:
     from finetune.config.run_config import RunConfig
     from finetune.data.report import Report
-    from finetune.plan.card import Plan
+    from finetune.plan.card import RunPlan
     from finetune.plan.prepare import Looked
 
 USABLE, WITH_FINDINGS, NOT_USABLE = 0, 1, 2
@@ -108,7 +108,7 @@ def _check_config(arguments: argparse.Namespace) -> int:
     return WITH_FINDINGS if found.findings or (plan and plan.advice) else USABLE
 
 
-def _plan(looked: "Looked", owner: Owner) -> "Plan":
+def _plan(looked: "Looked", owner: Owner) -> "RunPlan":
     """The card, its first steps tried out here."""
     from finetune.launch.jobs.flavors import flavours
     from finetune.plan.planner import plan_of

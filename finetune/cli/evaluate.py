@@ -7,7 +7,7 @@ from core.words import say
 from core.workspace import local_owner
 from finetune.cli.terminal import print_json, show_progress
 from finetune.evaluation.report import FILE, Report, interval, judged, lines_of, loss_of, notes, perplexity, title
-from finetune.evaluation.row_sets import MOST_ROWS, USUAL_ROWS, Asked
+from finetune.evaluation.row_sets import MOST_ROWS, USUAL_ROWS, EvaluationRequest
 from inference.measures.bootstrap import Estimate
 
 
@@ -20,13 +20,15 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure the run and print what came out. 0 also where it got worse: that is a result."""
-    from finetune.evaluation.evaluate import Setting, evaluate
+    from finetune.evaluation.evaluate import EvaluationContext, evaluate
     from finetune.runs.run import find
     from inference.models.cache import Shelf
 
     owner = local_owner()
     run = find(arguments.which, owner)
-    report = evaluate(run, owner, Asked(arguments.general, arguments.rows), Setting(Shelf(), show_progress))
+    report = evaluate(
+        run, owner, EvaluationRequest(arguments.general, arguments.rows), EvaluationContext(Shelf(), show_progress)
+    )
     if arguments.json:
         print_json(report)
         return 0

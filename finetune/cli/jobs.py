@@ -42,7 +42,7 @@ def check_job(
     """Check all that a start would, and say it on stderr; nothing is started, sent or kept."""
     from finetune.launch.jobs.launcher import JobsLauncher
 
-    return JobsLauncher(*_named(flavour, timeout), told=_tell).checked(config, owner, progress=progress)
+    return JobsLauncher(*_named(flavour, timeout), on_checked=_tell).checked(config, owner, progress=progress)
 
 
 def start_job(
@@ -51,7 +51,7 @@ def start_job(
     """Check, say on stderr what was found and about what it will cost, start. Returns the run's id."""
     from finetune.launch.jobs.launcher import JobsLauncher
 
-    return JobsLauncher(*_named(flavour, timeout), told=_tell).start(config, owner, progress=progress)
+    return JobsLauncher(*_named(flavour, timeout), on_checked=_tell).start(config, owner, progress=progress)
 
 
 def resume_job(run: "Run", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress") -> None:
@@ -60,7 +60,7 @@ def resume_job(run: "Run", owner: Owner, flavour: str | None, timeout: str | Non
 
     record = job_of(run)
     assert record is not None, "a run of this machine is resumed here"
-    launcher = JobsLauncher(flavour or record.flavour, timeout or record.timeout, told=_tell)
+    launcher = JobsLauncher(flavour or record.flavour, timeout or record.timeout, on_checked=_tell)
     launcher.resume(run, owner, progress=progress)
 
 

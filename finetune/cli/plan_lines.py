@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from core.words import say
-from finetune.plan.card import Place, Plan, data_facts, dollars, weight_facts
+from finetune.plan.card import PlaceEstimate, RunPlan, data_facts, dollars, weight_facts
 
 
-def card_lines(plan: Plan) -> Iterator[str]:
+def card_lines(plan: RunPlan) -> Iterator[str]:
     """What is trained, on how much, and a line for each place to run."""
     yield say("plan.weights", **weight_facts(plan))
     yield say("plan.data", **data_facts(plan))
@@ -19,7 +19,7 @@ def card_lines(plan: Plan) -> Iterator[str]:
     yield from map(str, plan.advice)
 
 
-def _table(plan: Plan) -> Iterator[str]:
+def _table(plan: RunPlan) -> Iterator[str]:
     head = [say(f"plan.column.{name}") for name in ("place", "memory", "free", "time", "training", "disk", "price")]
     rows = [head, *map(_row, plan.places)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
@@ -28,7 +28,7 @@ def _table(plan: Plan) -> Iterator[str]:
         yield "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in rest)])
 
 
-def _row(place: Place) -> list[str]:
+def _row(place: PlaceEstimate) -> list[str]:
     room = place.room if place.free is None else place.free
     title = say("plan.here", title=place.title) if place.name == "here" else place.name
     return [

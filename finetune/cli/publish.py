@@ -11,7 +11,7 @@ from core.words import say
 from core.workspace import Owner, dataset_folder
 from finetune.publish.card.facts import Sample
 from finetune.publish.card.samples import samples_of
-from finetune.publish.plan import Plan, prepare
+from finetune.publish.plan import PushPlan, prepare
 from finetune.publish.proof.in_card import keep_in_card
 from finetune.publish.proof.proof import Proof, prove, read_proof
 from finetune.publish.push import push
@@ -139,7 +139,7 @@ def _file_name(repo_id: str) -> str | None:
 
 def _plan(
     order: Order, subject: "Run | Dataset", built: "Built | None", owner: Owner, samples: tuple[Sample, ...]
-) -> Plan:
+) -> PushPlan:
     card = None
     if order.card is not None:
         try:
@@ -160,7 +160,7 @@ def _plan(
     )
 
 
-def _prove(plan: Plan, pushed: PushResult, built: "Built | None", owner: Owner, line: "_Line") -> Proof:
+def _prove(plan: PushPlan, pushed: PushResult, built: "Built | None", owner: Owner, line: "_Line") -> Proof:
     """The proof of the push, put into its card; the one that there is already, where nothing was pushed."""
     kept = read_proof(plan.run, plan.kind)
     if not pushed.changed and kept is not None and kept.ok and kept.revision == pushed.commit:
@@ -189,7 +189,7 @@ def _complain(error: UserError, code: int) -> int:
     return code
 
 
-def _preview(plan: Plan) -> None:
+def _preview(plan: PushPlan) -> None:
     visibility = say("publish.private" if plan.private else "publish.public")
     print(say("publish.preview", run=plan.run.id, repo=plan.repo_id, visibility=visibility), file=sys.stderr)
     for file in plan.files:

@@ -108,12 +108,12 @@ class RunConfig(Block):
         """The optimiser's settings of a stage, the method's learning rate filled in."""
         optim = self.told_optim(stage)
         if optim.learning_rate is None:
-            rate = METHODS[self.method].learning_rate * OBJECTIVES[stage.objective].pace
+            rate = METHODS[self.method].learning_rate * OBJECTIVES[stage.objective].lr_scale
             optim = optim.model_copy(update={"learning_rate": float(f"{rate:.3g}")})
         return optim
 
     def told_optim(self, stage: Stage) -> Optim:
-        """The optimiser's settings of a stage as they were told: a learning rate that is chosen for you is None."""
+        """The optimiser's settings of a stage as they were told: a learning rate that is auto is None."""
         named = stage.optim.model_fields_set if stage.optim else set()
         return self.optim.model_copy(update={name: getattr(stage.optim, name) for name in named})
 
@@ -180,7 +180,7 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def _stage_values(stage: Stage) -> dict[str, Any]:
-    """What a stage names. In its `optim` a null says something: "chosen for you" in place of the run's own."""
+    """What a stage names. In its `optim` a null says something: auto in place of the run's own."""
     values = stage.model_dump(mode="json", exclude_none=True, exclude_unset=True)
     if stage.optim is not None:
         values["optim"] = stage.optim.model_dump(mode="json", exclude_unset=True)
@@ -210,7 +210,7 @@ def _located(source: DataSource, folder: Path | None) -> DataSource:
 class Knob:
     """What a form or a table needs to know of one field. `type`: integer, number, boolean, choice, text or texts.
 
-    `optional` fields may be None, which means "chosen for you". `shown_when` is a field and the values it may have.
+    `optional` fields may be None, which means auto. `shown_when` is a field and the values it may have.
     """
 
     path: str

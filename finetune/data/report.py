@@ -42,7 +42,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptRow:
     """A row that is kept, its number in the file and itself as canonical JSON in UTF-8."""
 
     number: int

@@ -23,7 +23,7 @@ from core.workspace import Owner
 from finetune.config.mapping import Mapping
 from finetune.data.findings import Finding
 from finetune.data.limits import MIB
-from finetune.data.report import Kept, Report
+from finetune.data.report import KeptRow, Report
 
 if TYPE_CHECKING:
     import pyarrow
@@ -104,7 +104,7 @@ class Dataset:
                 yield _loaded(self.kind, row), number
 
 
-def write_rows(path: Path, kind: str, rows: Iterable[Kept]) -> str:
+def write_rows(path: Path, kind: str, rows: Iterable[KeptRow]) -> str:
     """Write rows into a parquet file as they come and return the id of the dataset they make."""
     from pyarrow import Table, parquet
 
@@ -121,9 +121,9 @@ def write_rows(path: Path, kind: str, rows: Iterable[Kept]) -> str:
     return digest.hexdigest()
 
 
-def _batches(rows: Iterable[Kept]) -> Iterator[list[Kept]]:
+def _batches(rows: Iterable[KeptRow]) -> Iterator[list[KeptRow]]:
     """Rows that are written together: few enough to hold them several times over."""
-    batch: list[Kept] = []
+    batch: list[KeptRow] = []
     size = 0
     for kept in rows:
         batch.append(kept)
@@ -149,7 +149,7 @@ def _schema(kind: str) -> "pyarrow.Schema":
     return pa.schema([*columns[kind], ("row", pa.int64())], metadata={"kind": kind})
 
 
-def _stored(kept: Kept) -> dict[str, Any]:
+def _stored(kept: KeptRow) -> dict[str, Any]:
     """A row as its parquet columns; tools, which have no fixed shape, as JSON."""
     row = kept.row.model_dump()
     if row.get("tools"):

@@ -21,7 +21,7 @@ from core.words import say
 from core.workspace import Owner
 from finetune.evaluation.measures import compared, verdict
 from finetune.evaluation.report import VERSION, Report, save, weights_of
-from finetune.evaluation.row_sets import Asked, RowSet, row_sets, some, training_rows
+from finetune.evaluation.row_sets import EvaluationRequest, RowSet, row_sets, some, training_rows
 from finetune.runs.run import Run
 from inference.measures.bootstrap import ratio
 from inference.models.types import Progress, Source
@@ -39,7 +39,7 @@ _PACKAGES = ("torch", "transformers", "peft", "nltk")
 
 
 @dataclass(frozen=True)
-class Setting:
+class EvaluationContext:
     """Around the work: where models are kept, who is told how far it is, what stops it.
 
     `place` is entered for each piece of work on a model, so that others who use the models come in between.
@@ -60,16 +60,16 @@ class Setting:
         return lambda done, total: self.tell(Progress(text, done, total, "steps"))
 
 
-def evaluate(run: Run, owner: Owner, asked: Asked, setting: Setting) -> Report:
+def evaluate(run: Run, owner: Owner, request: EvaluationRequest, context: EvaluationContext) -> Report:
     """Measure a finished run, keep the report in it and return it.
 
     Raises UserError for what `row_sets` refuses, before anything is loaded; for a base that is gone or has other
     weights now; where no row has anything to learn; and once `stop` is set.
     """
-    sets = row_sets(run, owner, asked)
-    source, base = _sources(run, owner, setting)
-    setting.tell(Progress(say("evaluate.loading")))
-    work = _Work(run, setting, setting.shelf.get(Source(base.base)), setting.shelf.get(source))
+    sets = row_sets(run, owner, request)
+    source, base = _sources(run, owner, context)
+    context.tell(Progress(say("evaluate.loading")))
+    work = _Work(run, context, context.shelf.get(Source(base.base)), context.shelf.get(source))
     prepared = [work.prepared(rows) for rows in sets]
     held = [(rows, tokens) for rows, tokens in zip(sets, prepared, strict=True) if rows.stage and tokens.rows]
     if not held:
@@ -80,17 +80,17 @@ def evaluate(run: Run, owner: Owner, asked: Asked, setting: Setting) -> Report:
     return report
 
 
-def _sources(run: Run, owner: Owner, setting: Setting) -> tuple[Source, Source]:
+def _sources(run: Run, owner: Owner, context: EvaluationContext) -> tuple[Source, Source]:
     """The tuned model and its base, their files at hand. Raises UserError where the base is not what it was."""
     from inference.models.locate import fetch, locate
 
     mine = run.folder.parent == owner.runs
-    tuned = locate(run.id if mine else str(run.folder), owner, progress=setting.tell, stop=setting.stop)
+    tuned = locate(run.id if mine else str(run.folder), owner, progress=context.tell, stop=context.stop)
     if tuned.adapter is not None:
         return tuned, Source(tuned.base)
     recorded = run.environment()
     reference = resolve(parse(str(recorded["base"]), owner), owner).base
-    base = fetch(reference, owner.token, owner=owner, progress=setting.tell, stop=setting.stop)
+    base = fetch(reference, owner.token, owner=owner, progress=context.tell, stop=context.stop)
     if recorded.get("fingerprint") not in (None, base.fingerprint):
         facts = {"now": base.fingerprint[:12], "then": str(recorded["fingerprint"])[:12]}
         raise UserError("evaluate.base_changed", value=run.id, base=base.name, **facts)
@@ -100,8 +100,8 @@ def _sources(run: Run, owner: Owner, setting: Setting) -> tuple[Source, Source]:
 class _Work:
     """One evaluation: the run, its two models, and the tokens of their rows."""
 
-    def __init__(self, run: Run, setting: Setting, base: "Loaded", tuned: "Loaded") -> None:
-        self.run, self.setting, self.base, self.tuned = run, setting, base, tuned
+    def __init__(self, run: Run, context: EvaluationContext, base: "Loaded", tuned: "Loaded") -> None:
+        self.run, self.context, self.base, self.tuned = run, context, base, tuned
         self.config = run.config()
         self.max_length = min(self.config.limits.max_length, base.context_length)
 
@@ -130,7 +130,7 @@ class _Work:
         """A set's rows as tokens, as the run read its own."""
         from finetune.evaluation.losses import prepare
 
-        self.setting.tell(Progress(say("evaluate.tokenising")))
+        self.context.tell(Progress(say("evaluate.tokenising")))
         return prepare(rows.rows, rows.measured_as, self.tuned.tokenizer, self.max_length, rows.learn)
 
     def measured(self, rows: RowSet, prepared: "Prepared") -> Report:
@@ -160,8 +160,8 @@ class _Work:
         """The losses of each side's rows."""
         from finetune.evaluation.losses import row_losses
 
-        tell = self.setting.phase(say("evaluate.base" if model is self.base else "evaluate.tuned"))
-        return [row_losses(model, side, tell, self.setting.place) for side in prepared.sides]
+        tell = self.context.phase(say("evaluate.base" if model is self.base else "evaluate.tuned"))
+        return [row_losses(model, side, tell, self.context.place) for side in prepared.sides]
 
     def _ngram(self, held: RowSet, prepared: "Prepared", tuned: list[float]) -> Report | None:
         """The n-gram model of a stage's training text on the held-out tokens, and how far the tuned
@@ -194,7 +194,7 @@ class _Work:
         """Let the model count rows until it has `NGRAM_TOKENS`. How many it took."""
         from finetune.evaluation.losses import prepare
 
-        used, tell = 0, self.setting.phase(say("evaluate.counting"))
+        used, tell = 0, self.context.phase(say("evaluate.counting"))
         while used < len(rows) and model.tokens < NGRAM_TOKENS:
             tell(used, len(rows))
             part = rows[used : used + _ROWS_AT_A_TIME]
@@ -210,5 +210,5 @@ class _Work:
 
         learned = held.measured_as.sides[0]
         rows = [learned(row) for row in some(prepared.rows, len(prepared.rows), SAMPLES, self.config.seed)]
-        tell = self.setting.phase(say("evaluate.writing"))
-        return samples(rows, self.base, self.tuned, self.setting.stop, tell, self.setting.place)
+        tell = self.context.phase(say("evaluate.writing"))
+        return samples(rows, self.base, self.tuned, self.context.stop, tell, self.context.place)

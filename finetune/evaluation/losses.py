@@ -111,7 +111,7 @@ class _EachLoss:
         self._answer = AnswerLoss(self._model, replace(OBJECTIVES["sft"], loss=self._keep))
 
     def _keep(self, answers: Answers, batch: Batch, settings: Any) -> Loss:
-        """`CHUNK` positions at a time, and no slopes: `objectives.log_probs` would take some of a head that learned."""
+        """`CHUNK` positions at a time, no gradients: `objectives.log_probs` would take some of a head that learned."""
         chunks = zip(answers.hidden.split(CHUNK), answers.targets.split(CHUNK), strict=True)
         parts = [cross_entropy(answers.head(states).float(), ids, reduction="none") for states, ids in chunks]
         each = torch.cat(parts).cpu().double()

@@ -25,7 +25,7 @@ _SHIPPED = Path(__file__).parents[1] / "data" / "general.jsonl"
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationRequest:
     """What to measure: at most `rows` of each set. `general` is a dataset's id, "none", or None for the text that
     comes with the program."""
 
@@ -56,12 +56,12 @@ class RowSet:
         return settings.learn if isinstance(settings, Sft) else "answers"
 
 
-def check(run: Run, owner: Owner, asked: Asked) -> None:
+def check(run: Run, owner: Owner, request: EvaluationRequest) -> None:
     """Raise UserError for what is wrong at first sight, without reading a row: the number of rows, a run that is not
     finished or holds nothing out, a general set that is not there, of another kind, or one that the run learned from;
     and on ZeroGPU, where no model can be held."""
-    if not 1 <= asked.rows <= MOST_ROWS:
-        raise UserError("evaluate.rows", value=asked.rows, most=MOST_ROWS)
+    if not 1 <= request.rows <= MOST_ROWS:
+        raise UserError("evaluate.rows", value=request.rows, most=MOST_ROWS)
     if zerogpu.ready():
         raise UserError("evaluate.zero_gpu")
     status = run.status()
@@ -70,8 +70,8 @@ def check(run: Run, owner: Owner, asked: Asked) -> None:
     config = run.config()
     if not config.limits.validation:
         raise _nothing_held_out(run, config)
-    if asked.general not in (None, NO_GENERAL):
-        _check_general(open_dataset(dataset_folder(owner, str(asked.general))), config)
+    if request.general not in (None, NO_GENERAL):
+        _check_general(open_dataset(dataset_folder(owner, str(request.general))), config)
 
 
 def _nothing_held_out(run: Run, config: RunConfig) -> UserError:
@@ -87,22 +87,22 @@ def _check_general(dataset: Dataset, config: RunConfig) -> None:
         raise UserError("evaluate.general_learned", value=dataset.name)
 
 
-def row_sets(run: Run, owner: Owner, asked: Asked) -> list[RowSet]:
+def row_sets(run: Run, owner: Owner, request: EvaluationRequest) -> list[RowSet]:
     """The sets of rows that a run shall be measured on: those that each stage held out, then the general one.
 
     Raises UserError as `check`, and where the run's data is gone.
     """
-    check(run, owner, asked)
+    check(run, owner, request)
     config = run.config()
     several = len(config.stages) > 1
     found = [
-        _held_out(run, config, stage, place if several else None, asked.rows)
+        _held_out(run, config, stage, place if several else None, request.rows)
         for place, stage in enumerate(config.stages, 1)
     ]
     held = [rows for rows in found if rows is not None]
     if not held:
         raise _nothing_held_out(run, config)
-    return held if asked.general == NO_GENERAL else [*held, _general(asked, config.seed, owner)]
+    return held if request.general == NO_GENERAL else [*held, _general(request, config.seed, owner)]
 
 
 def _held_out(run: Run, config: RunConfig, stage: Stage, number: int | None, most: int) -> RowSet | None:
@@ -130,13 +130,13 @@ def training_rows(run: Run, config: RunConfig, stage: Stage, most: int) -> tuple
     return rows, count
 
 
-def _general(asked: Asked, seed: int, owner: Owner) -> RowSet:
-    if asked.general is None:
+def _general(request: EvaluationRequest, seed: int, owner: Owner) -> RowSet:
+    if request.general is None:
         rows = shipped_rows()
-        return RowSet("general", "text", PLAIN, some(rows, len(rows), asked.rows, seed), len(rows))
-    dataset = open_dataset(dataset_folder(owner, asked.general))
+        return RowSet("general", "text", PLAIN, some(rows, len(rows), request.rows, seed), len(rows))
+    dataset = open_dataset(dataset_folder(owner, request.general))
     count = dataset.report.rows_kept
-    rows = some(dataset.iterate(), count, asked.rows, seed)
+    rows = some(dataset.iterate(), count, request.rows, seed)
     return RowSet("general", dataset.kind, PLAIN, rows, count, dataset.name)
 
 

@@ -56,6 +56,9 @@ class _Causal(torch.autograd.Function):
     The query heads of one key-value head are like so many more queries: [B * shared heads, group * block, width].
     """
 
+    # S = c Q K^T + M, P = softmax(S), O = P V, M minus infinity ahead. For the gradient G of O: dV = P^T G, dP = G V^T,
+    # dS = P * (dP - rowsum(P * dP)), dQ = c dS K, dK = dS^T (c Q); Q is kept times c.
+
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         batch, heads, length, width = query.shape
@@ -79,10 +82,10 @@ class _Causal(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         queries, keys, values, *weights = ctx.saved_tensors
         rows, group, length, width = queries.shape
-        slope = gradients[0].transpose(1, 2).reshape(rows, group, length, width)
+        grad = gradients[0].transpose(1, 2).reshape(rows, group, length, width)
         of_query, of_key, of_value = torch.empty_like(queries), torch.zeros_like(keys), torch.zeros_like(values)
         for (start, end), seen in zip(_blocks(length), weights, strict=True):
-            part = slope[:, :, start:end].reshape(rows, -1, width)
+            part = grad[:, :, start:end].reshape(rows, -1, width)
             of_value[:, :end].baddbmm_(seen.transpose(1, 2), part)
             of_seen = torch.bmm(part, values[:, :end].transpose(1, 2))
             of_scores = torch.ops.aten._softmax_backward_data(of_seen, seen, -1, seen.dtype)

@@ -1,7 +1,7 @@
 """A loss over many positions whose logits are never all there: each chunk is finished, gradients included, at once.
 
 What each position's loss is weighted with may be known only later (as in preference learning, where it depends on all
-positions of both answers): `chunked_log_probs` keeps each position's slope, [N, width], in place of its logits.
+positions of both answers): `chunked_log_probs` keeps each position's gradient, [N, width], in place of its logits.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,15 @@ def chunked_sum(loss: Loss, hidden: Tensor, targets: Tensor, head: Head, size: i
 
 
 class _ChunkedSum(torch.autograd.Function):
+    # L = sum_c loss(head(h_c), t_c) over chunks c, so dL/dh_c is that of its own chunk and dL/dW = sum_c dL_c/dW for a
+    # weight W of the head. Both are taken in forward; backward multiplies them by the gradient g of L: dh = g dL/dh.
     @staticmethod
     def forward(
         ctx: Any, loss: Loss, targets: Tensor, head: Head, size: int, hidden: Tensor, *weights: Tensor
     ) -> Tensor:
         wanted = any(ctx.needs_input_grad)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        slopes = [torch.zeros_like(tensor) for tensor in (hidden, *weights)] if wanted else []
+        grads = [torch.zeros_like(tensor) for tensor in (hidden, *weights)] if wanted else []
         for start in range(0, len(targets), size):
             part = slice(start, start + size)
             with torch.set_grad_enabled(wanted):
@@ -39,17 +41,17 @@ class _ChunkedSum(torch.autograd.Function):
                 value = loss(head(states), targets[part])
             total += value.detach()
             if wanted:
-                slope, *steep = torch.autograd.grad(value, (states, *weights))
-                slopes[0][part] = slope
-                for mine, more in zip(slopes[1:], steep, strict=True):
+                grad, *weight_grads = torch.autograd.grad(value, (states, *weights))
+                grads[0][part] = grad
+                for mine, more in zip(grads[1:], weight_grads, strict=True):
                     mine += more
-        ctx.save_for_backward(*slopes)
+        ctx.save_for_backward(*grads)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         scale = gradients[0]
-        return None, None, None, None, *(slope * scale.to(slope.dtype) for slope in ctx.saved_tensors)
+        return None, None, None, None, *(grad * scale.to(grad.dtype) for grad in ctx.saved_tensors)
 
 
 def chunked_log_probs(hidden: Tensor, targets: Tensor, head: Head, size: int) -> Tensor:
@@ -62,10 +64,12 @@ def chunked_log_probs(hidden: Tensor, targets: Tensor, head: Head, size: int) ->
 
 
 class _ChunkedLogProbs(torch.autograd.Function):
+    # l_i = z_i[t_i] - log sum_v exp(z_i[v]) with z_i = head(h_i) depends on no other position: dh_i = g_i dl_i/dh_i, of
+    # which forward keeps dl_i/dh_i. dW = sum_i g_i dl_i/dW needs g, so a learning head is computed again in backward.
     @staticmethod
     def forward(ctx: Any, targets: Tensor, head: Head, size: int, hidden: Tensor, *weights: Tensor) -> Tensor:
         wanted = any(ctx.needs_input_grad)
-        found, slopes = [], torch.zeros_like(hidden) if wanted else hidden[:0]
+        found, grads = [], torch.zeros_like(hidden) if wanted else hidden[:0]
         for start in range(0, len(targets), size):
             part = slice(start, start + size)
             with torch.set_grad_enabled(wanted):
@@ -74,16 +78,16 @@ class _ChunkedLogProbs(torch.autograd.Function):
                 total = value.sum()
             found.append(value.detach())
             if wanted:
-                slopes[part] = torch.autograd.grad(total, states)[0]
+                grads[part] = torch.autograd.grad(total, states)[0]
         ctx.head, ctx.size, ctx.weights = head, size, weights
-        ctx.save_for_backward(slopes, targets, *([hidden] if weights else []))
+        ctx.save_for_backward(grads, targets, *([hidden] if weights else []))
         return torch.cat(found) if found else hidden.new_zeros(0, dtype=torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         scale = gradients[0]
-        slopes, targets, *kept = ctx.saved_tensors
-        of_hidden = slopes * scale[:, None].to(slopes.dtype)
+        grads, targets, *kept = ctx.saved_tensors
+        of_hidden = grads * scale[:, None].to(grads.dtype)
         if not ctx.weights:
             return None, None, None, of_hidden
         totals = [torch.zeros_like(weight) for weight in ctx.weights]

@@ -13,6 +13,9 @@ Shape = tuple[tuple[int, bool, float], ...]
 class RMSNorm(torch.autograd.Function):
     """Zhang & Sennrich 2019, the square mean in float32."""
 
+    # y = w * u with u = s x and s = (mean(x^2) + epsilon)^(-1/2); for the gradient g of y:
+    # dw = sum over rows of g * u, and dx = s (v - u (v . u) / n) with v = g * w and n the width.
+
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         scale = _scale(states, epsilon)
@@ -22,12 +25,12 @@ class RMSNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         states, weight, scale = ctx.saved_tensors
-        slope = gradients[0]
+        grad = gradients[0]
         unit = _unit(states, scale)
         of_weight = None
         if ctx.needs_input_grad[1]:
-            of_weight = (slope * unit).flatten(0, -2).sum(0, dtype=torch.float32).to(weight.dtype)
-        return _norm_slope(slope * weight, unit, scale), of_weight, None
+            of_weight = (grad * unit).flatten(0, -2).sum(0, dtype=torch.float32).to(weight.dtype)
+        return _norm_grad(grad * weight, unit, scale), of_weight, None
 
 
 def _scale(states: Tensor, epsilon: float) -> Tensor:
@@ -39,8 +42,8 @@ def _unit(states: Tensor, scale: Tensor) -> Tensor:
     return torch.mul(states, scale, out=torch.empty_like(states))
 
 
-def _norm_slope(weighed: Tensor, unit: Tensor, scale: Tensor) -> Tensor:
-    """The slope of the states, of that of the unit vectors."""
+def _norm_grad(weighed: Tensor, unit: Tensor, scale: Tensor) -> Tensor:
+    """The gradient of the states, of that of the unit vectors."""
     share = torch.linalg.vecdot(weighed.float(), unit.float())[..., None].div_(-unit.shape[-1])
     moved = torch.addcmul(weighed, unit, share.to(unit.dtype))
     return torch.mul(moved, scale, out=torch.empty_like(moved))
@@ -49,6 +52,9 @@ def _norm_slope(weighed: Tensor, unit: Tensor, scale: Tensor) -> Tensor:
 class Rotate(torch.autograd.Function):
     """Rotary positions (Su et al. 2021) on [B, T, heads, head_dim] with cosines and sines [B, T, head_dim], of which
     both halves are alike: backward is the rotation back."""
+
+    # y = R x with R = [[cos, -sin], [sin, cos]] for each pair (x_i, x_(i + n/2)); R^T turns by minus the angle:
+    # dx = R^T g = g * cos - roll(g, n/2) * s with s = (-sin, sin), which is `_turn` with -s.
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -74,6 +80,9 @@ def _turn(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Gate(torch.autograd.Function):
     """silu(gate) * up of [N, 2 * width], gate first (Shazeer 2020)."""
 
+    # y = silu(a) * b with silu(a) = a sigma(a); for the gradient g of y:
+    # db = g * silu(a), and da = g * b * silu'(a) with silu'(a) = sigma(a) (1 + a (1 - sigma(a))).
+
     @staticmethod
     def forward(ctx: Any, both: Tensor) -> Tensor:
         ctx.save_for_backward(both)
@@ -82,7 +91,7 @@ class Gate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         [both] = ctx.saved_tensors
-        return _gate_slope(both, gradients[0])
+        return _gate_grad(both, gradients[0])
 
 
 def _gated(both: Tensor) -> Tensor:
@@ -90,12 +99,12 @@ def _gated(both: Tensor) -> Tensor:
     return functional.silu(gate).mul_(up)
 
 
-def _gate_slope(both: Tensor, slope: Tensor) -> Tensor:
+def _gate_grad(both: Tensor, grad: Tensor) -> Tensor:
     gate, up = both.chunk(2, -1)
     found = torch.empty_like(both)
     of_gate, of_up = found.chunk(2, -1)
-    torch.mul(functional.silu(gate), slope, out=of_up)
-    torch.ops.aten.silu_backward.grad_input(slope * up, gate, grad_input=of_gate)
+    torch.mul(functional.silu(gate), grad, out=of_up)
+    torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=of_gate)
     return found
 
 
@@ -109,8 +118,8 @@ class Before(Protocol):
         ...
 
     def make(self, source: Tensor) -> Tensor: ...
-    def slope(self, source: Tensor, of_made: Tensor) -> Tensor:
-        """The slope of the source, of that of what was made; `of_made` may be written over."""
+    def grad(self, source: Tensor, of_made: Tensor) -> Tensor:
+        """The gradient of the source, of that of what was made; `of_made` may be written over."""
         ...
 
 
@@ -131,9 +140,9 @@ class AfterNorm:
     def make(self, source: Tensor) -> Tensor:
         return _unit(source, _scale(source, self.epsilon)).mul_(self.weight)
 
-    def slope(self, source: Tensor, of_made: Tensor) -> Tensor:
+    def grad(self, source: Tensor, of_made: Tensor) -> Tensor:
         scale = _scale(source, self.epsilon)
-        return _norm_slope(of_made.mul_(self.weight), _unit(source, scale), scale)
+        return _norm_grad(of_made.mul_(self.weight), _unit(source, scale), scale)
 
 
 @dataclass(frozen=True)
@@ -148,8 +157,8 @@ class AfterGate:
     def make(self, source: Tensor) -> Tensor:
         return _gated(source)
 
-    def slope(self, source: Tensor, of_made: Tensor) -> Tensor:
-        return _gate_slope(source, of_made)
+    def grad(self, source: Tensor, of_made: Tensor) -> Tensor:
+        return _gate_grad(source, of_made)
 
 
 GATE = AfterGate()
@@ -159,6 +168,9 @@ class Joined(torch.autograd.Function):
     """residual + states @ weight.T + bias, and each adapter's up(down(states)) * scale on its own outputs, where
     `before` makes the states of the source. The weight is frozen. `shape` is (outputs, whether it has an adapter,
     scale) of each layer, `adapters` their down and up."""
+
+    # y = r + x W^T + b + (x A^T) B, where A are all downs under each other and B = `_block` holds s_i U_i^T on the
+    # outputs of i. For the gradient g of y: dr = g, dx = g W + (g B^T) A, dA = (g B^T)^T x, dU_i = s_i g_i^T (x A_i^T).
 
     @staticmethod
     def forward(
@@ -185,30 +197,30 @@ class Joined(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        slope = gradients[0]
+        grad = gradients[0]
         saved: Any = ctx.saved_tensors
         source, weight, thin, *adapters = saved
         wanted = ctx.needs_input_grad[0]
-        of_states = slope @ weight if wanted else None
+        of_states = grad @ weight if wanted else None
         found: list[Tensor] = []
         if adapters:
-            of_thin = slope @ _block(ctx.shape, adapters).T
+            of_thin = grad @ _block(ctx.shape, adapters).T
             if of_states is not None:
                 of_states.addmm_(of_thin, torch.cat(adapters[::2]))
             states = ctx.before.make(source) if ctx.before else source
-            found = _of_adapters(ctx.shape, of_thin.T @ states, slope, thin, adapters)
-        of_source = ctx.before.slope(source, of_states) if ctx.before and wanted else of_states
-        return of_source, slope if ctx.has_residual else None, None, None, None, None, *found
+            found = _of_adapters(ctx.shape, of_thin.T @ states, grad, thin, adapters)
+        of_source = ctx.before.grad(source, of_states) if ctx.before and wanted else of_states
+        return of_source, grad if ctx.has_residual else None, None, None, None, None, *found
 
 
-def _of_adapters(shape: Shape, of_down: Tensor, slope: Tensor, thin: Tensor, adapters: list[Tensor]) -> list[Tensor]:
-    """The slopes of each adapter's down and up."""
+def _of_adapters(shape: Shape, of_down: Tensor, grad: Tensor, thin: Tensor, adapters: list[Tensor]) -> list[Tensor]:
+    """The gradients of each adapter's down and up."""
     found: list[Tensor] = []
     first = rank = 0
     for outputs, adapted, scale in shape:
         if adapted:
             width = adapters[len(found)].shape[0]
-            part = slope[:, first : first + outputs].T @ thin[:, rank : rank + width]
+            part = grad[:, first : first + outputs].T @ thin[:, rank : rank + width]
             found += [of_down[rank : rank + width], part.mul_(scale)]
             rank += width
         first += outputs

@@ -61,6 +61,8 @@ def _forward(
             position_embeddings=position_embeddings,
             **kwargs,
         )
+    # h = x + Attention(norm(x) [Wq; Wk; Wv]^T) Wo^T, and the layer gives h + (silu(a) * b) Wdown^T with
+    # [a, b] = norm(h) [Wgate; Wup]^T: each product is one `Joined`, whose comment has the backward step.
     batch, length, width = hidden_states.shape
     attention, mlp = layer.self_attn, layer.mlp
     states = hidden_states.reshape(-1, width)

@@ -19,7 +19,7 @@ class Group:
 
     parameters: list[nn.Parameter]
     weight_decay: float = 0.0
-    faster: float = 1.0
+    lr_multiplier: float = 1.0
 
 
 class MasterAdamW(torch.optim.AdamW):
@@ -35,7 +35,7 @@ class MasterAdamW(torch.optim.AdamW):
                 {
                     "params": [self._master(parameter) for parameter in group.parameters],
                     "weight_decay": group.weight_decay,
-                    "lr": learning_rate * group.faster,
+                    "lr": learning_rate * group.lr_multiplier,
                 }
                 for group in groups
                 if group.parameters
@@ -112,16 +112,20 @@ def _parts(values: dict[str, Any], master: Tensor) -> dict[str, Any]:
 
 
 def groups_of(
-    model: nn.Module, decaying: Iterable[str], weight_decay: float, faster: Callable[[str], float] = lambda name: 1.0
+    model: nn.Module,
+    decaying: Iterable[str],
+    weight_decay: float,
+    lr_multiplier: Callable[[str], float] = lambda name: 1.0,
 ) -> list[Group]:
     """The trainable weights: the slowest first, and of those alike in this the ones that decay."""
     names = set(decaying)
     found: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            found.setdefault((faster(name), name not in names), []).append(parameter)
+            found.setdefault((lr_multiplier(name), name not in names), []).append(parameter)
     return [
-        Group(part, 0.0 if still else weight_decay, pace) for (pace, still), part in sorted(found.items(), key=_key)
+        Group(part, 0.0 if still else weight_decay, lr_multiplier)
+        for (lr_multiplier, still), part in sorted(found.items(), key=_key)
     ]
 
 

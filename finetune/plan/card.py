@@ -84,7 +84,7 @@ def _batches(config: RunConfig) -> Iterator[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Place:
+class PlaceEstimate:
     """One place to run: this machine ("here") or a rented one by its name. Bytes, seconds and dollars.
 
     `room` is the device's memory and `free` what is free of it now, where that can be known; so with the disk.
@@ -128,7 +128,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What a run is, and what it takes. `tokens` are all that it trains on, over all epochs, `padded` with padding;
     `largest` is the batch with the most tokens, as sequences and length. `seen` of `rows` rows were tokenised."""
 
@@ -145,13 +145,13 @@ class Plan:
     padded: int
     steps: int
     largest: tuple[int, int]
-    here: Place
-    rented: tuple[Place, ...] = ()
+    here: PlaceEstimate
+    rented: tuple[PlaceEstimate, ...] = ()
     advice: tuple[Advice, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
-    def places(self) -> Sequence[Place]:
+    def places(self) -> Sequence[PlaceEstimate]:
         return (self.here, *self.rented)
 
     @property
@@ -183,7 +183,7 @@ def weights_in_words(count: int | None) -> str:
     return say("picker.billion", count=f"{count / 1e9:.1f}")
 
 
-def weight_facts(plan: Plan) -> dict[str, str]:
+def weight_facts(plan: RunPlan) -> dict[str, str]:
     """The facts of the sentence on weights."""
     return {
         "trainable": f"{plan.trainable:,}",
@@ -195,7 +195,7 @@ def weight_facts(plan: Plan) -> dict[str, str]:
     }
 
 
-def data_facts(plan: Plan) -> dict[str, str]:
+def data_facts(plan: RunPlan) -> dict[str, str]:
     """The facts of the sentence on rows and steps."""
     return {
         "rows": counted("core.rows", plan.rows - plan.held),

@@ -11,10 +11,10 @@ from finetune.config.device import cpu_has_bfloat16, device_name
 from finetune.config.run_config import RunConfig
 from finetune.methods import METHODS
 from finetune.plan.calibration import Calibration
-from finetune.plan.card import Place
+from finetune.plan.card import PlaceEstimate
 from finetune.plan.durations import Pace, Seconds, due, of_stage, operations
 from finetune.plan.machines import START_SECONDS, Flavour, chip_of, free_disk, memory_of, seconds_on
-from finetune.plan.memory import Memory, Setting, activations, memory
+from finetune.plan.memory import ComputeSettings, Memory, activations, memory
 from finetune.plan.rows import Shapes
 
 _LOADING = 8.0
@@ -62,10 +62,10 @@ class Estimator:
         """Bytes of the base's weights as they lie on the disk."""
         return sum(path.stat().st_size for path in self.base.glob("*.safetensors"))
 
-    def setting(self, config: RunConfig | None = None) -> Setting:
+    def setting(self, config: RunConfig | None = None) -> ComputeSettings:
         """Where and how this machine would compute a config, by default the run's."""
         config = config or self.config
-        return Setting(
+        return ComputeSettings(
             width=self.width,
             cpu=self.device == "cpu",
             accumulation=max(config.optim_of(stage).gradient_accumulation for stage in config.stages),
@@ -76,7 +76,11 @@ class Estimator:
         )
 
     def sums(
-        self, setting: Setting, size: int | None = None, config: RunConfig | None = None, network: Network | None = None
+        self,
+        setting: ComputeSettings,
+        size: int | None = None,
+        config: RunConfig | None = None,
+        network: Network | None = None,
     ) -> Memory:
         """Memory by the sums alone, of the stage that takes the most, with batches of `size` rows at most."""
         config = config or self.config
@@ -99,14 +103,14 @@ class Estimator:
         scale = (self.measured.peak - tried.standing) / tried.moving
         return wanted.standing + wanted.moving * min(max(scale, 1 / _FARTHEST), _FARTHEST)
 
-    def here(self) -> Place:
+    def here(self) -> PlaceEstimate:
         """This machine."""
         if self.measured:
             spent = self._all(self.measured.stages, self.measured.startup)
         else:
             spent = self._all(self._rough_paces(self._batch_seconds_here), _LOADING)
         room = memory_of(self.device)
-        return Place(
+        return PlaceEstimate(
             name="here",
             title=device_name_of(self.device),
             basis="measured" if self.measured else "rough",
@@ -119,7 +123,7 @@ class Estimator:
             disk_free=free_disk(self.runs),
         )
 
-    def rented(self, flavour: Flavour) -> Place:
+    def rented(self, flavour: Flavour) -> PlaceEstimate:
         """A machine for rent, by its maker's figures."""
         chip = chip_of(flavour.accelerator) if flavour.gpus else None
         named = "processes" in self.config.compute.model_fields_set
@@ -132,7 +136,7 @@ class Estimator:
             return seconds_on(chip, flavour.cpus, work, moved, self.network.layers)
 
         spent = self._all(self._rough_paces(batch_seconds), START_SECONDS)
-        return Place(
+        return PlaceEstimate(
             name=flavour.name,
             title=flavour.title,
             basis="published",

@@ -13,7 +13,7 @@ from finetune.base_models.network import network_of
 from finetune.base_models.suggested import Model, Sizes, nearest
 from finetune.config.blocks import Compute, Limits, Lora, Optim
 from finetune.plan.machines import memory_of
-from finetune.plan.memory import CONTEXT, Setting, memory
+from finetune.plan.memory import CONTEXT, ComputeSettings, memory
 
 WAYS = ("compare", "lora", "qlora", "full")
 ROOM_TO_SPARE = 0.9
@@ -109,7 +109,7 @@ def _trained(way: str, model: Model, sizes: Sizes, here: Here) -> Fit:
     network = replace(network, total=(model.parameters or 0) + added)
     if way == "full":
         network = replace(network, trainable=network.total)
-    usual = Setting(here.train_width, here.cpu, Optim().gradient_accumulation, four_bit=way == "qlora")
+    usual = ComputeSettings(here.train_width, here.cpu, Optim().gradient_accumulation, four_bit=way == "qlora")
     smaller = replace(usual, recompute=True)
     large = memory(network, (USUAL_ROWS, USUAL_LENGTH), 1.0, usual).peak
     small = memory(network, (1, USUAL_LENGTH), 1.0, smaller).peak

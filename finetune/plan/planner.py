@@ -13,7 +13,7 @@ from finetune.config.yaml_reader import apply_change
 from finetune.methods import BLOCKS
 from finetune.plan import calibration
 from finetune.plan.calibration import Trial
-from finetune.plan.card import SURE, Advice, Place, Plan, smaller
+from finetune.plan.card import SURE, Advice, PlaceEstimate, RunPlan, smaller
 from finetune.plan.estimator import Estimator, device_name_of
 from finetune.plan.machines import Flavour, memory_of
 from finetune.plan.prepare import Looked, OnProgress, looking
@@ -35,7 +35,7 @@ def make_plan(
     flavours: list[Flavour] | None = None,
     progress: OnProgress | None = None,
     stop: threading.Event | None = None,
-) -> Plan:
+) -> RunPlan:
     """The card of a config. With `calibrate` its first steps are tried out here, which can be stopped; else it says
     roughly what it takes, or what was found out before.
 
@@ -53,7 +53,7 @@ def plan_of(
     flavours: list[Flavour] | None = None,
     progress: OnProgress | None = None,
     stop: threading.Event | None = None,
-) -> Plan:
+) -> RunPlan:
     """As `make_plan`, for data and a base that are here."""
     planner = Planner.read(looked, owner)
     if calibrate:
@@ -123,12 +123,12 @@ class Planner:
         typed = [typed_prompt(text, tokenizer) for text in self.looked.config.watch.samples]
         return [{"text": one.text, "ids": list(one.ids)} for one in typed or [row_prompt(rows.first, tokenizer)]]
 
-    def plan(self, flavours: list[Flavour] | None = None) -> Plan:
+    def plan(self, flavours: list[Flavour] | None = None) -> RunPlan:
         """The card, with a line for each of the machines for rent."""
         sums, here = self.sums, self.sums.here()
         batches = [shape.steps * shape.accumulation for shape in sums.shapes]
         given = list(zip(sums.shapes, batches, strict=True))
-        return Plan(
+        return RunPlan(
             model=self.looked.base.name,
             method=sums.config.method,
             device=sums.device,
@@ -148,7 +148,7 @@ class Planner:
             notes=self._notes(),
         )
 
-    def advice(self, here: Place) -> tuple[Advice, ...]:
+    def advice(self, here: PlaceEstimate) -> tuple[Advice, ...]:
         """What does not fit here, with what would."""
         found = []
         assert here.free is not None and here.disk_free is not None, "of this machine both are known"
@@ -160,7 +160,7 @@ class Planner:
             found.append(Advice("plan.disk", facts, True, changes, nothing="plan.no_disk_change"))
         return tuple(found)
 
-    def _too_much_memory(self, here: Place) -> Advice:
+    def _too_much_memory(self, here: PlaceEstimate) -> Advice:
         """Refused where it is more than the whole machine has; else another run may end before this one begins."""
         assert here.room is not None and here.free is not None
         facts = {
@@ -221,7 +221,7 @@ LOOKED_AT = 300
 """Rows of a stage that are read as tokens: a start does not wait for more."""
 
 
-def plan_for_start(config: RunConfig, owner: Owner, base: "Fetched") -> Plan:
+def plan_for_start(config: RunConfig, owner: Owner, base: "Fetched") -> RunPlan:
     """What the run will take, by what was measured before where that was done. Raises UserError where nothing is left
     to learn from, or it surely does not fit into this machine's memory or disk."""
     from finetune.data.store import open_dataset

@@ -95,17 +95,17 @@ def _dataset(
 
     if source.path is not None:
         path = local_file(source, owner)
-        return import_file(path, into, source.mapping, progress=_told(path.name, progress, stop))
+        return import_file(path, into, source.mapping, progress=_with_progress(path.name, progress, stop))
     if source.hub is not None:
         where = source.hub, source.config, source.split, source.revision
-        return import_hub(*where, into, owner.token, source.mapping, _told(source.hub, progress, stop))
+        return import_hub(*where, into, owner.token, source.mapping, _with_progress(source.hub, progress, stop))
     reference = parse(source.dataset or "", owner)
     if not isinstance(reference, Data):
         raise UserError("core.not_a_dataset", value=source.dataset)
     return open_dataset(dataset_of(reference, owner))
 
 
-def _told(name: str, progress: OnProgress | None, stop: threading.Event | None) -> Callable[[int, int], None]:
+def _with_progress(name: str, progress: OnProgress | None, stop: threading.Event | None) -> Callable[[int, int], None]:
     """What an import calls with bytes done and in all: tells them on, and ends the import where it shall stop."""
     from finetune.data.importing.streams import short_name
     from inference.models.types import Progress

@@ -5,20 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.files import read_json, write_json
-from finetune.plan.card import Plan
+from finetune.plan.card import RunPlan
 from finetune.runs.events import Progress
 from finetune.runs.run import Run
 
 _FILE = "plan.json"
 
 
-def keep_plan(run: Run, plan: Plan) -> None:
+def keep_plan(run: Run, plan: RunPlan) -> None:
     """Write down what was expected."""
     write_json(run.folder / _FILE, plan.to_json())
 
 
 def kept_plan(run: Run) -> dict[str, Any] | None:
-    """What was expected of a run on this machine, as `Plan.to_json`; None for a run without a plan."""
+    """What was expected of a run on this machine, as `RunPlan.to_json`; None for a run without a plan."""
     with suppress(OSError, ValueError):
         plan = read_json(run.folder / _FILE)
         return plan if isinstance(plan.get("places"), list) and plan["places"] else None

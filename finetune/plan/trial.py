@@ -59,13 +59,13 @@ def _stage(
     from finetune.training.attempt import Attempt
     from finetune.training.distributed import ALONE
     from finetune.training.sampling import Prompt
-    from finetune.training.stages import Part
+    from finetune.training.stages import StageData
 
     run = Run(folder / f"stage-{index}")
     run.checkpoints.mkdir(parents=True)
     rows, held = (TokenRows(folder / f"{index}-{side}.arrow") for side in ("rows", "held"))
     prompts = [Prompt(one["text"], one["ids"]) for one in order["prompts"]]
-    part = Part(index, config.stages[index], rows, held, prompts, Tally(), 0, order["steps"], order["steps"])
+    data = StageData(index, config.stages[index], rows, held, prompts, Tally(), 0, order["steps"], order["steps"])
     last, parent = order["take"] - 1, os.getppid()
 
     def enough() -> bool:
@@ -73,7 +73,7 @@ def _stage(
         return run.progress().step >= last or os.getppid() != parent
 
     attempt = Attempt(run, config, model, tokenizer, stored, Journal(run), enough, ALONE)
-    attempt.go([part])
+    attempt.go([data])
     return {"events": run.events()[0], "update": _update(attempt.trainer)}
 
 

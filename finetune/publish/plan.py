@@ -43,7 +43,7 @@ class Built(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class PushPlan:
     """What a push would do. `target` says what lies there now: nothing ("new"), an "empty" repository, an earlier
     push of the "same" thing, or something else ("foreign"). `difference` is what somebody else changed there since
     the last push. `warnings` are sentences in the reader's language; `card` is the whole README.md, also among `files`.
@@ -88,7 +88,7 @@ def prepare(
     licence: str | None = None,
     card: str | None = None,
     samples: Sequence[Sample] = (),
-) -> Plan:
+) -> PushPlan:
     """Look at what is to be published, at the Hub and at what lies at `repo_id`; make the card. Nothing is kept there.
 
     `built` is what to publish; without it a run's own result. `licence` answers the question for a base whose licence
@@ -122,7 +122,7 @@ def prepare(
     difference = since_our_push(to, found, last, remote.title(mark), owner)
     visible = found.private if found.private is not None else private
     warnings = _warnings(about, found, private, visible, difference)
-    return Plan(
+    return PushPlan(
         subject, to.repo_id, visible, files, text, found.target, warnings, found, kind, to, difference, known, mark
     )
 

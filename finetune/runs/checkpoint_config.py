@@ -16,20 +16,20 @@ MAY_CHANGE = ("compute.device", "compute.processes", "compute.sharding", "comput
 """What changes where and how it is computed and looked at, not what is learned."""
 
 
-def keep_told(config: RunConfig, checkpoint: Path) -> None:
+def keep_config(config: RunConfig, checkpoint: Path) -> None:
     """Write the config beside what was learned by it."""
     write_json(checkpoint / _FILE, config.model_dump(mode="json"))
 
 
-def check_told(run: Run) -> None:
+def check_config_kept(run: Run) -> None:
     """Raise UserError where the newest checkpoint was made with other settings than the run's config holds now."""
-    told = max(run.checkpoints.glob(f"checkpoint-*/{_FILE}"), key=_step, default=None)
-    if told is None:
+    kept = max(run.checkpoints.glob(f"checkpoint-*/{_FILE}"), key=_step, default=None)
+    if kept is None:
         return
-    changes = list(changed(validate(read_json(told)), run.config()))
+    changes = list(changed(validate(read_json(kept)), run.config()))
     if changes:
         facts = {"changes": "; ".join(changes), "free": ", ".join(MAY_CHANGE[:-1])}
-        raise UserError("run.config_changed", value=run.id, step=_step(told), **facts)
+        raise UserError("run.config_changed", value=run.id, step=_step(kept), **facts)
 
 
 def changed(before: RunConfig, now: RunConfig) -> Iterator[str]:
@@ -54,5 +54,5 @@ def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)[:60]
 
 
-def _step(told: Path) -> int:
-    return int(told.parent.name.rpartition("-")[2])
+def _step(kept: Path) -> int:
+    return int(kept.parent.name.rpartition("-")[2])

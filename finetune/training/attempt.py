@@ -30,7 +30,7 @@ from finetune.training.checkpoints import OPTIMIZER, StageMark, processes_of, re
 from finetune.training.distributed import ALONE, Team
 from finetune.training.reference_model import load_reference, reference_of
 from finetune.training.result import learned_weights, public_name, save_result
-from finetune.training.stages import Part, make_course, scratch
+from finetune.training.stages import StageData, scratch, stage_data
 from finetune.training.trainer import RunTrainer
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers")
@@ -46,7 +46,7 @@ def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool], team
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning)
     config = run.config()
-    asked = partial(_asked, stop, team)
+    stop_requested = partial(_stop_requested, stop, team)
     if team.leads:
         run.sweep()
     device = choose_device(config)
@@ -56,15 +56,15 @@ def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool], team
     model, stored = load_model(run, config, base, device, dtype)
     if team.leads:
         _record(run, device, dtype)
-    if asked():
+    if stop_requested():
         return _stopped(journal, run.progress().step)
     with scratch(run, team) as folder:
-        parts = make_course(run, config, tokenizer, model, folder, journal, asked)
-        if asked():
+        stages = stage_data(run, config, tokenizer, model, folder, journal, stop_requested)
+        if stop_requested():
             return _stopped(journal, run.progress().step)
         attempt = Attempt(run, config, model, tokenizer, getattr(torch, stored), journal, stop, team)
-        attempt.say_started(parts, device, str(dtype).removeprefix("torch."))
-        if not attempt.go(parts):
+        attempt.say_started(stages, device, str(dtype).removeprefix("torch."))
+        if not attempt.go(stages):
             return _stopped(journal, attempt.step)
     attempt.save(time.monotonic() - began)
     return False
@@ -87,7 +87,7 @@ class Attempt:
     seconds: float = 0.0
     tokens: int = 0
 
-    def say_started(self, parts: list[Part], device: torch.device, dtype: str) -> None:
+    def say_started(self, stages: list[StageData], device: torch.device, dtype: str) -> None:
         """The event that says what runs where, from which step."""
         checkpoint, recorded = self._newest(), self.run.environment()
         self.step = step_of(checkpoint) if checkpoint else 0
@@ -102,7 +102,7 @@ class Attempt:
         self.journal.write(
             "started",
             step=self.step,
-            steps=parts[-1].all_steps,
+            steps=stages[-1].all_steps,
             base=recorded["base"],
             asked=recorded["asked"],
             stand_in=recorded["stand_in"],
@@ -111,38 +111,38 @@ class Attempt:
             why_dtype=why,
             processes=self.team.size,
             processes_before=before,
-            rows=sum(len(part.rows) for part in parts),
-            validation_rows=sum(len(part.validation) for part in parts),
+            rows=sum(len(data.rows) for data in stages),
+            validation_rows=sum(len(data.validation) for data in stages),
             trainable=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
             total=sum(parameter.numel() for parameter in parameters),
-            stages=[_told(part) for part in parts],
+            stages=[_stage_event(data) for data in stages],
         )
 
     def _newest(self) -> Path | None:
         return next(reversed(whole_checkpoints(self.run.checkpoints)), None)
 
-    def go(self, parts: list[Part]) -> bool:
+    def go(self, stages: list[StageData]) -> bool:
         """Train what is left. Returns whether it came to its end; otherwise somebody asked to stop."""
         checkpoint = self._newest()
         mark = StageMark.read(checkpoint) if checkpoint else None
-        for part in parts[mark.stage if mark else 0 :]:
-            here = mark is not None and mark.stage == part.index
-            if not self._stage(part, checkpoint if here else None, mark if here else None):
+        for data in stages[mark.stage if mark else 0 :]:
+            here = mark is not None and mark.stage == data.index
+            if not self._stage(data, checkpoint if here else None, mark if here else None):
                 return False
         return True
 
-    def _stage(self, part: Part, checkpoint: Path | None, mark: StageMark | None) -> bool:
+    def _stage(self, data: StageData, checkpoint: Path | None, mark: StageMark | None) -> bool:
         """One stage, from its checkpoint or from what the stage before learned. Returns whether it came to its end."""
         learned = self._learned()
         over = mark is not None and mark.over
-        references = self._references(part, checkpoint)
+        references = self._references(data, checkpoint)
         if references is not None and not references:
             return False
         self.trainer = trainer = RunTrainer(
             self.model,
             self.tokenizer,
             self.config,
-            part,
+            data,
             self.journal,
             self.stop,
             self.stored,
@@ -160,7 +160,7 @@ class Attempt:
             assert checkpoint is not None
             self._take_result(StageMark.read(checkpoint).best or step_of(checkpoint))
             return True
-        self.journal.write("stage", step=part.first_step, **_told(part))
+        self.journal.write("stage", step=data.first_step, **_stage_event(data))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         self.step, self.seconds = trainer.step, self.seconds + trainer.clock.seconds
         self.tokens += trainer.clock.all_tokens
@@ -169,7 +169,7 @@ class Attempt:
         best = trainer.best_step
         if best is not None and best != trainer.step:
             self._take_result(best)
-        self.journal.write("stage_done", step=self.step, stage=part.index, best=best)
+        self.journal.write("stage_done", step=self.step, stage=data.index, best=best)
         return True
 
     def _take_result(self, step: int) -> None:
@@ -181,17 +181,17 @@ class Attempt:
         """What the stage before learned, unrounded."""
         return [master.detach() for master in self.trainer.masters.masters] if self.trainer else None
 
-    def _references(self, part: Part, checkpoint: Path | None) -> list[torch.Tensor] | None:
+    def _references(self, data: StageData, checkpoint: Path | None) -> list[torch.Tensor] | None:
         """What a preference stage compares with: kept with its checkpoint, else computed now. None for other stages,
         empty where somebody asked to stop."""
-        if not OBJECTIVES[part.stage.objective].pairs:
+        if not OBJECTIVES[data.stage.objective].pairs:
             return None
         kept = load_reference(checkpoint) if checkpoint else None
         if kept:
             return kept
         found = []
-        for rows in (part.rows, part.validation):
-            one = reference_of(self.model, rows, self.config.optim_of(part.stage).batch_size, self.team, self._tick)
+        for rows in (data.rows, data.validation):
+            one = reference_of(self.model, rows, self.config.optim_of(data.stage).batch_size, self.team, self._tick)
             if one is None:
                 return []
             found.append(one)
@@ -199,7 +199,7 @@ class Attempt:
 
     def _tick(self, done: int, total: int) -> bool:
         self.journal.write("progress", phase="reference", done=done, total=total)
-        return _asked(self.stop, self.team)
+        return _stop_requested(self.stop, self.team)
 
     def save(self, seconds: float) -> None:
         """Write `model/` and the last event."""
@@ -211,8 +211,8 @@ class Attempt:
             save_result(self.run, self.model, weights, self.tokenizer, self.stored)
         self.journal.write(
             "done",
-            step=trainer.part.all_steps,
-            steps=trainer.part.all_steps,
+            step=trainer.data.all_steps,
+            steps=trainer.data.all_steps,
             seconds=round(seconds, 1),
             train_seconds=round(self.seconds, 1),
             tokens=self.tokens,
@@ -221,20 +221,20 @@ class Attempt:
         )
 
 
-def _told(part: Part) -> dict[str, Any]:
+def _stage_event(data: StageData) -> dict[str, Any]:
     """A stage as its event tells it."""
     return {
-        "stage": part.index,
-        "objective": part.stage.objective,
-        "first_step": part.first_step,
-        "stage_steps": part.steps,
-        "rows": len(part.rows),
-        "validation_rows": len(part.validation),
-        "tally": part.tally.to_json(),
+        "stage": data.index,
+        "objective": data.stage.objective,
+        "first_step": data.first_step,
+        "stage_steps": data.steps,
+        "rows": len(data.rows),
+        "validation_rows": len(data.validation),
+        "tally": data.tally.to_json(),
     }
 
 
-def _asked(stop: Callable[[], bool], team: Team) -> bool:
+def _stop_requested(stop: Callable[[], bool], team: Team) -> bool:
     """Whether somebody asked to stop, the same answer in all processes."""
     return team.any(stop())
 

@@ -30,7 +30,7 @@ class Watched(Protocol):
 
     def say_early(self, best: int) -> None: ...
 
-    def stop_asked(self) -> bool: ...
+    def stop_requested(self) -> bool: ...
 
 
 class Watch(TrainerCallback):
@@ -54,12 +54,12 @@ class Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.due(state.global_step):
             control.should_evaluate = True
-        self._end_if_asked(control)
+        self._end_if_requested(control)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._compare(state, control)
         if state.global_step:
-            self._end_if_asked(control)
+            self._end_if_requested(control)
 
     def _compare(self, state: Any, control: Any) -> None:
         """Keep what is the best so far; end where nothing was better for as many evaluations as the config allows."""
@@ -75,8 +75,8 @@ class Watch(TrainerCallback):
             control.should_save = control.should_training_stop = True
             self.trainer.say_early(state.best_global_step)
 
-    def _end_if_asked(self, control: Any) -> None:
-        if self.trainer.stop_asked():
+    def _end_if_requested(self, control: Any) -> None:
+        if self.trainer.stop_requested():
             self.trainer.stopping = True
             control.should_evaluate = False
             control.should_save = control.should_training_stop = True

@@ -28,9 +28,9 @@ class Team:
         """Whether this is the process that writes events, samples, checkpoints and the result."""
         return self.rank == 0
 
-    def any(self, asked: bool) -> bool:
+    def any(self, requested: bool) -> bool:
         """Whether any process says yes."""
-        return self._reduced(float(asked), dist.ReduceOp.MAX) > 0 if self.size > 1 else asked
+        return self._reduced(float(requested), dist.ReduceOp.MAX) > 0 if self.size > 1 else requested
 
     def sum(self, value: float) -> float:
         """The sum over all processes, in float64."""

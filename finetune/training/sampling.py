@@ -24,12 +24,12 @@ class Prompt:
     ids: list[int]
 
 
-class _StopAsked(StoppingCriteria):
-    def __init__(self, asked: Callable[[], bool]) -> None:
-        self.asked = asked
+class _StopRequested(StoppingCriteria):
+    def __init__(self, stop_requested: Callable[[], bool]) -> None:
+        self.stop_requested = stop_requested
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        return torch.full((len(input_ids),), self.asked(), device=input_ids.device, dtype=torch.bool)
+        return torch.full((len(input_ids),), self.stop_requested(), device=input_ids.device, dtype=torch.bool)
 
 
 def typed_prompt(text: str, tokenizer: Any) -> Prompt:
@@ -95,7 +95,7 @@ def write_sample(model: Any, tokenizer: Any, prompt: Prompt, tokens: int, stop: 
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             generation_config=settings,
-            stopping_criteria=[_StopAsked(stop)],
+            stopping_criteria=[_StopRequested(stop)],
             synced_gpus=is_sharded(model),
         )
     return tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)

@@ -24,11 +24,11 @@ from finetune.training.distributed import Team
 from finetune.training.loss_head import forward
 from finetune.training.sampling import Prompt, row_prompt, typed_prompt
 
-Asked = Callable[[], bool]
+StopRequested = Callable[[], bool]
 
 
 @dataclass(frozen=True)
-class Part:
+class StageData:
     """One stage of a run, ready to be trained: `first_step` steps of the run's `all_steps` come before its `steps`."""
 
     index: int
@@ -53,34 +53,46 @@ def scratch(run: Run, team: Team) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_course(
-    run: Run, config: RunConfig, tokenizer: Any, model: Any, folder: Path, journal: Journal, asked: Asked
-) -> list[Part]:
+def stage_data(
+    run: Run,
+    config: RunConfig,
+    tokenizer: Any,
+    model: Any,
+    folder: Path,
+    journal: Journal,
+    stop_requested: StopRequested,
+) -> list[StageData]:
     """All stages as tokens in `folder`; fewer where somebody asked to stop. Raises UserError where one has nothing to
     learn from."""
     separate = _shares_no_rows(config, model, journal)
-    parts: list[Part] = []
+    stages: list[StageData] = []
     for index, stage in enumerate(config.stages):
         sides = []
         for held in (False, True):
             encoder = StageEncoder(stage, tokenizer, config.limits.max_length, separate)
-            encoded = _told(run, config, stage, held, journal, encoder, asked)
-            sides.append((write(folder / f"{index}-{'held' if held else 'rows'}.arrow", encoded), encoder.tally))
-            if asked():
-                return parts
+            tokenized = _with_progress(run, config, stage, held, journal, encoder, stop_requested)
+            sides.append((write(folder / f"{index}-{'held' if held else 'rows'}.arrow", tokenized), encoder.tally))
+            if stop_requested():
+                return stages
         (rows, tally), (validation, _) = sides
         if not len(rows):
             count = counted("core.rows", tally.rows)
             raise UserError("run.no_labels", rows=count, length=config.limits.max_length)
-        first = parts[-1].first_step + parts[-1].steps if parts else 0
+        first = stages[-1].first_step + stages[-1].steps if stages else 0
         prompts = _prompts(run, config, stage, tokenizer)
         steps = total_steps(len(rows), config, stage)
-        parts.append(Part(index, stage, rows, validation, prompts, tally, first, steps))
-    return [replace(part, all_steps=parts[-1].first_step + parts[-1].steps) for part in parts]
+        stages.append(StageData(index, stage, rows, validation, prompts, tally, first, steps))
+    return [replace(data, all_steps=stages[-1].first_step + stages[-1].steps) for data in stages]
 
 
-def _told(
-    run: Run, config: RunConfig, stage: Stage, held: bool, journal: Journal, encoder: StageEncoder, asked: Asked
+def _with_progress(
+    run: Run,
+    config: RunConfig,
+    stage: Stage,
+    held: bool,
+    journal: Journal,
+    encoder: StageEncoder,
+    stop_requested: StopRequested,
 ) -> Iterator[Any]:
     """Rows as tokens, with the progress told."""
     rows = count_rows(run, config, stage)
@@ -91,7 +103,7 @@ def _told(
 
     def tick(done: int) -> bool:
         journal.write("progress", phase="tokenising", rows=rows, done=done, total=total)
-        return asked()
+        return stop_requested()
 
     return encoder(split_rows(run, config, stage, held=held), tick) if total else iter(())
 

@@ -25,7 +25,7 @@ from finetune.kernels.optimizer import MasterAdamW, groups_of
 from finetune.kernels.sharding import is_sharded, shard, whole
 from finetune.methods import METHODS
 from finetune.objectives import OBJECTIVES, Objective
-from finetune.runs.checkpoint_config import keep_told
+from finetune.runs.checkpoint_config import keep_config
 from finetune.runs.log import Journal
 from finetune.training.batches import LengthGrouped, SharedBatches, collate, in_order
 from finetune.training.callbacks import Watch, interval
@@ -44,7 +44,7 @@ from finetune.training.loss_head import AnswerLoss
 from finetune.training.reference_model import save_reference
 from finetune.training.result import learned_weights, write_weights
 from finetune.training.sampling import Prompt, write_sample
-from finetune.training.stages import Part
+from finetune.training.stages import StageData
 from finetune.training.throughput import Clock
 
 SCHEDULES = {
@@ -71,20 +71,20 @@ class RunTrainer(Trainer):
         model: Any,
         tokenizer: Any,
         config: RunConfig,
-        part: Part,
+        data: StageData,
         journal: Journal,
         stop: Callable[[], bool],
         stored: torch.dtype,
         team: Team = ALONE,
         references: list[Tensor] | None = None,
     ) -> None:
-        self.team, self.part = team, part
-        self.optim = config.optim_of(part.stage)
+        self.team, self.data = team, data
+        self.optim = config.optim_of(data.stage)
         self.config, self.journal, self.stop, self.stored = config, journal, stop, stored
         self.network, self.tokenizer = model, tokenizer
         self.references = references
-        self.objective: Objective = OBJECTIVES[part.stage.objective]
-        self.answer_loss = AnswerLoss(model, self.objective, part.stage.settings)
+        self.objective: Objective = OBJECTIVES[data.stage.objective]
+        self.answer_loss = AnswerLoss(model, self.objective, data.stage.settings)
         self.sharded = config.compute.sharding == "fsdp" and team.size > 1
         if self.sharded and not is_sharded(model):
             shard(model, team.size, choose_device(config).type)
@@ -101,7 +101,7 @@ class RunTrainer(Trainer):
             model=model,
             args=self._arguments(),
             data_collator=collate,
-            train_dataset=part.rows,  # type: ignore[arg-type]
+            train_dataset=data.rows,  # type: ignore[arg-type]
             callbacks=[self.watch],
         )
         self.model_accepts_loss_kwargs = True
@@ -111,12 +111,12 @@ class RunTrainer(Trainer):
     @property
     def steps(self) -> int:
         """The steps of this stage."""
-        return self.part.steps
+        return self.data.steps
 
     @property
     def step(self) -> int:
         """The step of the run."""
-        return self.part.first_step + self.state.global_step
+        return self.data.first_step + self.state.global_step
 
     def _arguments(self) -> TrainingArguments:
         config, optim, watch = self.config, self.optim, self.config.watch
@@ -156,10 +156,10 @@ class RunTrainer(Trainer):
         return {"num_decay_steps": max(1, int(DECAY * self.steps))}
 
     def get_train_dataloader(self) -> DataLoader:
-        order = LengthGrouped(self.part.rows.lengths, self.optim.batch_size, self.config.seed)
+        order = LengthGrouped(self.data.rows.lengths, self.optim.batch_size, self.config.seed)
         mine = SharedBatches(order, self.team.rank, self.team.size)
         joined = partial(collate, reference=self.references[0] if self.references else None)
-        return DataLoader(self.part.rows, batch_sampler=mine, collate_fn=joined)  # type: ignore[arg-type]
+        return DataLoader(self.data.rows, batch_sampler=mine, collate_fn=joined)  # type: ignore[arg-type]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """A step's batches and the number of things that its loss is a mean of, over all processes."""
@@ -187,7 +187,7 @@ class RunTrainer(Trainer):
             decaying = self.get_decay_parameter_names(self.network)
             method = METHODS[self.config.method]
             groups = groups_of(
-                self.network, decaying, self.optim.weight_decay, lambda name: method.faster(name, self.config)
+                self.network, decaying, self.optim.weight_decay, lambda name: method.lr_multiplier(name, self.config)
             )
             self.optimizer = self.masters = MasterAdamW(groups, self.optim.learning_rate or 0.0)
         return self.optimizer
@@ -235,22 +235,22 @@ class RunTrainer(Trainer):
         """Measure the validation rows (mean loss) and write the samples, as events."""
         with self.clock.paused(), torch.no_grad():
             self.network.eval()
-            if len(self.part.validation) and not self.stop_asked():
+            if len(self.data.validation) and not self.stop_requested():
                 self._measure()
-            for prompt in self.part.prompts:
+            for prompt in self.data.prompts:
                 self._sample(prompt)
             self.network.train()
-        if not self.stop_asked():
+        if not self.stop_requested():
             self._evaluated = self.state.global_step
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, {})
         return {}
 
     def _measure(self) -> None:
         reference = self.references[1] if self.references else None
-        rows, sums = self.part.validation, {"loss": 0.0, "count": 0.0}
+        rows, sums = self.data.validation, {"loss": 0.0, "count": 0.0}
         self._numbers = []
         for places in in_order(rows, self.optim.batch_size, self.team.rank, self.team.size):
-            if self.stop_asked():
+            if self.stop_requested():
                 return
             batch = collate([rows[place] for place in places], reference)
             loss = self.answer_loss(self.network, {name: value.to(self.args.device) for name, value in batch.items()})
@@ -262,8 +262,8 @@ class RunTrainer(Trainer):
         self._demand_number(sums["loss"], self.step)
         means = {name: value / count for name, value in sums.items()}
         self._eval_loss = means.pop("loss")
-        begin = {"begin": True} if self.part.index and not self.state.global_step else {}
-        self.journal.write("eval", step=self.step, stage=self.part.index, eval_loss=self._eval_loss, **means, **begin)
+        begin = {"begin": True} if self.data.index and not self.state.global_step else {}
+        self.journal.write("eval", step=self.step, stage=self.data.index, eval_loss=self._eval_loss, **means, **begin)
 
     def take_eval_loss(self) -> float | None:
         """The loss of the evaluation that just ended, once."""
@@ -272,16 +272,16 @@ class RunTrainer(Trainer):
 
     def say_early(self, best: int) -> None:
         """Tell that the stage ends before its last step."""
-        step, best = self.step, self.part.first_step + best
-        self.journal.write("early", step=step, stage=self.part.index, best=best)
+        step, best = self.step, self.data.first_step + best
+        self.journal.write("early", step=step, stage=self.data.index, best=best)
 
-    def stop_asked(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether somebody asked to stop, the same answer in all processes."""
         return self.team.any(self.stop())
 
     def _sample(self, prompt: Prompt) -> None:
         """The leading process writes; the others wait at the next thing to do together, or help where it has a part."""
-        if self.stop_asked() or not (self.team.leads or self.sharded):
+        if self.stop_requested() or not (self.team.leads or self.sharded):
             return
         length = self.config.watch.sample_tokens
         text = write_sample(self.network, self.tokenizer, prompt, length, self.stop)
@@ -292,14 +292,14 @@ class RunTrainer(Trainer):
         """Write a training step's figures as an event."""
         if "loss" not in logs:
             return
-        step, part = self.state.global_step, self.part
-        rate, seconds_left = self.clock.lap(step, part.all_steps - part.first_step)
+        step, data = self.state.global_step, self.data
+        rate, seconds_left = self.clock.lap(step, data.all_steps - data.first_step)
         figures = {name: self.team.sum(value) for name, value in self._figures.items()}
         self.journal.write(
             "train",
             step=self.step,
-            steps=part.all_steps,
-            stage=part.index,
+            steps=data.all_steps,
+            stage=data.index,
             loss=logs["loss"],
             learning_rate=logs["learning_rate"],
             grad_norm=logs.get("grad_norm"),
@@ -330,19 +330,19 @@ class RunTrainer(Trainer):
                 self.team.wait()
                 if self.team.leads:
                     self._mark(self._place / f"checkpoint-{self.state.global_step}")
-                    let_appear(self._place, self.checkpoints, self.part.first_step, keep=self.best_step)
+                    let_appear(self._place, self.checkpoints, self.data.first_step, keep=self.best_step)
             finally:
                 self._clear(self._place)
                 self._place = None
-        self.journal.write("checkpoint", step=self.step, stage=self.part.index)
+        self.journal.write("checkpoint", step=self.step, stage=self.data.index)
 
     def _mark(self, folder: Path) -> None:
         """Say in a checkpoint where in the run it stands, its config, and what a preference stage compares with."""
         step = self.state.global_step
         early = self.control.should_training_stop and not self.stopping
         missed = self.watch.due(step) and self._evaluated != step
-        StageMark(self.part.index, early or step >= self.steps, self.best_step, missed).write(folder)
-        keep_told(self.config, folder)
+        StageMark(self.data.index, early or step >= self.steps, self.best_step, missed).write(folder)
+        keep_config(self.config, folder)
         if self.references:
             save_reference(folder, self.references)
 
@@ -357,7 +357,7 @@ class RunTrainer(Trainer):
         over = self.control.should_training_stop or self.state.global_step >= self.steps
         if self.team.leads and not self.stopping:
             write_file(state, json.dumps(asdict(self.state), indent=2, sort_keys=True))
-            StageMark(self.part.index, over, self.best_step).write(checkpoint)
+            StageMark(self.data.index, over, self.best_step).write(checkpoint)
         self.team.wait()
         return over
 
@@ -365,7 +365,7 @@ class RunTrainer(Trainer):
     def best_step(self) -> int | None:
         """The step of the run with the lowest validation loss of this stage, where its checkpoint shall be kept."""
         best = self.state.best_global_step
-        return None if best is None or not self.optim.keep_best else self.part.first_step + best
+        return None if best is None or not self.optim.keep_best else self.data.first_step + best
 
     def _clear(self, place: Path) -> None:
         if self.team.leads:

@@ -18,7 +18,7 @@ from inference.strategies.table import ColumnSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TokenDistribution:
     """A row's distribution when a token was chosen from it: the likeliest tokens with their raw log-probabilities, and
     the entropy in nats."""
 
@@ -29,8 +29,8 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the processors made of a row: how many tokens they `kept`, and the probabilities `after` of the moment's
-    likeliest tokens and of the written one (`own`)."""
+    """What the processors made of a row: how many tokens they `kept`, and the probabilities `after` of the likeliest
+    tokens of its distribution and of the written one (`own`)."""
 
     kept: int
     after: list[float]
@@ -38,13 +38,13 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """One written token with its raw log-probability and rank, and the moment it was chosen in."""
+class GeneratedToken:
+    """One written token with its raw log-probability and rank, and the distribution it was chosen from."""
 
     token_id: int
     logprob: float
     rank: int
-    moment: Moment
+    distribution: TokenDistribution
     choice: Choice | None = None
 
 
@@ -67,21 +67,23 @@ class Hidden:
 
 
 @dataclass(frozen=True)
-class Seen:
+class StepInput:
     """What a column sees at one step: its rows of the float32 `logits` [rows, V], their log_softmax, the likeliest
     tokens of each row and its entropy; `hidden` only where the column needs it."""
 
     logits: Tensor
     logprobs: Tensor
-    moments: list[Moment]
+    distributions: list[TokenDistribution]
     hidden: Hidden | None = None
 
-    def write(self, row: int, token_id: int, logprob: float | None = None, choice: Choice | None = None) -> Written:
+    def write(
+        self, row: int, token_id: int, logprob: float | None = None, choice: Choice | None = None
+    ) -> GeneratedToken:
         known = float(self.logprobs[row, token_id]) if logprob is None else logprob
-        return Written(token_id, known, self._rank(row, token_id), self.moments[row], choice)
+        return GeneratedToken(token_id, known, self._rank(row, token_id), self.distributions[row], choice)
 
     def _rank(self, row: int, token_id: int) -> int:
-        likeliest = self.moments[row].top_ids
+        likeliest = self.distributions[row].top_ids
         if token_id in likeliest:
             return likeliest.index(token_id) + 1
         own = self.logprobs[row]
@@ -89,18 +91,18 @@ class Seen:
 
     def choice(self, row: int, token_id: int, scores: Tensor, probabilities: Tensor) -> Choice:
         """What is told of a row's processed `scores` [V] and their `probabilities` [V]."""
-        places = torch.tensor([*self.moments[row].top_ids, token_id], device=probabilities.device)
-        *after, own = probabilities[places].tolist()
+        ids = torch.tensor([*self.distributions[row].top_ids, token_id], device=probabilities.device)
+        *after, own = probabilities[ids].tolist()
         return Choice(int((scores > float("-inf")).sum()), after, own)
 
     def check(self) -> None:
         """Raises UserError when a row's probabilities are no numbers (an overflow, as happens in float16)."""
-        if any(moment.top_logprobs[0] != moment.top_logprobs[0] for moment in self.moments):
+        if any(distribution.top_logprobs[0] != distribution.top_logprobs[0] for distribution in self.distributions):
             raise UserError("decode.not_finite")
 
 
 @dataclass(frozen=True)
-class Setting:
+class ColumnContext:
     """What a column works with besides its own knobs. `noise` is the shared randomness of its seed, `stopped` says
     whether the end of some written ids completes a stop text, `banned` holds sequences of ids never to be written."""
 
@@ -119,41 +121,41 @@ class Column:
     """One column at work.
 
     After `step`, `tokens` and `parents` hold a token and a parent row (among the column's own rows before) for each
-    row it goes on with; `finish` is set, and they are empty, once it is done. `views` says which models the rows of
-    its first step belong to: True for the column's own, False for its base.
+    row it goes on with; `finish` is set, and they are empty, once it is done. `row_models` says which models the
+    rows of its first step belong to: True for the column's own, False for its base.
     """
 
     needs_hidden = False
 
-    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
+    def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
         self.spec = spec
-        self.setting = setting
-        self.end_ids = setting.end_ids
-        self.limit = setting.limit
+        self.context = context
+        self.end_ids = context.end_ids
+        self.limit = context.limit
         self.tokens: list[int] = []
         self.parents: list[int] = [0]
         self.finish: Finish | None = None
         self.length = 0
         self.row_forwards = 0
 
-    def step(self, seen: Seen) -> None:
+    def step(self, inputs: StepInput) -> None:
         """Choose the next token or tokens. Raises UserError for logits that are no numbers."""
-        seen.check()
-        self.row_forwards += len(seen.moments)
-        self._choose(seen)
+        inputs.check()
+        self.row_forwards += len(inputs.distributions)
+        self._choose(inputs)
 
-    def _choose(self, seen: Seen) -> None:
+    def _choose(self, inputs: StepInput) -> None:
         raise NotImplementedError
 
-    def views(self) -> list[bool]:
+    def row_models(self) -> list[bool]:
         """For each row that the column looks at: whether it is of the column's own model (False: of its base)."""
         return [True] * max(1, len(self.tokens))
 
-    def news(self) -> tuple[list[Written], list[Written]]:
+    def drain(self) -> tuple[list[GeneratedToken], list[GeneratedToken]]:
         """What became firm since the last call, and the draft behind it."""
         raise NotImplementedError
 
-    def written(self) -> list[Written]:
+    def written(self) -> list[GeneratedToken]:
         """All that is written now; after the end, the result."""
         raise NotImplementedError
 
@@ -182,6 +184,6 @@ class Column:
         """Why the written `ids` are at their end, if they are."""
         if ids[-1] in self.end_ids:
             return "eos"
-        if self.setting.stopped is not None and len(ids) > len(self.start) and self.setting.stopped(ids):
+        if self.context.stopped is not None and len(ids) > len(self.start) and self.context.stopped(ids):
             return "stop"
         return "length" if len(ids) >= self.limit else None

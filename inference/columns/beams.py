@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
-from inference.columns.base import Column, Seen, Setting, Written
+from inference.columns.base import Column, ColumnContext, GeneratedToken, StepInput
 from inference.columns.chain import chain_of
 from inference.events import Branch, BranchState, Finish, Trace
 from inference.strategies.table import ColumnSpec
@@ -25,12 +25,12 @@ class Node:
     """A token of a hypothesis and the way back to its beginning; hypotheses share their beginnings. `branch` is its
     place in the beam tree."""
 
-    written: Written
+    written: GeneratedToken
     parent: "Node | None"
     depth: int
     branch: int
 
-    def path(self) -> list[Written]:
+    def path(self) -> list[GeneratedToken]:
         return [node.written for node in self.back()][::-1]
 
     def ids(self) -> list[int]:
@@ -72,28 +72,28 @@ class BeamColumn(Column):
     if it were the end of the prompt.
     """
 
-    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
-        super().__init__(spec, setting)
+    def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
+        super().__init__(spec, context)
         self.beams = int(spec.knobs["num_beams"])
         self.length_penalty = float(spec.knobs["length_penalty"])
         self.early_stopping = spec.knobs.get("early_stopping", False)
-        self.chain = chain_of(spec, setting, keep=len(setting.end_ids) + 1)
+        self.chain = chain_of(spec, context, keep=len(context.end_ids) + 1)
         self.live: list[Hypothesis] = []
         self.kept: list[Hypothesis] = []
         self._firm_depth = 0
         self._branches: list[Branch] = []
-        self._generator = setting.noise.own() if spec.draws else None
+        self._generator = context.noise.own() if spec.draws else None
 
-    def _choose(self, seen: Seen) -> None:
+    def _choose(self, inputs: StepInput) -> None:
         self.length += 1
         if self.length <= len(self.start):
-            self._force(seen, self.start[self.length - 1])
+            self._force(inputs, self.start[self.length - 1])
         else:
-            self._search(seen)
+            self._search(inputs)
 
-    def _force(self, seen: Seen, token: int) -> None:
+    def _force(self, inputs: StepInput, token: int) -> None:
         """Go on with the one token that was asked for."""
-        self.live = [self._extend(seen, Candidate(0.0, 0, token), "live")]
+        self.live = [self._extend(inputs, Candidate(0.0, 0, token), "live")]
         self.tokens, self.parents = [token], [0]
         if self.length >= self.limit or token in self.end_ids:
             self.kept = self.live
@@ -104,10 +104,10 @@ class BeamColumn(Column):
         """How many tokens the scores are about: those behind the ones that were asked for."""
         return self.length - len(self.start)
 
-    def _search(self, seen: Seen) -> None:
-        self._advance(seen, self._candidates(seen, self._scores(seen)))
+    def _search(self, inputs: StepInput) -> None:
+        self._advance(inputs, self._candidates(inputs, self._scores(inputs)))
 
-    def _advance(self, seen: Seen, best: list[Candidate]) -> None:
+    def _advance(self, inputs: StepInput, best: list[Candidate]) -> None:
         """Go on with the candidates that do not end; keep those that do.
 
         Raises UserError where no token is left to go on with and nothing is finished.
@@ -116,8 +116,8 @@ class BeamColumn(Column):
         going = [best[place] for place in _places(out_of_reach, self.beams) if not best[place].ended]
         closing = [one for one in best[: self.beams] if one.ended]
         self._note_pruned([one for one in best[: 2 * self.beams] if one not in going and one not in closing])
-        self.kept = self._best_finished(best, {one: self._extend(seen, one, "finished") for one in closing})
-        before, self.live = self.live, [self._extend(seen, one, "live") for one in going]
+        self.kept = self._best_finished(best, {one: self._extend(inputs, one, "finished") for one in closing})
+        before, self.live = self.live, [self._extend(inputs, one, "live") for one in going]
         self.parents, self.tokens = [one.row for one in going], [one.token for one in going]
         if not going or self._at_limit() or not self._can_improve():
             self.live = self.live or before
@@ -128,17 +128,17 @@ class BeamColumn(Column):
     def _at_limit(self) -> bool:
         return self.length >= self.limit
 
-    def _scores(self, seen: Seen) -> Tensor:
+    def _scores(self, inputs: StepInput) -> Tensor:
         """Log-probabilities [rows, V] as the chain leaves them. Like `generate`, it does not make them sum to 1."""
-        if not self.chain.links:
-            return seen.logprobs
+        if not self.chain.processors:
+            return inputs.logprobs
         history: list[list[int]] = [[]]
         if self.chain.reads_history:
-            prompt = self.setting.prompt_ids
+            prompt = self.context.prompt_ids
             history = [prompt + beam.node.ids() for beam in self.live] if self.live else [prompt]
-        return self.chain(seen.logprobs, history)
+        return self.chain(inputs.logprobs, history)
 
-    def _candidates(self, seen: Seen, scores: Tensor) -> list[Candidate]:
+    def _candidates(self, inputs: StepInput, scores: Tensor) -> list[Candidate]:
         """The best continuations over all beams, best first; those that are drawn in the order of the draw.
 
         A token that the chain took away is none of them, even where too few are left.
@@ -152,7 +152,7 @@ class BeamColumn(Column):
             values, places = _best(scores, count, self.beams)
         size, last = scores.shape[-1], len(scores) - 1
         found = [(value, min(place // size, last), place % size) for value, place in zip(values, places, strict=True)]
-        paths = [beam.node.ids() for beam in self.live] if self.setting.stopped is not None else []
+        paths = [beam.node.ids() for beam in self.live] if self.context.stopped is not None else []
         return [
             Candidate(value, row, token, self._ended(paths[row] if paths else [], token))
             for value, row, token in found
@@ -169,12 +169,12 @@ class BeamColumn(Column):
         """Whether a hypothesis ends with `token`; `path` holds the ids before it where there are stop texts."""
         if self._at_limit() or token in self.end_ids:
             return True
-        return self.setting.stopped is not None and self.setting.stopped([*path, token])
+        return self.context.stopped is not None and self.context.stopped([*path, token])
 
-    def _extend(self, seen: Seen, candidate: Candidate, state: BranchState) -> Hypothesis:
+    def _extend(self, inputs: StepInput, candidate: Candidate, state: BranchState) -> Hypothesis:
         parent = self.live[candidate.row].node if self.live else None
         branch = self._note(parent, candidate, state)
-        written = seen.write(candidate.row, candidate.token)
+        written = inputs.write(candidate.row, candidate.token)
         return Hypothesis(Node(written, parent, self.length, branch), candidate.score)
 
     def _note(self, parent: Node | None, candidate: Candidate, state: BranchState) -> int:
@@ -220,7 +220,7 @@ class BeamColumn(Column):
 
     def _finish(self) -> None:
         ids = self.kept[0].node.ids()
-        stopped = self.setting.stopped is not None and self.setting.stopped(ids)
+        stopped = self.context.stopped is not None and self.context.stopped(ids)
         self._end("eos" if ids[-1] in self.end_ids else "stop" if stopped else "length")
 
     def stop(self, finish: Finish) -> None:
@@ -232,17 +232,17 @@ class BeamColumn(Column):
             return self.kept[0].node
         return self.live[0].node if self.live else None
 
-    def written(self) -> list[Written]:
+    def written(self) -> list[GeneratedToken]:
         best = self._best()
         return best.path() if best else []
 
-    def news(self) -> tuple[list[Written], list[Written]]:
+    def drain(self) -> tuple[list[GeneratedToken], list[GeneratedToken]]:
         """Firm is what all live beams and kept finished hypotheses begin with; the draft is the rest of the best."""
-        told = self._firm_depth
+        before = self._firm_depth
         best = self._best()
-        self._firm_depth = max(told, best.depth if self.finish and best else self._common_depth())
+        self._firm_depth = max(before, best.depth if self.finish and best else self._common_depth())
         path = self.written()
-        return path[told : self._firm_depth], path[self._firm_depth :]
+        return path[before : self._firm_depth], path[self._firm_depth :]
 
     def _hypotheses(self) -> list[Hypothesis]:
         return [*self.live, *self.kept]
@@ -260,7 +260,7 @@ class BeamColumn(Column):
         best = self._best()
         path = () if best is None else tuple(node.branch for node in best.back() if node.branch >= 0)[::-1]
         others = tuple((beam.score, tuple(beam.node.ids())) for beam in self._ranked())
-        return Trace(self.chain.told(), (), self.spec.rows, tuple(self._branches), path, others)
+        return Trace(self.chain.kept_counts(), (), self.spec.rows, tuple(self._branches), path, others)
 
     def _ranked(self) -> list[Hypothesis]:
         """The hypotheses to show beside the result, best first."""

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from inference.columns.base import Seen, Setting, Written
+from inference.columns.base import ColumnContext, GeneratedToken, StepInput
 from inference.columns.chain import chain_of
 from inference.columns.single import ChainColumn, SingleColumn
 from inference.events import Trace
@@ -24,25 +24,25 @@ class ContrastiveColumn(SingleColumn):
 
     needs_hidden = True
 
-    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
-        super().__init__(spec, setting)
+    def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
+        super().__init__(spec, context)
         self._count, self._alpha = int(spec.knobs["top_k"]), float(spec.knobs["penalty_alpha"])
         self._before: Tensor = torch.empty(0)
-        self._offered: list[Written] = []
-        self._penalties = chain_of(spec, setting)
+        self._offered: list[GeneratedToken] = []
+        self._penalties = chain_of(spec, context)
 
-    def _choose(self, seen: Seen) -> None:
+    def _choose(self, inputs: StepInput) -> None:
         row = 0
-        assert seen.hidden is not None
+        assert inputs.hidden is not None
         if not self._offered:
-            self._before = _directions(seen.hidden.all())
+            self._before = _directions(inputs.hidden.all())
         else:
-            states = _directions(seen.hidden.last())
+            states = _directions(inputs.hidden.last())
             row = self._chosen(states)
             self._before = torch.cat([self._before, states[row : row + 1]])
             self._append(self._offered[row])
         if self.finish is None:
-            self._offered = self._offers(seen, row)
+            self._offered = self._offers(inputs, row)
             self.tokens = [written.token_id for written in self._offered]
             self.parents = [row] * len(self.tokens)
 
@@ -53,21 +53,21 @@ class ContrastiveColumn(SingleColumn):
         return int(((1 - self._alpha) * own - self._alpha * similar).argmax())
 
     @staticmethod
-    def _weight(written: Written) -> float:
+    def _weight(written: GeneratedToken) -> float:
         return math.exp(written.logprob) if written.choice is None else written.choice.own
 
-    def _offers(self, seen: Seen, row: int) -> list[Written]:
+    def _offers(self, inputs: StepInput, row: int) -> list[GeneratedToken]:
         """The candidates behind the token just written."""
         if len(self.ids) < len(self.start):
-            return [seen.write(row, self.start[len(self.ids)])]
-        if not self._penalties.links:
-            return [seen.write(row, token) for token in _likeliest(seen.logits[row], self._count)]
-        scores = self._penalties(seen.logits[row : row + 1], [self.setting.prompt_ids + self.ids])[0]
+            return [inputs.write(row, self.start[len(self.ids)])]
+        if not self._penalties.processors:
+            return [inputs.write(row, token) for token in _likeliest(inputs.logits[row], self._count)]
+        scores = self._penalties(inputs.logits[row : row + 1], [self.context.prompt_ids + self.ids])[0]
         tokens, probabilities = _likeliest(scores, self._count), scores.softmax(-1)
-        return [seen.write(row, token, choice=seen.choice(row, token, scores, probabilities)) for token in tokens]
+        return [inputs.write(row, token, choice=inputs.choice(row, token, scores, probabilities)) for token in tokens]
 
     def trace(self) -> Trace:
-        return Trace(chain=(*self._penalties.told(), ("contrastive", 1)), fixed_width=self._count)
+        return Trace(chain=(*self._penalties.kept_counts(), ("contrastive", 1)), fixed_width=self._count)
 
 
 def _likeliest(scores: Tensor, count: int) -> list[int]:
@@ -86,23 +86,23 @@ class _WeighedColumn(ChainColumn):
 
     name = ""
 
-    def _contrasted(self, seen: Seen, own: Tensor) -> Tensor:
+    def _contrasted(self, inputs: StepInput, own: Tensor) -> Tensor:
         """Scores [1, V] from the column's `own` log-probabilities [1, V]; -inf in them is not allowed."""
         raise NotImplementedError
 
-    def _pick(self, seen: Seen, forced: int | None) -> Written:
-        own, history = seen.logprobs[:1], self._history()
+    def _pick(self, inputs: StepInput, forced: int | None) -> GeneratedToken:
+        own, history = inputs.logprobs[:1], self._history()
         if self.chain.cuts:
             # what is plausible is judged among the allowed tokens: a plausible set that is banned whole leaves nothing
             own = own.masked_fill(self.chain(own, history) == float("-inf"), float("-inf"))
-        scores = self._contrasted(seen, own)
+        scores = self._contrasted(inputs, own)
         self._left = int((scores > float("-inf")).sum())
-        return self._highest(seen, self.chain(scores, history), forced)
+        return self._highest(inputs, self.chain(scores, history), forced)
 
     _left: int | None = None
 
     def trace(self) -> Trace:
-        return Trace(chain=((self.name, self._left), *self.chain.told()), fixed_width=self.spec.rows)
+        return Trace(chain=((self.name, self._left), *self.chain.kept_counts()), fixed_width=self.spec.rows)
 
 
 def plausible(logprobs: Tensor, share: float) -> Tensor:
@@ -117,16 +117,16 @@ class ContrastColumn(_WeighedColumn):
 
     name = "contrast"
 
-    def views(self) -> list[bool]:
+    def row_models(self) -> list[bool]:
         return [True, False]
 
-    def _contrasted(self, seen: Seen, own: Tensor) -> Tensor:
+    def _contrasted(self, inputs: StepInput, own: Tensor) -> Tensor:
         kept = plausible(own, float(self.spec.knobs["plausibility"]))
         strength = float(self.spec.knobs["strength"])
-        base = seen.logprobs[1:2].clamp(min=_LEAST)
+        base = inputs.logprobs[1:2].clamp(min=_LEAST)
         return (own - strength * base).masked_fill(~kept, float("-inf"))
 
-    def _append(self, written: Written) -> None:
+    def _append(self, written: GeneratedToken) -> None:
         super()._append(written)
         if self.finish is None:
             self.tokens, self.parents = [written.token_id] * 2, [0, 1]
@@ -142,11 +142,11 @@ class DolaColumn(_WeighedColumn):
     name = "dola"
     needs_hidden = True
 
-    def _contrasted(self, seen: Seen, own: Tensor) -> Tensor:
-        assert seen.hidden is not None
-        last = seen.logprobs[:1]
-        states = torch.cat([seen.hidden.last(layer)[:1] for layer in self._layers()])
-        early = seen.hidden.head(states).float().log_softmax(-1)
+    def _contrasted(self, inputs: StepInput, own: Tensor) -> Tensor:
+        assert inputs.hidden is not None
+        last = inputs.logprobs[:1]
+        states = torch.cat([inputs.hidden.last(layer)[:1] for layer in self._layers()])
+        early = inputs.hidden.head(states).float().log_softmax(-1)
         chosen = early[_farthest(last, early)][None]
         kept = plausible(own, float(self.spec.knobs["plausibility"]))
         return (last - chosen).masked_fill(~kept, float("-inf"))
@@ -154,10 +154,10 @@ class DolaColumn(_WeighedColumn):
     def _layers(self) -> list[int]:
         """Every second layer of the lower or the upper half, of more than 40 layers of the first or last 20. Where the
         head is the embedding turned round, the embedding itself would only repeat the last token, so it is left out."""
-        count = self.setting.layers
+        count = self.context.layers
         if self.spec.knobs["layers"] == "high":
             return list(range(max(count // 2, count - 20), count, 2))
-        first = min(2, count - 1) if self.setting.tied else 0
+        first = min(2, count - 1) if self.context.tied else 0
         return list(range(first, min(count // 2, 20), 2)) or [first]
 
 

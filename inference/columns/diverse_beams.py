@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from inference.columns.base import Seen, Setting
+from inference.columns.base import ColumnContext, StepInput
 from inference.columns.beams import BeamColumn, Hypothesis
 from inference.strategies.table import ColumnSpec
 
@@ -12,15 +12,15 @@ class DiverseBeamColumn(BeamColumn):
     """Diverse beam search (Vijayakumar et al. 2016): groups of beams in turn, each of which pays `diversity_penalty`
     for a token as often as earlier groups chose it at this step. A group is a beam search of its own."""
 
-    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
-        super().__init__(spec, setting)
+    def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
+        super().__init__(spec, context)
         self._count = int(spec.knobs["num_groups"])
         self._penalty = float(spec.knobs["diversity_penalty"])
         self.beams //= self._count
         self._groups = [_Group() for _ in range(self._count)]
 
-    def _search(self, seen: Seen) -> None:
-        scores = self._scores(seen)
+    def _search(self, inputs: StepInput) -> None:
+        scores = self._scores(inputs)
         chosen = torch.zeros_like(scores[0])
         rows_before, all_live = 0, self.live
         parents, tokens = [], []
@@ -32,18 +32,20 @@ class DiverseBeamColumn(BeamColumn):
             rows_before += len(group.live)
             if not group.live and all_live:
                 group.live = all_live[:1]
-            self._advance_group(seen, scores[first : first + count] - self._penalty * chosen, group, first)
+            self._advance_group(inputs, scores[first : first + count] - self._penalty * chosen, group, first)
             if not group.done:
                 parents += [first + row for row in group.parents]
                 tokens += group.tokens
                 chosen += torch.bincount(torch.tensor(group.tokens), minlength=len(chosen)).to(chosen)
         self._collect(parents, tokens)
 
-    def _advance_group(self, seen: Seen, scores: Tensor, group: "_Group", first: int) -> None:
+    def _advance_group(self, inputs: StepInput, scores: Tensor, group: "_Group", first: int) -> None:
         """One step of one group, with this column's own rules on its rows."""
         outside = self.live, self.kept
         self.live, self.kept = group.live, group.kept
-        part = Seen(seen.logits[first:], seen.logprobs[first:], seen.moments[first : first + len(scores)])
+        part = StepInput(
+            inputs.logits[first:], inputs.logprobs[first:], inputs.distributions[first : first + len(scores)]
+        )
         try:
             self._advance(part, self._candidates(part, scores))
             group.live, group.kept = self.live, self.kept

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from inference.columns.base import Seen, Setting
+from inference.columns.base import ColumnContext, StepInput
 from inference.columns.beams import BeamColumn, Candidate
 from inference.events import Trace, fixed_row_forwards
 from inference.strategies.table import ColumnSpec
@@ -21,26 +21,26 @@ class DynamicBeamColumn(BeamColumn):
     being that behind the best hypothesis. The search ends when no live hypothesis is better than the best finished one.
     """
 
-    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
-        super().__init__(spec, setting)
+    def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
+        super().__init__(spec, context)
         self.widths: list[int] = []
 
-    def step(self, seen: Seen) -> None:
-        self.widths.append(len(seen.moments))
-        super().step(seen)
+    def step(self, inputs: StepInput) -> None:
+        self.widths.append(len(inputs.distributions))
+        super().step(inputs)
 
     @property
     def saved(self) -> int:
         return max(0, fixed_row_forwards(self.widths, self.beams, len(self.start)) - sum(self.widths))
 
-    def _search(self, seen: Seen) -> None:
-        scores = self._scores(seen)
-        found = self._candidates(seen, scores)
-        good = self._good(seen, scores, found)
+    def _search(self, inputs: StepInput) -> None:
+        scores = self._scores(inputs)
+        found = self._candidates(inputs, scores)
+        good = self._good(inputs, scores, found)
         self._note_pruned([one for one in found[: 2 * self.beams] if one not in good])
-        self._advance(seen, good)
+        self._advance(inputs, good)
 
-    def _good(self, seen: Seen, scores: Tensor, found: list[Candidate]) -> list[Candidate]:
+    def _good(self, inputs: StepInput, scores: Tensor, found: list[Candidate]) -> list[Candidate]:
         """The candidates that are not pruned; the best one never is."""
         if not found:
             return []
@@ -51,13 +51,13 @@ class DynamicBeamColumn(BeamColumn):
         share = float(knobs["prune_local"])
         least_last = max(last.values()) + math.log(share) if share else -math.inf
         good = [one for one in found if one.score >= least and last[one] >= least_last]
-        return (good or found[:1])[: self._width(seen)]
+        return (good or found[:1])[: self._width(inputs)]
 
-    def _width(self, seen: Seen) -> int:
+    def _width(self, inputs: StepInput) -> int:
         full = float(self.spec.knobs["entropy_width"])
         if not full:
             return self.beams
-        return 1 + round((self.beams - 1) * min(1.0, seen.moments[0].entropy / full))
+        return 1 + round((self.beams - 1) * min(1.0, inputs.distributions[0].entropy / full))
 
     def _can_improve(self) -> bool:
         if not self.kept:

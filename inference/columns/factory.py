@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from inference.columns.base import Column, Setting
+from inference.columns.base import Column, ColumnContext
 from inference.columns.beams import BeamColumn
 from inference.columns.contrastive import ContrastColumn, ContrastiveColumn, DolaColumn
 from inference.columns.diverse_beams import DiverseBeamColumn
@@ -11,7 +11,7 @@ from inference.columns.lookup import LookupColumn
 from inference.columns.single import GreedyColumn, SampleColumn
 from inference.strategies.table import ColumnSpec
 
-KINDS: dict[str, Callable[[ColumnSpec, Setting], Column]] = {
+KINDS: dict[str, Callable[[ColumnSpec, ColumnContext], Column]] = {
     "greedy": GreedyColumn,
     "sample": SampleColumn,
     "beam": BeamColumn,
@@ -24,6 +24,6 @@ KINDS: dict[str, Callable[[ColumnSpec, Setting], Column]] = {
 }
 
 
-def make_column(spec: ColumnSpec, setting: Setting) -> Column:
+def make_column(spec: ColumnSpec, context: ColumnContext) -> Column:
     """The column that runs a spec."""
-    return KINDS[spec.kind](spec, setting)
+    return KINDS[spec.kind](spec, context)

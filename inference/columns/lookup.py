@@ -5,7 +5,7 @@ It writes what greedy writes.
 """
 
 from core.words import say
-from inference.columns.base import Setting
+from inference.columns.base import ColumnContext
 from inference.columns.single import GreedyColumn
 from inference.events import Trace
 from inference.strategies.table import ColumnSpec
@@ -14,15 +14,15 @@ from inference.strategies.table import ColumnSpec
 class LookupColumn(GreedyColumn):
     """Greedy, with guesses: `draft` says which tokens may come next."""
 
-    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
-        super().__init__(spec, setting)
+    def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
+        super().__init__(spec, context)
         self._ngram, self._most = int(spec.knobs["ngram"]), int(spec.knobs["draft_tokens"])
         self.drafted = self.accepted = self.forwards = 0
         self.alone = False
 
     def draft(self) -> list[int]:
         """What followed the newest earlier occurrence of the longest possible end of the text, if it stands there."""
-        ids = self.setting.prompt_ids + self.ids
+        ids = self.context.prompt_ids + self.ids
         room = min(self._most, self.limit - len(self.ids) - 1)
         for size in range(min(self._ngram, len(ids) - 1), 0, -1):
             end = ids[-size:]
@@ -32,6 +32,6 @@ class LookupColumn(GreedyColumn):
         return []
 
     def trace(self) -> Trace:
-        told = "decode.lookup_alone" if self.alone else "decode.lookup_told"
-        note = say(told, forwards=self.forwards, drafted=self.drafted, accepted=self.accepted)
-        return Trace(chain=self.chain.told(), notes=(note,))
+        sentence = "decode.lookup_alone" if self.alone else "decode.lookup_told"
+        note = say(sentence, forwards=self.forwards, drafted=self.drafted, accepted=self.accepted)
+        return Trace(chain=self.chain.kept_counts(), notes=(note,))

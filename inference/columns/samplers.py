@@ -5,11 +5,23 @@ vocabulary; here a filter looks at the likely tokens first and sorts all of them
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import TopPLogitsWarper, TypicalLogitsWarper
+from transformers import (
+    EpsilonLogitsWarper,
+    EtaLogitsWarper,
+    MinPLogitsWarper,
+    TopHLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
+
+Apply = Callable[[Tensor, Any], Tensor]
 
 _ROUNDING = 2e-6
 _REMOVED = float("-inf")
@@ -132,6 +144,37 @@ def top_n_sigma(scores: Tensor, count: float) -> Tensor:
     mean = scores.masked_fill(~there, 0.0).sum(-1, keepdim=True) / number
     variance = (scores - mean).masked_fill(~there, 0.0).square().sum(-1, keepdim=True) / number
     return scores.masked_fill(scores < scores.amax(-1, keepdim=True) - count * variance.sqrt(), _REMOVED)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """How tokens are taken away by a knob's value: from one row by `of_row`, from several rows, of which each shall
+    keep some tokens, by the warper `of_rows` of transformers. One of both may be missing."""
+
+    of_row: Callable[[Tensor, float], Tensor] | None = None
+    of_rows: Callable[[float, int], Any] | None = None
+
+    def applied(self, value: float, keep: int) -> Apply:
+        """The filter at a value, with at least `keep` tokens left."""
+        of_row = self.of_row
+        if of_row is not None and (keep == 1 or self.of_rows is None):
+            return lambda scores, _: of_row(scores, value)
+        assert self.of_rows is not None
+        warper = self.of_rows(value, keep)
+        return lambda scores, ids: warper(ids, scores)
+
+
+FILTERS = {
+    "top_n_sigma": Filter(top_n_sigma),
+    "top_h": Filter(of_rows=lambda value, keep: TopHLogitsWarper(value)),
+    "top_k": Filter(top_k, lambda value, keep: TopKLogitsWarper(int(value), min_tokens_to_keep=keep)),
+    "top_p": Filter(top_p, lambda value, keep: TopPLogitsWarper(value, min_tokens_to_keep=keep)),
+    "min_p": Filter(min_p, lambda value, keep: MinPLogitsWarper(value, min_tokens_to_keep=keep)),
+    "typical_p": Filter(typical, lambda value, keep: TypicalLogitsWarper(value, min_tokens_to_keep=keep)),
+    "epsilon_cutoff": Filter(of_rows=lambda value, keep: EpsilonLogitsWarper(value, min_tokens_to_keep=keep)),
+    "eta_cutoff": Filter(of_rows=lambda value, keep: EtaLogitsWarper(value, min_tokens_to_keep=keep)),
+}
+"""The function of each knob in `FILTERS` of `inference.strategies.table`, which has their order."""
 
 
 class Xtc:

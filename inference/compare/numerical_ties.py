@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from inference.columns.base import Moment, Seen, Setting
+from inference.columns.base import ColumnContext, StepInput, TokenDistribution
 from inference.columns.beams import BeamColumn, Candidate
 from inference.columns.chain import chain_of
 from inference.columns.samplers import Noise
@@ -23,9 +23,11 @@ from inference.events import Branch, ColumnResult
 from inference.models.loading import Loaded
 from inference.strategies.table import ColumnSpec
 
+# A tie: |s(ours) - s(theirs)| < TIE. s of a token is log p; of a drawn one log p - log q with q ~ Exp(1), since the
+# draw is argmax p / q; of a hypothesis its sum of log p, once finished over length ^ length_penalty.
 TIE = 1e-3
 _APPLIED_BEFORE = ("repetition_penalty", "no_repeat_ngram_size", "banned", "start")
-_NOTHING = Moment([], [0.0], 0.0)
+_NOTHING = TokenDistribution([], [0.0], 0.0)
 
 
 @dataclass(frozen=True)
@@ -55,18 +57,18 @@ def watch(
     stopped = stops.stop_check(loaded.tokenizer, spec.texts("stop"))
     rest = None if stopped is None else lambda ids: stopped(spec.start + ids)
     noise = Noise(seed, torch.device(loaded.device))
-    setting = Setting(end_ids(loaded.model), limit - len(spec.start), noise, prompt_ids + spec.start, rest)
+    context = ColumnContext(end_ids(loaded.model), limit - len(spec.start), noise, prompt_ids + spec.start, rest)
     kind = BeamWatch if spec.kind == "beam" else SingleWatch
-    return kind(bare, setting, column, spec.start)
+    return kind(bare, context, column, spec.start)
 
 
 class SingleWatch(LogitsProcessor):
     """Keeps the scores of the last step before which `generate` had written what the column wrote."""
 
-    def __init__(self, spec: ColumnSpec, setting: Setting, column: ColumnResult, start: list[int]) -> None:
-        self._spec, self._setting, self._start = spec, setting, start
+    def __init__(self, spec: ColumnSpec, context: ColumnContext, column: ColumnResult, start: list[int]) -> None:
+        self._spec, self._context, self._start = spec, context, start
         self._ours = column.token_ids
-        self._begin = len(setting.prompt_ids)
+        self._begin = len(context.prompt_ids)
         self._together = True
         self._scores = torch.empty(0)
 
@@ -89,7 +91,7 @@ class SingleWatch(LogitsProcessor):
         if not self._spec.draws:
             return Fork(at, float(self._scores[0, ours]), float(self._scores[0, theirs_]))
         for _ in range(at + 1):
-            self._setting.noise.next_step(self._scores.shape[-1])
+            self._context.noise.next_step(self._scores.shape[-1])
         reached = self._reached(self._scores)
         if not math.isfinite(reached[ours]):
             reached = self._reached(self._nudged(ours, theirs_))
@@ -97,8 +99,8 @@ class SingleWatch(LogitsProcessor):
 
     def _reached(self, scores: Tensor) -> Tensor:
         """What is compared in a draw [V]."""
-        kept = chain_of(self._spec, self._setting)(scores, [[]])
-        return (kept.log_softmax(-1) - self._setting.noise.row.log())[0]
+        kept = chain_of(self._spec, self._context)(scores, [[]])
+        return (kept.log_softmax(-1) - self._context.noise.row.log())[0]
 
     def _nudged(self, ours: int, theirs: int) -> Tensor:
         """The scores with the column's token a tie better: was the edge of a truncation that near?"""
@@ -111,9 +113,9 @@ class SingleWatch(LogitsProcessor):
 class BeamWatch(LogitsProcessor):
     """Searches along with `generate`, on its scores."""
 
-    def __init__(self, spec: ColumnSpec, setting: Setting, column: ColumnResult, start: list[int]) -> None:
-        self._search = _NotedSearch(spec, setting)
-        self._begin = len(setting.prompt_ids)
+    def __init__(self, spec: ColumnSpec, context: ColumnContext, column: ColumnResult, start: list[int]) -> None:
+        self._search = _NotedSearch(spec, context)
+        self._begin = len(context.prompt_ids)
         self._ours, self._start = column, start
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -122,7 +124,7 @@ class BeamWatch(LogitsProcessor):
             if rows is None:
                 self._search.stop("error")
             else:
-                self._search.step(Seen(scores[rows], scores[rows], [_NOTHING] * len(rows)))
+                self._search.step(StepInput(scores[rows], scores[rows], [_NOTHING] * len(rows)))
         return scores
 
     def _rows(self, written: list[list[int]]) -> list[int] | None:
@@ -154,7 +156,7 @@ class BeamWatch(LogitsProcessor):
         return scores.get(ours), scores.get(theirs)
 
 
-Kept = set[tuple[tuple[int, ...], str]]
+FollowedPaths = set[tuple[tuple[int, ...], str]]
 
 
 @dataclass(frozen=True)
@@ -166,12 +168,14 @@ class _Note:
     drawn_by: dict[tuple[int, ...], float]
     going_on: tuple[float | None, float | None]
 
-    def between(self, at: int, ours: Kept, theirs: Kept) -> Fork:
+    def between(self, at: int, ours: FollowedPaths, theirs: FollowedPaths) -> Fork:
         """The fork between what only one of both kept: the nearest pair of scores, or of what decided the draw."""
         forks = [self._nearest(at, values, ours, theirs) for values in (self.scores, self.drawn_by)]
         return min(forks, key=lambda fork: fork.distance)
 
-    def _nearest(self, at: int, values: dict[tuple[int, ...], float], ours: Kept, theirs: Kept) -> Fork:
+    def _nearest(
+        self, at: int, values: dict[tuple[int, ...], float], ours: FollowedPaths, theirs: FollowedPaths
+    ) -> Fork:
         mine, others = _paths(ours), _paths(theirs)
         if not (mine | others) <= set(values):
             return Fork(at)
@@ -183,17 +187,17 @@ class _Note:
 class _NotedSearch(BeamColumn):
     """A beam search that notes what it decided by."""
 
-    def __init__(self, spec: ColumnSpec, setting: Setting) -> None:
-        super().__init__(spec, setting)
+    def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
+        super().__init__(spec, context)
         self.notes: list[_Note] = []
         self._drawn_by: dict[int, float] = {}
 
-    def _advance(self, seen: Seen, best: list[Candidate]) -> None:
+    def _advance(self, inputs: StepInput, best: list[Candidate]) -> None:
         rows = [tuple(beam.node.ids()) for beam in self.live] or [()]
         paths = {(*rows[one.row], one.token): one for one in best}
-        size = seen.logits.shape[-1]
+        size = inputs.logits.shape[-1]
         drawn = {path: self._drawn_by.get(one.row * size + one.token) for path, one in paths.items()}
-        super()._advance(seen, best)
+        super()._advance(inputs, best)
         going_on = (self._normed(self.live[0].score), self.kept[-1].score) if self.kept else (None, None)
         known = {path: value for path, value in drawn.items() if value is not None}
         self.notes.append(_Note({path: one.score for path, one in paths.items()}, known, going_on))
@@ -211,10 +215,10 @@ class _NotedSearch(BeamColumn):
         return values, places
 
 
-def _kept(branches: tuple[Branch, ...]) -> list[Kept]:
+def _kept(branches: tuple[Branch, ...]) -> list[FollowedPaths]:
     """For each step the hypotheses that were followed or finished, by their tokens and state."""
     paths: list[tuple[int, ...]] = []
-    steps: list[Kept] = []
+    steps: list[FollowedPaths] = []
     for branch in branches:
         before = () if branch.parent is None else paths[branch.parent]
         paths.append((*before, branch.token_id))
@@ -225,7 +229,7 @@ def _kept(branches: tuple[Branch, ...]) -> list[Kept]:
     return steps
 
 
-def _paths(kept: Kept) -> set[tuple[int, ...]]:
+def _paths(kept: FollowedPaths) -> set[tuple[int, ...]]:
     return {path for path, _ in kept}
 
 

@@ -25,51 +25,37 @@ from inference.engine import stops
 from inference.engine.batch import Panel, end_ids, plain_model
 from inference.events import ColumnResult, Result
 from inference.models.loading import Loaded
-from inference.strategies.table import ColumnSpec
+from inference.strategies.table import STRATEGIES, ColumnSpec, known_knobs
 
 if TYPE_CHECKING:
     from inference.compare.request import CompareRequest
     from inference.compare.work import Work
     from inference.models.cache import Shelf
 
-_DRAWN = ("temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
-_ANY = ("num_beams", "length_penalty", "early_stopping", "repetition_penalty", "no_repeat_ngram_size")
 _KINDS = ("greedy", "sample", "beam", "lookup")
-_LACKING = {
-    "top_n_sigma": 0.0,
-    "dry_multiplier": 0.0,
-    "xtc_probability": 0.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "temperature_last": False,
-}
-"""Knobs that `generate` does not have, with the values at which they change nothing."""
+_APART = ("banned", "stop", "start", "seed", "ngram", "draft_tokens")
+"""Knobs that `generate_alone` gives to `generate` in another form, and those that change no token."""
+_UNSET = ("min_p",)
+"""Knobs that are left unset when neutral: `generate` warns of them where nothing is drawn."""
 
 
 def comparable(spec: ColumnSpec) -> bool:
     """Whether `generate` has all that a column asks for."""
-    if spec.kind not in _KINDS or "mirostat_tau" in spec.knobs:
+    if spec.kind not in _KINDS:
         return False
-    return all(spec.knobs.get(name, neutral) == neutral for name, neutral in _LACKING.items())
+    knobs = ((value, STRATEGIES[spec.strategy].knob(name)) for name, value in spec.knobs.items() if name not in _APART)
+    return all(
+        knob is not None and (knob.generate_name or knob.belongs_to or value == knob.neutral) for value, knob in knobs
+    )
 
 
 def neutral_config(model: Any, max_new_tokens: int) -> GenerationConfig:
     """A generation config in which nothing is set but the model's end tokens."""
     ends = sorted(end_ids(model))
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        temperature=1.0,
-        top_k=0,
-        top_p=1.0,
-        typical_p=1.0,
-        repetition_penalty=1.0,
-        length_penalty=1.0,
-        early_stopping=False,
-        no_repeat_ngram_size=0,
-        pad_token_id=ends[0] if ends else None,
-    )
+    knobs = (knob for name, knob in known_knobs().items() if name not in _UNSET)
+    nothing = {knob.generate_name: knob.neutral for knob in knobs if knob.generate_name and knob.neutral is not None}
+    pad = ends[0] if ends else None
+    config = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad, **nothing)
     config.eos_token_id = ends or None
     return config
 
@@ -81,9 +67,10 @@ def config_for(model: Any, spec: ColumnSpec, max_new_tokens: int, tokenizer: Any
     """
     config = neutral_config(model, max_new_tokens - len(spec.start))
     config.do_sample = spec.draws
-    for name in (*_ANY, *(_DRAWN if spec.draws else ())):
-        if name in spec.knobs:
-            setattr(config, name, spec.knobs[name])
+    for name, value in spec.knobs.items():
+        knob = STRATEGIES[spec.strategy].knob(name)
+        if knob is not None and knob.generate_name:
+            setattr(config, knob.generate_name, value)
     if texts := spec.texts("banned"):
         config.bad_words_ids = stops.banned_ids(tokenizer, texts)
     return config

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.columns.base import Column, Hidden, Moment, Seen, Setting
+from inference.columns.base import Column, ColumnContext, Hidden, StepInput, TokenDistribution
 from inference.columns.factory import make_column
 from inference.columns.samplers import Noise
 from inference.engine import stops
@@ -21,7 +21,7 @@ from inference.engine.prepacked import prepacked
 from inference.models.loading import Loaded
 from inference.strategies.table import ColumnSpec
 
-__all__ = ["ADAPTER", "BASE", "Batch", "Panel", "end_ids", "make_ready", "moments_of", "plain_model"]
+__all__ = ["ADAPTER", "BASE", "Batch", "Panel", "distributions_of", "end_ids", "make_ready", "plain_model"]
 LIKELIEST = 8
 Failed = Callable[[int, Exception], None]
 
@@ -74,7 +74,7 @@ class Batch:
         self._head = inner.get_output_embeddings()
         self._noises: dict[int, Noise] = {}
         self._plain = {i: panel.bare(i, spec) for i, spec in panel.columns}
-        self.columns = {i: make_column(spec, self._setting(spec, seed, max_new_tokens)) for i, spec in panel.columns}
+        self.columns = {i: make_column(spec, self._context(spec, seed, max_new_tokens)) for i, spec in panel.columns}
         self._decoder = self._make_decoder(max_new_tokens)
         self._rows = 0
         self.forwards = 0
@@ -88,12 +88,12 @@ class Batch:
         tokens = len(self.panel.prompt_ids) + max_new_tokens + 1
         return LeanDecoder(lean, rows, tokens)
 
-    def _setting(self, spec: ColumnSpec, seed: int, limit: int) -> Setting:
+    def _context(self, spec: ColumnSpec, seed: int, limit: int) -> ColumnContext:
         own = int(spec.knobs.get("seed", seed))
         if own not in self._noises:
             self._noises[own] = Noise(own, self._device)
         tokenizer, config = self._loaded.tokenizer, self._config.get_text_config()
-        return Setting(
+        return ColumnContext(
             end_ids(self._loaded.model),
             limit,
             self._noises[own],
@@ -112,7 +112,7 @@ class Batch:
 
     def _tuned(self, index: int, column: Column) -> list[bool]:
         """For each row that a column looks at: whether it runs with the adapter."""
-        return [own and not self._plain[index] for own in column.views()]
+        return [own and not self._plain[index] for own in column.row_models()]
 
     @torch.inference_mode()
     def begin(self, failed: Failed) -> None:
@@ -147,30 +147,30 @@ class Batch:
         working = self.working
         tokens = [token for column in working.values() for token in column.tokens]
         tuned = [own for index, column in working.items() for own in self._tuned(index, column)]
-        seen = self._forward(torch.tensor(tokens)[:, None], tuned)
+        output = self._forward(torch.tensor(tokens)[:, None], tuned)
         self._rows = len(tokens)
-        self._choose(seen, list(range(len(tokens))), failed)
+        self._choose(output, list(range(len(tokens))), failed)
 
     def _forward(self, ids: Tensor, tuned: list[bool], every: bool = False) -> Output:
         self.forwards += 1
         hidden = any(column.needs_hidden for column in self.working.values())
         return self._decoder.forward(ids, tuned, hidden=hidden, every=every)
 
-    def _choose(self, seen: Output, order: list[int], failed: Failed) -> None:
+    def _choose(self, output: Output, order: list[int], failed: Failed) -> None:
         """Let each column choose from its rows, then bring the cache into the order it goes on in.
 
         `order` holds the row of the output behind each row that the columns look at.
         """
-        logits = seen.logits[:, -1]
+        logits = output.logits[:, -1]
         for noise in self._noises.values():
             noise.next_step(logits.shape[-1])
         logprobs = logits.log_softmax(-1)
-        moments = moments_of(logprobs)
+        distributions = distributions_of(logprobs)
         kept: list[int] = []
         for index, column, rows in list(self._parts(order)):
-            hidden = Hidden(seen.layers, rows, self._head_of(index)) if column.needs_hidden else None
+            hidden = Hidden(output.layers, rows, self._head_of(index)) if column.needs_hidden else None
             try:
-                column.step(Seen(logits[rows], logprobs[rows], [moments[row] for row in rows], hidden))
+                column.step(StepInput(logits[rows], logprobs[rows], [distributions[row] for row in rows], hidden))
             except Exception as error:  # one column's failure is its own; the caller logs it and tells
                 column.stop("error")
                 failed(index, error)
@@ -187,7 +187,7 @@ class Batch:
         """Each working column with its rows of the logits, side by side."""
         start = 0
         for index, column in self.working.items():
-            width = len(column.views())
+            width = len(column.row_models())
             yield index, column, order[start : start + width]
             start += width
 
@@ -196,8 +196,8 @@ class Batch:
         self._decoder.close()
 
 
-def moments_of(logprobs: Tensor) -> list[Moment]:
+def distributions_of(logprobs: Tensor) -> list[TokenDistribution]:
     """What is told of each row of float32 log-probabilities [rows, V]."""
     values, ids = (found.tolist() for found in logprobs.topk(min(LIKELIEST, logprobs.shape[-1])))
     entropies = -(logprobs.exp() * logprobs).nansum(-1)
-    return [Moment(*facts) for facts in zip(ids, values, entropies.tolist(), strict=True)]
+    return [TokenDistribution(*facts) for facts in zip(ids, values, entropies.tolist(), strict=True)]

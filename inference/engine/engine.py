@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from core.errors import UserError
 from core.words import say
-from inference.columns.base import Choice, Column, Written
+from inference.columns.base import Choice, Column, GeneratedToken
 from inference.engine.batch import Batch, Panel
 from inference.engine.detokenize import UNFINISHED, Detokeniser, Pieces, decode
 from inference.engine.lookup_batch import LookupBatch
@@ -48,8 +48,8 @@ def compare(
     yield from _Comparison(panels, seed, max_new_tokens, exact).run(stop or threading.Event(), load_s)
 
 
-class _Teller:
-    """Turns one column's news into events and, at the end, its result."""
+class _ColumnEvents:
+    """Turns what one column drains into events and, at the end, its result."""
 
     def __init__(self, index: int, spec: ColumnSpec, column: Column, panel: Panel, pieces: Pieces) -> None:
         self.index, self.spec, self.column = index, spec, column
@@ -61,10 +61,9 @@ class _Teller:
         self._views: list[TokenView] = []
         self.first_token_s: float | None = None
         self.error: str | None = None
-        self.told = False
 
     def step(self) -> Step:
-        firm, draft = self.column.news()
+        firm, draft = self.column.drain()
         pieces = [self._text.add([written.token_id]) for written in firm]
         views = [self._view(written, piece) for written, piece in zip(firm, pieces, strict=True)]
         self._views += views
@@ -80,14 +79,14 @@ class _Teller:
         text = decode(self._tokenizer, ids)
         return text if self.column.finish != "stop" else cut(text, self._stops, decode(self._tokenizer, ids[:-1]))
 
-    def _view(self, written: Written, adds: str | None = None) -> TokenView:
-        text, moment, choice = self._pieces.text, written.moment, written.choice
-        after = [None] * len(moment.top_ids) if choice is None else choice.after
+    def _view(self, written: GeneratedToken, adds: str | None = None) -> TokenView:
+        text, distribution, choice = self._pieces.text, written.distribution, written.choice
+        after = [None] * len(distribution.top_ids) if choice is None else choice.after
         top = tuple(
             Alternative(text(token_id), token_id, math.exp(logprob), changed)
-            for token_id, logprob, changed in zip(moment.top_ids, moment.top_logprobs, after, strict=True)
+            for token_id, logprob, changed in zip(distribution.top_ids, distribution.top_logprobs, after, strict=True)
         )
-        facts = (math.exp(written.logprob), written.rank, moment.entropy, top, *_told(choice))
+        facts = (math.exp(written.logprob), written.rank, distribution.entropy, top, *_choice_facts(choice))
         own = text(written.token_id)
         return TokenView(own, written.token_id, *facts, adds if UNFINISHED in own else None)
 
@@ -110,7 +109,7 @@ class _Teller:
         return replace(trace, branches=named, other_texts=others, given=given, notes=notes)
 
 
-def _told(choice: Choice | None) -> tuple[float | None, int | None]:
+def _choice_facts(choice: Choice | None) -> tuple[float | None, int | None]:
     return (None, None) if choice is None else (choice.own, choice.kept)
 
 
@@ -122,7 +121,7 @@ class _Run:
         self.batch = (LookupBatch if alone else Batch)(panel, seed, max_new_tokens, exact)
         pieces = Pieces(panel.loaded.tokenizer)
         columns = self.batch.columns
-        self.tellers = {i: _Teller(i, spec, columns[i], panel, pieces) for i, spec in panel.columns}
+        self.events = {i: _ColumnEvents(i, spec, columns[i], panel, pieces) for i, spec in panel.columns}
         self.seconds = 0.0
 
     def step(self, started: float) -> Iterator[Event]:
@@ -137,30 +136,29 @@ class _Run:
                 self._failed(index, error)
         self.seconds = time.perf_counter() - started
         for index in moving:
-            yield from self._tell(self.tellers[index])
+            yield from self._tell(self.events[index])
         if not self.batch.working:
             self.batch.close()
 
     def _failed(self, index: int, error: Exception) -> None:
         if isinstance(error, UserError):
-            self.tellers[index].error = str(error)
+            self.events[index].error = str(error)
             return
         number = uuid.uuid4().hex[:8]
         log.error("column %d failed (%s)", index, number, exc_info=error)
-        self.tellers[index].error = say("decode.column_broke", id=number, kind=type(error).__name__)
+        self.events[index].error = say("decode.column_broke", id=number, kind=type(error).__name__)
 
-    def _tell(self, teller: _Teller) -> Iterator[Event]:
-        if teller.column.length and teller.first_token_s is None:
-            teller.first_token_s = self.seconds
-        yield teller.step()
-        if teller.column.finish is not None:
-            teller.told = True
-            yield Finished(teller.index, teller.result(self.tokens_per_s()))
+    def _tell(self, events: _ColumnEvents) -> Iterator[Event]:
+        if events.column.length and events.first_token_s is None:
+            events.first_token_s = self.seconds
+        yield events.step()
+        if events.column.finish is not None:
+            yield Finished(events.index, events.result(self.tokens_per_s()))
 
     def cancel(self) -> Iterator[Event]:
         for index, column in self.batch.working.items():
             column.stop("cancelled")
-            yield Finished(index, self.tellers[index].result(self.tokens_per_s()))
+            yield Finished(index, self.events[index].result(self.tokens_per_s()))
         self.batch.close()
 
     def tokens_per_s(self) -> float:
@@ -169,7 +167,7 @@ class _Run:
         return tokens / self.seconds if self.seconds else 0.0
 
     def results(self) -> dict[int, ColumnResult]:
-        return {index: teller.result(self.tokens_per_s()) for index, teller in self.tellers.items()}
+        return {index: events.result(self.tokens_per_s()) for index, events in self.events.items()}
 
 
 def _parts(panel: Panel, exact: bool) -> list[Panel]:

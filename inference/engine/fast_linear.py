@@ -30,6 +30,8 @@ class Matrix(Protocol):
 class PackedMatrix:
     """A matrix as oneDNN laid it out for this CPU; `plain` is what one position alone is multiplied with instead."""
 
+    # times: y = f(x W^T + b) in one call, f being swish(z) = z sigma(z) or nothing; times_with: x W^T + b, + o or * o.
+
     packed: Tensor
     bias: Tensor | None
     plain: "PlainMatrix | None" = None
@@ -72,6 +74,9 @@ def _joined(found: Tensor, other: Tensor, how: str) -> Tensor:
 @dataclass(frozen=True)
 class Product:
     """A matrix and its `adapters`: LoRA's (A, B, scale, first output, last output), added for the tuned positions."""
+
+    # y = f(x W^T + b), and for a tuned position p: y_p = f(x_p W^T + b + scale (x_p A^T) B^T) on the adapter's outputs.
+    # W holds several layers under each other, since x [W1; W2]^T = [x W1^T, x W2^T].
 
     matrix: Matrix
     adapters: tuple[tuple[Tensor, Tensor, float, int, int], ...] = ()

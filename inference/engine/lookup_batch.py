@@ -2,9 +2,9 @@
 
 import torch
 
-from inference.columns.base import Seen
+from inference.columns.base import StepInput
 from inference.columns.lookup import LookupColumn
-from inference.engine.batch import Batch, Failed, moments_of
+from inference.engine.batch import Batch, Failed, distributions_of
 
 
 class LookupBatch(Batch):
@@ -37,10 +37,10 @@ class LookupBatch(Batch):
     def _check(self, logits: torch.Tensor, draft: list[int], failed: Failed) -> int:
         """Let the column write a position after the other while the guesses are right; returns how many were."""
         column, logprobs = self._column, logits.log_softmax(-1)
-        moments = moments_of(logprobs)
+        distributions = distributions_of(logprobs)
         for place in range(len(logits)):
             try:
-                column.step(Seen(logits[place : place + 1], logprobs[place : place + 1], [moments[place]]))
+                column.step(StepInput(logits[place : place + 1], logprobs[place : place + 1], [distributions[place]]))
             except Exception as error:  # told by the caller, as in a batch of many
                 column.stop("error")
                 failed(next(iter(self.columns)), error)

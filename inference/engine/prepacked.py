@@ -102,6 +102,7 @@ def packed_of(*weights: Tensor) -> Tensor:
 
 def pack(weight: Tensor) -> Tensor:
     """The packed form of a weight [out, in], best for about `ROWS` rows."""
+    # P = reorder(W): the same numbers in blocks that fit oneDNN's kernel, so product(x, P) = x W^T but for rounding.
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
 
 
@@ -135,6 +136,7 @@ def for_one_row(dtype: torch.dtype) -> Literal["packed", "padded", "plain"]:
     """On which weights a product with one row is fastest here, measured on one weight after another: on packed ones, on
     packed ones with `FEW` rows in its place, or on plain ones. It differs from one kind of processor to another.
     """
+    # "padded": x W^T is the first row of [x; ...] W^T, which some processors compute in less time than x W^T alone.
     weights = [torch.ones(1536, 576, dtype=dtype) for _ in range(16)]
     packed = [pack(weight) for weight in weights]
     row, few = (torch.ones(rows, 576, dtype=dtype) for rows in (1, FEW))

@@ -10,32 +10,13 @@ from typing import Any
 from core.errors import UserError
 from core.references import parse, resolve
 from core.workspace import Owner
+from inference.strategies.knobs import Knob
 from inference.strategies.syntax import join_line
 from inference.strategies.table import STRATEGIES, parse_column
 
 FILE = "generation_config.json"
 _TOP_K = 50
 """What `generate` (transformers 5.23) draws among where a checkpoint draws and says nothing of top_k."""
-_OFF = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
-_SAME = {
-    **_OFF,
-    "temperature": 1.0,
-    "repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0,
-    "length_penalty": 1.0,
-    "early_stopping": False,
-    "diversity_penalty": 0.0,
-}
-"""The values that change nothing, which are left out."""
-_DRAWN_BY = {
-    "top_p": "nucleus",
-    "min_p": "min_p",
-    "typical_p": "typical",
-    "epsilon_cutoff": "epsilon",
-    "eta_cutoff": "eta",
-    "top_h": "top_h",
-    "top_k": "top_k",
-}
 _UNHEARD = (
     "bad_words_ids", "begin_suppress_tokens", "encoder_no_repeat_ngram_size", "encoder_repetition_penalty",
     "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "guidance_scale", "min_length",
@@ -52,11 +33,11 @@ def authors_line(generation_config: dict[str, Any]) -> str:
     strategy, knobs = _strategy(given)
     takes = STRATEGIES[strategy]
     pairs = []
-    for name in dict.fromkeys([*(knob.name for knob in (*takes.knobs, *takes.more)), *knobs]):
-        value = knobs.get(name, given.get(name))
-        if value is None or (name not in knobs and value == _SAME.get(name)):
+    for knob in (*takes.knobs, *takes.more):
+        value = knobs.get(knob.name, given.get(knob.generate_name or knob.name))
+        if value is None or (knob.name not in knobs and value == knob.neutral):
             continue
-        pairs.append((name, str(value).lower() if isinstance(value, bool) else value))
+        pairs.append((knob.name, str(value).lower() if isinstance(value, bool) else value))
     line = join_line(strategy, pairs)
     parse_column(line)
     return line
@@ -103,11 +84,21 @@ def _beams(given: dict[str, Any], beams: int) -> tuple[str, dict[str, Any]]:
 
 def _draw(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """A draw is called by the first of its truncations; `generate` applies them all."""
-    cuts = {name: given[name] for name in _DRAWN_BY if name in given and given[name] != _OFF.get(name)}
+    drawn_by = _drawn_by()
+    found = {knob: given.get(knob.generate_name) for knob in drawn_by}
+    cuts = {knob.name: value for knob, value in found.items() if value is not None and value != knob.neutral}
     if given.get("top_k", _TOP_K) != 0:
         cuts["top_k"] = given.get("top_k", _TOP_K)
-    named = next((name for name in _DRAWN_BY if name in cuts), None)
-    return ("sample", {}) if named is None else (_DRAWN_BY[named], cuts)
+    named = next((knob for knob in drawn_by if knob.name in cuts), None)
+    return ("sample", {}) if named is None else (drawn_by[named], cuts)
+
+
+def _drawn_by() -> dict[Knob, str]:
+    """The truncations that `generate` has, each with the strategy whose first setting it is. top_k comes last: where a
+    checkpoint draws, it is always there."""
+    first = [(strategy.knobs[0], strategy.key) for strategy in STRATEGIES.values() if strategy.kind == "sample"]
+    known = [(knob, key) for knob, key in first if knob.generate_name and knob.name != "temperature"]
+    return dict(sorted(known, key=lambda pair: pair[0].name == "top_k"))
 
 
 def generation_config(reference: str, owner: Owner) -> dict[str, Any]:

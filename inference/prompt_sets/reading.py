@@ -17,7 +17,7 @@ _BEGINNING = 200
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptItem:
     """One prompt of a set: its number in its file (1-based), and the text, the conversation, or what is wrong."""
 
     number: int
@@ -30,7 +30,7 @@ class Asked:
         return self.prompt if isinstance(self.prompt, str) else str(self.prompt[-1].get("content", ""))
 
 
-def read_prompts(path: Path, first: int | None = None) -> list[Asked]:
+def read_prompts(path: Path, first: int | None = None) -> list[PromptItem]:
     """The prompts in a file: .txt with one a line; .json or .jsonl of texts, conversations, {prompt}, {messages} or
     {instruction, input}.
 
@@ -41,7 +41,7 @@ def read_prompts(path: Path, first: int | None = None) -> list[Asked]:
         raise UserError("sets.file_kind", value=name, known=", ".join(SUFFIXES))
     text = _text(path, name)
     if suffix == ".txt":
-        items = [Asked(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        items = [PromptItem(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     elif suffix == ".jsonl":
         lines = enumerate(text.split("\n"), 1)
         items = [_of_line(number, line) for number, line in lines if line.strip()]
@@ -50,7 +50,7 @@ def read_prompts(path: Path, first: int | None = None) -> list[Asked]:
     return bounded(items, name, first)
 
 
-def bounded(items: list[Asked], name: str, first: int | None) -> list[Asked]:
+def bounded(items: list[PromptItem], name: str, first: int | None) -> list[PromptItem]:
     """The `first` prompts, all where it is None. Raises UserError where they are none or more than a set may have."""
     if first is not None and not 1 <= first <= MOST_PROMPTS:
         raise UserError("sets.first", value=first, most=MOST_PROMPTS)
@@ -62,7 +62,7 @@ def bounded(items: list[Asked], name: str, first: int | None) -> list[Asked]:
     return items
 
 
-def of_rows(rows: Iterable[Row], name: str, first: int | None = None) -> list[Asked]:
+def of_rows(rows: Iterable[Row], name: str, first: int | None = None) -> list[PromptItem]:
     """The questions of a dataset's rows, without their answers; a plain text's first 200 characters."""
     return bounded([_of_row(number, row) for number, row in enumerate(rows, 1)], name, first)
 
@@ -90,14 +90,14 @@ def _list(text: str, name: str) -> list[Any]:
     return value
 
 
-def _of_line(number: int, line: str) -> Asked:
+def _of_line(number: int, line: str) -> PromptItem:
     try:
         return _of_json(number, json.loads(line))
     except (ValueError, RecursionError) as error:
-        return Asked(number, problem=UserError("sets.line_json", reason=str(error)[:120]))
+        return PromptItem(number, problem=UserError("sets.line_json", reason=str(error)[:120]))
 
 
-def _of_json(number: int, value: Any) -> Asked:
+def _of_json(number: int, value: Any) -> PromptItem:
     """What a value asks for, by its form; conversations lose the answers at their end."""
     found: Any = value
     if isinstance(value, dict) and "messages" in value:
@@ -107,32 +107,32 @@ def _of_json(number: int, value: Any) -> Asked:
     elif isinstance(value, dict) and isinstance(value.get("instruction"), str):
         found = "\n".join(part for part in (value["instruction"], value.get("input")) if isinstance(part, str) and part)
     if isinstance(found, str):
-        return Asked(number, found)
+        return PromptItem(number, found)
     if isinstance(found, list) and found and all(isinstance(turn, dict) for turn in found):
-        return _asked(number, found)
-    return Asked(number, problem=UserError("sets.form", value=json.dumps(value, ensure_ascii=False)[:60]))
+        return _of_turns(number, found)
+    return PromptItem(number, problem=UserError("sets.form", value=json.dumps(value, ensure_ascii=False)[:60]))
 
 
-def _of_row(number: int, row: Row) -> Asked:
+def _of_row(number: int, row: Row) -> PromptItem:
     if isinstance(row, ChatRow):
-        return _asked(number, _turns(row.messages))
+        return _of_turns(number, _turns(row.messages))
     if isinstance(row, TextRow):
-        return Asked(number, row.text[:_BEGINNING])
+        return PromptItem(number, row.text[:_BEGINNING])
     if isinstance(row, PairRow):
-        return Asked(number, row.source)
+        return PromptItem(number, row.source)
     if isinstance(row, LabelledRow):
-        return Asked(number, row.text)
+        return PromptItem(number, row.text)
     if isinstance(row, TaggedRow):
-        return Asked(number, " ".join(row.tokens))
-    return _asked(number, _turns(row.prompt))
+        return PromptItem(number, " ".join(row.tokens))
+    return _of_turns(number, _turns(row.prompt))
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _asked(number: int, turns: list[dict[str, Any]]) -> Asked:
+def _of_turns(number: int, turns: list[dict[str, Any]]) -> PromptItem:
     """The conversation up to the question that is to be answered."""
     while turns and turns[-1].get("role") == "assistant":
         turns = turns[:-1]
-    return Asked(number, turns) if turns else Asked(number, problem=UserError("decode.prompt_empty"))
+    return PromptItem(number, turns) if turns else PromptItem(number, problem=UserError("decode.prompt_empty"))

@@ -33,20 +33,20 @@ def new_id() -> str:
     return time.strftime("s%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
 
 
-def report_of(identity: str, asked: PromptSet, outcome: Outcome) -> Report:
+def report_of(identity: str, prompt_set: PromptSet, outcome: Outcome) -> Report:
     """The report: what was asked, what failed, and for each column the estimate of every measure.
 
     `measures` has mean, low, high and count by measure, or None where no prompt gave a value; `against_first` the same
     of the paired differences to the first column.
     """
-    request = asked.request
+    request = prompt_set.request
     problems = [
         {"number": one.number, "column": one.column, "prompt": one.prompt[:_EXCERPT], "error": one.error}
         for one in outcome.problems
     ]
     return {
         "id": identity,
-        "name": asked.name,
+        "name": prompt_set.name,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "status": outcome.status,
         "error": outcome.error,
@@ -62,23 +62,25 @@ def report_of(identity: str, asked: PromptSet, outcome: Outcome) -> Report:
         },
         "model": outcome.model,
         "dtype": outcome.dtype,
-        "prompts": len(asked.prompts),
+        "prompts": len(prompt_set.prompts),
         "answered": len(outcome.answers),
         "problems": problems,
-        "columns": _columns(asked, outcome),
+        "columns": _columns(prompt_set, outcome),
     }
 
 
-def _columns(asked: PromptSet, outcome: Outcome) -> list[dict[str, Any]]:
-    values = [_values(outcome, place) for place in range(len(asked.request.columns))]
+def _columns(prompt_set: PromptSet, outcome: Outcome) -> list[dict[str, Any]]:
+    values = [_values(outcome, place) for place in range(len(prompt_set.request.columns))]
     return [
         {
             "name": name,
             "model": next((row["model"] for answer in outcome.answers if (row := answer.rows[place])), ""),
-            "measures": {key: _told(estimate(_known(found))) for key, found in values[place].items()},
-            "against_first": {key: _told(paired(found, values[0][key])) for key, found in values[place].items()},
+            "measures": {key: _estimate_json(estimate(_known(found))) for key, found in values[place].items()},
+            "against_first": {
+                key: _estimate_json(paired(found, values[0][key])) for key, found in values[place].items()
+            },
         }
-        for place, name in enumerate(asked.request.columns)
+        for place, name in enumerate(prompt_set.request.columns)
     ]
 
 
@@ -96,7 +98,7 @@ def _known(values: Sequence[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _told(found: Estimate | None) -> dict[str, Any] | None:
+def _estimate_json(found: Estimate | None) -> dict[str, Any] | None:
     return None if found is None else found.to_json()
 
 

@@ -14,7 +14,7 @@ from inference.compare.request import CompareRequest, check_request
 from inference.compare.service import run_comparison
 from inference.events import Done, Loading, Result
 from inference.measures.summary import Row, summarise
-from inference.prompt_sets.reading import MOST_PROMPTS, Asked
+from inference.prompt_sets.reading import MOST_PROMPTS, PromptItem
 from inference.strategies.table import MAX_SEED
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class PromptSet:
     n-th prompt is the request's + n - 1, so that draws for different prompts are independent.
     """
 
-    prompts: tuple[Asked, ...]
+    prompts: tuple[PromptItem, ...]
     request: CompareRequest
     name: str = ""
 
@@ -50,14 +50,14 @@ class PromptSet:
 
     def comparison(self, place: int) -> CompareRequest:
         """The comparison of the prompt at `place` (0-based). Raises what is wrong with that prompt."""
-        asked, before = self.prompts[place], self.request.messages
-        if asked.problem is not None:
-            raise asked.problem
-        given: dict[str, Any] = {"prompt": None, "messages": asked.prompt}
-        if isinstance(asked.prompt, str):
-            given = {"prompt": asked.prompt, "messages": None}
-            if before and asked.prompt.strip():
-                given = {"prompt": None, "messages": [*before, {"role": "user", "content": asked.prompt}]}
+        item, before = self.prompts[place], self.request.messages
+        if item.problem is not None:
+            raise item.problem
+        given: dict[str, Any] = {"prompt": None, "messages": item.prompt}
+        if isinstance(item.prompt, str):
+            given = {"prompt": item.prompt, "messages": None}
+            if before and item.prompt.strip():
+                given = {"prompt": None, "messages": [*before, {"role": "user", "content": item.prompt}]}
         return replace(self.request, seed=self.seed(place), **given)
 
 
@@ -93,15 +93,15 @@ class Outcome:
     dtype: str = ""
 
 
-def check_set(asked: PromptSet) -> None:
+def check_set(prompt_set: PromptSet) -> None:
     """Raises UserError for what is wrong with the whole set at first sight."""
-    if not 1 <= len(asked.prompts) <= MOST_PROMPTS:
-        raise UserError("sets.too_many", value=asked.name, count=len(asked.prompts), most=MOST_PROMPTS)
-    check_request(replace(asked.request, prompt="-", messages=None))
+    if not 1 <= len(prompt_set.prompts) <= MOST_PROMPTS:
+        raise UserError("sets.too_many", value=prompt_set.name, count=len(prompt_set.prompts), most=MOST_PROMPTS)
+    check_request(replace(prompt_set.request, prompt="-", messages=None))
 
 
 def run_set(
-    asked: PromptSet, owner: Owner, shelf: "Shelf", stop: threading.Event, join: Join | None = None
+    prompt_set: PromptSet, owner: Owner, shelf: "Shelf", stop: threading.Event, join: Join | None = None
 ) -> Generator[Loading, None, Outcome]:
     """Answer one prompt after the other; yields how far it is and returns the outcome.
 
@@ -109,11 +109,11 @@ def run_set(
     set within one step and leaves out the prompt that was being answered. What is wrong with one prompt is noted; what
     would be wrong with all of them ends the set, and so it is raised where nothing was answered before.
     """
-    check_set(asked)
+    check_set(prompt_set)
     outcome = Outcome()
-    for place, one in enumerate(asked.prompts):
+    for place, one in enumerate(prompt_set.prompts):
         try:
-            result = yield from _compared(asked, place, owner, shelf, stop, join)
+            result = yield from _compared(prompt_set, place, owner, shelf, stop, join)
         except UserError as error:
             if stop.is_set():
                 break
@@ -126,7 +126,7 @@ def run_set(
             return outcome
         if any(column.finish == "cancelled" for column in result.columns):
             break
-        _fold(outcome, one, asked.seed(place), result)
+        _fold(outcome, one, prompt_set.seed(place), result)
     else:
         return outcome
     outcome.status = "stopped"
@@ -134,11 +134,11 @@ def run_set(
 
 
 def _compared(
-    asked: PromptSet, place: int, owner: Owner, shelf: "Shelf", stop: threading.Event, join: Join | None
+    prompt_set: PromptSet, place: int, owner: Owner, shelf: "Shelf", stop: threading.Event, join: Join | None
 ) -> Generator[Loading, None, Result]:
-    total = len(asked.prompts)
+    total = len(prompt_set.prompts)
     yield Loading(say("sets.at", number=place + 1, total=total), place, total)
-    request, result = asked.comparison(place), None
+    request, result = prompt_set.comparison(place), None
     check_request(request)
     turn = wait_for_place(join, stop) if join else nullcontext()
     with turn as mine:
@@ -151,7 +151,7 @@ def _compared(
     return result
 
 
-def _fold(outcome: Outcome, one: Asked, seed: int, result: Result) -> None:
+def _fold(outcome: Outcome, one: PromptItem, seed: int, result: Result) -> None:
     rows: list[Row | None] = []
     for column, row in zip(result.columns, summarise(result), strict=True):
         if column.finish == "error":
@@ -166,9 +166,9 @@ def finish(steps: Generator[Loading, None, Outcome], report: Callable[[Loading],
     """Run a set to its end and tell `report` how far it is."""
     outcome: list[Outcome] = []
 
-    def told() -> Iterator[Loading]:
+    def progress_of_steps() -> Iterator[Loading]:
         outcome.append((yield from steps))
 
-    for progress in told():
+    for progress in progress_of_steps():
         report(progress)
     return outcome[0]

@@ -1,6 +1,7 @@
 """The page `docs/strategies.md`: `python -m inference.strategies.docs_page > docs/strategies.md` makes it."""
 
 from core.words import say
+from inference.strategies import table
 from inference.strategies.knobs import Knob
 from inference.strategies.table import STRATEGIES, Strategy
 
@@ -24,7 +25,7 @@ TAIL = """
 
 Processors are applied in a fixed order, independent of the order in the line: `repetition_penalty`,
 `no_repeat_ngram_size`, `banned`, `presence_penalty`, `frequency_penalty`, `dry`; then, in sampling strategies,
-`temperature`, `top_n_sigma`, `top_h`, `top_k`, `top_p`, `min_p`, `typical_p`, `epsilon_cutoff`, `eta_cutoff`, `xtc`,
+`temperature`, {filters}, `xtc`,
 `mirostat`. With `temperature_last=true` the temperature comes after them
 (`tests/tiny/inference/columns/test_chain.py`). Beam search works on log-probabilities, all other strategies on the
 model's logits; contrastive decoding and DoLa work on their own differences, for the plausible tokens among those that
@@ -58,7 +59,9 @@ HELD: dict[str, tuple[str, str]] = {
 def page() -> str:
     """All strategies and their knobs as a Markdown page."""
     rows = "".join(f"{_row(strategy)}\n" for strategy in STRATEGIES.values())
-    return HEAD + rows + KNOBS + "".join(f"{_knob_row(name)}\n" for name in _names()) + TAIL
+    filters = ", ".join(f"`{knob.name}`" for knob in table.FILTERS)
+    knobs = "".join(f"{_knob_row(name)}\n" for name in _names())
+    return HEAD + rows + KNOBS + knobs + TAIL.format(filters=filters)
 
 
 def _row(strategy: Strategy) -> str:

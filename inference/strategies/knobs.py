@@ -21,6 +21,10 @@ class Knob:
     can take, its default changes nothing. "texts" are pieces with `|` between them, `\\n` and `\\t` for line break and
     tab; "ids" are token ids with commas between them and, behind a colon, what they say, in one piece or two (see
     `said_by_ids`). An empty default of a number means: not set.
+
+    `neutral` is the value at which it changes nothing, whatever the strategy's default is; None where it acts as soon
+    as it is set. `generate_name` is what `generate` calls it, empty where `generate` lacks it. A knob that
+    `belongs_to` another does nothing without that one.
     """
 
     name: str
@@ -29,6 +33,9 @@ class Knob:
     minimum: float = 0
     maximum: float = 0
     choices: tuple[str, ...] = ()
+    neutral: Value | None = None
+    generate_name: str = ""
+    belongs_to: str = ""
 
     @property
     def help_key(self) -> str:

@@ -5,7 +5,7 @@ Nothing heavy is imported here, so the page draws its cards and the shell refuse
 """
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from core.errors import UserError
@@ -43,39 +43,50 @@ class Strategy:
 
 
 _BOOL = ("false", "true")
-_TEMPERATURE = Knob("temperature", "float", 1.0, 0.01, 10.0)
-_BEAMS = Knob("num_beams", "int", 4, 2, 16)
+_TEMPERATURE = Knob("temperature", "float", 1.0, 0.01, 10.0, neutral=1.0, generate_name="temperature")
+_BEAMS = Knob("num_beams", "int", 4, 2, 16, neutral=1, generate_name="num_beams")
+_LENGTH_PENALTY = Knob("length_penalty", "float", 1.0, -4.0, 4.0, neutral=1.0, generate_name="length_penalty")
 _ENDING = (
-    Knob("length_penalty", "float", 1.0, -4.0, 4.0),
-    Knob("early_stopping", "choice", False, choices=("false", "true", "never")),
+    _LENGTH_PENALTY,
+    Knob(
+        "early_stopping",
+        "choice",
+        False,
+        choices=("false", "true", "never"),
+        neutral=False,
+        generate_name="early_stopping",
+    ),
 )
 _ANY = (
-    Knob("repetition_penalty", "float", 1.0, 0.1, 10.0),
-    Knob("presence_penalty", "float", 0.0, -10.0, 10.0),
-    Knob("frequency_penalty", "float", 0.0, -10.0, 10.0),
-    Knob("no_repeat_ngram_size", "int", 0, 0, 50),
-    Knob("banned", "texts", ""),
-    Knob("stop", "texts", ""),
-    Knob("start", "ids", ""),
+    Knob("repetition_penalty", "float", 1.0, 0.1, 10.0, neutral=1.0, generate_name="repetition_penalty"),
+    Knob("presence_penalty", "float", 0.0, -10.0, 10.0, neutral=0.0),
+    Knob("frequency_penalty", "float", 0.0, -10.0, 10.0, neutral=0.0),
+    Knob("no_repeat_ngram_size", "int", 0, 0, 50, neutral=0, generate_name="no_repeat_ngram_size"),
+    Knob("banned", "texts", "", neutral=""),
+    Knob("stop", "texts", "", neutral=""),
+    Knob("start", "ids", "", neutral=""),
 )
 _DRY = (
-    Knob("dry_multiplier", "float", 0.0, 0.0, 10.0),
-    Knob("dry_base", "float", 1.75, 1.0, 10.0),
-    Knob("dry_allowed_length", "int", 2, 1, 100),
+    Knob("dry_multiplier", "float", 0.0, 0.0, 10.0, neutral=0.0),
+    Knob("dry_base", "float", 1.75, 1.0, 10.0, belongs_to="dry_multiplier"),
+    Knob("dry_allowed_length", "int", 2, 1, 100, belongs_to="dry_multiplier"),
 )
-_XTC = (Knob("xtc_probability", "float", 0.0, 0.0, 1.0), Knob("xtc_threshold", "float", 0.1, 0.0, 0.5))
-_FILTERS = (
-    Knob("top_n_sigma", "float", 0.0, 0.0, 20.0),
-    Knob("top_h", "float", 1.0, 0.01, 1.0),
-    Knob("top_k", "int", 0, 0, 1000),
-    Knob("top_p", "float", 1.0, 0.01, 1.0),
-    Knob("min_p", "float", 0.0, 0.0, 1.0),
-    Knob("typical_p", "float", 1.0, 0.01, 1.0),
-    Knob("epsilon_cutoff", "float", 0.0, 0.0, 0.5),
-    Knob("eta_cutoff", "float", 0.0, 0.0, 0.5),
+_XTC = (
+    Knob("xtc_probability", "float", 0.0, 0.0, 1.0, neutral=0.0),
+    Knob("xtc_threshold", "float", 0.1, 0.0, 0.5, belongs_to="xtc_probability"),
 )
-_WARPERS = (_TEMPERATURE, Knob("temperature_last", "choice", False, choices=_BOOL), *_FILTERS)
-_SEED = Knob("seed", "int", "", 0, MAX_SEED)
+_TOP_K = Knob("top_k", "int", 0, 0, 1000, neutral=0, generate_name="top_k")
+_TOP_N_SIGMA = Knob("top_n_sigma", "float", 0.0, 0.0, 20.0, neutral=0.0)
+_TOP_H = Knob("top_h", "float", 1.0, 0.01, 1.0, generate_name="top_h")
+_TOP_P = Knob("top_p", "float", 1.0, 0.01, 1.0, neutral=1.0, generate_name="top_p")
+_MIN_P = Knob("min_p", "float", 0.0, 0.0, 1.0, neutral=0.0, generate_name="min_p")
+_TYPICAL_P = Knob("typical_p", "float", 1.0, 0.01, 1.0, neutral=1.0, generate_name="typical_p")
+_EPSILON = Knob("epsilon_cutoff", "float", 0.0, 0.0, 0.5, neutral=0.0, generate_name="epsilon_cutoff")
+_ETA = Knob("eta_cutoff", "float", 0.0, 0.0, 0.5, neutral=0.0, generate_name="eta_cutoff")
+FILTERS = (_TOP_N_SIGMA, _TOP_H, _TOP_K, _TOP_P, _MIN_P, _TYPICAL_P, _EPSILON, _ETA)
+"""The knobs whose function in `inference.columns.samplers` takes tokens away, in the order of application."""
+_WARPERS = (_TEMPERATURE, Knob("temperature_last", "choice", False, choices=_BOOL, neutral=False), *FILTERS)
+_SEED = Knob("seed", "int", "", 0, MAX_SEED, neutral="")
 _DRAWING = (*_WARPERS, *_DRY, *_XTC, _SEED)
 
 
@@ -106,16 +117,16 @@ _TABLE = (
         "diverse_beam",
         "diverse_beam",
         "Vijayakumar et al. 2016, arXiv:1610.02424",
-        Knob("num_beams", "int", 6, 2, 16),
-        Knob("num_groups", "int", 3, 2, 16),
-        Knob("diversity_penalty", "float", 1.0, 0.0, 20.0),
-        Knob("length_penalty", "float", 1.0, -4.0, 4.0),
+        replace(_BEAMS, default=6),
+        Knob("num_groups", "int", 3, 2, 16, neutral=1, generate_name="num_beam_groups"),
+        Knob("diversity_penalty", "float", 1.0, 0.0, 20.0, neutral=0.0, generate_name="diversity_penalty"),
+        _LENGTH_PENALTY,
     ),
     _strategy(
         "dynamic_beam",
         "dynamic_beam",
         "Freitag & Al-Onaizan 2017, arXiv:1702.01806; width from entropy",
-        Knob("num_beams", "int", 8, 2, 16),
+        replace(_BEAMS, default=8),
         Knob("prune_absolute", "float", 2.5, 0.0, 100.0),
         Knob("prune_local", "float", 0.02, 0.0, 1.0),
         Knob("per_node", "int", 3, 1, 16),
@@ -123,29 +134,29 @@ _TABLE = (
         *_ENDING,
     ),
     _draw("sample", "ancestral sampling"),
-    _draw("top_k", "Fan et al. 2018, arXiv:1805.04833", Knob("top_k", "int", 50, 1, 1000)),
-    _draw("nucleus", "Holtzman et al. 2020, arXiv:1904.09751", Knob("top_p", "float", 0.9, 0.01, 1.0)),
-    _draw("min_p", "Nguyen et al. 2024, arXiv:2407.01082", Knob("min_p", "float", 0.1, 0.0, 1.0)),
-    _draw("typical", "Meister et al. 2022, arXiv:2202.00666", Knob("typical_p", "float", 0.9, 0.01, 1.0)),
-    _draw("epsilon", "Hewitt et al. 2022, arXiv:2210.15191", Knob("epsilon_cutoff", "float", 3e-4, 0.0, 0.5)),
-    _draw("eta", "Hewitt et al. 2022, arXiv:2210.15191", Knob("eta_cutoff", "float", 2e-3, 0.0, 0.5)),
-    _draw("top_h", "Potraghloo et al. 2025, arXiv:2509.02510", Knob("top_h", "float", 0.4, 0.01, 1.0)),
-    _draw("top_n_sigma", "Tang et al. 2024, arXiv:2411.07641", Knob("top_n_sigma", "float", 1.0, 0.0, 20.0)),
+    _draw("top_k", "Fan et al. 2018, arXiv:1805.04833", replace(_TOP_K, default=50, minimum=1)),
+    _draw("nucleus", "Holtzman et al. 2020, arXiv:1904.09751", replace(_TOP_P, default=0.9)),
+    _draw("min_p", "Nguyen et al. 2024, arXiv:2407.01082", replace(_MIN_P, default=0.1)),
+    _draw("typical", "Meister et al. 2022, arXiv:2202.00666", replace(_TYPICAL_P, default=0.9)),
+    _draw("epsilon", "Hewitt et al. 2022, arXiv:2210.15191", replace(_EPSILON, default=3e-4)),
+    _draw("eta", "Hewitt et al. 2022, arXiv:2210.15191", replace(_ETA, default=2e-3)),
+    _draw("top_h", "Potraghloo et al. 2025, arXiv:2509.02510", replace(_TOP_H, default=0.4)),
+    _draw("top_n_sigma", "Tang et al. 2024, arXiv:2411.07641", replace(_TOP_N_SIGMA, default=1.0)),
     _draw(
         "mirostat",
         "Basu et al. 2021, arXiv:2007.14966, version 2",
         Knob("mirostat_tau", "float", 5.0, 0.1, 20.0),
-        Knob("mirostat_eta", "float", 0.1, 0.0, 1.0),
+        Knob("mirostat_eta", "float", 0.1, 0.0, 1.0, belongs_to="mirostat_tau"),
         more=(*_DRY, _SEED),
     ),
-    _draw("dry", "text-generation-webui #5677", Knob("dry_multiplier", "float", 0.8, 0.0, 10.0), *_DRY[1:]),
-    _draw("xtc", "text-generation-webui #6335", Knob("xtc_probability", "float", 0.5, 0.0, 1.0), _XTC[1]),
+    _draw("dry", "text-generation-webui #5677", replace(_DRY[0], default=0.8), *_DRY[1:]),
+    _draw("xtc", "text-generation-webui #6335", replace(_XTC[0], default=0.5), _XTC[1]),
     _strategy(
         "contrastive",
         "contrastive",
         "Su et al. 2022, arXiv:2202.06417",
-        Knob("top_k", "int", 4, 2, 16),
-        Knob("penalty_alpha", "float", 0.6, 0.0, 1.0),
+        replace(_TOP_K, default=4, minimum=2, maximum=16),
+        Knob("penalty_alpha", "float", 0.6, 0.0, 1.0, generate_name="penalty_alpha"),
     ),
     _strategy(
         "contrast",
@@ -170,6 +181,15 @@ _TABLE = (
     ),
 )
 STRATEGIES: dict[str, Strategy] = {strategy.key: strategy for strategy in _TABLE}
+
+
+def known_knobs() -> dict[str, Knob]:
+    """Every knob of the table by its name, each once: strategies differ in its default and bounds alone."""
+    found: dict[str, Knob] = {}
+    for strategy in STRATEGIES.values():
+        for knob in (*strategy.knobs, *strategy.more):
+            found.setdefault(knob.name, knob)
+    return found
 
 
 @dataclass(frozen=True)
@@ -210,6 +230,17 @@ class ColumnSpec:
         """The token ids that are written first, whatever the strategy would have chosen."""
         return ids_of(str(self.knobs.get("start", "")))
 
+    def number(self, name: str) -> float:
+        """The value of a knob that the strategy takes, its default where it is not set."""
+        knob = STRATEGIES[self.strategy].knob(name)
+        assert knob is not None, name
+        return float(self.knobs.get(name, knob.default))
+
+    def acting(self, name: str) -> float | None:
+        """The value of a knob of a number; None where it is not set, or set to what changes nothing."""
+        value, knob = self.knobs.get(name, ""), STRATEGIES[self.strategy].knob(name)
+        return None if value == "" or knob is None or value == knob.neutral else float(value)
+
     def texts(self, name: str) -> list[str]:
         """The pieces of a knob such as `stop`; empty where it is not set."""
         return [piece for piece in pieces_of(str(self.knobs.get(name, ""))) if piece]
@@ -244,7 +275,7 @@ def _check_together(strategy: str, knobs: dict[str, Value]) -> None:
     beams, groups = int(knobs.get("num_beams", 1)), int(knobs.get("num_groups", 1))
     if beams % groups:
         raise UserError("decode.knobs_groups", strategy=strategy, beams=beams, groups=groups)
-    if knobs.get("temperature_last") is True and knobs.get("temperature", 1.0) == 1.0:
+    if knobs.get("temperature_last") is True and knobs.get("temperature", 1.0) == _TEMPERATURE.neutral:
         raise UserError("decode.knobs_order", strategy=strategy)
 
 

@@ -43,7 +43,7 @@ def speak_to(stand_in, patch, folder):
     patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     patch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
     patch.setattr(_http, "time", _ShortWaits())
-    patch.setattr(retries, "patience", retries.Patience(pace=0.001))
+    patch.setattr(retries, "patience", retries.Patience(wait_scale=0.001))
 
 
 class _ShortWaits:

@@ -61,7 +61,7 @@ def test_the_walks_are_seen_from_their_beginning_to_their_end():
     """`pytest -s`, or `python -m tests.rules.layout`, shows modules a folder and what a knob, a row and an id pass."""
     print(f"\n{layout.report()}")
     walks = layout.walks()
-    assert {"inference.strategies", "inference.columns", "inference.compare"} <= set(walks["top_p"])
+    assert {"inference.strategies", "inference.columns", "finetune.publish.kinds"} <= set(walks["top_p"])
     path = ("core", "finetune.data.importing", "finetune.data", "finetune.data.tokenizing", "finetune.training")
     assert set(path) <= set(walks["a data row"])
     assert {"core", "finetune.runs", "finetune.launch.local", "finetune.cli", "ui.train"} <= set(walks["a run id"])

@@ -27,7 +27,7 @@ class Comparison:
         return sum(len(column.tokens) + len(column.trace.branches) for column in self.result.columns)
 
 
-class Kept:
+class LastComparisons:
     """The newest comparisons by whose they are; the oldest go first, the newest always has room. Thread-safe."""
 
     def __init__(self, most: int = MOST, most_parts: int = MOST_PARTS) -> None:
@@ -84,5 +84,5 @@ def _key(caller: Caller) -> tuple[str, str]:
     return caller.owner.key, caller.session
 
 
-comparisons = Kept()
+comparisons = LastComparisons()
 opened = Opened()

@@ -20,7 +20,7 @@ from inference.compare.fair_queue import Turn
 from inference.compare.request import CompareRequest
 from inference.events import Loading
 from inference.prompt_sets import report as set_report
-from inference.prompt_sets.reading import MOST_PROMPTS, SUFFIXES, Asked, of_rows, read_prompts
+from inference.prompt_sets.reading import MOST_PROMPTS, SUFFIXES, PromptItem, of_rows, read_prompts
 from inference.prompt_sets.running import PromptSet, check_set, finish, run_set
 from ui.compare import board
 from ui.compare.prompt_sets_view import shown
@@ -49,7 +49,7 @@ class Lent:
 
 
 @dataclass
-class Panel:
+class PromptSetPanel:
     """The components of the accordion."""
 
     upload: gr.File
@@ -72,8 +72,8 @@ def draw(page: Page, compared: list, lent: Lent) -> None:
     with gr.Accordion(words("sets.title"), open=False, elem_id="prompt-set"):
         panel, deleted = _draw()
     once = {**SHOWN, "trigger_mode": "once"}
-    asked = [panel.upload, panel.source, panel.first, *compared]
-    panel.start.click(_starts(lent), asked, panel.outputs(), **once)
+    inputs = [panel.upload, panel.source, panel.first, *compared]
+    panel.start.click(_starts(lent), inputs, panel.outputs(), **once)
     panel.stop.click(stop_set, None, panel.progress, **QUIET)
     panel.upload.upload(_none, None, panel.source, **QUIET)
     panel.source.input(_none, None, panel.upload, **QUIET)
@@ -84,7 +84,7 @@ def draw(page: Page, compared: list, lent: Lent) -> None:
     page.tab.select(refresh_sources, None, panel.source, **QUIET)
 
 
-def _draw() -> tuple[Panel, Any]:
+def _draw() -> tuple[PromptSetPanel, Any]:
     about = view()
     about.value = Spoken(_about)
     with gr.Row(equal_height=True):
@@ -108,7 +108,7 @@ def _draw() -> tuple[Panel, Any]:
         deleted = delete_button.draw(picker, choices, "set", set_report.remove)
     result = view(elem_id="set-result")
     result.value = Spoken(_nothing)
-    return Panel(upload, source, first, start, stop, progress, picker, result, gr.State("")), deleted
+    return PromptSetPanel(upload, source, first, start, stop, progress, picker, result, gr.State("")), deleted
 
 
 def _about() -> str:
@@ -132,11 +132,11 @@ def _starts(lent: Lent) -> Callable:
         request = lent.request("-", board.lines_of(cards), *more)
         before = list(request.messages[:-1]) if request.messages else None
         prompts, name = _prompts(caller, path, source, _whole(first))
-        asked = PromptSet(tuple(prompts), replace(request, prompt=None, messages=before), name)
-        check_set(asked)
+        prompt_set = PromptSet(tuple(prompts), replace(request, prompt=None, messages=before), name)
+        check_set(prompt_set)
         limits.check_disk(caller.owner)
         identity = set_report.new_id()
-        _sets.begin(caller, identity, lambda job: _work(asked, caller, lent, identity, job))
+        _sets.begin(caller, identity, lambda job: _work(prompt_set, caller, lent, identity, job))
         return _state(caller, "")
 
     return start_set
@@ -148,7 +148,7 @@ def _whole(value: Any) -> int:
     return int(value)
 
 
-def _prompts(caller: Caller, path: str | None, source: str | None, first: int) -> tuple[list[Asked], str]:
+def _prompts(caller: Caller, path: str | None, source: str | None, first: int) -> tuple[list[PromptItem], str]:
     """The prompts and what they are called: an uploaded file's, a run's held-out rows, a dataset's first rows."""
     if path:
         return read_prompts(Path(path), first), Path(path).name
@@ -163,20 +163,20 @@ def _prompts(caller: Caller, path: str | None, source: str | None, first: int) -
     return of_rows(dataset.rows(min(max(first, 1), MOST_PROMPTS)), dataset.name, first), dataset.name
 
 
-def _work(asked: PromptSet, caller: Caller, lent: Lent, identity: str, job: work.Job) -> None:
+def _work(prompt_set: PromptSet, caller: Caller, lent: Lent, identity: str, job: work.Job) -> None:
     """What the job does: run the set, then write it whole."""
 
     def report(progress: Loading) -> None:
         job.progress = progress
 
-    facts = {"prompts": len(asked.prompts), "columns": len(asked.request.columns)}
+    facts = {"prompts": len(prompt_set.prompts), "columns": len(prompt_set.request.columns)}
     with logs.timed("prompt_set", id=identity, **facts) as told:
-        steps = run_set(asked, caller.owner, lent.shelf(), job.stop, lambda: lent.join(caller))
+        steps = run_set(prompt_set, caller.owner, lent.shelf(), job.stop, lambda: lent.join(caller))
         outcome = finish(steps, report)
         told |= {"answered": len(outcome.answers), "status": outcome.status}
         if outcome.status == "stopped" and not outcome.answers:
             raise UserError("page.stopped")
-        set_report.save(caller.owner, set_report.report_of(identity, asked, outcome), outcome)
+        set_report.save(caller.owner, set_report.report_of(identity, prompt_set, outcome), outcome)
 
 
 @handler()

@@ -47,8 +47,8 @@ def _checking(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Calla
             caller,
             "check",
             lambda job: _check(kept, caller, shelf, turn, found, job),
-            lambda progress: (progress, _told(kept, found), *busy),
-            lambda: ("", _told(kept, found), *idle),
+            lambda progress: (progress, _verdict_rows(kept, found), *busy),
+            lambda: ("", _verdict_rows(kept, found), *idle),
         )
         for update in shown:
             if comparisons.find(caller) is not kept:
@@ -58,7 +58,7 @@ def _checking(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Calla
         if comparisons.find(caller) is not kept:
             yield "", "", *idle
             raise Superseded
-        yield "", _told(kept, found), *idle
+        yield "", _verdict_rows(kept, found), *idle
 
     return compare_check
 
@@ -77,7 +77,7 @@ def _check(kept: Comparison, caller: Caller, shelf: Callable, turn: Turn, found:
             job.progress = Loading(say("seeing.checking"), len(found), total)
 
 
-def _told(kept: Comparison, found: list) -> str:
+def _verdict_rows(kept: Comparison, found: list) -> str:
     """The verdicts so far, a row a column that has one."""
     names = facts.named(kept.result)
     return render("verdicts", verdicts=[(names[verdict.column], verdict) for verdict in found]) if found else ""

@@ -39,7 +39,7 @@ _turns = Turns()
 
 
 @dataclass
-class Asked:
+class CompareForm:
     """The components that say what to compare, and those that answer."""
 
     prompt: gr.Textbox
@@ -59,28 +59,28 @@ class Asked:
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    asked, seen = _draw(), details.draw(shelf, partial(join, what="check"))
-    outputs = [asked.updates, asked.status, asked.start, asked.stop, asked.tokens]
+    form, seen = _draw(), details.draw(shelf, partial(join, what="check"))
+    outputs = [form.updates, form.status, form.start, form.stop, form.tokens]
     go: dict[str, Any] = {
         "api_visibility": "private",
         "show_progress": "hidden",
         "trigger_mode": "once",
         "concurrency_limit": None,
     }
-    for starter in (asked.start.click, asked.prompt.submit):
-        seen.follow(starter(compare_run, asked.inputs(), outputs, api_name="compare_run", **go))
-    for name, example in zip(EXAMPLES, asked.examples, strict=True):
+    for starter in (form.start.click, form.prompt.submit):
+        seen.follow(starter(compare_run, form.inputs(), outputs, api_name="compare_run", **go))
+    for name, example in zip(EXAMPLES, form.examples, strict=True):
         key = f"page.example_{name}"
-        filled = example.click(_example(key), None, asked.prompt, api_name=f"compare_{name}", **QUIET)
-        seen.follow(filled.then(compare_run, asked.inputs(), outputs, api_name=f"compare_run_{name}", **go))
-    asked.stop.click(compare_stop, None, None, api_name="compare_stop", **QUIET)
-    links.hook(page, asked, request_of)
-    model, answered = asked.settings[0], [asked.answers, asked.status]
-    asked.board.submit(compare_ask, [asked.board, model], answered, api_name="compare_ask", **go)
-    page.on_open(refresh, None, [model, asked.answers])
-    page.tab.select(refresh, None, [model, asked.answers], **QUIET)
+        filled = example.click(_example(key), None, form.prompt, api_name=f"compare_{name}", **QUIET)
+        seen.follow(filled.then(compare_run, form.inputs(), outputs, api_name=f"compare_run_{name}", **go))
+    form.stop.click(compare_stop, None, None, api_name="compare_stop", **QUIET)
+    links.hook(page, form, request_of)
+    model, answered = form.settings[0], [form.answers, form.status]
+    form.board.submit(compare_ask, [form.board, model], answered, api_name="compare_ask", **go)
+    page.on_open(refresh, None, [model, form.answers])
+    page.tab.select(refresh, None, [model, form.answers], **QUIET)
     prompt_sets.draw(
-        page, [asked.board, *asked.settings], prompt_sets.Lent(request_of, partial(join, what="prompt_set"), shelf)
+        page, [form.board, *form.settings], prompt_sets.Lent(request_of, partial(join, what="prompt_set"), shelf)
     )
 
 
@@ -89,7 +89,7 @@ def expose() -> None:
     gr.api(compare, api_name="compare", api_description=compare.__doc__, concurrency_limit=None)
 
 
-def _draw() -> Asked:
+def _draw() -> CompareForm:
     with gr.Row(elem_classes="ts-ask"):
         prompt = textbox(
             "page.prompt", hint="page.prompt_hint", lines=2, max_lines=10, scale=6, min_width=280, elem_id="prompt"
@@ -102,7 +102,7 @@ def _draw() -> Asked:
     *basic, exact = _draw_basic()
     status = view(elem_id="compare-status")
     cards, feeds = board.draw()
-    return Asked(prompt, start, stop, examples, [*basic, *_draw_conversation(), exact], status, cards, *feeds)
+    return CompareForm(prompt, start, stop, examples, [*basic, *_draw_conversation(), exact], status, cards, *feeds)
 
 
 def _draw_basic() -> list:
@@ -160,7 +160,7 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
     """Run a comparison when its turn comes and show it as it is written, at most ten times a second."""
     request = request_of(prompt, board.lines_of(cards), *settings_of)
     check_request(request)
-    run, state, lock, told = next(_runs), Board(), threading.Lock(), None
+    run, state, lock, shown = next(_runs), Board(), threading.Lock(), None
     turn, job = join(caller), work.begin(caller, "compare")
     busy = [gr.update(interactive=False), gr.update(interactive=True)]
     idle, buttons = busy[::-1], busy
@@ -169,8 +169,8 @@ def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> I
         while not job.wait(1 / UPDATES_PER_SECOND if turn.mine else WAITING_S) and work.newest(caller, "compare", job):
             with lock:
                 columns, status = board_feed.update(run, state.columns), _status(state, turn)
-            yield columns, gr.skip() if status == told else status, *buttons, gr.skip()
-            told, buttons = status, [gr.skip()] * 2
+            yield columns, gr.skip() if status == shown else status, *buttons, gr.skip()
+            shown, buttons = status, [gr.skip()] * 2
         if not work.newest(caller, "compare", job):
             raise Superseded
         if job.error is not None:
@@ -200,14 +200,14 @@ def _fold(request: CompareRequest, caller: Caller, turn: Turn, state: Board, loc
         "columns": len(request.columns),
         "tokens": request.max_new_tokens,
     }
-    with turn, logs.timed("comparison", **facts) as told:
+    with turn, logs.timed("comparison", **facts) as noted:
         for event in run_comparison(request, caller.owner, shelf(), job.stop, turn):
             if isinstance(event, Step) and job.stop.is_set():
                 late[event.column] += 1
             with lock:
                 state.take(event)
         forwards = state.result.forwards if state.result else 0
-        told |= {"forwards": forwards, "stopped": job.stop.is_set(), "late": max(late.values(), default=0)}
+        noted |= {"forwards": forwards, "stopped": job.stop.is_set(), "late": max(late.values(), default=0)}
 
 
 def _status(state: Board, turn: Turn) -> str:

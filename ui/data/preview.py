@@ -23,13 +23,13 @@ CHECKED_ROWS = 5_000
 
 
 @dataclass
-class Seen:
+class DataPreview:
     """How the preview is drawn anew: function, inputs, outputs."""
 
     wiring: tuple
 
 
-def draw(picker: gr.Dropdown) -> Seen:
+def draw(picker: gr.Dropdown) -> DataPreview:
     """Draw the preview under the dataset."""
     with gr.Row(elem_classes="ts-bar"):
         how = gr.Radio(
@@ -47,7 +47,7 @@ def draw(picker: gr.Dropdown) -> Seen:
     how.input(choose, how, [model, length], **SHOWN).then(*wiring, **SHOWN)
     for field in (model, length):
         field.submit(*wiring, **SHOWN)
-    return Seen(wiring)
+    return DataPreview(wiring)
 
 
 @handler()

@@ -72,7 +72,9 @@ def _draw_source() -> Source:
     return Source(upload, example, (repo, config, split, revision), bring, progress, stop)
 
 
-def _wire(page: Page, source: Source, picker: gr.Dropdown, mapping: Any, facts: list, seen: preview.Seen) -> None:
+def _wire(
+    page: Page, source: Source, picker: gr.Dropdown, mapping: Any, facts: list, seen: preview.DataPreview
+) -> None:
     outcome = [source.progress, source.stop, picker, mapping.uploaded]
     once = {**SHOWN, "trigger_mode": "once"}
     brought = [

@@ -14,8 +14,8 @@ import gradio as gr
 from core import limits, logs
 from core.errors import UserError
 from core.words import say
-from finetune.evaluation.evaluate import Setting, evaluate
-from finetune.evaluation.row_sets import NO_GENERAL, USUAL_ROWS, Asked, check
+from finetune.evaluation.evaluate import EvaluationContext, evaluate
+from finetune.evaluation.row_sets import NO_GENERAL, USUAL_ROWS, EvaluationRequest, check
 from finetune.runs.run import Run, find
 from inference.compare.fair_queue import wait_for_place
 from ui.compare import tab as compare_tab
@@ -36,7 +36,7 @@ _evaluations = Background("evaluate.one_at_a_time")
 
 
 @dataclass
-class Panel:
+class EvaluationPanel:
     """The tab's components. `seen` is what the caller last saw of the work."""
 
     run: gr.Dropdown
@@ -68,7 +68,7 @@ def draw(page: Page) -> None:
     page.tab.select(refresh, lists, lists, **QUIET).then(*shows, **SHOWN)
 
 
-def _draw() -> Panel:
+def _draw() -> EvaluationPanel:
     about = view()
     about.value = Spoken(lambda: render("note", kind="", title="", text=say("evaluate.about")))
     with gr.Row(elem_classes="ts-start", elem_id="evaluate-asked"):
@@ -82,7 +82,7 @@ def _draw() -> Panel:
     progress = view(elem_id="evaluate-progress")
     result = view(elem_id="evaluate-result")
     result.value = Spoken(nothing_yet)
-    return Panel(run, general, rows, start, stop, progress, result, gr.State(""))
+    return EvaluationPanel(run, general, rows, start, stop, progress, result, gr.State(""))
 
 
 @handler(quiet=True)
@@ -97,7 +97,10 @@ def start_evaluation(caller: Caller, chosen: str | None, general: str | None, ro
     """Begin an evaluation in the background; one at a time for each owner. What cannot be measured is told at once."""
     if not chosen:
         raise UserError("evaluate.no_run")
-    run, asked = find(chosen, caller.owner), Asked(None if general in (None, "", SHIPPED) else general, _whole(rows))
+    run, asked = (
+        find(chosen, caller.owner),
+        EvaluationRequest(None if general in (None, "", SHIPPED) else general, _whole(rows)),
+    )
     check(run, caller.owner, asked)
     limits.check_disk(caller.owner)
     _evaluations.begin(caller, run.id, lambda job: _work(run, asked, caller, job))
@@ -110,15 +113,15 @@ def _whole(value: Any) -> int:
     return int(value)
 
 
-def _work(run: Run, asked: Asked, caller: Caller, job: work.Job) -> None:
+def _work(run: Run, request: EvaluationRequest, caller: Caller, job: work.Job) -> None:
     """What the job does; for each piece of it a turn is taken, as every comparison takes one."""
 
     def report(progress: Any) -> None:
         job.progress = progress
 
-    with logs.timed("evaluation", id=run.id, rows=asked.rows):
-        setting = Setting(compare_tab.shelf(), report, job.stop, partial(_turn, caller, job))
-        evaluate(run, caller.owner, asked, setting)
+    with logs.timed("evaluation", id=run.id, rows=request.rows):
+        context = EvaluationContext(compare_tab.shelf(), report, job.stop, partial(_turn, caller, job))
+        evaluate(run, caller.owner, request, context)
 
 
 @contextmanager

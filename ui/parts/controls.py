@@ -40,5 +40,5 @@ def refreshed(choices: list[tuple[str, str]], chosen: str | None) -> Any:
 
 def textbox(key: str, *, hint: str | None = None, help: str | None = None, **more: Any) -> gr.Textbox:
     """A text field; `hint` is the key of its placeholder, `help` that of the text under its label."""
-    texts = {"placeholder": words(hint) if hint else None, "info": words(help) if help else None}
+    texts: dict[str, Any] = {"placeholder": words(hint) if hint else None, "info": words(help) if help else None}
     return gr.Textbox(label=words(key), **texts, **more)

@@ -176,10 +176,10 @@ def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
     if listed.text is not None:
         closer = work.Job().start(lambda _: look_closer(found, caller.owner))
         model = closer.result if closer.wait(LOOK_SECONDS) and closer.result else found
-    return model.name, _told(model, listed.looked or look_here())
+    return model.name, _model_facts(model, listed.looked or look_here())
 
 
-def _told(model: Model, here: Here) -> str:
+def _model_facts(model: Model, here: Here) -> str:
     ways = [_way(one) for one in fits(model, here)]
     return render("model_chosen", model=model, weights=weights_in_words, ways=ways, url=f"{endpoint()}/{model.name}")
 

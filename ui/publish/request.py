@@ -16,7 +16,7 @@ from core.workspace import Owner, dataset_folder
 from finetune.publish.card.facts import Sample
 from finetune.publish.card.samples import samples_of
 from finetune.publish.kinds import KINDS, Built, Options, build
-from finetune.publish.plan import Plan, prepare
+from finetune.publish.plan import PushPlan, prepare
 from finetune.publish.repo import remote
 from finetune.publish.repo.destination import destination
 from finetune.runs.run import Run, find
@@ -102,7 +102,7 @@ class Order:
         built: Built | None,
         samples: tuple[Sample, ...] = (),
         card: str | None = None,
-    ) -> Plan:
+    ) -> PushPlan:
         """What a push would do now; `card` takes the place of the one that is made, in which the `samples` stand."""
         return prepare(
             subject,
@@ -138,13 +138,13 @@ class Preview:
     temporary folder of what was built; it goes when the preview does."""
 
     order: Order
-    plan: Plan
+    plan: PushPlan
     samples: tuple[Sample, ...] = ()
     built: Built | None = None
     scratch: TemporaryDirectory | None = None
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
-    def again(self, order: Order, owner: Owner, card: str | None) -> Plan:
+    def again(self, order: Order, owner: Owner, card: str | None) -> PushPlan:
         """The plan as it is now, with the card as a person left it. Raises UserError where anything else changed."""
         if order != self.order:
             raise UserError("publishing.look_again")
@@ -155,7 +155,7 @@ class Preview:
         return plan
 
 
-def fixed(plan: Plan) -> list[str]:
+def fixed(plan: PushPlan) -> list[str]:
     """What must not change between preview and push: target, visibility, what lies there, every file but the card."""
     seen = [plan.run.id, plan.kind, plan.repo_id, str(plan.to.branch), str(plan.private), str(plan.found.commit)]
     return [*seen, *(file.sha256 for file in plan.files if file.path not in _WRITTEN_LAST)]

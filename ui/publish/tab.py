@@ -32,7 +32,7 @@ VIEWED = 18
 
 
 @dataclass
-class Panel:
+class PublishPanel:
     """The tab's components. `seen` holds the id of the preview that the caller last looked at."""
 
     fields: publish_form.Fields
@@ -79,7 +79,7 @@ def draw(page: Page) -> None:
     page.on_open(refresh, lists, lists, then=(show_kind, chosen, panel.view()))
 
 
-def _draw() -> Panel:
+def _draw() -> PublishPanel:
     fields = publish_form.draw()
     files = view(elem_id="publish-plan")
     with gr.Row(elem_classes="ts-start"):
@@ -101,7 +101,7 @@ def _draw() -> Panel:
         )
     card = gr.Markdown(visible=False, container=True, label=words("publishing.card"), elem_id="publish-card")
     seen = gr.State()
-    return Panel(fields, push_it, again, stop_it, yes, progress, outcome, files, editor, text, card, seen)
+    return PublishPanel(fields, push_it, again, stop_it, yes, progress, outcome, files, editor, text, card, seen)
 
 
 @handler(quiet=True)

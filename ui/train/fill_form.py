@@ -30,7 +30,7 @@ _NO_DATA = "0" * 12
 
 
 @dataclass
-class Kept:
+class KeptConfigBox:
     """What is shown in place of the form while a config is kept: that it is, and a way back."""
 
     box: gr.Column
@@ -46,7 +46,7 @@ class Filling:
     preset: gr.Dropdown
     upload: gr.UploadButton
     box: gr.Column
-    kept: Kept
+    kept: KeptConfigBox
     answer: gr.HTML
     stop: gr.Button
     yaml: gr.Code
@@ -73,12 +73,12 @@ def draw_preset() -> gr.Dropdown:
     return gr.Dropdown([(words("presets.hint"), ""), *titles], value="", label=words("presets.label"), **more)
 
 
-def draw_kept() -> Kept:
+def draw_kept() -> KeptConfigBox:
     """What stands in place of the form while a config is kept; hidden until then."""
     with gr.Column(visible=False, elem_id="kept") as box:
         view("note", facts={"kind": "ts-warn", "title": "", "text": words("page.kept_config")})
         back = button("page.back_to_form", size="sm", elem_id="back-to-form")
-    return Kept(box, back)
+    return KeptConfigBox(box, back)
 
 
 @handler()

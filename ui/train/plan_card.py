@@ -14,11 +14,11 @@ from ui.parts import job as work
 from ui.parts.views import findings_table, render
 
 if TYPE_CHECKING:
-    from finetune.plan.card import Plan
+    from finetune.plan.card import RunPlan
     from finetune.plan.prepare import Checked
 
 
-def look(owner: Owner, config: RunConfig, job: work.Job, *, trial: bool) -> tuple["Checked", "Plan"]:
+def look(owner: Owner, config: RunConfig, job: work.Job, *, trial: bool) -> tuple["Checked", "RunPlan"]:
     """Check data, model and settings, and plan the run; with a `trial` its first steps are tried out. Raises
     UserError where it could not start."""
     if trial:
@@ -30,7 +30,7 @@ def look(owner: Owner, config: RunConfig, job: work.Job, *, trial: bool) -> tupl
     return found, plan
 
 
-def told(found: "Checked", plan: "Plan") -> str:
+def told(found: "Checked", plan: "RunPlan") -> str:
     """That it can start, or why not; the card; what was found in the data."""
     rows, steps = counted("core.rows", found.rows), counted("core.steps", plan.steps)
     refused = any(one.refused for one in plan.advice)
@@ -41,6 +41,6 @@ def told(found: "Checked", plan: "Plan") -> str:
     return note + card(plan) + findings_table(found.findings, say("page.no_findings_model"))
 
 
-def card(plan: "Plan") -> str:
+def card(plan: "RunPlan") -> str:
     """The plan with a line for each place."""
     return render("plan_card", plan=plan, weights=weight_facts(plan), data=data_facts(plan), dollars=dollars)

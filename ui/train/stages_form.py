@@ -91,9 +91,9 @@ def _draw_stage(number: int) -> StageFields:
     with gr.Row(elem_classes="ts-start"):
         data = dropdown("page.train_on", multiselect=True, scale=3, min_width=280, elem_id=f"{name}-data")
         objective = draw_objective(f"{name}-objective", None)
-        hint = {"max_lines": 1, "scale": 1, "min_width": 130}
-        epochs = textbox("config.optim.epochs.label", hint="page.as_above", elem_id=f"{name}-epochs", **hint)
-        rate = textbox("config.optim.learning_rate.label", hint="page.chosen_for_you", elem_id=f"{name}-rate", **hint)
+        narrow: dict[str, Any] = {"max_lines": 1, "scale": 1, "min_width": 130}
+        epochs = textbox("config.optim.epochs.label", hint="page.as_above", elem_id=f"{name}-epochs", **narrow)
+        rate = textbox("config.optim.learning_rate.label", hint="page.chosen_for_you", elem_id=f"{name}-rate", **narrow)
     note = view(elem_id=f"{name}-note")
     with gr.Row(elem_classes="ts-advanced"):
         settings = draw_settings(name, None)

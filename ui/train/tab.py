@@ -50,7 +50,7 @@ class Setup:
     show: gr.Button
     yaml: gr.Code
     command: gr.Code
-    place: place.Place
+    place: place.WhereToRun
 
     def inputs(self) -> list:
         """Where it shall run, the data, the form."""

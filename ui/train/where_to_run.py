@@ -37,7 +37,7 @@ _known: dict[str, tuple[float, list[Flavour]]] = {}
 
 
 @dataclass
-class Place:
+class WhereToRun:
     """The choice, what a rented machine needs, and the yes to its price. `agreed` is what the price was told for."""
 
     where: gr.Radio
@@ -65,7 +65,7 @@ def draw_choice() -> gr.Radio:
     return gr.Radio(choices, value=choices[0][1], label=words("page.place"), scale=3, min_width=480, elem_id="place")
 
 
-def draw_machine(where: gr.Radio) -> Place:
+def draw_machine(where: gr.Radio) -> WhereToRun:
     """The rented machine: flavour, time limit and the table of prices. Empty until somebody asks for one."""
     with gr.Column(visible=settings.zero_gpu(), elem_id="rented") as box:
         with gr.Row(visible=False, elem_classes="ts-start") as machine:
@@ -73,7 +73,7 @@ def draw_machine(where: gr.Radio) -> Place:
             timeout = textbox("page.timeout", scale=1, min_width=200, elem_id="timeout")
             timeout.value = USUAL_TIMEOUT
         table = view(elem_id="flavours")
-    return Place(where, box, machine, flavour, timeout, table, rent_button("rent"), gr.State())
+    return WhereToRun(where, box, machine, flavour, timeout, table, rent_button("rent"), gr.State())
 
 
 def rent_button(name: str) -> gr.Button:

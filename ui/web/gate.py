@@ -42,7 +42,7 @@ class Refused(Exception):
 
 
 @dataclass
-class Asked:
+class IncomingRequest:
     """One request as the gate sees it. `route` is what follows Gradio's prefix, empty for other pages."""
 
     scope: Message
@@ -68,70 +68,70 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        asked = _asked(scope)
-        scope["tunescope"] = asked.visitor
+        request = _incoming(scope)
+        scope["tunescope"] = request.visitor
         try:
-            receive = await self._let_in(asked, receive)
+            receive = await self._let_in(request, receive)
         except Refused as refusal:
             logs.event(
-                "turned away", id=asked.visitor.request, visitor=asked.visitor.named, route=_route_name(asked.route),
-                why=refusal.why, status=refusal.status,
+                "turned away", id=request.visitor.request, visitor=request.visitor.named,
+                route=_route_name(request.route), why=refusal.why, status=refusal.status,
             )  # fmt: skip
-            await _refuse(refusal, asked, send)
+            await _refuse(refusal, request, send)
             return
-        await self.app(scope, receive, self._answering(asked, send))
+        await self.app(scope, receive, self._answering(request, send))
 
-    async def _let_in(self, asked: Asked, receive: Receive) -> Receive:
+    async def _let_in(self, request: IncomingRequest, receive: Receive) -> Receive:
         """Raises Refused; returns what the app reads the body from."""
-        _check_host(asked)
-        _check_origin(asked)
-        if not asked.route:
+        _check_host(request)
+        _check_origin(request)
+        if not request.route:
             return receive
-        if asked.route.startswith(CLOSED):
+        if request.route.startswith(CLOSED):
             raise Refused(404, say("gate.no_route"), "closed")
-        if asked.method == "POST":
-            self._count(asked)
-            if asked.route.startswith("upload"):
-                self._check_upload(asked)
+        if request.method == "POST":
+            self._count(request)
+            if request.route.startswith("upload"):
+                self._check_upload(request)
             else:
-                asked.body, receive = await _whole(receive)
-        self._check_ids(asked)
-        self._check_files(asked)
+                request.body, receive = await _whole(receive)
+        self._check_ids(request)
+        self._check_files(request)
         return receive
 
-    def _count(self, asked: Asked) -> None:
+    def _count(self, request: IncomingRequest) -> None:
         try:
-            self.requests.count(asked.visitor.counted)
+            self.requests.count(request.visitor.counted)
         except UserError as error:
             raise Refused(429, str(error), error.code) from error
 
-    def _check_upload(self, asked: Asked) -> None:
-        if asked.visitor.stranger:
+    def _check_upload(self, request: IncomingRequest) -> None:
+        if request.visitor.stranger:
             raise Refused(403, say("core.sign_in"), "core.sign_in")
-        size, most = asked.headers.get("content-length", ""), limits.bound("upload")
+        size, most = request.headers.get("content-length", ""), limits.bound("upload")
         if most is not None and size.isdigit() and int(size) > most * limits.MB + 10_000:
             facts = {"size": round(int(size) / limits.MB), "most": most, "variable": "TUNESCOPE_LIMIT_UPLOAD_MB"}
             raise Refused(413, say("limits.upload", **facts), "limits.upload")
         try:
-            limits.check_uploads(self.uploads.size(asked.visitor.key), int(size) if size.isdigit() else 0)
+            limits.check_uploads(self.uploads.size(request.visitor.key), int(size) if size.isdigit() else 0)
         except UserError as error:
             raise Refused(413, str(error), error.code) from error
 
-    def _check_ids(self, asked: Asked) -> None:
+    def _check_ids(self, request: IncomingRequest) -> None:
         """Sessions and uploads belong to who names them first, events to who was given them."""
-        parts = asked.route.strip("/").split("/")
-        body = asked.body if isinstance(asked.body, dict) else {}
-        sessions = [*asked.query.get("session_hash", []), body.get("session_hash")]
+        parts = request.route.strip("/").split("/")
+        body = request.body if isinstance(request.body, dict) else {}
+        sessions = [*request.query.get("session_hash", []), body.get("session_hash")]
         sessions += [parts[1]] if parts[0] == "heartbeat" and len(parts) > 1 else []
-        mine = self._may("session", sessions, asked)
-        mine = mine and self._may("upload", asked.query.get("upload_id", []), asked)
+        mine = self._may("session", sessions, request)
+        mine = mine and self._may("upload", request.query.get("upload_id", []), request)
         events = [body.get("event_id")] if parts[0] in ("cancel", "reset") else []
-        events += parts[-1:] if parts[0] == "call" and asked.method == "GET" else []
-        mine = mine and all(self._has("event", name, asked) for name in events if name is not None)
+        events += parts[-1:] if parts[0] == "call" and request.method == "GET" else []
+        mine = mine and all(self._has("event", name, request) for name in events if name is not None)
         if not mine:
             raise Refused(403, say("gate.not_yours"), "not theirs")
 
-    def _may(self, kind: str, names: list[Any], asked: Asked) -> bool:
+    def _may(self, kind: str, names: list[Any], request: IncomingRequest) -> bool:
         """A POST makes the id theirs; to look at one that is nobody's makes no difference.
 
         A request names one, and a short one: what is named is kept.
@@ -139,21 +139,21 @@ class Gate:
         told = {str(name) for name in names if name is not None}
         if len(told) > 1 or any(len(name) > _LONGEST_ID for name in told):
             return False
-        use = self.bindings.claim if asked.method == "POST" else self.bindings.free
-        return all(use(kind, name, asked.visitor.key) for name in told)
+        use = self.bindings.claim if request.method == "POST" else self.bindings.free
+        return all(use(kind, name, request.visitor.key) for name in told)
 
-    def _has(self, kind: str, name: Any, asked: Asked) -> bool:
-        return self.bindings.has(kind, str(name), asked.visitor.key)
+    def _has(self, kind: str, name: Any, request: IncomingRequest) -> bool:
+        return self.bindings.has(kind, str(name), request.visitor.key)
 
-    def _check_files(self, asked: Asked) -> None:
-        named = asked.route.partition("file=")[2] if asked.route.startswith("file=") else None
-        if not self.uploads.open_to([named, asked.body], asked.visitor.key):
+    def _check_files(self, request: IncomingRequest) -> None:
+        named = request.route.partition("file=")[2] if request.route.startswith("file=") else None
+        if not self.uploads.open_to([named, request.body], request.visitor.key):
             raise Refused(403, say("gate.not_yours"), "not theirs")
 
-    def _answering(self, asked: Asked, send: Send) -> Send:
+    def _answering(self, request: IncomingRequest, send: Send) -> Send:
         """Passes the answer on; remembers whose the event or the uploaded files in it are."""
-        kept = bytearray() if asked.method == "POST" and _tells_ids(asked.route) else None
-        cookie = new_cookie(asked.visitor) if asked.scope["path"] == "/" else None
+        kept = bytearray() if request.method == "POST" and _tells_ids(request.route) else None
+        cookie = new_cookie(request.visitor) if request.scope["path"] == "/" else None
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start" and cookie:
@@ -161,19 +161,19 @@ class Gate:
             if message["type"] == "http.response.body" and kept is not None:
                 kept.extend(message.get("body", b""))
                 if not message.get("more_body"):
-                    self._remember(asked, bytes(kept))
+                    self._remember(request, bytes(kept))
             await send(message)
 
         return answer
 
-    def _remember(self, asked: Asked, answer: bytes) -> None:
+    def _remember(self, request: IncomingRequest, answer: bytes) -> None:
         told = _json(answer)
         if isinstance(told, dict) and isinstance(told.get("event_id"), str):
-            self.bindings.give("event", told["event_id"], asked.visitor.key)
-            self.bindings.claim("session", told["event_id"], asked.visitor.key)
+            self.bindings.give("event", told["event_id"], request.visitor.key)
+            self.bindings.claim("session", told["event_id"], request.visitor.key)
         elif isinstance(told, list):
             for path in told:
-                self.uploads.give(str(path), asked.visitor.key)
+                self.uploads.give(str(path), request.visitor.key)
 
 
 def _tells_ids(route: str) -> bool:
@@ -185,7 +185,7 @@ def _route_name(route: str) -> str:
     return "/".join(route.partition("=")[0].split("/")[:1]) or "page"
 
 
-def _asked(scope: Message) -> Asked:
+def _incoming(scope: Message) -> IncomingRequest:
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     try:
         cookies = SimpleCookie(headers.get("cookie", ""))
@@ -196,31 +196,31 @@ def _asked(scope: Message) -> Asked:
     visitor = who(scope.get("session") or {}, known.value if known else "", client, secrets.token_hex(4))
     query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
     _, _, route = scope["path"].partition(API)
-    return Asked(scope, visitor, headers, route, query=query)
+    return IncomingRequest(scope, visitor, headers, route, query=query)
 
 
-def _check_origin(asked: Asked) -> None:
+def _check_origin(request: IncomingRequest) -> None:
     """Another site's page may not act with this visitor's cookie or, at home, with this machine's rights.
 
     Gradio keeps only the answer from it, and only at home. A browser says itself, and no page can make it say, that
     a request comes from the page's own site: that holds behind proxies that change the host's name, too.
     """
-    origin = asked.headers.get("origin")
-    if origin is None or asked.headers.get("sec-fetch-site") == "same-origin":
+    origin = request.headers.get("origin")
+    if origin is None or request.headers.get("sec-fetch-site") == "same-origin":
         return
-    if settings.on_space() and "session=" not in asked.headers.get("cookie", ""):
+    if settings.on_space() and "session=" not in request.headers.get("cookie", ""):
         return
-    if urlsplit(origin).netloc not in ({asked.headers.get("host", "")} | settings.own_hosts()) - {""}:
+    if urlsplit(origin).netloc not in ({request.headers.get("host", "")} | settings.own_hosts()) - {""}:
         raise Refused(403, say("gate.other_site"), "other site")
 
 
-def _check_host(asked: Asked) -> None:
+def _check_host(request: IncomingRequest) -> None:
     """At home without a password, only by this machine's own names or those it was told of.
 
     Another site can let its own name lead to this machine, after its page is loaded: to the browser, page and app are
     then one site.
     """
-    host = asked.headers.get("host", "")
+    host = request.headers.get("host", "")
     if settings.on_space() or password() or host in settings.own_hosts() | {""}:
         return
     name, _, port = host.rpartition(":")
@@ -255,7 +255,7 @@ def _json(text: bytes) -> Any:
         return None
 
 
-async def _refuse(refusal: Refused, asked: Asked, send: Send) -> None:
+async def _refuse(refusal: Refused, request: IncomingRequest, send: Send) -> None:
     """Answer with a sentence, as Gradio's page shows it."""
     body = json.dumps({"detail": str(refusal), "error": str(refusal)}, ensure_ascii=False).encode()
     headers = [(b"content-type", b"application/json; charset=utf-8"), (b"content-length", str(len(body)).encode())]

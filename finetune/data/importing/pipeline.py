@@ -16,7 +16,7 @@ from finetune.data.importing.raw_rows import OnProgress, raw_rows
 from finetune.data.importing.recognize import Recognised, listed, recognise_file
 from finetune.data.importing.streams import DataFile, short_name
 from finetune.data.limits import Limits
-from finetune.data.report import Kept, Report
+from finetune.data.report import KeptRow, Report
 from finetune.data.store import texts_of
 
 
@@ -52,10 +52,10 @@ class Intake:
         chosen.fit(columns, listed(columns))
         return chosen
 
-    def __iter__(self) -> Iterator[Kept]:
+    def __iter__(self) -> Iterator[KeptRow]:
         done, total = 0, sum(file.size for file in self._files)
         for file in self._files:
-            for raw in raw_rows(file, self._limits, self._told(done, total)):
+            for raw in raw_rows(file, self._limits, self._file_progress(done, total)):
                 self._one_more(file.name)
                 if kept := self._take(convert(raw, self.mapping)):
                     yield kept
@@ -69,11 +69,11 @@ class Intake:
         if self._most is not None and self.rows_in > self._most:
             raise UserError("limits.rows", name=name, most=self._most, variable="TUNESCOPE_LIMIT_ROWS")
 
-    def _told(self, done: int, total: int) -> OnProgress | None:
+    def _file_progress(self, done: int, total: int) -> OnProgress | None:
         progress = self._progress
         return None if progress is None else lambda part, _: progress(done + part, total)
 
-    def _take(self, converted: Converted) -> Kept | None:
+    def _take(self, converted: Converted) -> KeptRow | None:
         row, rule = converted.row, converted.rule
         content = b""
         if row is not None:
@@ -88,7 +88,7 @@ class Intake:
         for warning in converted.warnings:
             self._found[warning].append(self.rows_in)
         self._count(row)
-        return Kept(self.rows_in, row, content)
+        return KeptRow(self.rows_in, row, content)
 
     def _duplicate(self, content: bytes) -> str | None:
         digest = hashlib.blake2b(content, digest_size=16).digest()

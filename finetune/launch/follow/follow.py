@@ -70,8 +70,8 @@ def _measure(run: "Run", owner: Owner, job_id: str) -> None:
     client, token = api(owner), token_of(owner)
     try:
         with in_words(owner, job_id):
-            told = client.fetch_job_metrics(job_id=job_id, namespace=record.namespace, follow=True, token=token)
-            for number, sample in enumerate(told):
+            samples = client.fetch_job_metrics(job_id=job_id, namespace=record.namespace, follow=True, token=token)
+            for number, sample in enumerate(samples):
                 if number % SAMPLE_EVERY == 0:
                     write_sample(run, sample)
                     sync_quietly(run, owner, log=False)

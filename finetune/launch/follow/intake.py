@@ -74,8 +74,12 @@ def retell(run: "Run", job_id: str, lines: Sequence[str]) -> None:
 def _write(run: "Run", job_id: str, event: dict[str, Any]) -> None:
     """One event into events.jsonl; what the run runs on goes into env.json, the queue is the Hub's."""
     if event["type"] == ENVIRONMENT:
-        told = event.get("environment")
-        facts = {name: told[name] for name in _FACTS_OF_THE_JOB if name in told} if isinstance(told, dict) else {}
+        environment = event.get("environment")
+        facts = (
+            {name: environment[name] for name in _FACTS_OF_THE_JOB if name in environment}
+            if isinstance(environment, dict)
+            else {}
+        )
         write_json(run.folder / "env.json", {**run.environment(), **facts})
     elif event["type"] != "queued":
         run.log.write(event.pop("type"), **event, job=job_id)
@@ -155,8 +159,8 @@ def kept_lines(run: "Run", owner: Owner, attempt: int) -> list[str]:
     with in_words(owner, record.results):
         try:
             name = f"attempts/{attempt}/events.txt"
-            told: dict[str, Any] = {"token": token_of(owner), "local_dir": place}
-            path = again(lambda: api(owner).hf_hub_download(record.results, name, **told))
+            options: dict[str, Any] = {"token": token_of(owner), "local_dir": place}
+            path = again(lambda: api(owner).hf_hub_download(record.results, name, **options))
         except (EntryNotFoundError, RepositoryNotFoundError):
             return []
     with open(path, encoding="utf-8") as file:

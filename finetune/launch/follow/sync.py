@@ -72,16 +72,16 @@ def _inspect(run: "Run", owner: Owner, record: JobRecord) -> JobRecord:
             return _look_for(run, owner, record)
         client, token = api(owner), token_of(owner)
         try:
-            told = again(lambda: client.inspect_job(job_id=str(record.id), namespace=record.namespace, token=token))
+            found = again(lambda: client.inspect_job(job_id=str(record.id), namespace=record.namespace, token=token))
         except JobNotFoundError:
             listed = again(lambda: list(client.list_jobs(namespace=record.namespace, token=token)))
             if record.id in [job.id for job in listed]:
                 return record
-            told = None
+            found = None
     with locked(run):
-        if told is None:
+        if found is None:
             return update(run, stage=VANISHED)
-        changed = update(run, **facts_of(told))
+        changed = update(run, **facts_of(found))
         if changed.stage == "RUNNING" and not run.progress().begun:
             run.log.write("progress", phase=_STARTING, done=0, total=0, flavour=changed.flavour)
         return changed
@@ -146,8 +146,8 @@ def _sample(run: "Run", owner: Owner, record: JobRecord) -> None:
         return
     client, token = api(owner), token_of(owner)
     try:
-        told = client.fetch_job_metrics(job_id=str(record.id), namespace=record.namespace, token=token)
-        for sample in told:
+        found = client.fetch_job_metrics(job_id=str(record.id), namespace=record.namespace, token=token)
+        for sample in found:
             write_sample(run, sample)
     except (httpx2.HTTPError, OSError, ValueError):
         return
@@ -191,10 +191,10 @@ def ask_to_stop(run: "Run", owner: Owner) -> None:
     """Tell a job at work to save and end. Raises UserError."""
     record = job_of(run)
     assert record is not None, "only a job is asked"
-    told: dict[str, Any] = {"repo_id": record.results, "commit_message": "Stop", "token": token_of(owner)}
+    options: dict[str, Any] = {"repo_id": record.results, "commit_message": "Stop", "token": token_of(owner)}
     name = f"control/stop-{record.attempt}"
     with _wish(run, record), in_words(owner, record.results):
-        again(lambda: api(owner).upload_file(path_or_fileobj=b"stop\n", path_in_repo=name, **told))
+        again(lambda: api(owner).upload_file(path_or_fileobj=b"stop\n", path_in_repo=name, **options))
 
 
 def call_off(run: "Run", owner: Owner) -> None:

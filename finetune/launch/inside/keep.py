@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.hub import reach
 from finetune.launch.follow.files import checkpoint_steps
 from finetune.launch.follow.lines import UPLOADED
-from finetune.launch.inside.tell import Teller
+from finetune.launch.inside.tell import EventPrinter
 from finetune.runs.run import Run
 
 _TRIES = 6
@@ -25,13 +25,13 @@ class Keeper:
     `kept` is the step of the checkpoint that lies in the repository, None where there is none.
     """
 
-    def __init__(self, run: Run, told: dict[str, Any], token: str, teller: Teller) -> None:
+    def __init__(self, run: Run, record: dict[str, Any], token: str, printer: EventPrinter) -> None:
         from huggingface_hub import HfApi
 
         from core.hub import retries
 
         retries.limit_time()
-        self.run, self.told, self.token, self.teller = run, told, token, teller
+        self.run, self.record, self.token, self.printer = run, record, token, printer
         self.client = HfApi(endpoint=reach.endpoint(), token=token)
         self.kept: int | None = None
         self._wanted = threading.Condition()
@@ -42,15 +42,15 @@ class Keeper:
 
     def files(self) -> list[str]:
         """What lies in the repository now."""
-        return self.client.list_repo_files(self.told["results"], token=self.token)
+        return self.client.list_repo_files(self.record["results"], token=self.token)
 
     def asked_to_stop(self) -> bool:
         """Whether somebody put the file there that asks this job to stop. A Hub that does not answer asks nothing."""
         try:
-            path = f"control/stop-{self.told['attempt']}"
-            return self.client.file_exists(self.told["results"], path, token=self.token)
+            path = f"control/stop-{self.record['attempt']}"
+            return self.client.file_exists(self.record["results"], path, token=self.token)
         except _failures() as error:
-            self.teller.say(f"stop file: {error}")
+            self.printer.say(f"stop file: {error}")
             return False
 
     def wake(self, step: int) -> None:
@@ -89,7 +89,7 @@ class Keeper:
         try:
             self._keep_checkpoint(step)
         except _failures() as error:
-            self.teller.say(f"checkpoint {step}: {type(error).__name__}: {error}")
+            self.printer.say(f"checkpoint {step}: {type(error).__name__}: {error}")
 
     def _newest(self) -> int | None:
         found = [path for path in self.run.checkpoints.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
@@ -101,9 +101,9 @@ class Keeper:
             try:
                 return keep()
             except _failures() as error:
-                self.teller.say(f"{type(error).__name__}: {error}")
+                self.printer.say(f"{type(error).__name__}: {error}")
                 if attempt + 1 == _TRIES:
-                    raise UserError("job.not_kept", value=self.run.id, repo=self.told["results"]) from error
+                    raise UserError("job.not_kept", value=self.run.id, repo=self.record["results"]) from error
                 time.sleep(_WAIT_SECONDS * 2**attempt)
 
     def _keep_checkpoint(self, step: int) -> None:
@@ -116,7 +116,7 @@ class Keeper:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         self.kept = step
-        self.teller.tell({"t": round(time.time(), 3), "type": UPLOADED, "step": step})
+        self.printer.tell({"t": round(time.time(), 3), "type": UPLOADED, "step": step})
 
     def _keep_model(self) -> None:
         self._commit(self.run.model, "model", "Result")
@@ -125,14 +125,14 @@ class Keeper:
         """One commit: the folder and the events so far come, older checkpoints go."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        told = "".join(line + "\n" for line in self.teller.told).encode()
-        operations: list[Any] = [CommitOperationAdd(f"attempts/{self.told['attempt']}/events.txt", told)]
+        lines = "".join(line + "\n" for line in self.printer.events).encode()
+        operations: list[Any] = [CommitOperationAdd(f"attempts/{self.record['attempt']}/events.txt", lines)]
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         operations += [CommitOperationAdd(f"{place}/{path.relative_to(folder).as_posix()}", path) for path in files]
         for step in checkpoint_steps(self.files()):
             if place != f"checkpoints/checkpoint-{step}":
                 operations.append(CommitOperationDelete(f"checkpoints/checkpoint-{step}/", is_folder=True))
-        self.client.create_commit(self.told["results"], operations, commit_message=message, token=self.token)
+        self.client.create_commit(self.record["results"], operations, commit_message=message, token=self.token)
 
 
 def _failures() -> tuple[type[Exception], ...]:

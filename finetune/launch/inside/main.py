@@ -24,7 +24,7 @@ from core.workspace import Owner
 from finetune.launch.follow.files import bring_folder, checkpoint_steps
 from finetune.launch.follow.lines import ENDINGS, ENVIRONMENT
 from finetune.launch.inside.keep import Keeper
-from finetune.launch.inside.tell import Teller
+from finetune.launch.inside.tell import EventPrinter
 from finetune.runs.run import Run
 
 TICK_SECONDS = 0.3
@@ -33,22 +33,22 @@ _SECRETS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
 
 
 class Inside:
-    """One job: `told` is its job.json, `run` its run folder in a workspace of its own."""
+    """One job: `record` is its job.json, `run` its run folder in a workspace of its own."""
 
     def __init__(self, inputs: Path, run_id: str, token: str) -> None:
         self.inputs, self.token = inputs, token
-        self.told = read_json(inputs / "runs" / run_id / "job.json")
+        self.record = read_json(inputs / "runs" / run_id / "job.json")
         self.owner = Owner("local", token)
         self.run = Run(self.owner.runs / run_id)
         self.stop = threading.Event()
-        self.teller = Teller(token)
-        self.keeper = Keeper(self.run, self.told, token, self.teller)
+        self.printer = EventPrinter(token)
+        self.keeper = Keeper(self.run, self.record, token, self.printer)
         self.cursor = 0
         self.ending: dict[str, Any] | None = None
 
     def work(self) -> int:
         """From an empty machine to the end of the run. 0 where it is done or was stopped, 1 where it failed."""
-        words.speak(self.told.get("locale", "en"))
+        words.speak(self.record.get("locale", "en"))
         self._make_workspace()
         self._bring_base()
         self._bring_checkpoint()
@@ -67,7 +67,7 @@ class Inside:
         from inference.models import hub_files
         from inference.models.fingerprint import fingerprint
 
-        base = parse(self.told["base"], self.owner)
+        base = parse(self.record["base"], self.owner)
         assert isinstance(base, Hub), "a job starts from a repository"
         listing = hub_files.look(base, self.token, self.owner)
         if listing is None:
@@ -77,11 +77,11 @@ class Inside:
         self._record(fingerprint(folder))
 
     def _record(self, found: str) -> None:
-        then = self.told.get("fingerprint")
+        then = self.record.get("fingerprint")
         if then and then != found:
-            facts = {"base": self.told["base"], "now": found[:12], "then": then[:12]}
+            facts = {"base": self.record["base"], "now": found[:12], "then": then[:12]}
             raise UserError("run.base_changed", value=self.run.id, **facts)
-        recorded = {name: self.told[name] for name in ("base", "asked", "revision")}
+        recorded = {name: self.record[name] for name in ("base", "asked", "revision")}
         write_json(self.run.folder / "env.json", {**recorded, "fingerprint": found, "stand_in": False})
 
     def _bring_checkpoint(self) -> None:
@@ -92,7 +92,7 @@ class Inside:
             self.run.checkpoints.mkdir()
             place = f"checkpoints/{name}"
             client = self.keeper.client
-            bring_folder(client, self.token, self.told["results"], place, self.run.checkpoints / name)
+            bring_folder(client, self.token, self.record["results"], place, self.run.checkpoints / name)
             self.keeper.kept = steps[-1]
 
     def _listen(self) -> None:
@@ -100,7 +100,7 @@ class Inside:
         while not self.stop.is_set():
             if self.keeper.asked_to_stop():
                 self.stop.set()
-            self.stop.wait(self.told["poll_seconds"])
+            self.stop.wait(self.record["poll_seconds"])
 
     def _train(self) -> None:
         """Run the training as a child and pass on what it writes, until it ends."""
@@ -112,7 +112,7 @@ class Inside:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        relay = threading.Thread(target=self.teller.relay, args=(child.stdout,))
+        relay = threading.Thread(target=self.printer.relay, args=(child.stdout,))
         relay.start()
         told_to_stop = False
         while True:
@@ -134,9 +134,9 @@ class Inside:
             if event["type"] in ENDINGS:
                 self.ending = event
                 continue
-            self.teller.tell(event)
+            self.printer.tell(event)
             if event["type"] == "started":
-                self.teller.tell({"t": event["t"], "type": ENVIRONMENT, "environment": self.run.environment()})
+                self.printer.tell({"t": event["t"], "type": ENVIRONMENT, "environment": self.run.environment()})
             if event["type"] == "checkpoint":
                 self.keeper.wake(event["step"])
 
@@ -147,7 +147,7 @@ class Inside:
         self.keeper.finish(self.ending)
         if self.ending is None:
             return 1
-        self.teller.tell(self.ending)
+        self.printer.tell(self.ending)
         return int(self.ending["type"] == "failed")
 
 
@@ -173,11 +173,11 @@ def main() -> int:
     try:
         return inside.work()
     except UserError as error:
-        inside.teller.fail(str(error))
+        inside.printer.fail(str(error))
     except Exception as error:
-        inside.teller.say(traceback.format_exc())
+        inside.printer.say(traceback.format_exc())
         message = " ".join(str(error).replace(token, "***").split())[:200]
-        inside.teller.fail(words.say("run.bug", kind=type(error).__name__, message=message))
+        inside.printer.fail(words.say("run.bug", kind=type(error).__name__, message=message))
     return 1
 
 

@@ -8,19 +8,19 @@ from typing import IO, Any
 from finetune.launch.follow.lines import PREFIX, to_line
 
 
-class Teller:
-    """Prints from several threads, a line in one write. `told` keeps the events, for the copy in the repository."""
+class EventPrinter:
+    """Prints from several threads, a line in one write. `events` keeps them, for the copy in the repository."""
 
     def __init__(self, token: str) -> None:
         self.token = token
-        self.told: list[str] = []
+        self.events: list[str] = []
         self._lock = threading.Lock()
 
     def tell(self, event: dict[str, Any]) -> None:
         """Print an event with the next number."""
         with self._lock:
-            self.told.append(to_line(event, len(self.told) + 1).replace(self.token, "***"))
-            self._write(self.told[-1])
+            self.events.append(to_line(event, len(self.events) + 1).replace(self.token, "***"))
+            self._write(self.events[-1])
 
     def fail(self, sentence: str) -> None:
         """The last event of a job that could not do its work."""

@@ -67,13 +67,13 @@ def _attached(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[s
     inputs = Path(tempfile.mkdtemp(prefix="tunescope-inputs-"))
     try:
         _download(owner, volume, run.id, inputs)
-        told = read_json(inputs / "runs" / run.id / "job.json")
+        job_json = read_json(inputs / "runs" / run.id / "job.json")
         others = costs_of([one for one in jobs if one is not job], prices)
-        record = _record(job, others, told, user, volume, prices)
+        record = _record(job, others, job_json, user, volume, prices)
         _bring_datasets(inputs, owner)
         with new_folder(run.folder) as folder:
             shutil.copyfile(inputs / "runs" / run.id / "config.yaml", folder / "config.yaml")
-            recorded = {name: told[name] for name in ("base", "asked", "revision")}
+            recorded = {name: job_json[name] for name in ("base", "asked", "revision")}
             write_json(folder / "env.json", {**recorded, "stand_in": False})
             write_json(path_of(folder), record.to_json())
     finally:
@@ -98,26 +98,26 @@ def _download(owner: Owner, volume: Any, run_id: str, inputs: Path) -> None:
 
 def _check_room(owner: Owner, volume: Any, names: list[str]) -> None:
     """Raise UserError where the files of these names would take more room than a person has."""
-    told: dict[str, Any] = {"revision": volume.revision, "files_metadata": True, "token": token_of(owner)}
-    info = again(lambda: api(owner).dataset_info(volume.source, **told))
+    options: dict[str, Any] = {"revision": volume.revision, "files_metadata": True, "token": token_of(owner)}
+    info = again(lambda: api(owner).dataset_info(volume.source, **options))
     sizes = [file.size or 0 for file in info.siblings or [] if any(fnmatch(file.rfilename, name) for name in names)]
     limits.check_disk(owner, sum(sizes))
 
 
 def _record(
-    job: Any, others: dict[str, float], told: dict[str, Any], user: str, volume: Any, prices: dict[str, float]
+    job: Any, others: dict[str, float], job_json: dict[str, Any], user: str, volume: Any, prices: dict[str, float]
 ) -> JobRecord:
     """What is known of a job here; `others` is what the other jobs of its run cost."""
     return JobRecord(
         namespace=user,
         flavour=str(job.flavor),
         usd_per_hour=prices.get(str(job.flavor), 0.0),
-        timeout=int(told["timeout"]),
-        attempt=int(told["attempt"]),
+        timeout=int(job_json["timeout"]),
+        attempt=int(job_json["attempt"]),
         inputs=volume.source,
-        results=str(told["results"]),
+        results=str(job_json["results"]),
         commit=str(volume.revision),
-        source=str(told["source"]),
+        source=str(job_json["source"]),
         others=others,
         **facts_of(job),
     )

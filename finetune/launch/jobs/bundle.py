@@ -87,10 +87,10 @@ def requirements() -> str:
     return "".join(f"{name}=={version}\n" for name, version in sorted(pinned.items()))
 
 
-def push_inputs(run_id: str, config: RunConfig, owner: Owner, repo_id: str, told: dict[str, Any]) -> tuple[str, str]:
+def push_inputs(run_id: str, config: RunConfig, owner: Owner, repo_id: str, record: dict[str, Any]) -> tuple[str, str]:
     """Bring everything that the job of a run reads into the private dataset repo `repo_id`, in one commit.
 
-    `told` goes into the run's `job.json` there. Returns the commit and the SHA-256 of the sources. Large files that
+    `record` goes into the run's `job.json` there. Returns the commit and the SHA-256 of the sources. Large files that
     are there already (the same sources, the same data) are not sent again. Raises UserError.
     """
     content, digest = bundle()
@@ -101,8 +101,8 @@ def push_inputs(run_id: str, config: RunConfig, owner: Owner, repo_id: str, told
     mine = f"runs/{run_id}"
     files[f"{mine}/config.yaml"] = to_yaml(config).encode()
     files[f"{mine}/requirements.txt"] = requirements().encode()
-    told = {**told, "run": run_id, "source": digest, "locale": words.current()}
-    files[f"{mine}/job.json"] = json.dumps(told, indent=2).encode()
+    record = {**record, "run": run_id, "source": digest, "locale": words.current()}
+    files[f"{mine}/job.json"] = json.dumps(record, indent=2).encode()
     with in_words(owner, repo_id):
         made = again(lambda: _commit(owner, repo_id, f"Inputs of {run_id}", files))
     return made, digest
@@ -113,5 +113,5 @@ def _commit(owner: Owner, repo_id: str, message: str, files: dict[str, bytes | P
     from huggingface_hub import CommitOperationAdd
 
     operations = [CommitOperationAdd(path, content) for path, content in files.items()]
-    told: Any = {"repo_type": "dataset", "token": token_of(owner)}
-    return str(api(owner).create_commit(repo_id, operations, commit_message=message, **told).oid)
+    options: Any = {"repo_type": "dataset", "token": token_of(owner)}
+    return str(api(owner).create_commit(repo_id, operations, commit_message=message, **options).oid)

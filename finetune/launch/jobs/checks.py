@@ -142,12 +142,12 @@ def _token(me: dict[str, Any]) -> Check:
     return Check("token", True, say("job.check.token", user=name))
 
 
-def _rights(told: Any, user: str) -> set[str] | None:
+def _rights(scopes: Any, user: str) -> set[str] | None:
     """The rights of a fine-grained token over everything of `user`; None where they are not told."""
-    if not isinstance(told, dict) or not isinstance(told.get("scoped"), list):
+    if not isinstance(scopes, dict) or not isinstance(scopes.get("scoped"), list):
         return None
-    rights = {str(right) for right in told.get("global") or []}
-    for scope in told["scoped"]:
+    rights = {str(right) for right in scopes.get("global") or []}
+    for scope in scopes["scoped"]:
         entity = scope.get("entity") or {}
         if entity.get("type") == "user" and entity.get("name") == user:
             rights |= {str(right) for right in scope.get("permissions") or []}

@@ -78,21 +78,21 @@ def _dollars(amount: float) -> str:
     return f"{amount:.2f}" if round(amount, 2) == amount else f"{amount:.4f}"
 
 
-def _flavour(told: Any) -> Flavour:
+def _flavour(hardware: Any) -> Flavour:
     """A row of the Hub's table. Its memory of a GPU is that of all GPUs together."""
-    gpu = told.accelerator
+    gpu = hardware.accelerator
     count = int(_number(gpu.quantity) or 0) if gpu else 0
     memory = _number(gpu.vram) if gpu else None
     return Flavour(
-        name=told.name,
-        title=told.pretty_name,
+        name=hardware.name,
+        title=hardware.pretty_name,
         accelerator=gpu.model if gpu else None,
         gpus=count,
         gpu_memory_gb=memory / count if memory and count else None,
-        memory_gb=_number(told.ram) or 0,
-        cpus=int(_number(told.cpu) or 0),
-        usd_per_hour=round(float(told.unit_cost_usd) * _AN_HOUR.get(told.unit_label, 60), 4),
-        storage_gb=_number(told.ephemeral_storage),
+        memory_gb=_number(hardware.ram) or 0,
+        cpus=int(_number(hardware.cpu) or 0),
+        usd_per_hour=round(float(hardware.unit_cost_usd) * _AN_HOUR.get(hardware.unit_label, 60), 4),
+        storage_gb=_number(hardware.ephemeral_storage),
     )
 
 

@@ -31,7 +31,7 @@ from finetune.launch.jobs.submit import Steps, starting, take_back, write_down
 from finetune.plan import prepare
 from finetune.plan.machines import Flavour
 from finetune.plan.prepare import Checked, OnProgress, import_data, look_at
-from finetune.runs.checkpoint_config import check_told
+from finetune.runs.checkpoint_config import check_config_kept
 from finetune.runs.job_record import JobRecord, job_of, locked, update
 from finetune.runs.quota import check_room, room
 from finetune.runs.run import Run, reserve
@@ -56,15 +56,15 @@ __all__ = [
     "sync_quietly",
 ]
 
-Told = Callable[[list[Check], Flavour, Estimate], None]
+OnChecked = Callable[[list[Check], Flavour, Estimate], None]
 POLL_SECONDS = 15.0
 """How often a job looks whether it was asked to stop."""
 
 
 class JobsLauncher:
     """Starts, resumes and stops runs as Hugging Face Jobs. `owner` is who asks where a call does not say; `agreed` is
-    the price an hour that a person said yes to: at any other nothing starts. `told` hears what was looked at, before
-    anything is sent."""
+    the price an hour that a person said yes to: at any other nothing starts. `on_checked` hears what was looked at,
+    before anything is sent."""
 
     def __init__(
         self,
@@ -72,9 +72,15 @@ class JobsLauncher:
         timeout: str | int,
         owner: Owner | None = None,
         agreed: float | None = None,
-        told: Told | None = None,
+        on_checked: OnChecked | None = None,
     ) -> None:
-        self.flavour, self.timeout, self.owner, self.agreed, self.told = flavour, timeout, owner, agreed, told
+        self.flavour, self.timeout, self.owner, self.agreed, self.on_checked = (
+            flavour,
+            timeout,
+            owner,
+            agreed,
+            on_checked,
+        )
 
     def check(
         self,
@@ -106,8 +112,8 @@ class JobsLauncher:
     def _look(self, config: RunConfig, owner: Owner, datasets: Owner) -> tuple[Flavour, Base]:
         """Look at all that can be known before; `datasets` is who has those that the config names."""
         checks, machine, base = look(config, owner, self.flavour, self.timeout, self.agreed)
-        if self.told is not None:
-            self.told(checks, machine, estimate(config, datasets, machine, base.parameters))
+        if self.on_checked is not None:
+            self.on_checked(checks, machine, estimate(config, datasets, machine, base.parameters))
         return machine, base
 
     def start(
@@ -162,7 +168,7 @@ class JobsLauncher:
             raise UserError("run.alive", value=run.id)
         if run.progress().ending == "done":
             raise UserError("run.is_done", value=run.id)
-        check_told(run)
+        check_config_kept(run)
         check_room(owner)
         steps = Steps(progress, stop)
         steps.next("job.progress.checking")
@@ -228,18 +234,18 @@ class JobsLauncher:
         """Ask for the machine. A clear refusal takes everything back; an answer that got lost is looked for later."""
         try:
             with in_words(owner, record.flavour):
-                told = api(owner).run_job(**specification(run, record, owner))
+                job = api(owner).run_job(**specification(run, record, owner))
         except UserError as error:
             if error.code in UNCERTAIN:
                 raise UserError("job.unknown_start", value=run.id, reason=str(error)) from error
             take_back(run, before, str(error))
             raise
         with suppress(OSError), locked(run):  # on a full disk the job, which is paid for, is found by its label
-            update(run, **facts_of(told))
+            update(run, **facts_of(job))
 
 
 def _push(run: Run, config: RunConfig, owner: Owner, record: JobRecord, base: Base) -> JobRecord:
-    told = {
+    job_json = {
         "results": record.results,
         "base": base.reference,
         "asked": config.model,
@@ -249,7 +255,7 @@ def _push(run: Run, config: RunConfig, owner: Owner, record: JobRecord, base: Ba
         "timeout": record.timeout,
         "poll_seconds": POLL_SECONDS,
     }
-    commit, source = push_inputs(run.id, config, owner, record.inputs, told)
+    commit, source = push_inputs(run.id, config, owner, record.inputs, job_json)
     return replace(record, commit=commit, source=source, asked=time.time())
 
 

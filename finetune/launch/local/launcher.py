@@ -20,7 +20,7 @@ from finetune.launch.local.warm_start import PROJECT, Ahead
 from finetune.plan.planner import plan_for_start
 from finetune.plan.prepare import OnProgress, base_of, import_data, look, same_base
 from finetune.plan.record import keep_plan
-from finetune.runs.checkpoint_config import check_told
+from finetune.runs.checkpoint_config import check_config_kept
 from finetune.runs.child_environment import child_environment
 from finetune.runs.device_queue import devices_of, draw_tickets
 from finetune.runs.lock import take
@@ -97,7 +97,7 @@ class LocalLauncher:
         try:
             if run.progress().ending == "done":
                 raise UserError("run.is_done", value=run.id)
-            check_told(run)
+            check_config_kept(run)
             return _Launch(run, same_base(run, owner, progress, stop), lock)
         except BaseException:
             os.close(lock)

@@ -54,7 +54,7 @@ def _train(run: Run, base: Path, meeting: Meeting, foreground: bool) -> None:
 
     config = run.config()
     team = join(config.compute.processes, choose_device(config).type)
-    train(run, base, Journal(run, foreground) if team.leads else Silence(run), meeting.stop_asked, team)
+    train(run, base, Journal(run, foreground) if team.leads else Silence(run), meeting.stop_requested, team)
     dist.destroy_process_group()
 
 

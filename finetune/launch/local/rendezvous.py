@@ -66,7 +66,7 @@ class Meeting:
         """Let every process stop at the next step."""
         (self.folder / "stop").touch()
 
-    def stop_asked(self) -> bool:
+    def stop_requested(self) -> bool:
         return (self.folder / "stop").exists()
 
     def fail(self, rank: int, reason: UserError | None) -> None:

@@ -78,11 +78,11 @@ def await_arguments(descriptor: int) -> list[str] | None:
 
     import finetune.training.attempt  # noqa: F401
 
-    told, locks, _, _ = socket.recv_fds(waiting, _LARGEST, _MOST_LOCKS)
+    message, locks, _, _ = socket.recv_fds(waiting, _LARGEST, _MOST_LOCKS)
     waiting.close()
-    if not told:
+    if not message:
         return None
-    return [*json.loads(told), "--lock", str(locks[0]), "--tickets", *map(str, locks[1:])]
+    return [*json.loads(message), "--lock", str(locks[0]), "--tickets", *map(str, locks[1:])]
 
 
 def _end_with_starter() -> None:

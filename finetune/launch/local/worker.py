@@ -31,7 +31,7 @@ class StopSignal:
     """SIGTERM and SIGINT ask to stop: at once while waiting, at the next step while training. A second Ctrl-C kills."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.stop_requested = False
         self.waiting = False
         self._tell: Callable[[], None] | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -39,7 +39,7 @@ class StopSignal:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.stop_requested = True
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if self._tell:
             self._tell()
@@ -50,11 +50,11 @@ class StopSignal:
     def pass_on(self, tell: Callable[[], None]) -> None:
         """Call `tell` when somebody asks to stop; at once where somebody has."""
         self._tell = tell
-        if self.asked:
+        if self.stop_requested:
             tell()
 
     def __call__(self) -> bool:
-        return self.asked
+        return self.stop_requested
 
 
 def main() -> int:
@@ -62,10 +62,10 @@ def main() -> int:
     quiet_libraries()
     given = sys.argv[1:]
     if given[:1] == ["--ahead"]:
-        told = await_arguments(int(given[1]))
-        if told is None:
+        received = await_arguments(int(given[1]))
+        if received is None:
             return 0
-        given = told
+        given = received
     arguments = _arguments(given)
     for descriptor in (arguments.lock, *arguments.tickets):
         os.set_inheritable(descriptor, False)
@@ -99,7 +99,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
 def _wait(run: Run, devices: list[str], stop: StopSignal, journal: Journal) -> None:
     """Sleep until it is this run's turn. Raises Stopped."""
     stop.waiting = True
-    if stop.asked:
+    if stop.stop_requested:
         raise Stopped
     for device in devices:
         wait_for_turn(device, run.id, waiting=partial(_say_waiting, journal, device))

@@ -15,8 +15,8 @@ from core.words import say
 from finetune.publish.formats import gguf_vocab
 from finetune.publish.formats.build_folder import Work
 from finetune.publish.formats.gguf_vocab import Vocabulary
-from finetune.publish.formats.lora_delta import HEAD, Plan
-from finetune.publish.formats.weights import Part, Reader
+from finetune.publish.formats.lora_delta import HEAD, WeightPlan
+from finetune.publish.formats.weights import Reader, WeightPart
 
 if TYPE_CHECKING:
     import numpy
@@ -52,7 +52,7 @@ class Out:
     """A tensor of the file: `type` is F32, F16 or Q8_0, `head_dim` set where rows are put into rotary order."""
 
     name: str
-    part: Part
+    part: WeightPart
     type: str
     head_dim: int = 0
 
@@ -77,7 +77,7 @@ def check_family(config: Any) -> None:
         raise UserError("kinds.gguf_feature", value=f"hidden_act={config.hidden_act}"[:60])
 
 
-def outline(plan: Plan, header: Header, file_type: str) -> list[Out]:
+def outline(plan: WeightPlan, header: Header, file_type: str) -> list[Out]:
     """The tensors of the file in the order of the plan: matrices in `file_type`, vectors in F32.
 
     A matrix whose rows are no multiple of 32 stays F16 in a Q8_0 file. Raises UserError for a tensor of no known name.
@@ -98,12 +98,12 @@ def outline(plan: Plan, header: Header, file_type: str) -> list[Out]:
     return outs
 
 
-def _spare(part: Part, header: Header, plan: Plan) -> bool:
+def _spare(part: WeightPart, header: Header, plan: WeightPlan) -> bool:
     """Whether this is the head of a model that uses its embeddings instead."""
     return part.name == HEAD and header.config.tie_word_embeddings and not plan.untied
 
 
-def _type(part: Part, file_type: str) -> str:
+def _type(part: WeightPart, file_type: str) -> str:
     if len(part.shape) < 2:
         return "F32"
     return "F16" if file_type == "Q8_0" and part.shape[-1] % _GROUP else file_type

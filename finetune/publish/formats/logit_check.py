@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.words import say
-from finetune.publish.formats.lora_delta import HEAD, Plan
+from finetune.publish.formats.lora_delta import HEAD, WeightPlan
 from finetune.publish.formats.weights import Reader
 from inference.models.hub_files import megabytes
 
@@ -109,7 +109,7 @@ def merged_against_adapter(base: Path, adapter: Path | None, merged: Path) -> Di
     return distance(logits_of_folder(base, prompts, adapter), logits_of_folder(merged, prompts))
 
 
-def config_of(folder: Path, plan: Plan) -> Any:
+def config_of(folder: Path, plan: WeightPlan) -> Any:
     """The model's configuration; its head parts from the embeddings where the plan says so."""
     from transformers import AutoConfig
 
@@ -139,7 +139,9 @@ def logits_of_gguf(path: Path, config: Any, prompts: list[list[int]]) -> "list[t
     return logits(model.eval(), prompts)
 
 
-def in_memory(plan: Plan, config_folder: Path, change: "Callable[[torch.Tensor], torch.Tensor] | None" = None) -> Any:
+def in_memory(
+    plan: WeightPlan, config_folder: Path, change: "Callable[[torch.Tensor], torch.Tensor] | None" = None
+) -> Any:
     """The model of a plan, in float32, without writing it; `change` is applied to every matrix."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -159,7 +161,7 @@ def in_memory(plan: Plan, config_folder: Path, change: "Callable[[torch.Tensor],
     return model.eval()
 
 
-def skipped(plan: Plan, wanted: bool, copies: int) -> str | None:
+def skipped(plan: WeightPlan, wanted: bool, copies: int) -> str | None:
     """Why nothing is loaded back, in a sentence: it was not asked for, or so many copies of the model in float32 do not
     fit into what memory is free. None where it can be."""
     import psutil

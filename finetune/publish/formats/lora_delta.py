@@ -7,7 +7,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.files import read_json
-from finetune.publish.formats.weights import FLOATS, LowRank, Part
+from finetune.publish.formats.weights import FLOATS, LowRank, WeightPart
 from inference.models import fingerprint
 from inference.models.adapters import is_lora, keeps_base
 from inference.models.fingerprint import Tensor
@@ -26,11 +26,11 @@ _PAIRS = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class WeightPlan:
     """The parts of the merged model in the order of the base's files; `untied` where the head parts from the
     embeddings; `changed` counts the tensors that the adapter changes."""
 
-    parts: list[Part]
+    parts: list[WeightPart]
     untied: bool = False
     changed: int = 0
 
@@ -39,7 +39,7 @@ class Plan:
         return sum(part.size for part in self.parts)
 
 
-def plan(base: Path, adapter: Path | None) -> Plan:
+def plan(base: Path, adapter: Path | None) -> WeightPlan:
     """What to write for a base with an adapter on it, or for a whole model. Raises UserError for what cannot be."""
     config = read_json(base / "config.json")
     found = sorted(fingerprint.weights(base), key=lambda tensor: (tensor.path, tensor.start))
@@ -47,9 +47,9 @@ def plan(base: Path, adapter: Path | None) -> Plan:
         tensor.dtype not in FLOATS for tensor in found if len(tensor.shape) > 1
     ):
         raise UserError("kinds.quantised", value=base.name)
-    parts = [Part(tensor.name, tensor, tensor.dtype) for tensor in found]
+    parts = [WeightPart(tensor.name, tensor, tensor.dtype) for tensor in found]
     if adapter is None:
-        return Plan(parts)
+        return WeightPlan(parts)
     settings = read_json(adapter / "adapter_config.json")
     _check(settings)
     changes = _Changes(settings, adapter / "adapter_model.safetensors")
@@ -111,7 +111,7 @@ class _Changes:
         return float(alpha) / (math.sqrt(rank) if self.settings.get("use_rslora") else rank)
 
 
-def _merged(parts: list[Part], changes: _Changes, embedding: str | None) -> Plan:
+def _merged(parts: list[WeightPart], changes: _Changes, embedding: str | None) -> WeightPlan:
     """Put the changes on the parts. `embedding` is the name of the tensor that the head shares, if it does."""
     known = {part.name: part for part in parts}
     touched = {_target(f"{module}.weight", known) for module in changes.low_rank}
@@ -129,27 +129,27 @@ def _merged(parts: list[Part], changes: _Changes, embedding: str | None) -> Plan
         shape = (change.b.shape[0], change.a.shape[1])
         _fits(target, shape[::-1] if change.transposed else shape)
         known[target.name] = replace(target, change=change)
-    return Plan(list(known.values()), untied, len(touched))
+    return WeightPlan(list(known.values()), untied, len(touched))
 
 
-def _target(name: str, known: dict[str, Part]) -> str:
+def _target(name: str, known: dict[str, WeightPart]) -> str:
     """The name in the base's files: some leave out the first word of a module's name ("transformer.", "model.")."""
     return name if name in known or name.partition(".")[2] not in known else name.partition(".")[2]
 
 
-def _known(name: str, known: dict[str, Part]) -> Part:
+def _known(name: str, known: dict[str, WeightPart]) -> WeightPart:
     target = _target(name, known)
     if target not in known:
         raise UserError("kinds.adapter_tensor", name=name[:120])
     return known[target]
 
 
-def _fits(part: Part, shape: tuple[int, ...]) -> None:
+def _fits(part: WeightPart, shape: tuple[int, ...]) -> None:
     if part.shape != tuple(shape):
         raise UserError("kinds.shape", name=part.name[:120], found=list(shape), wanted=list(part.shape))
 
 
-def _tied(base: Path, parts: list[Part]) -> str | None:
+def _tied(base: Path, parts: list[WeightPart]) -> str | None:
     """The embedding that is the head as well; None where they are two."""
     from transformers import AutoConfig
 

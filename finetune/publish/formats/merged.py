@@ -13,9 +13,9 @@ from typing import Any
 from core.files import read_json, write_json
 from core.words import say
 from finetune.publish.formats.build_folder import Work
-from finetune.publish.formats.lora_delta import Plan
+from finetune.publish.formats.lora_delta import WeightPlan
 from finetune.publish.formats.trained_run import Trained
-from finetune.publish.formats.weights import Part, Reader
+from finetune.publish.formats.weights import Reader, WeightPart
 from inference.models.fingerprint import INDEX
 
 _BLOCK = 8 * 2**20
@@ -38,16 +38,16 @@ class Shard:
     """One safetensors file of the result."""
 
     name: str
-    parts: list[Part]
+    parts: list[WeightPart]
 
     @property
     def size(self) -> int:
         return sum(part.size for part in self.parts)
 
 
-def shards(plan: Plan, most: int) -> list[Shard]:
+def shards(plan: WeightPlan, most: int) -> list[Shard]:
     """The parts in files of at most `most` bytes, in their order; a larger tensor has a file of its own."""
-    groups: list[list[Part]] = [[]]
+    groups: list[list[WeightPart]] = [[]]
     for part in plan.parts:
         if groups[-1] and sum(known.size for known in groups[-1]) + part.size > most:
             groups.append([])
@@ -60,7 +60,7 @@ def shards(plan: Plan, most: int) -> list[Shard]:
     ]
 
 
-def write(plan: Plan, source: Trained, folder: Path, most: int, work: Work) -> dict[str, Any]:
+def write(plan: WeightPlan, source: Trained, folder: Path, most: int, work: Work) -> dict[str, Any]:
     """Write the merged model into `folder`; returns what it is, for the card."""
     files = shards(plan, most)
     largest = max(shard.size for shard in files)
@@ -108,7 +108,7 @@ def _write_shard(shard: Shard, path: Path, reader: Reader, block: int, work: Wor
                 work.add(content.nbytes)
 
 
-def _write_config(plan: Plan, source: Trained, folder: Path) -> None:
+def _write_config(plan: WeightPlan, source: Trained, folder: Path) -> None:
     config = {key: value for key, value in read_json(source.base / "config.json").items() if key not in _LOCAL_NAMES}
     if plan.untied:
         config["tie_word_embeddings"] = False

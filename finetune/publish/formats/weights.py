@@ -46,7 +46,7 @@ class LowRank:
 
 
 @dataclass(frozen=True)
-class Part:
+class WeightPart:
     """One tensor as it will be written: `source` is where its bytes come from, `dtype` (as safetensors) its own."""
 
     name: str
@@ -88,14 +88,14 @@ class Reader:
         for file in self._files.values():
             file.close()
 
-    def blocks(self, part: Part, most: int, multiple: int = 1) -> "Iterator[torch.Tensor]":
+    def blocks(self, part: WeightPart, most: int, multiple: int = 1) -> "Iterator[torch.Tensor]":
         """The tensor in blocks of whole rows, each about `most` bytes in float32; rows a multiple of `multiple`."""
         a_row = max(1, part.numbers // max(part.rows, 1)) * 4
         step = max(1, most // (a_row * multiple)) * multiple
         for start in range(0, part.rows, step):
             yield self._block(part, start, min(start + step, part.rows))
 
-    def _block(self, part: Part, start: int, stop: int) -> "torch.Tensor":
+    def _block(self, part: WeightPart, start: int, stop: int) -> "torch.Tensor":
         """Rows `start` to `stop`, changed in float32 and rounded once."""
         import torch
 

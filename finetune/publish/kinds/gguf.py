@@ -55,7 +55,7 @@ def prepare(request: Request) -> Job:
     return Job(Cost({**files, "Modelfile": 4096}), write)
 
 
-def _header(plan: lora_delta.Plan, source: Trained, name: str, request: Request) -> Header:
+def _header(plan: lora_delta.WeightPlan, source: Trained, name: str, request: Request) -> Header:
     config = logit_check.config_of(source.base, plan)
     gguf_model.check_family(config)
     embeddings = next(part for part in plan.parts if part.name.endswith("embed_tokens.weight"))
@@ -74,7 +74,7 @@ def _ends(source: Trained, config: Any) -> list[int]:
 class _Checker:
     """Loads each file back as transformers reads GGUF, and measures how far its logits are from the model's."""
 
-    def __init__(self, plan: lora_delta.Plan, source: Trained, header: Header, work: Work) -> None:
+    def __init__(self, plan: lora_delta.WeightPlan, source: Trained, header: Header, work: Work) -> None:
         self.plan, self.source, self.header, self.work = plan, source, header, work
 
     def all(self, folder: Path, name: str, types: tuple[str, ...]) -> list[dict[str, Any]]:

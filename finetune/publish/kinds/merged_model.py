@@ -33,7 +33,7 @@ def prepare(request: Request) -> Job:
     return Job(Cost({**files, **small, "config.json": _SMALL}), write)
 
 
-def _checked(source: Trained, plan: lora_delta.Plan, folder: Path, work: Work) -> dict[str, Any]:
+def _checked(source: Trained, plan: lora_delta.WeightPlan, folder: Path, work: Work) -> dict[str, Any]:
     """Load it back and compare. Raises UserError where float32 weights do not give what base and adapter gave."""
     work.say(say("kinds.checking", name="safetensors"))
     found = logit_check.merged_against_adapter(source.base, source.adapter, folder)

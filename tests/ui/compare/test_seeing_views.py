@@ -12,7 +12,7 @@ from inference.compare.request import CompareRequest
 from inference.events import Alternative, Branch, ColumnResult, Result, TokenView, Trace
 from ui.compare import details
 from ui.compare import details_facts as facts
-from ui.compare.last_comparison import Kept
+from ui.compare.last_comparison import LastComparisons
 from ui.parts.views import render
 from ui.web.handler import Caller
 
@@ -165,7 +165,7 @@ def caller(name):
 
 
 def test_each_tab_sees_its_own_last_comparison():
-    kept, asked = Kept(), CompareRequest("tiny", ["greedy"], "a")
+    kept, asked = LastComparisons(), CompareRequest("tiny", ["greedy"], "a")
     for name in ("one", "two", "one"):
         kept.keep(caller(name), asked, result(column(name, "a")))
     assert kept.of(caller("one")).result.columns[0].name == "one"
@@ -175,7 +175,7 @@ def test_each_tab_sees_its_own_last_comparison():
 
 
 def test_old_comparisons_make_room_and_the_newest_always_has_it():
-    kept, asked = Kept(most=2, most_parts=10), CompareRequest("tiny", ["greedy"], "a")
+    kept, asked = LastComparisons(most=2, most_parts=10), CompareRequest("tiny", ["greedy"], "a")
     for name in ("one", "two", "three"):
         kept.keep(caller(name), asked, result(column(name, "a")))
     assert kept.find(caller("one")) is None and kept.find(caller("two"))

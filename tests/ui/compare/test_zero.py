@@ -45,7 +45,7 @@ def zero(tmp_path_factory):
         yield app
 
 
-def _told(app, event):
+def _facts_of(app, event):
     lines = (app.log.parent / "spaces.log").read_text().splitlines()
     return [fact for line in lines if (fact := json.loads(line))["event"] == event]
 
@@ -65,7 +65,7 @@ def _here(model, columns, tokens=8, exact=False):
 
 
 def test_spaces_comes_before_torch_and_knows_the_work_when_the_page_is_launched(zero):
-    assert [(fact["wrapped"], fact["torch_was_there"]) for fact in _told(zero, "launched")] == [(2, False)]
+    assert [(fact["wrapped"], fact["torch_was_there"]) for fact in _facts_of(zero, "launched")] == [(2, False)]
 
 
 def test_compare_writes_the_same_in_a_forked_process(zero, tiny_model):
@@ -73,7 +73,7 @@ def test_compare_writes_the_same_in_a_forked_process(zero, tiny_model):
     for name in ("name", "token_ids", "text", "finish"):
         assert [column[name] for column in there["columns"]] == [column[name] for column in here["columns"]]
     assert there["forwards"] == here["forwards"]
-    scheduled, worked = _told(zero, "schedule")[-1], _told(zero, "worked")[-1]
+    scheduled, worked = _facts_of(zero, "schedule")[-1], _facts_of(zero, "worked")[-1]
     assert scheduled["pid"] == zero.process.pid != worked["pid"]
     assert scheduled["seconds"] == SHORTEST and worked["items"] > len(COLUMNS)
 
@@ -82,7 +82,7 @@ def test_what_is_exact_is_written_there_too(zero, tiny_model):
     here, there = _here(tiny_model, COLUMNS, exact=True), _compare(zero, tiny_model, COLUMNS, exact=True)
     assert [column["token_ids"] for column in there["columns"]] == [column["token_ids"] for column in here["columns"]]
     assert there["exact"] is True and there["forwards"] == here["forwards"]
-    assert _told(zero, "schedule")[-1]["pid"] != _told(zero, "worked")[-1]["pid"]
+    assert _facts_of(zero, "schedule")[-1]["pid"] != _facts_of(zero, "worked")[-1]["pid"]
 
 
 def _done(visitor, name, data):
@@ -99,7 +99,7 @@ def test_the_check_runs_in_a_forked_process_and_its_verdicts_come_back(zero, tin
     _done(visitor, "compare_run", ["hi", {"columns": columns}, str(tiny_model), 1, 8, "float32", "", "", True, False])
     shown = _done(visitor, "compare_check", [])[1]
     assert shown.count("ts-is-identical") == 3 and shown.count("ts-is-none") == 1
-    scheduled, worked = _told(zero, "schedule")[-1], _told(zero, "worked")[-1]
+    scheduled, worked = _facts_of(zero, "schedule")[-1], _facts_of(zero, "worked")[-1]
     assert (scheduled["seconds"], worked["items"]) == (SHORTEST, 4)
     assert scheduled["pid"] == zero.process.pid != worked["pid"]
 
@@ -107,7 +107,7 @@ def test_the_check_runs_in_a_forked_process_and_its_verdicts_come_back(zero, tin
 def test_the_process_and_its_models_serve_the_next_comparison(zero, tiny_model):
     first, second = (_compare(zero, tiny_model, ["greedy"]) for _ in range(2))
     assert first["columns"][0]["text"] == second["columns"][0]["text"]
-    assert len({fact["pid"] for fact in _told(zero, "worked")[-2:]}) == 1
+    assert len({fact["pid"] for fact in _facts_of(zero, "worked")[-2:]}) == 1
 
 
 def test_what_is_wrong_there_comes_back_as_a_sentence(zero, tiny_model):
@@ -116,10 +116,10 @@ def test_what_is_wrong_there_comes_back_as_a_sentence(zero, tiny_model):
 
 
 def test_what_would_take_too_long_is_refused_before_the_gpu_is_asked_for(zero, tiny_model):
-    before = len(_told(zero, "schedule"))
+    before = len(_facts_of(zero, "schedule"))
     said = _compare(zero, tiny_model, ["beam num_beams=8"] * 12, tokens=1000)
     assert f"allows {LONGEST} s per comparison" in said, said
-    assert len(_told(zero, "schedule")) == before
+    assert len(_facts_of(zero, "schedule")) == before
 
 
 def test_stop_ends_the_forked_work_and_keeps_what_is_written(zero, endless):
@@ -136,7 +136,7 @@ def test_stop_ends_the_forked_work_and_keeps_what_is_written(zero, endless):
             if message.get("msg") == "process_completed":
                 break
     assert message["success"], message
-    assert 0 < _told(zero, "worked")[-1]["items"] < LONG
+    assert 0 < _facts_of(zero, "worked")[-1]["items"] < LONG
     (column,) = message["output"]["data"][0]["columns"]
     assert ["stopped", "end"] in column["figures"] and column["firm"], column["figures"]
 

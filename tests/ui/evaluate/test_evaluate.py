@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from core.errors import UserError
 from core.workspace import Owner, new_run_id
 from finetune.evaluation.report import load
-from finetune.evaluation.row_sets import Asked
+from finetune.evaluation.row_sets import EvaluationRequest
 from finetune.runs.run import Run
 from tests.evaluations import make_report, one_set
 from tests.hub.finished_run import make_finished_run
@@ -102,7 +102,7 @@ def test_a_bug_gets_an_id_once(caplog):
 
 def test_an_evaluation_waits_for_the_comparison_at_work_and_can_be_stopped_meanwhile(owner, run):
     caller, works = Caller(owner, "en", "a tab"), Background("evaluate.one_at_a_time")
-    asked = Asked("none", 10)
+    asked = EvaluationRequest("none", 10)
     with compare_tab.join(caller) as comparison:
         assert comparison.take(threading.Event())
         works.begin(caller, run.id, lambda job: evaluate_tab._work(run, asked, caller, job))

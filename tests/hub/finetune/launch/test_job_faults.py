@@ -49,7 +49,7 @@ def strike(hub, monkeypatch):
         if fault == "html":
             answer_with_a_page(kind)
         elif fault == "silent":
-            monkeypatch.setattr(retries, "patience", retries.Patience(answer=0.1, pace=0.001))
+            monkeypatch.setattr(retries, "patience", retries.Patience(answer=0.1, wait_scale=0.001))
             held.append(hub.fail(kind, path=path, hold=threading.Event(), cut=True, times=99).hold)
         else:
             hub.fail(kind, path=path, times=99, **({"cut": True} if fault == "cut" else {"status": fault}))
@@ -83,7 +83,7 @@ def heal(hub, monkeypatch):
         routes.ROUTES[:] = kept
         hub.heal()
         the_hub.forget()
-        monkeypatch.setattr(retries, "patience", retries.Patience(pace=0.001))
+        monkeypatch.setattr(retries, "patience", retries.Patience(wait_scale=0.001))
         monkeypatch.setattr(job_api, "_known", {})
 
     return back

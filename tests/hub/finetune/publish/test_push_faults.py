@@ -120,7 +120,7 @@ def test_where_nothing_can_be_found_out_that_is_what_is_said(hub, plan, publishe
 
 @pytest.mark.parametrize("kind", ["commits", "tree", "discussions"])
 def test_a_hub_that_never_answers_a_question_ends_in_a_sentence(hub, finished, publisher, changed, kind, monkeypatch):
-    monkeypatch.setattr(retries, "patience", retries.Patience(answer=0.1, tries=1, pace=0.001))
+    monkeypatch.setattr(retries, "patience", retries.Patience(answer=0.1, tries=1, wait_scale=0.001))
     fault = hub.fail(kind, hold=threading.Event(), times=50)
     try:
         with pytest.raises(UserError) as caught:
@@ -132,7 +132,7 @@ def test_a_hub_that_never_answers_a_question_ends_in_a_sentence(hub, finished, p
 
 @pytest.mark.parametrize("kind", [*SAFE, *ONCE])
 def test_a_hub_that_never_answers_ends_in_a_sentence(hub, plan, publisher, kind, monkeypatch):
-    monkeypatch.setattr(retries, "patience", retries.Patience(answer=0.1, tries=1, pace=0.001))
+    monkeypatch.setattr(retries, "patience", retries.Patience(answer=0.1, tries=1, wait_scale=0.001))
     fault = hub.fail(kind, hold=threading.Event(), cut=True, times=50)
     try:
         with pytest.raises(UserError) as caught:
@@ -140,7 +140,7 @@ def test_a_hub_that_never_answers_ends_in_a_sentence(hub, plan, publisher, kind,
         assert caught.value.code in ("publish.lost", "publish.unreachable", "publish.not_known"), str(caught.value)
     finally:
         fault.hold.set()
-    monkeypatch.setattr(retries, "patience", retries.Patience(pace=0.001))
+    monkeypatch.setattr(retries, "patience", retries.Patience(wait_scale=0.001))
     the_next_try_works(hub, plan, publisher)
 
 

@@ -15,12 +15,12 @@ from finetune.cli.evaluate import table
 from finetune.cli.main import main
 from finetune.data.importing.importer import import_file
 from finetune.data.tokenizing.tokenize import encode
-from finetune.evaluation.evaluate import Setting, evaluate
+from finetune.evaluation.evaluate import EvaluationContext, evaluate
 from finetune.evaluation.losses import prepare, row_losses
 from finetune.evaluation.measures import KINDS
 from finetune.evaluation.ngram import NgramModel
 from finetune.evaluation.report import FILE, load, set_of
-from finetune.evaluation.row_sets import Asked, shipped_rows
+from finetune.evaluation.row_sets import EvaluationRequest, shipped_rows
 from finetune.runs.split import held_out_rows, split_rows
 from inference.models.locate import Shelf, locate
 from inference.models.types import Source
@@ -28,7 +28,7 @@ from tests.tiny.evaluating import trained, trained_in_stages
 from tests.tiny.training import write_data
 from tests.tiny_model import make_tiny_model
 
-QUICK = Asked(rows=20)
+QUICK = EvaluationRequest(rows=20)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,7 +45,7 @@ def run(owner, tiny_model, tmp_path):
 
 
 def _measure(run, owner, asked=QUICK, **more):
-    return evaluate(run, owner, asked, Setting(Shelf(), **more))
+    return evaluate(run, owner, asked, EvaluationContext(Shelf(), **more))
 
 
 def _slow(model, row):
@@ -211,7 +211,7 @@ def test_a_stop_ends_it_and_leaves_the_earlier_report(owner, run):
             stop.set()
 
     with pytest.raises(UserError) as stopped:
-        _measure(run, owner, Asked(rows=3), progress=progress, stop=stop)
+        _measure(run, owner, EvaluationRequest(rows=3), progress=progress, stop=stop)
     assert stopped.value.code == "evaluate.stopped" and len(told) == 6
     assert load(run)["created"] == before["created"]
 
@@ -229,11 +229,15 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(owner, tiny_model, tmp
     pairs = [{"prompt": "a", "chosen": f"b {row}", "rejected": "c"} for row in range(3)]
     (tmp_path / "pairs.json").write_text(json.dumps(pairs))
     preferences = import_file(tmp_path / "pairs.json", owner)
-    assert _refused(run, owner, Asked(rows=0)) == _refused(run, owner, Asked(rows=10**6)) == "evaluate.rows"
-    assert _refused(run, owner, Asked("ab" * 8)) == "core.no_dataset"
-    assert _refused(run, owner, Asked("tea")) == "core.dataset_id"
-    assert _refused(run, owner, Asked(preferences.id)) == "evaluate.general_kind"
-    assert _refused(run, owner, Asked(dataset)) == "evaluate.general_learned"
+    assert (
+        _refused(run, owner, EvaluationRequest(rows=0))
+        == _refused(run, owner, EvaluationRequest(rows=10**6))
+        == "evaluate.rows"
+    )
+    assert _refused(run, owner, EvaluationRequest("ab" * 8)) == "core.no_dataset"
+    assert _refused(run, owner, EvaluationRequest("tea")) == "core.dataset_id"
+    assert _refused(run, owner, EvaluationRequest(preferences.id)) == "evaluate.general_kind"
+    assert _refused(run, owner, EvaluationRequest(dataset)) == "evaluate.general_learned"
     (owner.datasets / dataset).rename(tmp_path / "gone")
     assert _refused(run, owner) == "evaluate.data_missing"
 
@@ -260,10 +264,10 @@ def test_a_base_that_is_gone_or_another_one_now_is_refused(owner, tmp_path, meth
 def test_a_dataset_that_a_person_names_is_the_general_set(owner, run, tmp_path):
     (tmp_path / "notes.txt").write_text("the quick fox jumps\n\nhow to make a cup of tea\n")
     dataset = import_file(tmp_path / "notes.txt", owner)
-    general = set_of(_measure(run, owner, Asked(dataset.id[:12])), "general")
+    general = set_of(_measure(run, owner, EvaluationRequest(dataset.id[:12])), "general")
     assert (general["name"], general["kind"], general["measured"]) == ("notes.txt", "text", dataset.report.rows_kept)
     assert general["measures"][0]["verdict"] == "few"
-    assert set_of(_measure(run, owner, Asked("none")), "general") is None
+    assert set_of(_measure(run, owner, EvaluationRequest("none")), "general") is None
 
 
 def test_the_shell_prints_a_table_or_one_json(owner, run, capsys):
@@ -302,7 +306,7 @@ def test_each_stage_is_measured_on_what_it_held_out(owner, tiny_model, tmp_path)
 @pytest.mark.parametrize(("learn", "more"), [("answers", 0), ("everything", 1)])
 def test_what_of_a_conversation_carries_loss_is_what_the_run_learned(owner, tiny_model, tmp_path, learn, more):
     run = trained(owner, tiny_model, tmp_path / "run", optim__epochs=1)
-    answers = set_of(_measure(run, owner, Asked("none")), "held_out")["tokens"]
+    answers = set_of(_measure(run, owner, EvaluationRequest("none")), "held_out")["tokens"]
     config = run.folder / "config.yaml"
     config.write_text(config.read_text().replace("- objective: sft", f"- objective: sft\n  sft: {{learn: {learn}}}"))
-    assert (set_of(_measure(run, owner, Asked("none")), "held_out")["tokens"] > answers) == bool(more)
+    assert (set_of(_measure(run, owner, EvaluationRequest("none")), "held_out")["tokens"] > answers) == bool(more)

@@ -14,7 +14,7 @@ from core.workspace import Owner
 from finetune.config.device import check_processes
 from finetune.launch.local.launcher import LocalLauncher
 from finetune.plan.prepare import import_data
-from finetune.runs.checkpoint_config import keep_told
+from finetune.runs.checkpoint_config import keep_config
 from finetune.runs.log import Journal
 from finetune.runs.run import Run
 from finetune.training.attempt import train
@@ -97,7 +97,7 @@ def _change(run, **blocks):
     changed = {name: getattr(config, name).model_copy(update=values) for name, values in blocks.items()}
     run.save(config.model_copy(update=changed))
     for checkpoint in whole_checkpoints(run.checkpoints):
-        keep_told(run.config(), checkpoint)
+        keep_config(run.config(), checkpoint)
 
 
 @pytest.fixture(scope="module")

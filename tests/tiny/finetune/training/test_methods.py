@@ -66,9 +66,9 @@ def test_freeze_moves_the_chosen_weights_and_no_other(owner, tiny_model, tmp_pat
 def test_the_matrix_that_begins_at_zero_learns_faster_with_loraplus(tiny_model):
     config = _config("loraplus", lora={"rank": 4}, loraplus={"ratio": 8})
     model = METHODS["loraplus"].apply(AutoModelForCausalLM.from_pretrained(tiny_model), config)
-    groups = groups_of(model, [], 0.0, lambda name: METHODS["loraplus"].faster(name, config))
+    groups = groups_of(model, [], 0.0, lambda name: METHODS["loraplus"].lr_multiplier(name, config))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    assert [(group.faster, {names[id(p)].split(".")[-3] for p in group.parameters}) for group in groups] == [
+    assert [(group.lr_multiplier, {names[id(p)].split(".")[-3] for p in group.parameters}) for group in groups] == [
         (1.0, {"lora_A"}),
         (8.0, {"lora_B"}),
     ]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from inference.columns.base import Setting
+from inference.columns.base import ColumnContext
 from inference.columns.chain import chain_of
 from inference.columns.penalties import dry, frequency, presence, repetitions
 from inference.columns.samplers import Mirostat, Noise, Xtc, top_n_sigma
@@ -32,16 +32,16 @@ PENALTIES = ["repetition_penalty", "no_repeat_ngram_size", "banned", "presence_p
 CUTS = ["top_n_sigma", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "xtc"]
 
 
-def _setting(**more):
-    return Setting(frozenset({0}), 5, Noise(0, torch.device("cpu")), prompt_ids=[5, 6], **more)
+def _context(**more):
+    return ColumnContext(frozenset({0}), 5, Noise(0, torch.device("cpu")), prompt_ids=[5, 6], **more)
 
 
 def _chain(line, **more):
-    return chain_of(parse_column(line), _setting(**more))
+    return chain_of(parse_column(line), _context(**more))
 
 
 def _names(chain):
-    return [name for name, _ in chain.told()]
+    return [name for name, _ in chain.kept_counts()]
 
 
 def _line(key, **knobs):
@@ -67,7 +67,7 @@ def test_the_order_of_a_line_makes_no_difference():
 def test_only_what_draws_is_warped():
     for key, strategy in STRATEGIES.items():
         spec = parse_column(_line(key, repetition_penalty=2, presence_penalty=1))
-        names = _names(chain_of(spec, _setting()))
+        names = _names(chain_of(spec, _context()))
         assert names[:2] == ["repetition_penalty", "presence_penalty"]
         assert bool(names[2:]) == (strategy.kind == "sample" and key != "sample"), key
 
@@ -94,12 +94,17 @@ def test_the_neutral_values_of_a_strategys_own_knobs_add_none():
 
 def test_told_counts_what_each_left_of_the_first_row():
     chain = _chain("sample top_k=4 top_p=0.8 no_repeat_ngram_size=1 temperature=0.5")
-    assert chain.told() == (("no_repeat_ngram_size", None), ("temperature", None), ("top_k", None), ("top_p", None))
+    assert chain.kept_counts() == (
+        ("no_repeat_ngram_size", None),
+        ("temperature", None),
+        ("top_k", None),
+        ("top_p", None),
+    )
     scores = chain(torch.tensor([[0.0, 3.0, 2.0, 1.0, 0.5, 9.0, 8.0, -1.0]]), [[5, 6]])
-    assert chain.told() == (("no_repeat_ngram_size", 6), ("temperature", None), ("top_k", 4), ("top_p", 1))
+    assert chain.kept_counts() == (("no_repeat_ngram_size", 6), ("temperature", None), ("top_k", 4), ("top_p", 1))
     assert int((scores > -math.inf).sum()) == 1
     scores = chain(torch.zeros(2, 8), [[5, 6], [1, 1]])
-    assert [count for _, count in chain.told()] == [6, None, 6, 5]
+    assert [count for _, count in chain.kept_counts()] == [6, None, 6, 5]
     assert scores.shape == (2, 8)
 
 

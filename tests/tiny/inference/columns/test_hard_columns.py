@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from core.errors import UserError
-from inference.columns.base import Hidden, Seen, Setting
+from inference.columns.base import ColumnContext, Hidden, StepInput
 from inference.columns.contrastive import DolaColumn
 from inference.columns.factory import make_column
 from inference.columns.samplers import Noise
-from inference.engine.batch import moments_of
+from inference.engine.batch import distributions_of
 from inference.strategies.table import STRATEGIES, parse_column, parse_columns
 from tests.tiny.decoding import load_tiny, run, run_ids
 
@@ -27,23 +27,23 @@ def _hidden(rows, vocabulary):
 def _seen(*rows):
     logits = torch.tensor(rows, dtype=torch.float32)
     logprobs = logits.log_softmax(-1)
-    return Seen(logits, logprobs, moments_of(logprobs), _hidden(len(rows), logits.shape[-1]))
+    return StepInput(logits, logprobs, distributions_of(logprobs), _hidden(len(rows), logits.shape[-1]))
 
 
 def _column(line, ends=(), limit=6, **more):
-    setting = Setting(frozenset(ends), limit, Noise(0, torch.device("cpu")), prompt_ids=[1], layers=2, **more)
-    return make_column(parse_column(line), setting)
+    context = ColumnContext(frozenset(ends), limit, Noise(0, torch.device("cpu")), prompt_ids=[1], layers=2, **more)
+    return make_column(parse_column(line), context)
 
 
 def _step(column, *rows):
-    column.setting.noise.next_step(len(rows[0]))
+    column.context.noise.next_step(len(rows[0]))
     with torch.no_grad():
         column.step(_seen(*rows))
 
 
 def _rows(column, row):
     """The row for each that the column looks at."""
-    return [row] * len(column.views())
+    return [row] * len(column.row_models())
 
 
 def _ids(column):
@@ -69,7 +69,7 @@ def test_where_nothing_is_left_that_is_said(key):
             _step(column, *_rows(column, [0.0, 1.0, 2.0, 3.0, 4.0]))
     column.stop("error")
     assert _ids(column) == []
-    assert column.news() == ([], [])
+    assert column.drain() == ([], [])
 
 
 @pytest.mark.parametrize("key", STRATEGIES)
@@ -162,14 +162,14 @@ def test_a_diverse_beam_that_fails_in_a_group_keeps_its_hypotheses_in_order():
         _step(column, *[row] * 4)
     column.stop("error")
     assert _ids(column) == before
-    column.news()
+    column.drain()
     assert (column.tokens, column.parents) == ([], [])
 
 
 def test_the_candidate_layers_of_dola_leave_out_what_only_repeats_the_last_token():
     def layers(count, tied, half):
-        setting = Setting(frozenset(), 5, Noise(0, torch.device("cpu")), layers=count, tied=tied)
-        return DolaColumn(parse_column(f"dola layers={half}"), setting)._layers()
+        context = ColumnContext(frozenset(), 5, Noise(0, torch.device("cpu")), layers=count, tied=tied)
+        return DolaColumn(parse_column(f"dola layers={half}"), context)._layers()
 
     assert layers(2, True, "low") == [1]
     assert layers(1, True, "low") == layers(1, False, "high") == [0]
@@ -195,16 +195,16 @@ def test_a_column_that_breaks_at_any_step_leaves_the_others_as_they_are(loaded, 
     expected = [column.token_ids for column in run(loaded, "hello", others, max_new_tokens=10).columns]
     made = batch.make_column
 
-    def make(spec, setting):
-        column = made(spec, setting)
+    def make(spec, context):
+        column = made(spec, context)
         if spec.name == f"{key} start=7,8":
             whole = column._choose
 
-            def choose(seen):
+            def choose(inputs):
                 if len(steps) == step:
                     raise RuntimeError("broken")
                 steps.append(1)
-                whole(seen)
+                whole(inputs)
 
             column._choose = choose
         return column

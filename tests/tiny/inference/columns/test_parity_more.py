@@ -96,17 +96,17 @@ def test_penalties_on_beams_equal_generate(loaded):
 
 def test_the_classic_example_of_the_order_of_temperature():
     """Scores 3, 2, 1, top_p 0.8 and temperature 0.5: two tokens are left where the temperature comes last, else one."""
-    from inference.columns.base import Setting
+    from inference.columns.base import ColumnContext
     from inference.columns.chain import chain_of
     from inference.columns.samplers import Noise
     from inference.strategies.table import parse_column
 
-    setting = Setting(frozenset(), 5, Noise(0, torch.device("cpu")))
+    context = ColumnContext(frozenset(), 5, Noise(0, torch.device("cpu")))
     left = {}
     for last in ("false", "true"):
-        chain = chain_of(parse_column(f"nucleus top_p=0.8 temperature=0.5 temperature_last={last}"), setting)
+        chain = chain_of(parse_column(f"nucleus top_p=0.8 temperature=0.5 temperature_last={last}"), context)
         scores = chain(torch.tensor([[3.0, 2.0, 1.0]]), [[]])
-        left[last] = (scores[0] > -math.inf).nonzero()[:, 0].tolist(), scores[0, 0].item(), chain.told()
+        left[last] = (scores[0] > -math.inf).nonzero()[:, 0].tolist(), scores[0, 0].item(), chain.kept_counts()
     assert left["false"] == ([0], 6.0, (("temperature", None), ("top_p", 1)))
     assert left["true"] == ([0, 1], 6.0, (("top_p", 2), ("temperature", None)))
 

@@ -18,7 +18,7 @@ from inference.measures.bootstrap import estimate, paired
 from inference.measures.summary import summarise
 from inference.models.cache import Shelf
 from inference.prompt_sets import report as set_report
-from inference.prompt_sets.reading import Asked, read_prompts
+from inference.prompt_sets.reading import PromptItem, read_prompts
 from inference.prompt_sets.running import PromptSet, finish, run_set
 
 COLUMNS = ["greedy", "sample", "sample temperature=0.5"]
@@ -31,7 +31,7 @@ def shelf():
 
 def _set(model, prompts, columns=COLUMNS, **more):
     request = CompareRequest(str(model), columns, **{"seed": 7, "max_new_tokens": 8, **more})
-    asked = [one if isinstance(one, Asked) else Asked(number, one) for number, one in enumerate(prompts, 1)]
+    asked = [one if isinstance(one, PromptItem) else PromptItem(number, one) for number, one in enumerate(prompts, 1)]
     return PromptSet(tuple(asked), request, "three.txt")
 
 

@@ -7,7 +7,7 @@ import pytest
 from core.workspace import Owner
 from finetune.launch.follow.intake import feed
 from finetune.launch.follow.lines import PREFIX, from_line, to_line
-from finetune.launch.inside.tell import Teller
+from finetune.launch.inside.tell import EventPrinter
 from finetune.runs.events import fold
 from finetune.runs.job_record import JobRecord, locked, save
 from finetune.runs.run import Run
@@ -63,7 +63,7 @@ def test_a_job_that_prints_without_end_fills_neither_memory_nor_disk(run, monkey
 
 
 def test_the_copy_of_the_events_holds_no_token(capfd):
-    teller = Teller("hf_secret")
-    teller.fail("the Hub said hf_secret is wrong")
-    assert "hf_secret" not in capfd.readouterr().out + "".join(teller.told)
-    assert from_line(teller.told[0])["error"] == "the Hub said *** is wrong"
+    printer = EventPrinter("hf_secret")
+    printer.fail("the Hub said hf_secret is wrong")
+    assert "hf_secret" not in capfd.readouterr().out + "".join(printer.events)
+    assert from_line(printer.events[0])["error"] == "the Hub said *** is wrong"

@@ -15,7 +15,7 @@ from finetune.plan import calibration
 from finetune.plan.card import Advice, smaller
 from finetune.plan.durations import Pace, due, merged, of_stage, operations
 from finetune.plan.machines import CHIPS, UNKNOWN, chip_of, free_disk, seconds_on
-from finetune.plan.memory import Setting, activations, memory
+from finetune.plan.memory import ComputeSettings, activations, memory
 from finetune.plan.record import outcome, plan_json
 from finetune.plan.rows import Shapes
 from finetune.runs.checkpoint_config import changed
@@ -38,7 +38,7 @@ FULL = Network(
     adapter=False,
 )
 LORA = replace(FULL, trainable=10_000, total=1_010_000, adapter=True)
-HERE = Setting(width=2, cpu=False)
+HERE = ComputeSettings(width=2, cpu=False)
 RAW = {"stages": [{"data": [{"dataset": "a" * 12}]}], "method": "full"}
 
 
