@@ -93,23 +93,3 @@ def naming_scopes(owner: Owner | None) -> Iterator[None]:
         if reading is None or owner is None or owner.scopes is None or owner.scopes & set(reading):
             raise
         raise UserError("models.no_scope", scope=reading[0], reason=str(error)) from error
-
-
-def explain(error: Exception, repo: str) -> UserError:
-    """The sentence for an error that huggingface_hub raised about a repository."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return UserError("models.gated", value=repo, url=f"{endpoint()}/{repo.partition('@')[0]}")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return UserError("models.no_revision", value=repo)
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return UserError("models.no_repository", value=repo, endpoint=endpoint())
-    if isinstance(error, errors.HfHubHTTPError):
-        status = error.response.status_code
-        if status == 401:
-            return UserError("models.wrong_token", value=repo, endpoint=endpoint())
-        if status == 403:
-            return UserError("models.no_repository", value=repo, endpoint=endpoint())
-        return UserError("models.hub_error", value=repo, endpoint=endpoint(), status=status)
-    return UserError("models.hub_lost", value=repo, endpoint=endpoint())

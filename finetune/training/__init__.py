@@ -1,1 +1,46 @@
-"""Training: one attempt of a run, stage by stage."""
+"""Training: one attempt of a run, stage by stage.
+
+The two functions here are for workers of older versions. Such a process waited for its device while the code was
+updated; it has the older version in memory and imports what trains by the names of then, `finetune.training.train` or
+`finetune.launch.processes.train_together`. It becomes a worker of this version. Only the standard library is imported:
+modules of both versions do not mix.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+_WORKER = "finetune.launch.local.worker"
+
+
+def train(run: object, base: object, journal: object, stop: Callable[[], bool], *more: object) -> NoReturn:
+    """Start this version's worker in the place of the process, with the same arguments; a stop that was requested
+    counts for it, too."""
+    _become(stop())
+
+
+def train_together(
+    run: object, base: object, device: str, on_stop: Callable[[Callable[[], None]], None], foreground: bool
+) -> NoReturn:
+    """The same for a run on several processes: `on_stop` calls what it is given where a stop was requested."""
+    requests: list[bool] = []
+    on_stop(lambda: requests.append(True))
+    _become(bool(requests))
+
+
+def _become(stop_requested: bool) -> NoReturn:
+    """The process keeps its id, and the locks of the run and its place in the queue stay open."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lock", type=int, required=True)
+    parser.add_argument("--tickets", type=int, nargs="+", required=True)
+    given, _ = parser.parse_known_args(sys.argv[1:])
+    for descriptor in (given.lock, *given.tickets):
+        os.set_inheritable(descriptor, True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    if stop_requested:
+        os.kill(os.getpid(), signal.SIGTERM)  # blocked until the new worker listens
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", _WORKER, *sys.argv[1:]])

@@ -16,6 +16,7 @@ from core import settings
 from core.errors import UserError
 from core.files import write_file
 from core.hub import reach
+from core.hub.errors import classify, key_of
 from core.references import Hub
 from core.words import say
 from core.workspace import Owner
@@ -33,6 +34,14 @@ _SMALL = re.compile(
 _MARGIN = 64 * 2**20
 _TICK_SECONDS = 0.1
 DOWNLOAD = "model download"
+_SENTENCES = {
+    "gated": "models.gated",
+    "no_revision": "models.no_revision",
+    "no_repository": "models.no_repository",
+    "wrong_token": "models.wrong_token",
+    "no_right": "models.no_repository",
+    "answered": "models.hub_error",
+}
 
 
 @dataclass(frozen=True)
@@ -110,15 +119,23 @@ def _asked(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
     except HfHubHTTPError as error:
         left = _left_here(repo, owner) if error.response.status_code >= 500 else None
         if left is None:
-            raise reach.explain(error, str(repo)) from error
+            raise _explain(error, str(repo)) from error
         return left
     except (httpx2.TransportError, ConnectionError):
         reach.unreachable_now()
         return _left_here(repo, owner)
     except ValueError as error:
-        raise reach.explain(error, str(repo)) from error
+        raise _explain(error, str(repo)) from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
     return Listing(repo, str(info.sha), sizes, _root(owner, bool(info.private or info.gated)), online=True)
+
+
+def _explain(error: Exception, repo: str) -> UserError:
+    """The sentence for an error that the Hub's client raised about a repository."""
+    refusal = classify(error)
+    key = key_of(refusal, _SENTENCES) if refusal is not None else None
+    facts = {"value": repo, "endpoint": reach.endpoint(), "url": f"{reach.endpoint()}/{repo.partition('@')[0]}"}
+    return UserError(key or "models.hub_lost", **facts, status=refusal.status if refusal is not None else None)
 
 
 def bring(
@@ -147,7 +164,7 @@ def _download(
     except (httpx2.HTTPError, OSError, ValueError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise no_room(listing.root, sum(listing.sizes[name] for name in names), str(listing.repo)) from error
-        raise reach.explain(error, str(listing.repo)) from error
+        raise _explain(error, str(listing.repo)) from error
     if any(not (listing.folder / name).is_file() for name in names):
         raise UserError("models.hub_lost", value=str(listing.repo), endpoint=reach.endpoint())
 

@@ -16,6 +16,7 @@ from core.workspace import Owner
 from finetune.base_models import search
 from finetune.data.importing import hub as data_hub
 from finetune.launch.follow import api as job_api
+from inference.models import hub_files
 
 OWNER = Owner("local", "hf_secret")
 REQUEST = httpx2.Request("GET", "http://hub/api")
@@ -126,15 +127,23 @@ AREAS = {
     "job": job_api._SENTENCES,
     "data": data_hub._SENTENCES,
     "picker": search._SENTENCES,
+    "models": hub_files._SENTENCES,
 }
 SAID = {
     "publish": "wrong_token quota no_right no_repository hub_broken changed changed too_large refused slow_down",
     "job": "wrong_token no_credit no_right not_there hub_broken refused refused refused refused busy",
     "data": "hub_refused " * 10,
     "picker": "publish.wrong_token" + " hub_error" * 8 + " slow_down",
+    "models": "wrong_token hub_error no_repository" + " hub_error" * 7,
 }
 """The keys for the statuses below 500, in their order; a broken Hub is told last."""
-BROKEN = {"publish": "hub_broken", "job": "hub_broken", "data": "hub_refused", "picker": "hub_error"}
+BROKEN = {
+    "publish": "hub_broken",
+    "job": "hub_broken",
+    "data": "hub_refused",
+    "picker": "hub_error",
+    "models": "hub_error",
+}
 
 
 @pytest.mark.parametrize("area", AREAS)
