@@ -28,8 +28,10 @@ LONG = 2000
 
 
 def _environment(folder):
+    """A Space on ZeroGPU, in a Python of its own: `spaces` has to be imported before torch."""
     path = os.pathsep.join([str(STAND_IN), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
-    return {"SPACES_ZERO_GPU": "true", "PYTHONPATH": path, "SPACES_STAND_IN_LOG": str(folder / "spaces.log")}
+    found = {"SPACES_ZERO_GPU": "true", "PYTHONPATH": path, "SPACES_STAND_IN_LOG": str(folder / "spaces.log")}
+    return found | {"TUNESCOPE_PYTHON": ""}
 
 
 @pytest.fixture(scope="module")
