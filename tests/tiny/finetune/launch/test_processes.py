@@ -214,7 +214,7 @@ def test_processes_that_were_launched_alone_refuse_to_train(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"compute__processes": 65}, "between 1 and 64"),
+        ({"compute__processes": 65}, "from 1 to 64"),
         ({"compute__processes": 6}, "optim.batch_size"),
         ({"compute__sharding": "fsdp"}, "compute.processes to 2 or more"),
     ],
