@@ -140,7 +140,7 @@ def test_stop_ends_the_forked_work_and_keeps_what_is_written(zero, endless):
     assert message["success"], message
     assert 0 < _facts_of(zero, "worked")[-1]["items"] < LONG
     (column,) = message["output"]["data"][0]["columns"]
-    assert ["stopped", "end"] in column["figures"] and column["firm"], column["figures"]
+    assert ["stopped", "finish"] in column["figures"] and column["firm"], column["figures"]
 
 
 def _work(folder, columns, tokens, exact=False):

@@ -71,7 +71,7 @@ def test_page_and_shell_refuse_the_same_file_with_the_same_sentence(bounded, tmp
     path.write_text("".join(f'{{"prompt": "ask {number}", "response": "answer"}}\n' for number in range(3)))
     uploaded = visitor.upload(path.name, path.read_bytes()).json()[0]
     said = visitor.call(entry_of(bounded, "bring_file"), [file_data(uploaded)])["output"]["error"]
-    assert "more than 2 rows" in said
+    assert "more rows than the limit of 2" in said
     assert finetune(["check", str(path)]) == 2
     assert html.unescape(said) in "".join(capsys.readouterr())
 
@@ -80,7 +80,7 @@ def test_an_upload_that_is_too_large_is_refused_with_a_sentence(bounded, monkeyp
     monkeypatch.setenv("TUNESCOPE_LIMIT_UPLOAD_MB", "1")
     visitor = Visitor(bounded)
     answer = visitor.upload("large.jsonl", bytes(1_200_000))
-    assert answer.status_code == 413 and "1 MB is the most" in answer.json()["detail"]
+    assert answer.status_code == 413 and "the limit is 1 MB" in answer.json()["detail"]
     assert "TUNESCOPE_LIMIT_UPLOAD_MB" in answer.json()["detail"]
     assert visitor.upload("small.jsonl", bytes(900_000)).status_code == 200
 
