@@ -97,7 +97,7 @@ def test_one_difference_is_enough_and_is_named(received, difference, same_tokens
     files = {"x.json": received} if received else {}
     answer = {"files": files, "logits_max_difference": difference, "same_tokens": same_tokens}
     proof = compare(sent, "c0", answer, 1.0)
-    assert proof.ok == (word == "Proved") and word in proof.sentence()
+    assert proof.ok == (word == "Verified") and word in proof.sentence()
 
 
 def test_a_connection_lost_on_the_way_back_is_a_sentence(hub, finished, publisher):
