@@ -137,11 +137,11 @@ def let_it_end(hub, owner):
 
 def test_on_the_page_a_changed_price_is_told_and_asked_about_again(hub, renter, page, charge):
     *_, yes, agreed = page.call(train_tab.start, "jobs", *page.fields)
-    assert "$2.00 at most" in yes["value"] and agreed.usd_per_hour == pytest.approx(1, rel=0.01)
+    assert "up to $2.00" in yes["value"] and agreed.usd_per_hour == pytest.approx(1, rel=0.01)
     charge(DEAR)
     told, _, _, yes, again = page.call(train_tab.rent, agreed, "jobs", *page.fields)
     assert "from $1.00 to $2.00 an hour" in told and "$4.00" in told
-    assert yes["visible"] and "$4.00 at most" in yes["value"] and not hub.jobs.all
+    assert yes["visible"] and "up to $4.00" in yes["value"] and not hub.jobs.all
     page.call(train_tab.rent, again, "jobs", *page.fields)
     (run,) = list_runs(renter)
     assert len(hub.jobs.all) == 1 and jobs.job_of(run).usd_per_hour == pytest.approx(2)
@@ -161,7 +161,7 @@ def test_on_the_page_going_on_asks_again_too(hub, renter, ended, page, charge):
     *_, agreed = page.call(run_view.resume_run, ended.id, "1h")
     charge(DEAR)
     told, yes, again = page.call(run_view.rent_again, agreed, ended.id, "1h")
-    assert "from $1.00 to" in told and "$2.00 at most" in yes["value"] and len(hub.jobs.all) == 1
+    assert "from $1.00 to" in told and "up to $2.00" in yes["value"] and len(hub.jobs.all) == 1
     page.call(run_view.rent_again, again, ended.id, "1h")
     assert len(hub.jobs.all) == 2 and jobs.job_of(ended).usd_per_hour == pytest.approx(2)
     let_it_end(hub, renter)

@@ -140,4 +140,4 @@ def test_a_run_without_weights_is_not_published(hub, finished, publisher):
 
 def test_the_words_come_in_the_language_of_the_reader(hub, finished, publisher):
     with speaking("zh"):
-        assert "仓库名" in refused("publish.repo_name", prepare, finished, "x", publisher)
+        assert "不是有效的名称" in refused("publish.repo_name", prepare, finished, "x", publisher)
