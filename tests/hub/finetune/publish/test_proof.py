@@ -110,7 +110,9 @@ def test_a_connection_lost_on_the_way_back_is_a_sentence(hub, finished, publishe
 def test_a_proof_can_be_stopped(hub, finished, publisher):
     pushed = publish(finished, publisher)
     stop = threading.Event()
-    refused("publish.stopped", prove, finished, REPO, pushed.commit, publisher, stop_at("into an empty cache", stop), stop)
+    refused(
+        "publish.stopped", prove, finished, REPO, pushed.commit, publisher, stop_at("into an empty cache", stop), stop
+    )
     assert not list(finished.folder.glob(".proof-*"))
 
 
