@@ -100,7 +100,6 @@ def renter(hub, workspace, monkeypatch, tiny_model):
     from finetune.launch.follow import api as job_api
 
     monkeypatch.setenv("TUNESCOPE_CACHE", str(workspace / "cache"))
-    monkeypatch.setattr(job_api, "_WAITS", (0, 0, 0))
     monkeypatch.setattr(job_api, "_known", {})
     the_hub.forget()
     hub.add_repo(BASE_ID, tiny_model, private=True)

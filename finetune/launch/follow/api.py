@@ -2,14 +2,14 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from core import settings
 from core.errors import UserError
-from core.hub import reach
-from core.hub.errors import PASSING, classify, clean, key_of
+from core.hub import reach, retries
+from core.hub.errors import classify, clean, key_of
 from core.workspace import Owner
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 LABEL = "tunescope"
 """The label of our jobs; its value is the run's id."""
 _REMEMBERED_SECONDS = 60.0
-_WAITS = (0.5, 2.0, 5.0)
-Answer = TypeVar("Answer")
 UNCERTAIN = ("job.unreachable", "job.hub_broken", "job.strange")
 """The refusals after which the Hub may have done what it was asked all the same."""
 _SENTENCES = {
@@ -55,8 +53,6 @@ def api(owner: Owner) -> "HfApi":
     """
     from huggingface_hub import HfApi
 
-    from core.hub import retries
-
     if settings.hub_offline():
         raise UserError("job.offline")
     retries.limit_time()
@@ -70,28 +66,11 @@ def whoami(owner: Owner) -> dict[str, Any]:
     asked, me = _known.get(key, (-_REMEMBERED_SECONDS, {}))
     if time.monotonic() - asked >= _REMEMBERED_SECONDS:
         with in_words(owner, "whoami"):
-            me = again(lambda: api(owner).whoami(token=token))
+            me = retries.again(lambda: api(owner).whoami(token=token))
         if not isinstance(me, dict) or not isinstance(me.get("name"), str):
             raise UserError("job.strange", value="whoami", endpoint=reach.endpoint())
         _known[key] = (time.monotonic(), me)
     return me
-
-
-def again(call: Callable[[], Answer]) -> Answer:
-    """Make a call that is safe to repeat; a passing failure (busy, broken or silent Hub) is tried three times more."""
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError
-
-    for wait in _WAITS:
-        try:
-            return call()
-        except HfHubHTTPError as error:
-            if error.response.status_code not in PASSING:
-                raise
-        except httpx2.TransportError:
-            pass
-        time.sleep(wait)
-    return call()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from finetune.launch.follow.api import again
+from core.hub.retries import again
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

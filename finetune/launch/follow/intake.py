@@ -8,8 +8,9 @@ from core import limits
 from core.errors import UserError
 from core.files import write_json
 from core.hub import reach
+from core.hub.retries import again
 from core.workspace import Owner
-from finetune.launch.follow.api import again, api, in_words, token_of
+from finetune.launch.follow.api import api, in_words, token_of
 from finetune.launch.follow.lines import ENVIRONMENT, from_line
 from finetune.runs.job_record import job_of, locked, update
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.hub import reach
+from core.hub.retries import again
 from core.words import say
 from core.workspace import Owner
-from finetune.launch.follow.api import LABEL, UNCERTAIN, again, api, clean, in_words, token_of
+from finetune.launch.follow.api import LABEL, UNCERTAIN, api, clean, in_words, token_of
 from finetune.launch.follow.intake import RESULT_GONE, bring_result, feed, is_left, kept_lines
 from finetune.launch.follow.lines import UPLOADED
 from finetune.runs.job_record import VANISHED, JobRecord, job_of, locked, update

@@ -10,8 +10,9 @@ from typing import Any
 from core import limits
 from core.errors import UserError
 from core.files import new_folder, read_json, write_json
+from core.hub.retries import again
 from core.workspace import RUN_ID, Owner
-from finetune.launch.follow.api import LABEL, again, api, in_words, token_of, whoami
+from finetune.launch.follow.api import LABEL, api, in_words, token_of, whoami
 from finetune.launch.follow.intake import feed, kept_lines, retell
 from finetune.launch.follow.sync import facts_of, sync_quietly
 from finetune.launch.jobs.newer import attempt_of, costs_of, prices, take_over

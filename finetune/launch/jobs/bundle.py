@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from core import words
+from core.hub.retries import again
 from core.workspace import Owner, dataset_folder
 from finetune.config.run_config import RunConfig, to_yaml
-from finetune.launch.follow.api import again, api, in_words, token_of
+from finetune.launch.follow.api import api, in_words, token_of
 
 PROJECT = Path(__file__).parents[3]
 PACKAGES = ("core", "finetune", "inference")

@@ -9,12 +9,13 @@ from typing import Any
 
 from core.errors import UserError
 from core.hub import reach
+from core.hub.retries import again
 from core.references import Hub, parse, resolve
 from core.words import say
 from core.workspace import Owner
 from finetune.config.device import launch_line
 from finetune.config.run_config import RunConfig
-from finetune.launch.follow.api import again, api, in_words, token_of, whoami
+from finetune.launch.follow.api import api, in_words, token_of, whoami
 from finetune.launch.jobs.flavors import flavor_named
 from finetune.launch.jobs.spec import with_processes
 from finetune.plan.machines import Flavor

@@ -7,8 +7,9 @@ from typing import Any
 from core import settings
 from core.errors import UserError
 from core.hub import reach
+from core.hub.retries import again
 from core.workspace import Owner
-from finetune.launch.follow.api import again, in_words
+from finetune.launch.follow.api import in_words
 from finetune.plan.machines import Flavor
 
 _AN_HOUR = {"second": 3600, "minute": 60, "hour": 1}

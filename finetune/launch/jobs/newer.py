@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from core.hub.retries import again
 from core.workspace import Owner
-from finetune.launch.follow.api import LABEL, again, api, in_words, token_of
+from finetune.launch.follow.api import LABEL, api, in_words, token_of
 from finetune.launch.follow.sync import facts_of
 from finetune.launch.jobs.flavors import flavours
 from finetune.runs.job_record import AT_WORK, JobRecord, job_of, locked, save, update

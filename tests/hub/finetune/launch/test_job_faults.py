@@ -2,6 +2,7 @@
 
 import re
 import threading
+from functools import partial
 
 import pytest
 
@@ -201,14 +202,15 @@ def test_asking_for_a_job_that_meets_a_fault_leaves_the_run_at_work(hub, run, re
     if kind == "job_logs":
         hub.jobs.newest.end("ERROR", "node lost")
     strike(kind, fault)
+    sync = partial(jobs.sync, log=kind == "job_logs")  # the log of a job at work is read for five seconds
     if (kind, fault) in NO_NEWS:
-        jobs.sync(run, renter)
+        sync(run, renter)
     else:
-        code, said = sentence(jobs.sync, run, renter)
+        code, said = sentence(sync, run, renter)
         assert code.startswith("job.") and jobs.job_of(run).problem == said
     assert run.progress().ending is None or kind == "job_logs"
     heal()
-    jobs.sync(run, renter)
+    sync(run, renter)
     assert jobs.job_of(run).problem is None and len(hub.jobs.all) == 1
     assert run.alive() if kind == "job_inspect" else run.status().status == "failed"
 
