@@ -24,7 +24,7 @@ from ui.kept import comparisons, opened
 from ui.language import words
 from ui.presence import presence
 from ui.views import render, view
-from ui.wiring import QUIET, Page
+from ui.wiring import QUIET, SHOWN, Page
 
 UPDATES_PER_SECOND, WAITING_S = 10, 0.25
 EXAMPLES = ("tea", "story", "sky")
@@ -56,7 +56,7 @@ def draw(page: Page) -> None:
     """Draw the tab and wire it."""
     asked, seen = _draw(), seeing.draw(shelf, partial(join, what="check"))
     outputs = [asked.updates, asked.status, asked.start, asked.stop, asked.tokens]
-    go = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "once", "concurrency_limit": None}
+    go = {**SHOWN, "trigger_mode": "once"}
     for starter in (asked.start.click, asked.prompt.submit):
         seen.follow(starter(compare_run, asked.inputs(), outputs, api_name="compare_run", **go))
     for name, example in zip(EXAMPLES, asked.examples, strict=True):

@@ -8,7 +8,7 @@ from ui.caller import Caller, handler
 from ui.runs import at_work
 from ui.views import render, view
 from ui.warm import machine
-from ui.wiring import Page
+from ui.wiring import SHOWN, Page
 
 
 def draw(page: Page) -> None:
@@ -20,15 +20,7 @@ def draw(page: Page) -> None:
         if settings.can_sign_in() and get_space():
             gr.LoginButton(size="sm", scale=0, min_width=200)
     strip = view("strip", facts={"runs": []})
-    page.demo.load(
-        machine_line,
-        None,
-        computer,
-        api_name="compare_machine",
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None,
-    )
+    page.demo.load(machine_line, None, computer, api_name="compare_machine", **SHOWN)
     page.every_two_seconds(runs_line, None, strip)
 
 

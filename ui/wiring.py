@@ -6,8 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-QUIET = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-SHOWN = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+HIDDEN = {"show_progress": "hidden", "show_progress_on": []}
+"""No progress on any component. Where none is named Gradio 6.31 keeps a status for each that an event ever gave a value
+to, and looks all of them up in the whole page whenever an event begins or ends: the page would never rest."""
+QUIET = {**HIDDEN, "queue": False, "api_visibility": "private"}
+SHOWN = {**HIDDEN, "api_visibility": "private", "concurrency_limit": None}
 
 
 @dataclass
