@@ -112,3 +112,28 @@ def filled(app: App, entry: dict, known: dict[str, Any]) -> list:
     asked = [parts[number] for number in entry["inputs"]]
     first = [None if part["type"] == "state" else part["props"].get("value") for part in asked]
     return [known.get(part["props"].get("elem_id"), value) for part, value in zip(asked, first, strict=True)]
+
+
+def on_the_board(model: str, columns: list[str], tokens: int) -> list:
+    """A comparison as the Compare tab sends it; `columns` are lines without a model."""
+    board = [(strategy, dict(knob.split("=") for knob in knobs)) for strategy, *knobs in map(str.split, columns)]
+    cards = [{"strategy": strategy, "knobs": knobs, "model": ""} for strategy, knobs in board]
+    return ["hi", {"columns": cards}, model, 1, tokens, "float32", "", "", True, False]
+
+
+@contextmanager
+def listening(visitor: Visitor, entry: dict, data: list) -> Iterator[Iterator[dict]]:
+    """One comparison of the page, as messages come; the socket is cut when the block ends."""
+    visitor.join(entry, data).raise_for_status()
+    with httpx.Client(headers=visitor.headers, timeout=120, verify=False) as client:
+        url = f"{visitor.app.url}/gradio_api/queue/data?session_hash={visitor.session}"
+        with client.stream("GET", url) as stream:
+            yield (json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:"))
+
+
+def until(messages: Iterator[dict], words: str) -> str:
+    """Read on until a message holds the words; returns it as text."""
+    for message in messages:
+        if words in (text := json.dumps(message, ensure_ascii=False)):
+            return text
+    raise AssertionError(f"the stream ended without {words}")

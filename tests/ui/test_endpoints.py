@@ -102,12 +102,23 @@ def test_every_entry_goes_through_the_one_handler(locked):
     assert open_to_anyone == tab | below | choosing | {"machine_line", "example"}
 
 
-@pytest.fixture
-def locked(workspace, monkeypatch):
+def test_no_event_of_the_page_leaves_a_status_on_what_it_gives(locked):
+    """The page would look each of those up at the beginning and the end of every event, the timer's among them, and
+    never rest (see ui/wiring.py). One shows its progress, on one component."""
+    events = [event for event in locked.demo.config["dependencies"] if event["api_name"] != "compare"]
+    assert len(events) > 60
+    shown = {event["api_name"]: len(event["show_progress_on"]) for event in events if event["show_progress_on"] != []}
+    assert shown == {"choose_place": 1}
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory):
     """The page behind a password, served by this process."""
-    monkeypatch.setenv("TUNESCOPE_PASSWORD", "rhubarb")
-    with served() as here:
-        yield here
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNESCOPE_HOME", str(tmp_path_factory.mktemp("locked")))
+        patch.setenv("TUNESCOPE_PASSWORD", "rhubarb")
+        with served() as here:
+            yield here
 
 
 def test_with_a_password_nobody_gets_in_without(locked):
