@@ -7,16 +7,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve the page until it is interrupted. Returns 2, with a sentence on stderr, for an address it cannot have."""
     from core import limits, logs
     from core.errors import UserError
-    from core.noise import quiet_libraries
-    from core.threads import no_bar_monitors, share_the_cores
-    from finetune.keep.places import place_from_settings
-    from inference import zero
-    from ui.address import choose
+    from core.runtime import no_bar_monitors, quiet_libraries, share_the_cores
+    from finetune.backup.places import place_from_settings
+    from inference.compare import zerogpu
+    from ui.web.address import choose
 
     share_the_cores()
     no_bar_monitors()
     quiet_libraries()
-    zero.prepare()
+    zerogpu.prepare()
 
     try:
         address = choose(arguments)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from core.workspace import local_owner
-from finetune.run import Run, list_runs
+from finetune.runs.run import Run, list_runs
 
 
 def finetune(*words: str) -> str:

@@ -20,9 +20,9 @@ from typing import Any
 from core import settings
 from core.rows import ChatRow, Row
 from core.workspace import Owner, local_owner
-from finetune.data.importing import import_file
-from finetune.data.tokenise import IGNORED, Encoded, encode_all, ensure_template
-from inference.models import load_tokenizer, locate_tokenizer
+from finetune.data.importing.importer import import_file
+from finetune.data.tokenizing.tokenize import IGNORED, Encoded, encode_all, ensure_template
+from inference.models.locate import load_tokenizer, locate_tokenizer
 
 LENGTH = 1_000_000
 

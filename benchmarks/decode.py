@@ -24,13 +24,13 @@ import transformers
 
 from core import settings
 from core.workspace import local_owner
-from inference.batch import make_ready
-from inference.engine import Panel, compare, prompt_ids
-from inference.loading import Loaded, load
-from inference.models import locate
-from inference.prepacked import prepacked
-from inference.replay import generate_alone, new_tokens
-from inference.strategies import ColumnSpec, parse_columns
+from inference.compare.replay import generate_alone, new_tokens
+from inference.engine.batch import make_ready
+from inference.engine.engine import Panel, compare, prompt_ids
+from inference.engine.prepacked import prepacked
+from inference.models.loading import Loaded, load
+from inference.models.locate import locate
+from inference.strategies.table import ColumnSpec, parse_columns
 
 EIGHT = ["greedy", "beam", "sample", "top_k", "nucleus", "min_p", "typical", "sample temperature=0.7"]
 TWELVE = [*EIGHT, "epsilon", "eta", "top_h", "nucleus top_p=0.5"]

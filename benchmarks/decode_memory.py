@@ -10,13 +10,13 @@ import sys
 from benchmarks.decode import PROMPT, TWELVE
 from core import settings
 from core.workspace import local_owner
-from inference.batch import make_ready
-from inference.engine import Panel, compare, prompt_ids
-from inference.lean import lean_of
-from inference.loading import load
-from inference.models import locate
-from inference.service import row_bytes
-from inference.strategies import parse_columns
+from inference.compare.work import row_bytes
+from inference.engine.batch import make_ready
+from inference.engine.engine import Panel, compare, prompt_ids
+from inference.engine.fast_llama import lean_of
+from inference.models.loading import load
+from inference.models.locate import locate
+from inference.strategies.table import parse_columns
 
 TOKENS = 200
 

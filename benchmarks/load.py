@@ -126,9 +126,9 @@ class Visitor:
         return seen
 
     def _read(self, seen: Comparison, line: str, message: dict, now: float) -> None:
-        if "before this one: " in line and seen.first_s is None:
-            seen.before = max(seen.before, int(line.split("before this one: ")[1].split(".")[0]))
-        if "is writing" in line and seen.first_s is None:
+        if "before yours: " in line and seen.first_s is None:
+            seen.before = max(seen.before, int(line.split("before yours: ")[1].split(".")[0]))
+        if "is generating" in line and seen.first_s is None:
             seen.first_s = now
         if message.get("msg") == "process_completed":
             seen.first_s = seen.first_s or now

@@ -2,9 +2,9 @@
 
     python -m benchmarks.methods CHATS.json PREFERENCES.json [--rows 240] [--only NAME ...]
 
-Each case is a preset (`finetune/presets.py`) or one with a setting more, trained by the shell's own command for one
-epoch on real rows, a fifth of them held out, and measured by `finetune evaluate`: the same rows, tokens and labels for
-both models, in float32, with 95 % bootstrap intervals over rows; the difference is paired.
+Each case is a preset (`finetune/config/presets.py`) or one with a setting more, trained by the shell's own command for
+one epoch on real rows, a fifth of them held out, and measured by `finetune evaluate`: the same rows, tokens and labels
+for both models, in float32, with 95 % bootstrap intervals over rows; the difference is paired.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from benchmarks.commands import finetune, trained
-from finetune.presets import PRESETS
+from finetune.config.presets import PRESETS
 
 HELD_OUT, LENGTH = 0.2, 512
 

@@ -17,11 +17,11 @@ import yaml
 
 from benchmarks.commands import trained
 from core import settings
-from core.threads import share_the_cores
+from core.runtime import share_the_cores
 from core.workspace import local_owner
-from finetune.config import load_yaml
-from finetune.plan.making import Planner
-from finetune.prepare import looking
+from finetune.config.run_config import load_yaml
+from finetune.plan.planner import Planner
+from finetune.plan.prepare import looking
 
 GOAL = 0.25
 

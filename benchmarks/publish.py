@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from core.workspace import local_owner
-from finetune.publish.kinds import Options, build, check, lora, merged
-from finetune.publish.kinds.sources import Trained, trained
-from finetune.publish.kinds.workshop import Work
-from finetune.run import find
+from finetune.publish.formats import logit_check, lora_delta, merged
+from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.trained_run import Trained, trained
+from finetune.publish.kinds import Options, build
+from finetune.runs.run import find
 
 
 def main() -> None:
@@ -89,7 +90,7 @@ def merge(way: str, folders: str, target: str, most: int) -> dict[str, float]:
 def _ours(base: Path, adapter: Path, folder: Path, most: int) -> Any:
     import torch
 
-    plan = lora.plan(base, adapter)
+    plan = lora_delta.plan(base, adapter)
     torch.randn(64, 64) @ torch.randn(64, 64)
     return lambda: merged.write(plan, Trained(base, adapter, base), folder, most, Work(plan.size, None, None))
 
@@ -118,19 +119,19 @@ def by_llama_cpp(path: Path, source: Trained) -> str:
     import llama_cpp
     import torch
 
-    prompts = check.prompt_ids(source.tokenizer)
-    wanted = check.logits_of_folder(source.base, prompts, source.adapter)
+    prompts = logit_check.prompt_ids(source.tokenizer)
+    wanted = logit_check.logits_of_folder(source.base, prompts, source.adapter)
     model = llama_cpp.Llama(str(path), logits_all=True, n_ctx=512, verbose=False)
     same = sum(
         model.tokenize(prompt.encode(), add_bos=False, special=True) == ids
-        for prompt, ids in zip(check.PROMPTS, prompts, strict=True)
+        for prompt, ids in zip(logit_check.PROMPTS, prompts, strict=True)
     )
     got = []
     for ids in prompts:
         model.reset()
         model.eval(ids)
         got.append(torch.tensor(model.scores[: len(ids)]))
-    distance = check.distance(wanted, got).to_json()
+    distance = logit_check.distance(wanted, got).to_json()
     return f"llama.cpp: {same} of {len(prompts)} prompts in the same tokens; " + sentence(
         {"what": path.name, "against": "base and adapter", **distance}
     )

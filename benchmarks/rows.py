@@ -18,7 +18,7 @@ from statistics import median
 
 import psutil
 
-from finetune.launch.environment import child_environment
+from finetune.runs.child_environment import child_environment
 
 
 def main() -> None:
@@ -65,9 +65,9 @@ def _prepare(place: Path, rows: int) -> None:
     """A file of so many short rows, imported; a tiny model; a run of them."""
     from core.files import write_json
     from core.workspace import local_owner
-    from finetune.config import validate
-    from finetune.prepare import import_data
-    from finetune.run import create
+    from finetune.config.run_config import validate
+    from finetune.plan.prepare import import_data
+    from finetune.runs.run import create
     from tests.tiny_model import make_tiny_model
 
     model = make_tiny_model(place / "model")
@@ -93,9 +93,9 @@ def _prepare(place: Path, rows: int) -> None:
 def _train(place: Path, steps: int) -> dict[str, float]:
     """Train so many steps in this process and look at its memory after each."""
     began = time.perf_counter()
-    from finetune.journal import Journal
-    from finetune.run import Run
-    from finetune.training import train
+    from finetune.runs.log import Journal
+    from finetune.runs.run import Run
+    from finetune.training.attempt import train
 
     run, process = Run(Path((place / "run").read_text())), psutil.Process()
     config = run.config()

@@ -22,8 +22,8 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.train_sides import SETTINGS, SIDES
-from finetune.launch.environment import child_environment
-from finetune.launch.queue import device_of, visible_devices
+from finetune.runs.child_environment import child_environment
+from finetune.runs.device_queue import device_of, visible_devices
 
 PEERS = {"trl-float32": (9.0, 7.0), "trl-bfloat16": (6.0, 4.5), "llamafactory": (3.5, 2.7)}
 """The goals: our steady and end-to-end tokens a second over the peer's."""
@@ -101,7 +101,7 @@ def _line(side: Figures, ours: Figures | None) -> str:
 def _processor() -> str:
     import torch
 
-    from finetune.device import cpu_has_bfloat16, processor
+    from finetune.config.device import cpu_has_bfloat16, processor
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()

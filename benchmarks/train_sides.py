@@ -34,10 +34,10 @@ def prepare(place: Path, job: Job) -> dict[str, Any]:
     from core import settings
     from core.references import parse, resolve
     from core.workspace import local_owner
-    from finetune.blocks import Stage
-    from finetune.data.encode_stage import StageEncoder
-    from finetune.data.importing import import_file
-    from inference.models import fetch, load_tokenizer
+    from finetune.config.blocks import Stage
+    from finetune.data.importing.importer import import_file
+    from finetune.data.tokenizing.encode_stage import StageEncoder
+    from inference.models.locate import fetch, load_tokenizer
 
     os.environ["TUNESCOPE_HOME"] = str(place / "home")
     owner = local_owner()
@@ -56,16 +56,16 @@ def prepare(place: Path, job: Job) -> dict[str, Any]:
 def ours(place: Path, job: Job) -> dict[str, Any]:
     """The product's own path: a config, a run folder, its events, in the environment that a run's process has."""
     os.environ["TUNESCOPE_HOME"] = str(place / "home")
-    from core.threads import share_the_cores
+    from core.runtime import share_the_cores
 
     share_the_cores()
     from core.files import write_json
     from core.workspace import local_owner
-    from finetune.config import validate
-    from finetune.journal import Journal
-    from finetune.prepare import import_data
-    from finetune.run import create
-    from finetune.training import train
+    from finetune.config.run_config import validate
+    from finetune.plan.prepare import import_data
+    from finetune.runs.log import Journal
+    from finetune.runs.run import create
+    from finetune.training.attempt import train
 
     raw = {
         "stages": [{"data": [{"path": job["data"]}]}],
@@ -100,7 +100,7 @@ def trl(place: Path, job: Job, dtype: str, same_batches: bool = False) -> dict[s
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from core.kernels import no_planned_attention
+    from core.runtime import no_planned_attention
 
     no_planned_attention()
     rows = json.loads((place / "rows.json").read_text())
@@ -161,7 +161,7 @@ def trl(place: Path, job: Job, dtype: str, same_batches: bool = False) -> dict[s
 
 
 def _our_order(rows: list[dict[str, Any]]) -> list[int]:
-    from finetune.batches import LengthGrouped
+    from finetune.training.batches import LengthGrouped
 
     return list(LengthGrouped([len(row["input_ids"]) for row in rows], SETTINGS.batch, 0))
 

@@ -85,8 +85,13 @@ def full_disk_in_words(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if disk_full(error):
-            raise UserError("core.disk_full", folder=folder, free=shutil.disk_usage(folder).free // 2**20) from error
+            raise disk_full_at(folder) from error
         raise
+
+
+def disk_full_at(folder: Path) -> UserError:
+    """The sentence for a full disk under a folder."""
+    return UserError("core.disk_full", folder=folder, free=shutil.disk_usage(folder).free // 2**20)
 
 
 @contextmanager

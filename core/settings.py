@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +19,11 @@ def home() -> Path:
 def cache() -> Path:
     """Where converted models and fingerprints are kept (`TUNESCOPE_CACHE`, by default `~/.cache/tunescope`)."""
     return Path(os.environ.get("TUNESCOPE_CACHE") or "~/.cache/tunescope").expanduser().absolute()
+
+
+def python() -> str:
+    """Return the Python that starts this project's own processes (`TUNESCOPE_PYTHON`, by default the running one)."""
+    return os.environ.get("TUNESCOPE_PYTHON") or sys.executable
 
 
 def on_space() -> bool:

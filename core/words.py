@@ -10,6 +10,15 @@ from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
+
+def is_utf8(text: str) -> bool:
+    """Whether a text has no lone surrogates: they stand for bytes that are no UTF-8, and for half a character."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 FOLDER = Path(__file__).parent / "locales"
 LOCALES = ("en", "zh")
 _locale: ContextVar[str] = ContextVar("locale", default="en")

@@ -2,7 +2,7 @@
 
 import sys
 
-from finetune.shell import main
+from finetune.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,18 +1,53 @@
-"""What becomes trainable: a table of methods. A new one is an entry here and a block in `finetune/blocks.py`."""
+"""What becomes trainable: a table of methods. A new one is an entry here and a block in `finetune/config/blocks.py`."""
 
 import difflib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Protocol
 
 from core.errors import UserError
 
-if TYPE_CHECKING:
-    from finetune.config import RunConfig
-
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "c_attn", "query_key_value", "dense")
 MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "c_fc", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h")
+
+
+class LoraBlock(Protocol):
+    """The settings of low-rank adapters."""
+
+    rank: int
+    alpha: int
+    dropout: float
+    targets: Literal["all-linear", "attention", "mlp"]
+    target_modules: list[str]
+
+
+class LoraPlusBlock(Protocol):
+    """The setting of LoRA+."""
+
+    ratio: float
+
+
+class FreezeBlock(Protocol):
+    """Which part of the model is trained."""
+
+    layers: int
+    embeddings: bool
+    head: bool
+    pattern: str | None
+
+
+class Blocks(Protocol):
+    """What methods read of a config; a method's own blocks are filled in."""
+
+    @property
+    def lora(self) -> LoraBlock | None: ...
+
+    @property
+    def loraplus(self) -> LoraPlusBlock | None: ...
+
+    @property
+    def freeze(self) -> FreezeBlock | None: ...
 
 
 @dataclass(frozen=True)
@@ -23,22 +58,22 @@ class Method:
     fine-tuning (Schulman et al. 2025, "LoRA without regret"). `blocks` are its own parts of the config.
     `apply` takes the loaded base and gives back the model to train, or raises UserError where the base has not what
     the config names; it works on weights of the meta device, too. `adapter` says whether only an adapter is saved,
-    `four_bit` whether the base is loaded in NF4, `faster` by what factor a weight learns faster, by its name.
+    `four_bit` whether the base is loaded in NF4, `lr_multiplier` by what factor a weight learns faster, by its name.
     """
 
     key: str
     learning_rate: float
     blocks: tuple[str, ...]
     adapter: bool
-    apply: Callable[[Any, "RunConfig"], Any]
+    apply: Callable[[Any, Blocks], Any]
     four_bit: bool = False
-    faster: Callable[[str, "RunConfig"], float] = lambda name, config: 1.0
+    lr_multiplier: Callable[[str, Blocks], float] = lambda name, config: 1.0
 
 
-def _lora(**kind: Any) -> Callable[[Any, "RunConfig"], Any]:
+def _lora(**kind: Any) -> Callable[[Any, Blocks], Any]:
     """Put LoRA layers in; the adapter's weights take the dtype of the base, masters stand in the optimizer."""
 
-    def apply(model: Any, config: "RunConfig") -> Any:
+    def apply(model: Any, config: Blocks) -> Any:
         from peft import LoraConfig, get_peft_model
 
         knobs = config.lora
@@ -56,7 +91,7 @@ def _lora(**kind: Any) -> Callable[[Any, "RunConfig"], Any]:
     return apply
 
 
-def _targets(model: Any, config: "RunConfig") -> str | list[str]:
+def _targets(model: Any, config: Blocks) -> str | list[str]:
     """The names of the linear layers to adapt, as far as this model has them, none thinner than the adapter's rank."""
     assert config.lora is not None
     linear = dict(_linear_layers(model))
@@ -71,7 +106,7 @@ def _targets(model: Any, config: "RunConfig") -> str | list[str]:
     return "all-linear" if whole else sorted(chosen)
 
 
-def _chosen(config: "RunConfig", present: set[str], head: set[str]) -> set[str]:
+def _chosen(config: Blocks, present: set[str], head: set[str]) -> set[str]:
     assert config.lora is not None
     named, usual = config.lora.target_modules, config.lora.targets
     for name in named:
@@ -105,18 +140,18 @@ class _Thin:
     out_features: int
 
 
-def _faster(name: str, config: "RunConfig") -> float:
+def _faster(name: str, config: Blocks) -> float:
     """LoRA+: the matrix that begins at zero learns faster."""
     assert config.loraplus is not None
     return config.loraplus.ratio if "lora_B" in name else 1.0
 
 
-def _full(model: Any, config: "RunConfig") -> Any:
+def _full(model: Any, config: Blocks) -> Any:
     """Every weight is trained."""
     return model.requires_grad_(True)
 
 
-def _freeze(model: Any, config: "RunConfig") -> Any:
+def _freeze(model: Any, config: Blocks) -> Any:
     """The chosen part is trained, the rest stays."""
     knobs = config.freeze
     assert knobs is not None
@@ -154,7 +189,7 @@ METHODS: dict[str, Method] = {
         Method("lora", 2e-4, blocks=("lora",), adapter=True, apply=_lora()),
         Method("rslora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(use_rslora=True)),
         Method("dora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(use_dora=True)),
-        Method("loraplus", 5e-5, blocks=("lora", "loraplus"), adapter=True, apply=_lora(), faster=_faster),
+        Method("loraplus", 5e-5, blocks=("lora", "loraplus"), adapter=True, apply=_lora(), lr_multiplier=_faster),
         Method("qlora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(), four_bit=True),
         Method("freeze", 2e-5, blocks=("freeze",), adapter=False, apply=_freeze),
         Method("full", 2e-5, blocks=(), adapter=False, apply=_full),

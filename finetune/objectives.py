@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from torch import Tensor
-
-    from finetune.data_source import Block
 
 Head = Callable[["Tensor"], "Tensor"]
 Batch = Mapping[str, "Tensor"]
@@ -38,7 +37,7 @@ class Objective:
     """One thing to learn. `kinds` are the row kinds it takes; `pairs` says that a row is two answers to compare, whose
     batch holds the chosen ones and then the rejected ones, with the reference's log-probabilities `reference` [2, B].
 
-    `pace` is what the method's learning rate is multiplied by where the config names none. `count` is the number of
+    `lr_scale` is what the method's learning rate is multiplied by where the config names none. `count` is the number of
     things in a batch that the loss is a mean of. `loss` takes the positions, the batch and the objective's settings.
     """
 
@@ -46,16 +45,16 @@ class Objective:
     kinds: tuple[str, ...]
     loss: Callable[[Answers, Batch, Any], Loss]
     count: Callable[[Batch], int]
-    pace: float = 1.0
+    lr_scale: float = 1.0
     pairs: bool = False
 
 
-def next_token_loss(answers: Answers, batch: Batch, settings: "Block") -> Loss:
+def next_token_loss(answers: Answers, batch: Batch, settings: "BaseModel") -> Loss:
     """Cross entropy of the next token, summed in float32.
 
     The logits exist for `CHUNK` positions at a time: memory does not grow with the vocabulary times the length.
     """
-    from finetune.chunks import chunked_sum
+    from finetune.kernels.chunked_loss import chunked_sum
 
     return Loss(chunked_sum(_cross_entropy, answers.hidden, answers.targets, answers.head, CHUNK))
 
@@ -68,7 +67,7 @@ def _cross_entropy(logits: "Tensor", targets: "Tensor") -> "Tensor":
 
 def log_probs(answers: Answers, rows: int) -> tuple["Tensor", "Tensor"]:
     """The log-probability of each row's answer, and its length in tokens: both [rows], float32."""
-    from finetune.chunks import chunked_log_probs
+    from finetune.kernels.chunked_loss import chunked_log_probs
 
     each = chunked_log_probs(answers.hidden, answers.targets, answers.head, CHUNK)
     sums = each.new_zeros(rows).index_add(0, answers.rows, each)
@@ -123,8 +122,8 @@ OBJECTIVES: dict[str, Objective] = {
     objective.key: objective
     for objective in (
         Objective("sft", kinds=("chat", "text", "pair"), loss=next_token_loss, count=_labels),
-        Objective("pretrain", kinds=("text",), loss=next_token_loss, count=_labels, pace=0.5),
-        Objective("dpo", kinds=("preference",), loss=preference_loss, count=_pairs, pace=0.05, pairs=True),
+        Objective("pretrain", kinds=("text",), loss=next_token_loss, count=_labels, lr_scale=0.5),
+        Objective("dpo", kinds=("preference",), loss=preference_loss, count=_pairs, lr_scale=0.05, pairs=True),
     )
 }
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from inference.shell import main
+from inference.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import httpx
 import itsdangerous
+
+from core import settings
 
 ROOT = Path(__file__).parents[1]
 SECRET = "client-secret-of-the-test"
@@ -51,7 +52,9 @@ def running_app(folder: Path, environment: dict[str, str] | None = None) -> Iter
     own = {"TUNESCOPE_HOME": str(folder / "home"), "GRADIO_SERVER_PORT": "0", "PYTHONUNBUFFERED": "1"}
     env = {**os.environ, **own, **(environment or {})}
     with log.open("w") as out:
-        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [settings.python(), "app.py"], cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT
+        )
     try:
         yield App(_address(process, log), process, log)
     finally:

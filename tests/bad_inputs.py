@@ -16,11 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-HEAD = """# Bad input, and what is said
+HEAD = """# Bad input and error messages
 
-Made by `python -m tests.bad_inputs` by running each command; a test holds it to that. Each ends with the exit code and
-the one sentence (for a data file that can be read, with what was found in it); nothing was stored, started or sent.
-Each command begins with `python -m`; under it stands what a config or a messages file holds.
+Made by `python -m tests.bad_inputs`, which runs each command; a test keeps the page up to date. Each row has the exit
+code and the message (for a readable data file, with its findings). No command stored, started or sent anything. Each
+command begins with `python -m`; the content of a config or a messages file is shown below the command.
 """
 ROW = b'{"prompt": "How long?", "completion": "Three minutes."}\n'
 OTHER_ROW = b'{"prompt": "With milk?", "completion": "Never."}\n'
@@ -33,7 +33,7 @@ LONG = b"".join(b'{"prompt": "%s", "completion": "Yes, %d."}\n' % (b"Long " * 60
 USER = '[{"role": "user", "content": %s}]'
 
 
-TITLES = ("| what is wrong | given | exit | what is said |", "|---|---|---|---|")
+TITLES = ("| problem | input | exit code | message |", "|---|---|---|---|")
 
 
 class Case(NamedTuple):
@@ -71,116 +71,116 @@ AREAS: dict[str, list[Case]] = {
         data("a zip named .csv", "rows.csv", b"PK\x03\x04" + b"\0" * 60),
         data("text named .parquet", "rows.parquet", b"a,b\n1,2\n"),
         data("text named .gz", "rows.jsonl.gz", ROW),
-        data("a .gz that was cut off", "rows.jsonl.gz", gzip.compress(ROW * 500, mtime=0)[:-20]),
-        data("JSON that was cut off", "rows.json", b'[{"prompt": "a", "completion": "b"}, {"pro'),
-        data("brackets without end", "deep.json", NEST),
+        data("a truncated .gz file", "rows.jsonl.gz", gzip.compress(ROW * 500, mtime=0)[:-20]),
+        data("truncated JSON", "rows.json", b'[{"prompt": "a", "completion": "b"}, {"pro'),
+        data("endless nesting", "deep.json", NEST),
         data("two tables in one file", "both.json", b'{"train": [{"text": "a"}], "test": [{"text": "b"}]}'),
         data("a number", "rows.json", b"42"),
-        data("two columns of one name", "rows.csv", b"text,text\na,b\n"),
+        data("two columns with the same name", "rows.csv", b"text,text\na,b\n"),
         data("zero bytes", "rows.txt", b"tea\0coffee"),
-        data("columns that say nothing", "rows.csv", b"foo,bar\nHow?,So.\n"),
-        data("a column that is not there", "rows.csv", b"foo,bar\nHow?,So.\n", " --mapping prompt=foo answer=baz"),
-        data("a part that there is not", "rows.csv", b"foo,bar\nHow?,So.\n", " --mapping promt=foo answer=bar"),
+        data("unknown column names", "rows.csv", b"foo,bar\nHow?,So.\n"),
+        data("a missing column", "rows.csv", b"foo,bar\nHow?,So.\n", " --mapping prompt=foo answer=baz"),
+        data("an unknown part of the mapping", "rows.csv", b"foo,bar\nHow?,So.\n", " --mapping promt=foo answer=bar"),
         data("a setting for a data file", "rows.jsonl", ROW, " --set optim.epochs=2"),
-        data("no answer in any row", "rows.jsonl", b'{"prompt": "How?", "completion": ""}\n'),
+        data("only empty answers", "rows.jsonl", b'{"prompt": "How?", "completion": ""}\n'),
         data("a row in Latin-1", "rows.jsonl", ROW + b'{"prompt": "caf\xe9", "completion": "yes"}\n'),
-        data("a row twice", "rows.jsonl", ROW * 2),
+        data("a duplicate row", "rows.jsonl", ROW * 2),
     ],
     "Configs": [
         config("not YAML", DATA + "optim: {epochs: 1"),
         Case("a list", "finetune check c.yaml", {"c.yaml": "- 1\n- 2\n"}, "- 1\n- 2"),
         config("no data", "method: lora"),
-        config("a misspelt setting", DATA + "optim: {epocs: 1}"),
+        config("a misspelled setting", DATA + "optim: {epocs: 1}"),
         config("a number out of range", DATA + "lora: {rank: 0}"),
-        config("a learning rate of nothing", DATA + "optim: {learning_rate: 0}"),
-        config("a learning rate of ten", DATA + "optim: {learning_rate: 10}"),
+        config("a learning rate of 0", DATA + "optim: {learning_rate: 0}"),
+        config("a learning rate of 10", DATA + "optim: {learning_rate: 10}"),
         config("a rank above the layer's width", DATA + "limits: {max_length: 128}\nlora: {rank: 512}"),
-        config("layers that the model has not", DATA + "limits: {max_length: 128}\nlora: {target_modules: [q_prj]}"),
+        config("an unknown module name", DATA + "limits: {max_length: 128}\nlora: {target_modules: [q_prj]}"),
         config("one row", DATA + "limits: {max_rows: 1}"),
-        config("the best step of no measurements", DATA + "limits: {validation: 0}\noptim: {keep_best: true}"),
-        config("rows that are all too long", DATA + "limits: {max_length: 16}")._replace(
+        config("keep_best without a validation split", DATA + "limits: {validation: 0}\noptim: {keep_best: true}"),
+        config("only rows that are too long", DATA + "limits: {max_length: 16}")._replace(
             files={"c.yaml": f"model: ./tiny\n{DATA}limits: {{max_length: 16}}\n", "rows.jsonl": LONG}
         ),
         config("a config of a newer version", DATA + "version: 99"),
-        config("letters for a number", DATA + "optim: {epochs: two}"),
+        config("text instead of a number", DATA + "optim: {epochs: two}"),
         config("a setting twice", DATA + "seed: 1\nseed: 2"),
         config("a block of another method", DATA + "method: full\nlora: {rank: 4}"),
         config("an unknown method", DATA + "method: lowrank"),
         config("an unknown objective", DATA.replace("[{data", "[{objective: dop, data")),
-        config("answers where preferences are compared", DATA.replace("[{data", "[{objective: dpo, data")),
-        config("preferences where answers are learned", PAIRS)._replace(
+        config("SFT data for DPO", DATA.replace("[{data", "[{objective: dpo, data")),
+        config("preference data for SFT", PAIRS)._replace(
             inside=PAIRS.strip(), files={"c.yaml": f"model: ./tiny\n{PAIRS}", "pairs.jsonl": PAIR}
         ),
-        config("a misspelt setting of an objective", DATA.replace("[{data", "[{sft: {lern: answers}, data")),
+        config("a misspelled setting of an objective", DATA.replace("[{data", "[{sft: {lern: answers}, data")),
         config("a setting of an objective out of range", STAGE % "objective: dpo, dpo: {beta: 0}"),
         config("a block of another objective", STAGE % "objective: dpo, sft: {learn: answers}"),
-        config("a misspelt setting of a stage", STAGE % "objectiv: dpo"),
+        config("a misspelled setting of a stage", STAGE % "objectiv: dpo"),
         config("a stage without data", "stages: [{data: [{path: rows.jsonl}]}, {objective: dpo}]"),
-        Case("a misspelt preset", "finetune preset stagd"),
-        Case("a preset that there is not", "finetune preset xyzzy"),
-        Case("a file too few for a preset", "finetune preset staged rows.jsonl"),
-        config("half a character", DATA + 'watch: {samples: ["tea \\uD800"]}'),
+        Case("a misspelled preset", "finetune preset stagd"),
+        Case("an unknown preset", "finetune preset xyzzy"),
+        Case("too few files for a preset", "finetune preset staged rows.jsonl"),
+        config("an unpaired surrogate", DATA + 'watch: {samples: ["tea \\uD800"]}'),
         config("an access token", DATA + "hub_token: hf_" + "a" * 34)._replace(inside="hub_token: hf_..."),
         config("YAML references", DATA + "optim: &x {epochs: 1}\nwatch: *x"),
-        config("a data file that is not there", "stages: [{data: [{path: nowhere.jsonl}]}]"),
+        config("a missing data file", "stages: [{data: [{path: nowhere.jsonl}]}]"),
         config("a split of a file", "stages: [{data: [{path: rows.jsonl, split: train}]}]"),
-        config("a mapping to a column that is not there", DATA.replace("l}", "l, mapping: {prompt: nix, answer: b}}")),
-        config("a dataset that is not there", "stages: [{data: [{dataset: abababababab}]}]"),
-        config("rows longer than the model reads", DATA + "limits: {max_length: 4096}"),
+        config("a mapping to a missing column", DATA.replace("l}", "l, mapping: {prompt: nix, answer: b}}")),
+        config("a missing dataset", "stages: [{data: [{dataset: abababababab}]}]"),
+        config("max length above the context length", DATA + "limits: {max_length: 4096}"),
         config("an unknown device", DATA + "compute: {device: gpu}"),
-        config("a change that is none", DATA, " --set epochs"),
+        config("an invalid --set", DATA, " --set epochs"),
         Case("a data file as config", "finetune train rows.jsonl"),
     ],
     "Compare": [
-        compare("a misspelt strategy", "--columns nucleos"),
-        compare("a misspelt setting", "--columns 'nucleus topp=0.9'"),
+        compare("a misspelled strategy", "--columns nucleos"),
+        compare("a misspelled setting", "--columns 'nucleus topp=0.9'"),
         compare("a value out of range", "--columns 'nucleus top_p=1.5'"),
-        compare("half a beam", "--columns 'beam num_beams=2.5'"),
+        compare("a fraction of a beam", "--columns 'beam num_beams=2.5'"),
         compare("a setting twice", "--columns 'top_k top_k=5 top_k=6'"),
         compare("no tuned model", "--columns 'greedy model=tuned'"),
         compare("an empty prompt", "--prompt ''"),
-        compare("bytes that are no UTF-8", r"--prompt $'caf\xe9'"),
+        compare("invalid UTF-8", r"--prompt $'caf\xe9'"),
         compare("no new tokens", "--max-new-tokens 0"),
         compare("a seed out of range", "--seed -1"),
-        compare("more than the context holds", "--max-new-tokens 600"),
-        compare("messages that are not there", "--messages nowhere.json"),
-        compare("messages that are no list", "--messages m.json", m="{}"),
+        compare("more tokens than the context length", "--max-new-tokens 600"),
+        compare("a missing messages file", "--messages nowhere.json"),
+        compare("messages that are not a list", "--messages m.json", m="{}"),
         compare("an unknown role", "--messages m.json", m='[{"role": "bot", "content": "tea?"}]'),
-        compare("half a character", "--messages m.json", m=USER % r'"\ud800"'),
-        compare("brackets without end", "--messages m.json", m=USER % NEST.decode()),
+        compare("an unpaired surrogate", "--messages m.json", m=USER % r'"\ud800"'),
+        compare("endless nesting", "--messages m.json", m=USER % NEST.decode()),
     ],
     "Evaluate": [
-        Case("a run that is not there", "finetune evaluate r20261123-181502-3fa9"),
-        Case("a run that is not done", "finetune evaluate ./unfinished"),
-        Case("no rows to measure", "finetune evaluate ./run --rows 0"),
-        Case("a general set that is not there", "finetune evaluate ./run --general abababababac"),
-        Case("a general set that is none", "finetune evaluate ./run --general tea"),
-        Case("a run whose data is gone", "finetune evaluate ./run"),
+        Case("a missing run", "finetune evaluate r20261123-181502-3fa9"),
+        Case("an unfinished run", "finetune evaluate ./unfinished"),
+        Case("max rows of 0", "finetune evaluate ./run --rows 0"),
+        Case("a missing general-text dataset", "finetune evaluate ./run --general abababababac"),
+        Case("an invalid general-text dataset", "finetune evaluate ./run --general tea"),
+        Case("a run with deleted data", "finetune evaluate ./run"),
     ],
     "References": [
-        compare("no reference", "--model 'my model'"),
-        compare("a folder above", "--model ../secret"),
+        compare("an invalid reference", "--model 'my model'"),
+        compare("a parent folder", "--model ../secret"),
         compare("a folder without a model", "--model /etc"),
-        compare("a run that is not there", "--model r20261123-181502-3fa9"),
+        compare("a missing run", "--model r20261123-181502-3fa9"),
         compare("a run without a result", "--model ./unfinished"),
         compare("a dataset as model", "--model abababababab"),
         compare("a model with pickled weights", "--model ./pickled"),
         compare("a model as adapter", "--adapter ./tiny"),
-        compare("a Hub that cannot be reached", "--model name/model"),
-        Case("a run that is not there", "finetune status r20261123-181502-3fa9"),
+        compare("an unreachable Hub", "--model name/model"),
+        Case("a missing run", "finetune status r20261123-181502-3fa9"),
         Case("nothing to delete", "finetune delete name/model"),
-        Case("a run that is not there", "finetune keep r20261123-181502-3fa9"),
-        Case("a command that there is not", "finetune resume"),
+        Case("a missing run", "finetune keep r20261123-181502-3fa9"),
+        Case("a missing argument", "finetune resume"),
     ],
     "Publish": [
-        Case("a run that is not there", "finetune publish r20261123-181502-3fa9 ada/tea"),
-        Case("no run", "finetune publish tea ada/tea"),
+        Case("a missing run", "finetune publish r20261123-181502-3fa9 ada/tea"),
+        Case("an invalid run id", "finetune publish tea ada/tea"),
         Case("a name without an owner", "finetune publish ./run tea"),
         Case("a name with spaces", "finetune publish ./run 'ada/my tea'"),
         Case("a folder as name", "finetune publish ./run ../tea"),
         Case("no token", "finetune publish ./run ada/tea"),
-        Case("a dataset that is not there", "finetune publish abababababab ada/tea --what dataset"),
-        Case("a preset that is none", "finetune publish ./run ada/tea --what presets --preset 'nucleus top_p=7'"),
+        Case("a missing dataset", "finetune publish abababababab ada/tea --what dataset"),
+        Case("an invalid preset", "finetune publish ./run ada/tea --what presets --preset 'nucleus top_p=7'"),
     ],
 }
 
@@ -223,10 +223,10 @@ def _words(command: str) -> list[str]:
 
 
 def _main(program: str) -> Callable[[list[str]], int]:
-    import finetune.shell
-    import inference.shell
+    import finetune.cli.main
+    import inference.cli.main
 
-    return {"finetune": finetune.shell.main, "inference": inference.shell.main}[program]
+    return {"finetune": finetune.cli.main.main, "inference": inference.cli.main.main}[program]
 
 
 def table(place: Path, model: Path) -> str:

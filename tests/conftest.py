@@ -1,6 +1,9 @@
 """Fixtures for all tests: a workspace of one's own, no Hub, one tiny model."""
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +14,27 @@ os.environ.pop("HF_TOKEN", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from core.threads import no_bar_monitors
+from core.runtime import no_bar_monitors
 from tests.tiny_model import make_tiny_model
+from tests.warm.start import VARIABLES, WarmPython
 
 no_bar_monitors()
+
+
+def pytest_configure(config):
+    """Start the warm Python once, unless this is a worker of a session that has one."""
+    if VARIABLES[0] not in os.environ:
+        folder = Path(tempfile.mkdtemp(prefix="warm-"))
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+        config.add_cleanup(WarmPython(folder).end)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """For pytest-xdist: a file's tests stay together, for they may share what is costly to make."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +45,13 @@ def workspace(tmp_path, monkeypatch):
     for name in ("SPACE_ID", "SYSTEM", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "TUNESCOPE_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "home"
+
+
+@pytest.fixture
+def cold(monkeypatch):
+    """Child processes start as they do for users: a new Python each, which imports everything itself."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

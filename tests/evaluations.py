@@ -2,8 +2,8 @@
 
 import random
 
-from finetune.evaluation import VERSION, save, weights_of
-from finetune.row_measures import PLAIN, compared
+from finetune.evaluation.measures import PLAIN, compared
+from finetune.evaluation.report import VERSION, save, weights_of
 
 COUNTS = [random.Random(1).randint(5, 60) for _ in range(30)]
 

@@ -1,11 +1,12 @@
 """The Hub stand-in as a child process, for tests whose app or shell runs in processes of its own."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from core import settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +26,9 @@ def running_hub() -> Iterator[HubProcess]:
     """Start the stand-in on a free port; end it afterwards."""
     from tests.hub.standin import USER
 
-    process = subprocess.Popen([sys.executable, "-m", "tests.hub.standin"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [settings.python(), "-m", "tests.hub.standin"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         said = dict(part.split("=", 1) for part in process.stdout.readline().split())

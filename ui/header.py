@@ -1,14 +1,13 @@
 """The first row: name, promise, what it runs on, language, sign-in; and under it the line of runs at work."""
 
 import gradio as gr
-from gradio.utils import get_space
 
 from core import settings
-from ui.caller import Caller, handler
-from ui.runs import at_work
-from ui.views import render, view
-from ui.warm import machine
-from ui.wiring import SHOWN, Page
+from ui.parts.preload import machine
+from ui.parts.views import render, view
+from ui.parts.wiring import SHOWN, Page
+from ui.train.follow import at_work
+from ui.web.handler import Caller, handler
 
 
 def draw(page: Page) -> None:
@@ -16,8 +15,8 @@ def draw(page: Page) -> None:
     with gr.Row(elem_classes="ts-top"):
         view("header", scale=5, min_width=300)
         computer = view("machine", facts={"machine": None}, scale=3, min_width=220)
-        view("language", script="language.js", scale=0, min_width=100)
-        if settings.can_sign_in() and get_space():
+        view("language", scripts=("language.js",), scale=0, min_width=100)
+        if settings.can_sign_in():
             gr.LoginButton(size="sm", scale=0, min_width=200)
     strip = view("strip", facts={"runs": []})
     page.demo.load(machine_line, None, computer, api_name="compare_machine", **SHOWN)

@@ -4,11 +4,16 @@ import gradio as gr
 
 from core import settings
 from core.words import say
-from ui import compare_tab, data_tab, evaluate_tab, header, publish_tab, train_tab
-from ui.caller import Caller, handler
-from ui.language import Spoken, words
-from ui.views import render, view
-from ui.wiring import QUIET, Page
+from ui import header
+from ui.compare import tab as compare_tab
+from ui.data import tab as data_tab
+from ui.evaluate import tab as evaluate_tab
+from ui.parts.views import render, view
+from ui.parts.wiring import QUIET, Page
+from ui.publish import tab as publish_tab
+from ui.train import tab as train_tab
+from ui.web.handler import Caller, handler
+from ui.web.language import Spoken, words
 
 TABS = {"data": data_tab, "train": train_tab, "compare": compare_tab, "evaluate": evaluate_tab, "publish": publish_tab}
 FOR_ANYONE = "compare"

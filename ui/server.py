@@ -1,23 +1,26 @@
 """Serving the page: launch settings, the reader's language, and loading what is heavy once the page is up."""
 
+import os
+import tempfile
 import threading
 from pathlib import Path
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
 from core import limits, logs
 from core.errors import UserError
 from core.words import say
-from finetune.keep import keeper
-from finetune.keep.places import Place
-from ui import page, sessions, warm
-from ui.address import USER, Address
-from ui.bindings import Bindings, Uploads
-from ui.gate import Gate
-from ui.language import ReadersLanguage
-from ui.look import THEME
+from finetune.backup import keeper
+from finetune.backup.place import BackupPlace
+from ui import page
+from ui.parts import preload
+from ui.parts.theme import THEME
+from ui.web import sessions
+from ui.web.address import USER, Address
+from ui.web.gate import Gate
+from ui.web.language import ReadersLanguage
+from ui.web.ownership import Bindings, Uploads
 
 STATIC = Path(__file__).parent / "static"
 SESSIONS = 1_000
@@ -26,7 +29,7 @@ THREADS = 120
 """Each comparison that writes or waits has one now and then; with Gradio's 40 the rest of the page would wait, too."""
 
 
-def serve(address: Address, copies: Place | None = None) -> int:
+def serve(address: Address, copies: BackupPlace | None = None) -> int:
     """Serve until interrupted; prints exactly one line, with the address. Returns the exit code.
 
     `copies` is where the workspace is copied to, and brought back from.
@@ -40,16 +43,22 @@ def serve(address: Address, copies: Place | None = None) -> int:
     print(say("page.open", url=address.url), flush=True)
     logs.adopt()
     logs.event("open", threads=THREADS)
-    threading.Thread(target=warm.warm_up, name="warm-up", daemon=True).start()
+    threading.Thread(target=preload.warm_up, name="warm-up", daemon=True).start()
     demo.block_thread()
     return 0
+
+
+def _uploads() -> Path:
+    """Where Gradio puts uploaded files (`GRADIO_TEMP_DIR`); where nobody says so, it is told what it would choose."""
+    usual = (Path(tempfile.gettempdir()) / "gradio").resolve()
+    return Path(os.environ.setdefault("GRADIO_TEMP_DIR", str(usual)))
 
 
 def launch(demo: gr.Blocks, address: Address) -> None:
     """Start the server in the background, with nothing recorded, counted, shared or said."""
     sessions.use()
     most, bindings = limits.bound("upload"), Bindings()
-    uploads = Uploads(Path(get_upload_folder()), bindings)
+    uploads = Uploads(_uploads(), bindings)
     uploads.publish(demo.get_config_file())
     demo.queue(max_size=64, default_concurrency_limit=4, api_open=False)
     demo.launch(
@@ -71,7 +80,7 @@ def launch(demo: gr.Blocks, address: Address) -> None:
         mcp_server=False,
         pwa=False,
         theme=THEME,
-        css_paths=sorted(STATIC.glob("*.css")),
+        css_paths=sorted(STATIC.parent.rglob("static/*.css"), key=lambda path: Path(path).name),
         favicon_path=STATIC / "icon.svg",
         strict_cors=True,
         app_kwargs={"middleware": [Middleware(ReadersLanguage), Middleware(Gate, uploads=uploads, bindings=bindings)]},

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from core.rows import Row
+from finetune.config.mapping import Mapping
 from finetune.data.findings import Finding
-from finetune.data.mapping import Mapping
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,12 @@ class Report:
             "rows_kept": self.rows_kept,
             "findings": [finding.to_json() for finding in self.findings],
         }
+
+
+@dataclass(frozen=True)
+class KeptRow:
+    """A row that is kept, its number in the file and itself as canonical JSON in UTF-8."""
+
+    number: int
+    row: Row
+    canonical: bytes

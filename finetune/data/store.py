@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 from core import logs
 from core.errors import UserError
 from core.files import new_folder, read_json, write_json
-from core.rows import KINDS, Row
+from core.rows import KINDS, ChatRow, PairRow, PreferenceRow, Row, TextRow
 from core.workspace import Owner
+from finetune.config.mapping import Mapping
 from finetune.data.findings import Finding
-from finetune.data.intake import Kept
 from finetune.data.limits import MIB
-from finetune.data.mapping import Mapping
-from finetune.data.report import Report
+from finetune.data.report import KeptRow, Report
 
 if TYPE_CHECKING:
     import pyarrow
@@ -105,7 +104,7 @@ class Dataset:
                 yield _loaded(self.kind, row), number
 
 
-def write_rows(path: Path, kind: str, rows: Iterable[Kept]) -> str:
+def write_rows(path: Path, kind: str, rows: Iterable[KeptRow]) -> str:
     """Write rows into a parquet file as they come and return the id of the dataset they make."""
     from pyarrow import Table, parquet
 
@@ -122,9 +121,9 @@ def write_rows(path: Path, kind: str, rows: Iterable[Kept]) -> str:
     return digest.hexdigest()
 
 
-def _batches(rows: Iterable[Kept]) -> Iterator[list[Kept]]:
+def _batches(rows: Iterable[KeptRow]) -> Iterator[list[KeptRow]]:
     """Rows that are written together: few enough to hold them several times over."""
-    batch: list[Kept] = []
+    batch: list[KeptRow] = []
     size = 0
     for kept in rows:
         batch.append(kept)
@@ -150,7 +149,7 @@ def _schema(kind: str) -> "pyarrow.Schema":
     return pa.schema([*columns[kind], ("row", pa.int64())], metadata={"kind": kind})
 
 
-def _stored(kept: Kept) -> dict[str, Any]:
+def _stored(kept: KeptRow) -> dict[str, Any]:
     """A row as its parquet columns; tools, which have no fixed shape, as JSON."""
     row = kept.row.model_dump()
     if row.get("tools"):
@@ -236,3 +235,14 @@ def _opened(folder: Path) -> Dataset | None:
 def example_file() -> Path:
     """The example that the project ships: 60 conversations, two thirds English, one third Chinese."""
     return _EXAMPLE
+
+
+def texts_of(row: Row) -> list[str]:
+    """The texts of a row, one a turn."""
+    if isinstance(row, ChatRow):
+        return [message.content for message in row.messages]
+    if isinstance(row, PreferenceRow):
+        return [message.content for message in (*row.prompt, *row.chosen, *row.rejected)]
+    if isinstance(row, PairRow):
+        return [row.source, row.target]
+    return [row.text] if isinstance(row, TextRow) else []

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Protocol
 from core.workspace import Owner
 
 if TYPE_CHECKING:
-    from finetune.config import RunConfig
+    from finetune.config.run_config import RunConfig
     from finetune.data.findings import Finding
-    from finetune.run import Run
+    from finetune.runs.run import Run
 
 
 class Launcher(Protocol):

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -27,16 +26,16 @@ from core import settings
 from core.errors import UserError
 from core.files import read_json, write_json
 from core.words import say
-from finetune.config import RunConfig, Stage
-from finetune.data.token_rows import TokenRow, write
-from finetune.events import Event
-from finetune.launch.environment import child_environment
-from finetune.launch.queue import devices_of, is_free
+from finetune.config.run_config import RunConfig, Stage
+from finetune.data.tokenizing.token_rows import TokenRow, write
+from finetune.plan.durations import Pace, merged
 from finetune.plan.machines import memory_of
 from finetune.plan.rows import Shapes, StageRows
-from finetune.plan.seconds import Pace, merged
-from finetune.run import Run
-from inference.sources import Fetched, Progress
+from finetune.runs.child_environment import child_environment
+from finetune.runs.device_queue import devices_of, is_free
+from finetune.runs.events import Event
+from finetune.runs.run import Run
+from inference.models.types import Fetched, Progress
 
 FORMAT = 1
 _FEW_TOKENS = 4096
@@ -170,7 +169,7 @@ def _optim(config: RunConfig, stage: Stage, batch_size: int) -> Any:
 
 def _lay_ready(folder: Path, index: int, trial: Trial, config: RunConfig) -> tuple[dict[str, Any], list[list[int]]]:
     """Write a stage's rows for the process. Returns its order, and the padded tokens of each batch it will have."""
-    from finetune.batches import LengthGrouped
+    from finetune.training.batches import LengthGrouped
 
     optim = config.optim_of(config.stages[index])
     rows = _chosen(trial.rows.rows, optim.batch_size, optim.gradient_accumulation)
@@ -215,7 +214,7 @@ def _chosen(rows: Sequence[TokenRow], size: int, accumulation: int) -> list[Toke
 
 def _start(folder: Path, base: Path, devices: list[str]) -> subprocess.Popen[bytes]:
     """In a session of its own, so that all that it starts ends with it."""
-    command = [sys.executable, "-m", "finetune.plan.trial", str(folder), "--base", str(base)]
+    command = [settings.python(), "-m", "finetune.plan.trial", str(folder), "--base", str(base)]
     with open(folder / "log.txt", "ab") as log:
         return subprocess.Popen(
             command,

@@ -1,14 +1,90 @@
 """The card: what a run takes in each place where it can run, from its config, its data and what was measured."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from finetune.plan.advice import Advice
+from core.errors import UserError
+from core.words import counted, say
+from finetune.config.run_config import RunConfig
+
+SURE = 1.3
+"""How far off a rough figure may be before a start is refused for it."""
+_SHORTEST = 64
 
 
 @dataclass(frozen=True)
-class Place:
+class Advice:
+    """One thing that does not fit: its sentence, whether a start is refused for it, and settings that would fit; where
+    there are none, `nothing` is the sentence of what else can be done."""
+
+    code: str
+    facts: dict[str, Any]
+    refused: bool
+    settings: dict[str, Any]
+    nothing: str = "plan.no_change"
+
+    def __str__(self) -> str:
+        return say(self.code, **self.facts, change=told(self.settings, self.nothing))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"sentence": str(self), "refused": self.refused, "settings": self.settings}
+
+    def error(self) -> UserError:
+        """The same as what ends a start."""
+        return UserError(self.code, **self.facts, change=told(self.settings, self.nothing))
+
+
+def told(settings: dict[str, Any], nothing: str = "plan.no_change") -> str:
+    """Settings as the shell takes them; where there are none, what else can be done."""
+    if not settings:
+        return say(nothing)
+    changes = ", ".join(f"{path}={_plain(value)}" for path, value in settings.items())
+    return say("plan.change", changes=changes)
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def smaller(
+    config: RunConfig, longest: int, bytes_of: Callable[[dict[str, Any]], float], most: float
+) -> dict[str, Any]:
+    """The first settings whose peak, by `bytes_of`, is at most `most`: a smaller batch with the steps kept alike, then
+    recomputing, then shorter rows, then an adapter; nothing where none is."""
+    return next((settings for settings in _ladder(config, longest) if bytes_of(settings) <= most), {})
+
+
+def _ladder(config: RunConfig, longest: int) -> Iterator[dict[str, Any]]:
+    """Changes from the mildest on: what learns the same comes before what learns something else."""
+    batches = list(_batches(config))
+    yield from batches
+    recompute: dict[str, Any] = {} if config.compute.recompute else {"compute.recompute": True}
+    if recompute:
+        yield recompute
+        yield from (batch | recompute for batch in batches)
+    least = (batches[-1] if batches else {}) | recompute
+    methods: list[dict[str, Any]] = [{}, {"method": "lora"}] if config.method in ("full", "freeze") else [{}]
+    for method in methods:
+        yield from (one | method for one in ({}, *batches, recompute, least) if method)
+    for method in methods:
+        length = longest // 2
+        while length >= _SHORTEST:
+            yield least | {"limits.max_length": length} | method
+            length //= 2
+
+
+def _batches(config: RunConfig) -> Iterator[dict[str, Any]]:
+    """Smaller batches, more of them a step, so that a step sees as many rows."""
+    optim = config.optim
+    size, accumulation = optim.batch_size, optim.gradient_accumulation
+    while size > max(config.compute.processes, 1):
+        size, accumulation = -(-size // 2), accumulation * 2
+        yield {"optim.batch_size": size, "optim.gradient_accumulation": accumulation}
+
+
+@dataclass(frozen=True)
+class PlaceEstimate:
     """One place to run: this machine ("here") or a rented one by its name. Bytes, seconds and dollars.
 
     `room` is the device's memory and `free` what is free of it now, where that can be known; so with the disk.
@@ -52,7 +128,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What a run is, and what it takes. `tokens` are all that it trains on, over all epochs, `padded` with padding;
     `largest` is the batch with the most tokens, as sequences and length. `seen` of `rows` rows were tokenised."""
 
@@ -69,13 +145,13 @@ class Plan:
     padded: int
     steps: int
     largest: tuple[int, int]
-    here: Place
-    rented: tuple[Place, ...] = ()
+    here: PlaceEstimate
+    rented: tuple[PlaceEstimate, ...] = ()
     advice: tuple[Advice, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
-    def places(self) -> Sequence[Place]:
+    def places(self) -> Sequence[PlaceEstimate]:
         return (self.here, *self.rented)
 
     @property
@@ -96,3 +172,41 @@ class Plan:
 
 def _gb(count: float | None) -> float | None:
     return None if count is None else round(count / 1e9, 3)
+
+
+def weights_in_words(count: int | None) -> str:
+    """A number of weights as a person reads it: 135 M, 1.7 B; a dash where it is not known."""
+    if count is None:
+        return "–"
+    if count < 999_500_000:
+        return say("picker.million", count=f"{count / 1e6:.0f}")
+    return say("picker.billion", count=f"{count / 1e9:.1f}")
+
+
+def weight_facts(plan: RunPlan) -> dict[str, str]:
+    """The facts of the sentence on weights."""
+    return {
+        "trainable": f"{plan.trainable:,}",
+        "total": f"{plan.total:,}",
+        "share": f"{100 * plan.trainable / plan.total:.3g}",
+        "method": plan.method,
+        "dtype": plan.dtype,
+        "device": plan.device,
+    }
+
+
+def data_facts(plan: RunPlan) -> dict[str, str]:
+    """The facts of the sentence on rows and steps."""
+    return {
+        "rows": counted("core.rows", plan.rows - plan.held),
+        "held": f"{plan.held:,}",
+        "tokens": f"{plan.tokens:,}",
+        "padded": f"{plan.padded:,}",
+        "steps": counted("core.steps", plan.steps),
+        "batch": f"{plan.largest[0]} x {plan.largest[1]}",
+    }
+
+
+def dollars(usd: float | None) -> str:
+    """A price; a dash where nothing is paid."""
+    return "-" if usd is None else f"${usd:.2f}" if usd >= 0.01 else "<$0.01"

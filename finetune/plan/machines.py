@@ -106,3 +106,22 @@ def _cached() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """A machine for rent. `gpu_memory_gb` is that of one GPU; `storage_gb` the disk that is gone with the job.
+
+    `current` tells whether the Hub said so now: on other prices nothing is rented.
+    """
+
+    name: str
+    title: str
+    accelerator: str | None
+    gpus: int
+    gpu_memory_gb: float | None
+    memory_gb: float
+    cpus: int
+    usd_per_hour: float
+    storage_gb: float | None = None
+    current: bool = True

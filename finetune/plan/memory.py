@@ -6,7 +6,7 @@ whose process comes on top, and on a GPU.
 
 from dataclasses import dataclass
 
-from finetune.plan.network import Network
+from finetune.base_models.network import Network
 
 CHUNK = 512
 """Positions whose logits exist at a time."""
@@ -23,7 +23,7 @@ LOOSE = 1.1
 
 
 @dataclass(frozen=True)
-class Setting:
+class ComputeSettings:
     """Where and how it is computed: `width` are the bytes of a number in the forward (2 or 4)."""
 
     width: int
@@ -47,7 +47,7 @@ class Memory:
         return self.standing + self.moving
 
 
-def memory(network: Network, batch: tuple[int, int], learned: float, setting: Setting) -> Memory:
+def memory(network: Network, batch: tuple[int, int], learned: float, setting: ComputeSettings) -> Memory:
     """The peak of a run whose largest batch has so many sequences of so many tokens, of which the share `learned`
     carries loss.
 
@@ -60,7 +60,7 @@ def memory(network: Network, batch: tuple[int, int], learned: float, setting: Se
     return Memory(each * (shares if setting.cpu else 1), moving * (shares if setting.cpu else 1))
 
 
-def _standing(network: Network, setting: Setting) -> float:
+def _standing(network: Network, setting: ComputeSettings) -> float:
     """Weights, float32 masters where the arithmetic is 16 bit, and Adam's two moments."""
     bytes_each = FOUR_BIT if setting.four_bit else setting.width
     weights = network.total * bytes_each
@@ -69,7 +69,7 @@ def _standing(network: Network, setting: Setting) -> float:
     return (weights + state) / (setting.processes if setting.sharded else 1)
 
 
-def _moving(network: Network, batch: tuple[int, int], learned: float, setting: Setting) -> float:
+def _moving(network: Network, batch: tuple[int, int], learned: float, setting: ComputeSettings) -> float:
     """Activations at the end of the forward, or gradients at the end of backward, whichever is more; and logits."""
     exact = 4 if setting.width == 4 else setting.width + 4
     gradients = network.trainable * exact / (setting.processes if setting.sharded else 1)
@@ -77,7 +77,7 @@ def _moving(network: Network, batch: tuple[int, int], learned: float, setting: S
     return max(activations(network, batch, setting) + gathered, gradients) + _logits(network, batch, learned, setting)
 
 
-def activations(network: Network, batch: tuple[int, int], setting: Setting) -> float:
+def activations(network: Network, batch: tuple[int, int], setting: ComputeSettings) -> float:
     """Bytes that backward needs of a batch's forward."""
     tokens = batch[0] * batch[1]
     norms = network.kept_exact * (4 if setting.width < 4 else 2 * setting.width)
@@ -88,7 +88,7 @@ def activations(network: Network, batch: tuple[int, int], setting: Setting) -> f
     return tokens * network.layers * network.width * setting.width + whole / network.layers
 
 
-def _logits(network: Network, batch: tuple[int, int], learned: float, setting: Setting) -> float:
+def _logits(network: Network, batch: tuple[int, int], learned: float, setting: ComputeSettings) -> float:
     """Logits, their float32 copy, its softmax and their gradients, a chunk at a time where the head allows it."""
     tokens = batch[0] * batch[1]
     positions = min(CHUNK, max(tokens * learned, 1)) if network.gathers else tokens

@@ -11,11 +11,11 @@ import numpy as np
 from core.errors import UserError
 from core.rows import Row
 from core.words import counted
-from finetune.amounts import held_out, total_steps
-from finetune.config import RunConfig, Stage
-from finetune.data.encode_stage import StageEncoder
+from finetune.config.counts import held_out, total_steps
+from finetune.config.run_config import RunConfig, Stage
 from finetune.data.store import Dataset
-from finetune.data.token_rows import TokenRow
+from finetune.data.tokenizing.encode_stage import StageEncoder
+from finetune.data.tokenizing.token_rows import TokenRow
 from finetune.objectives import OBJECTIVES
 
 SAMPLE = 2000
@@ -149,7 +149,7 @@ def _lengths(rows: Sequence[TokenRow], count: int) -> np.ndarray:
 
 
 def _batches(lengths: np.ndarray, size: int, seed: int) -> Iterator[tuple[int, int]]:
-    from finetune.batches import LengthGrouped
+    from finetune.training.batches import LengthGrouped
 
     order = LengthGrouped(lengths, size, seed)
     epoch = 0

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from core.files import read_json, write_json
-from core.noise import quiet_libraries
-from core.threads import no_bar_monitors
-from finetune.journal import Journal
-from finetune.run import Run
+from core.runtime import no_bar_monitors, quiet_libraries
+from finetune.runs.log import Journal
+from finetune.runs.run import Run
 
 
 def main() -> int:
@@ -35,8 +34,8 @@ def _try(folder: Path, base: Path) -> None:
     import psutil
     import torch
 
-    from finetune.device import choose_device, choose_dtype, memory_gb
-    from finetune.training import load_model, load_tokenizer
+    from finetune.config.device import choose_device, choose_dtype, memory_gb
+    from finetune.training.attempt import load_model, load_tokenizer
 
     run, order = Run(folder), read_json(folder / "order.json")
     config = run.config()
@@ -55,18 +54,18 @@ def _stage(
     index: int, order: dict[str, Any], folder: Path, config: Any, model: Any, tokenizer: Any, stored: Any
 ) -> dict[str, Any]:
     """Train a stage for as many steps as ordered; its events, and what an update of the weights takes."""
-    from finetune.course import Part
-    from finetune.data.encode_stage import Tally
-    from finetune.data.token_rows import TokenRows
-    from finetune.sampling import Prompt
-    from finetune.team import ALONE
-    from finetune.training import Attempt
+    from finetune.data.tokenizing.encode_stage import Tally
+    from finetune.data.tokenizing.token_rows import TokenRows
+    from finetune.training.attempt import Attempt
+    from finetune.training.distributed import ALONE
+    from finetune.training.sampling import Prompt
+    from finetune.training.stages import StageData
 
     run = Run(folder / f"stage-{index}")
     run.checkpoints.mkdir(parents=True)
     rows, held = (TokenRows(folder / f"{index}-{side}.arrow") for side in ("rows", "held"))
     prompts = [Prompt(one["text"], one["ids"]) for one in order["prompts"]]
-    part = Part(index, config.stages[index], rows, held, prompts, Tally(), 0, order["steps"], order["steps"])
+    data = StageData(index, config.stages[index], rows, held, prompts, Tally(), 0, order["steps"], order["steps"])
     last, parent = order["take"] - 1, os.getppid()
 
     def enough() -> bool:
@@ -74,7 +73,7 @@ def _stage(
         return run.progress().step >= last or os.getppid() != parent
 
     attempt = Attempt(run, config, model, tokenizer, stored, Journal(run), enough, ALONE)
-    attempt.go([part])
+    attempt.go([data])
     return {"events": run.events()[0], "update": _update(attempt.trainer)}
 
 

@@ -8,17 +8,18 @@ keep_in_card(run, proof, owner)                      # where others see it
 Other kinds are built first (`finetune.publish.kinds`) and handed over as `prepare(..., built=built)`.
 """
 
-from finetune.publish.files import PlannedFile
-from finetune.publish.plan import Plan, prepare
-from finetune.publish.proof import FileProof, Proof, prove, read_proof
-from finetune.publish.proofcard import keep_in_card
-from finetune.publish.push import PushResult, push, read_push
+from finetune.publish.plan import PushPlan, prepare
+from finetune.publish.proof.in_card import keep_in_card
+from finetune.publish.proof.proof import FileProof, Proof, prove, read_proof
+from finetune.publish.push import push
+from finetune.publish.repo.records import PushResult, read_push
+from finetune.publish.repo.scan import PlannedFile
 
 __all__ = [
     "FileProof",
-    "Plan",
     "PlannedFile",
     "Proof",
+    "PushPlan",
     "PushResult",
     "keep_in_card",
     "prepare",

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
-from finetune.publish import facts, papers, records, remote
-from finetune.publish.card import Sample, Subject, render
-from finetune.publish.destination import NOWHERE, Destination, RepoType, destination
-from finetune.publish.differences import Difference, since_our_push
-from finetune.publish.facts import UNKNOWN, Base, Licence
-from finetune.publish.files import PlannedFile, collect, made
-from finetune.publish.metadata import checked_card, read_head
-from finetune.publish.pictures import pictures
-from finetune.publish.proofcard import with_proof
-from finetune.publish.remote import MANIFEST, Found, Target
-from finetune.run import Run
+from finetune.publish.card import facts, licenses
+from finetune.publish.card.card import render
+from finetune.publish.card.facts import UNKNOWN, Base, Licence, Sample, Subject
+from finetune.publish.card.metadata import checked_card, read_head
+from finetune.publish.card.pictures import pictures
+from finetune.publish.proof.in_card import with_proof
+from finetune.publish.repo import records, remote
+from finetune.publish.repo.destination import NOWHERE, Destination, RepoType, destination
+from finetune.publish.repo.differences import Difference, since_our_push
+from finetune.publish.repo.files import collect, made
+from finetune.publish.repo.remote import MANIFEST, Found, Target
+from finetune.publish.repo.scan import PlannedFile
+from finetune.runs.run import Run
 
 if TYPE_CHECKING:
     from finetune.data.store import Dataset
@@ -41,7 +43,7 @@ class Built(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class PushPlan:
     """What a push would do. `target` says what lies there now: nothing ("new"), an "empty" repository, an earlier
     push of the "same" thing, or something else ("foreign"). `difference` is what somebody else changed there since
     the last push. `warnings` are sentences in the reader's language; `card` is the whole README.md, also among `files`.
@@ -86,7 +88,7 @@ def prepare(
     licence: str | None = None,
     card: str | None = None,
     samples: Sequence[Sample] = (),
-) -> Plan:
+) -> PushPlan:
     """Look at what is to be published, at the Hub and at what lies at `repo_id`; make the card. Nothing is kept there.
 
     `built` is what to publish; without it a run's own result. `licence` answers the question for a base whose licence
@@ -103,7 +105,7 @@ def prepare(
     found = remote.look(to, mark, owner)
     if private and found.private is False:
         raise UserError("publish.is_public", repo=to.repo_id)
-    known, attached = papers.of_base(base, owner, licence) if base else (papers.chosen(licence), [])
+    known, attached = licenses.of_base(base, owner, licence) if base else (licenses.chosen(licence), [])
     files += [file for file in attached if file.path not in {known.path for known in files}]
     if isinstance(subject, Run) and kind in ("adapter", "merged", "gguf"):
         files += pictures(subject)
@@ -120,7 +122,7 @@ def prepare(
     difference = since_our_push(to, found, last, remote.title(mark), owner)
     visible = found.private if found.private is not None else private
     warnings = _warnings(about, found, private, visible, difference)
-    return Plan(
+    return PushPlan(
         subject, to.repo_id, visible, files, text, found.target, warnings, found, kind, to, difference, known, mark
     )
 

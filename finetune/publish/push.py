@@ -6,26 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.hub import retries
+from core.hub.errors import in_words, uncertain
 from core.words import say
 from core.workspace import Owner
-from finetune.publish import calls, remote
-from finetune.publish.differences import since_the_preview, tree
-from finetune.publish.files import PlannedFile, git_name, sha256_of
-from finetune.publish.plan import Plan
-from finetune.publish.records import PushResult, keep_push, read_push
-from finetune.publish.refusals import in_words, uncertain
-from finetune.publish.remote import MANIFEST, Found
-from finetune.publish.upload import Teller, additions, send_large
-from inference.sources import Report
-
-__all__ = ["PushResult", "push", "read_push"]
+from finetune.publish.plan import PushPlan
+from finetune.publish.repo import remote
+from finetune.publish.repo.differences import since_the_preview, tree
+from finetune.publish.repo.files import git_name, sha256_of
+from finetune.publish.repo.records import PushResult, keep_push, read_push
+from finetune.publish.repo.remote import MANIFEST, Found
+from finetune.publish.repo.scan import PlannedFile
+from finetune.publish.repo.upload import Teller, additions, send_large
+from inference.models.types import Report
 
 _SDK = "gradio"
 _LARGEST_READ = 50 * 2**20
 
 
 def push(
-    plan: Plan,
+    plan: PushPlan,
     owner: Owner,
     *,
     confirmed: bool = False,
@@ -73,17 +73,17 @@ def push(
     return result
 
 
-def _same(kept: PushResult, plan: Plan) -> bool:
+def _same(kept: PushResult, plan: PushPlan) -> bool:
     return (kept.repo_id, kept.repo_type) == (plan.repo_id, plan.to.repo_type)
 
 
-def _url(plan: Plan, number: int | None) -> str:
+def _url(plan: PushPlan, number: int | None) -> str:
     if number:
         return f"{plan.to.url}/discussions/{number}"
     return f"{plan.to.url}/tree/{plan.to.branch}" if plan.to.branch else plan.to.url
 
 
-def _agreed(plan: Plan, found: Found, owner: Owner, confirmed: bool) -> None:
+def _agreed(plan: PushPlan, found: Found, owner: Owner, confirmed: bool) -> None:
     """Raise UserError where the person has not agreed to what a push would do now."""
     if found.target == "foreign" and not plan.to.pull_request and not confirmed:
         raise UserError("publish.foreign", repo=plan.repo_id, count=len(found.files))
@@ -102,7 +102,7 @@ def _agreed(plan: Plan, found: Found, owner: Owner, confirmed: bool) -> None:
         raise UserError("publish.changed_by", repo=plan.repo_id, what=plan.difference.sentence(plan.repo_id))
 
 
-def _complete(plan: Plan, found: Found, owner: Owner) -> bool:
+def _complete(plan: PushPlan, found: Found, owner: Owner) -> bool:
     """Whether every file of the plan lies there and none that is new, as after a push whose answer was lost."""
     if found.manifest.get("files") != {file.path: file.sha256 for file in plan.files if file.path != MANIFEST}:
         return False
@@ -117,14 +117,14 @@ def _is(file: PlannedFile, name: str | None) -> bool:
     return name == file.sha256 or (file.size <= _LARGEST_READ and name == git_name(file.content()))
 
 
-def _unchanged(plan: Plan) -> None:
+def _unchanged(plan: PushPlan) -> None:
     """Refuse where a file is no longer what the preview showed."""
     for file in plan.files:
         if isinstance(file.source, Path) and (not file.source.is_file() or sha256_of(file.source) != file.sha256):
             raise UserError("publish.file_changed", file=file.path)
 
 
-def _create(plan: Plan, owner: Owner, tell: Teller) -> Found:
+def _create(plan: PushPlan, owner: Owner, tell: Teller) -> Found:
     """Make the repository. Where the answer was lost on the way, look whether it is there."""
     tell(say("publish.creating", repo=plan.repo_id))
     to, sdk = plan.to, _SDK if plan.to.repo_type == "space" else None
@@ -141,7 +141,7 @@ def _create(plan: Plan, owner: Owner, tell: Teller) -> Found:
     return remote.look(to, plan.mark, owner, tell.stop)
 
 
-def _branch(plan: Plan, found: Found, owner: Owner, tell: Teller) -> Found:
+def _branch(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> Found:
     """Make the branch, from what was looked at; one that came to be meanwhile is as good."""
     tell(say("publish.branching", repo=plan.repo_id, branch=plan.to.branch))
     assert plan.to.branch is not None, "only a branch is missing"
@@ -159,7 +159,7 @@ def _branch(plan: Plan, found: Found, owner: Owner, tell: Teller) -> Found:
     return remote.look(plan.to, plan.mark, owner, tell.stop)
 
 
-def _commit(plan: Plan, found: Found, owner: Owner, tell: Teller) -> tuple[str, int | None, bool]:
+def _commit(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> tuple[str, int | None, bool]:
     """Upload what is large, then put everything into one commit on top of what was looked at.
 
     Returns the commit, the number of the pull request, and whether anything changed.
@@ -168,12 +168,12 @@ def _commit(plan: Plan, found: Found, owner: Owner, tell: Teller) -> tuple[str, 
 
     api, to = remote.api(owner), plan.to
     opens = to.pull_request and not found.pull_request
-    added = additions(plan.files, tell)
-    calls.again(lambda: api._validate_yaml(plan.card, repo_type=to.repo_type, token=remote.token_of(owner)), tell.stop)
-    send_large(added, to, found.revision, opens, owner, tell)
+    remote.check_card(plan.card, to, owner, tell.stop)
+    added = additions(_other_than(found, plan, owner), tell)
     left = sorted(set(found.pushed_before) - {file.path for file in plan.files})
-    if not left and all(one._remote_oid is not None and one._remote_oid == one._local_oid for one in added):
+    if not added and not left:
         return str(found.commit), found.pull_request, False
+    send_large(added, to, found.revision, opens, owner, tell)
     tell(say("publish.committing", repo=plan.repo_id))
     operations: list[Any] = [*added, *(CommitOperationDelete(path) for path in left)]
     try:
@@ -192,7 +192,15 @@ def _commit(plan: Plan, found: Found, owner: Owner, tell: Teller) -> tuple[str, 
     return made.oid, made.pr_num if opens else found.pull_request, True
 
 
-def _went_through(plan: Plan, owner: Owner, error: Exception) -> tuple[str, int | None, bool]:
+def _other_than(found: Found, plan: PushPlan, owner: Owner) -> list[PlannedFile]:
+    """The files of a plan that are not at the destination just so."""
+    if not {file.path for file in plan.files} & set(found.files):
+        return plan.files
+    there = retries.again(lambda: tree(plan.to, str(found.commit), owner))
+    return [file for file in plan.files if not _is(file, there.get(file.path))]
+
+
+def _went_through(plan: PushPlan, owner: Owner, error: Exception) -> tuple[str, int | None, bool]:
     """The commit, where it was made although its answer was lost. Raises the error where it was not, and says so
     where that cannot be found out."""
     if uncertain(error):
@@ -202,7 +210,7 @@ def _went_through(plan: Plan, owner: Owner, error: Exception) -> tuple[str, int 
     raise error
 
 
-def _looked(plan: Plan, owner: Owner, error: Exception) -> Found:
+def _looked(plan: PushPlan, owner: Owner, error: Exception) -> Found:
     """What lies at the destination after a call whose answer was lost."""
     try:
         return remote.look(plan.to, plan.mark, owner)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from core.hub import retries
 from core.workspace import Owner
-from finetune.publish import calls
-from finetune.run import Run
+from finetune.runs.run import Run
 from tests.hub.finished_run import BASE_ID
 from tests.hub.standin import TOKEN, USER, HubStandIn
 
@@ -43,7 +43,7 @@ def speak_to(stand_in, patch, folder):
     patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     patch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
     patch.setattr(_http, "time", _ShortWaits())
-    patch.setattr(calls, "patience", calls.Patience(pace=0.001))
+    patch.setattr(retries, "patience", retries.Patience(wait_scale=0.001))
 
 
 class _ShortWaits:
@@ -96,12 +96,12 @@ def copy_run(run: Run, owner: Owner) -> Run:
 @pytest.fixture
 def renter(hub, workspace, monkeypatch, tiny_model):
     """Somebody who rents machines: their base lies on the stand-in, private; jobs wait and never train."""
-    from finetune.launch import job_hub
-    from inference import hub as the_hub
+    from core.hub import reach as the_hub
+    from finetune.launch.follow import api as job_api
 
     monkeypatch.setenv("TUNESCOPE_CACHE", str(workspace / "cache"))
-    monkeypatch.setattr(job_hub, "_WAITS", (0, 0, 0))
-    monkeypatch.setattr(job_hub, "_known", {})
+    monkeypatch.setattr(job_api, "_WAITS", (0, 0, 0))
+    monkeypatch.setattr(job_api, "_known", {})
     the_hub.forget()
     hub.add_repo(BASE_ID, tiny_model, private=True)
     hub.jobs.hold.clear()

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from core.workspace import Owner
-from finetune import run as runs
-from finetune.config import validate
-from finetune.run import Run
+from finetune.config.run_config import validate
+from finetune.runs import run as runs
+from finetune.runs.run import Run
 
 BASE_ID = "tester/tiny-base"
 
@@ -18,7 +18,7 @@ def make_finished_run(
     source = [{"dataset": "ab" * 32}]
     told = {"model": base_text, "stages": [{"objective": "sft", "data": source}], "method": "full" if full else "lora"}
     run = runs.create(validate({**told, **config}), owner)
-    from inference.fingerprint import fingerprint
+    from inference.models.fingerprint import fingerprint
 
     environment = {"base": base_text, "asked": base_text, "revision": None, "fingerprint": fingerprint(base)}
     versions = {"torch": "2.13", "transformers": "5.23"}

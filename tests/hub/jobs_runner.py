@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import settings
+from tests.warm.start import VARIABLES
+
 if TYPE_CHECKING:
     from tests.hub.standin import HubStandIn
 
@@ -84,8 +87,11 @@ class Jobs:
 
     def start(self, namespace: str, token: str, spec: dict[str, Any]) -> Job:
         job_id = secrets.token_hex(12)
-        job = Job(job_id, namespace, token, spec, self.folder / job_id)
-        self.all[job_id] = job
+        return self.take_up(Job(job_id, namespace, token, spec, self.folder / job_id))
+
+    def take_up(self, job: Job) -> Job:
+        """Run a job that is described already."""
+        self.all[job.id] = job
         thread = threading.Thread(target=self._run, args=(job,), daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -181,7 +187,8 @@ class Jobs:
         """As in a container: nothing of the machine's own but the Python of these tests, and no other packages."""
         given = {name: _inside(str(value), mounts) for name, value in job.spec["environment"].items()}
         return {
-            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{Path(settings.python()).parent}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            **{name: os.environ[name] for name in VARIABLES if name in os.environ},
             "HOME": str(job.folder / "home"),
             "TMPDIR": str(job.folder),
             "LANG": "C.UTF-8",

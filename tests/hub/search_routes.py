@@ -23,16 +23,16 @@ def models(call: Call) -> None:
         repo for (kind, _), repo in call.hub.repos.items() if kind == "models" and repo.readable_by(call.account)
     ]
     named = [repo for repo in readable if asked.get("search", "").lower() in repo.repo_id.lower()]
-    told = [_told(call, repo) for repo in named]
+    facts = [_repo_facts(call, repo) for repo in named]
     tag = asked.get("pipeline_tag")
-    found = [one for one in told if tag in (None, one["pipeline_tag"])]
+    found = [one for one in facts if tag in (None, one["pipeline_tag"])]
     if asked.get("sort") == "downloads":
         found.sort(key=lambda one: -one["downloads"])
     wanted = {"_id", "id", *call.query.get("expand", [])}
     page(call, [{key: value for key, value in one.items() if key in wanted} for one in found][: int(asked["limit"])])
 
 
-def _told(call: Call, repo: Repo) -> dict:
+def _repo_facts(call: Call, repo: Repo) -> dict:
     """What the Hub has read out of a repository."""
     from tests.hub.routes import front_matter
 
@@ -43,7 +43,7 @@ def _told(call: Call, repo: Repo) -> dict:
     tags = [*card.get("tags", []), *(["safetensors"] if weights else [])]
     tags += ["conversational"] if "chat_template.jinja" in files else []
     tags += ["custom_code"] if "auto_map" in config else []
-    told = {
+    facts = {
         "_id": repo.head.sha[:24],
         "id": repo.repo_id,
         "gated": "manual" if repo.gated else False,
@@ -54,7 +54,7 @@ def _told(call: Call, repo: Repo) -> dict:
         "config": {key: config[key] for key in _KEPT if key in config},
     }
     counts = _counts(call, repo, weights)
-    return told | ({"safetensors": {"parameters": counts, "total": sum(counts.values())}} if counts else {})
+    return facts | ({"safetensors": {"parameters": counts, "total": sum(counts.values())}} if counts else {})
 
 
 def _counts(call: Call, repo: Repo, weights: list[str]) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """The project's own sources, for the rules that hold over all of them."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -17,8 +18,16 @@ def modules(*packages: str) -> list[Path]:
     return found
 
 
+@cache
 def tree(path: Path) -> ast.Module:
+    """Parse a file, once for all rules."""
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+@cache
+def nodes(module: ast.Module) -> tuple[ast.AST, ...]:
+    """Return all nodes of a module, walked once for all rules."""
+    return tuple(ast.walk(module))
 
 
 def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
@@ -32,8 +41,8 @@ def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
     return names
 
 
-def _statements(module: ast.Module, top_level_only: bool) -> Iterator[ast.AST]:
-    return ast.iter_child_nodes(module) if top_level_only else ast.walk(module)
+def _statements(module: ast.Module, top_level_only: bool) -> Iterable[ast.AST]:
+    return ast.iter_child_nodes(module) if top_level_only else nodes(module)
 
 
 def dotted(path: Path) -> str:

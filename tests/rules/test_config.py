@@ -4,8 +4,8 @@ import pytest
 
 from core.errors import UserError
 from core.words import LOCALES, catalogue
-from finetune.config import knobs, stage_knobs, validate
-from finetune.knobs import table
+from finetune.config.docs_page import table
+from finetune.config.run_config import knobs, stage_knobs, validate
 from finetune.methods import METHODS
 from finetune.objectives import OBJECTIVES
 from tests.rules.source import ROOT

@@ -3,7 +3,7 @@
 import ast
 import re
 
-from tests.rules.source import ROOT, dotted, modules, tree
+from tests.rules.source import ROOT, dotted, modules, nodes, tree
 
 EVERYTHING = ("core", "inference", "finetune", "ui", "app")
 
@@ -20,7 +20,7 @@ def _longer_than(limit, *packages):
     return [
         f"{dotted(path)}.{node.name}: {node.end_lineno - node.lineno + 1} lines"
         for path in modules(*packages)
-        for node in ast.walk(tree(path))
+        for node in nodes(tree(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= limit
     ]
 
@@ -40,7 +40,7 @@ def test_nothing_that_executes_code_is_unpickled_or_evaluated():
     names = {"eval", "exec", "compile"}
     wrong = []
     for path in modules(*EVERYTHING):
-        for node in ast.walk(tree(path)):
+        for node in nodes(tree(path)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
                 wrong.append(f"{dotted(path)}:{node.lineno}")
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("pickle.load", "pickle.loads", "yaml.load"):

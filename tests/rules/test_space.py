@@ -4,7 +4,7 @@ import pytest
 
 from tests.app_process import SPACE, call, predict, running_app, session_cookie
 
-REFUSAL = "signed in"
+REFUSAL = "Sign in with Hugging Face to do this"
 SOMEBODY = session_cookie("5f1d2c3b4a")
 
 

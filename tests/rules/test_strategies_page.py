@@ -1,8 +1,8 @@
 """The page of strategies is what the table says, and each names a test that is there."""
 
-from inference.knobs import Knob
-from inference.strategies import STRATEGIES
-from inference.strategies_page import HELD, page
+from inference.strategies.docs_page import HELD, page
+from inference.strategies.knobs import Knob
+from inference.strategies.table import STRATEGIES
 from tests.rules.source import ROOT, tree
 
 

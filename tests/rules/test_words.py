@@ -7,7 +7,7 @@ import string
 import pytest
 
 from core import words
-from tests.rules.source import dotted, modules, tree
+from tests.rules.source import dotted, modules, nodes, tree
 
 SAYERS = {"UserError", "say", "words.say"}
 
@@ -27,6 +27,13 @@ def test_the_languages_have_the_same_placeholders():
     assert [key for key in english if _placeholders(english[key]) != _placeholders(chinese.get(key, ""))] == []
 
 
+def test_labels_of_the_form_have_at_most_three_words():
+    """With the unit: "Validate every (steps)" has three."""
+    labels = {key: text for key, text in words.catalogue("en").items() if re.fullmatch(r"config\..+\.label", key)}
+    assert len(labels) > 40
+    assert [f"{key}: {text}" for key, text in labels.items() if len(text.split()) > 3] == []
+
+
 def test_no_key_stands_in_two_files():
     seen = []
     for path in words.FOLDER.glob("*.en.json"):
@@ -43,7 +50,7 @@ def test_keys_begin_with_the_name_of_their_file():
 
 def _calls():
     for path in modules("core", "inference", "finetune", "ui", "app"):
-        for node in ast.walk(tree(path)):
+        for node in nodes(tree(path)):
             if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in SAYERS and node.args:
                 first = node.args[0]
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):

@@ -70,7 +70,7 @@ def random_model(name, *, dtype="float32", ends=ENDS):
     """A random model of a kind as the engine takes it, with the byte-level tokenizer of the tests."""
     from transformers import AutoModelForCausalLM
 
-    from inference.loading import Loaded
+    from inference.models.loading import Loaded
     from tests.tiny_model import make_tiny_tokenizer
 
     torch.manual_seed(0)

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import torch
 
-from inference.engine import Panel, compare
-from inference.loading import Loaded
-from inference.replay import check
-from inference.service import CompareRequest
-from inference.strategies import parse_columns
+from inference.compare.replay import check
+from inference.compare.request import CompareRequest
+from inference.engine.engine import Panel, compare
+from inference.models.loading import Loaded
+from inference.strategies.table import parse_columns
 
 
 def load_tiny(folder, *, end_ids=None, dtype="float32", adapter=None):

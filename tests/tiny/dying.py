@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+from core import settings
 from tests.tiny.keeping import ROOT
 
 
@@ -24,13 +25,13 @@ def _words(argument: object) -> str:
 
 def killed_at(moment: str, text: str, *words: object) -> bool:
     """Run `python -m finetune WORDS` in a child until that moment. Returns whether SIGKILL ended it."""
-    command = [sys.executable, "-m", "tests.tiny.dying", moment, text, *map(str, words)]
+    command = [settings.python(), "-m", "tests.tiny.dying", moment, text, *map(str, words)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True)
     return done.returncode == -signal.SIGKILL
 
 
 if __name__ == "__main__":
-    from finetune.shell import main
+    from finetune.cli.main import main
 
     die_at(sys.argv[1], sys.argv[2])
     sys.exit(main(sys.argv[3:]))

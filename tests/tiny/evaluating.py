@@ -1,9 +1,9 @@
 """Finished runs on the tiny model, really trained for a few steps, for tests of what is measured on them."""
 
 from core.files import write_json
-from finetune.journal import Journal
-from finetune.training import train
-from inference.fingerprint import fingerprint
+from finetune.runs.log import Journal
+from finetune.training.attempt import train
+from inference.models.fingerprint import fingerprint
 from tests.tiny.stages import run_of, staged
 from tests.tiny.training import make_run, write_data
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from core import settings
+
 ROOT = Path(__file__).parents[2]
 _NEVER = ("os.rename", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.utime", "os.setxattr")
 
@@ -67,15 +69,15 @@ def refusals(folder: Path) -> list[str]:
 
 def keep_in_a_child(home: Path, folder: Path) -> dict:
     """One round of restoring and copying by a process of its own, under the hook."""
-    command = [sys.executable, "-m", "tests.tiny.keeping", str(home), str(folder)]
+    command = [settings.python(), "-m", "tests.tiny.keeping", str(home), str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def _main(home: Path, folder: Path) -> None:
-    from finetune.keep.keeper import Keeper
-    from finetune.keep.places import FolderPlace
+    from finetune.backup.keeper import Keeper
+    from finetune.backup.places import FolderPlace
 
     made = forbid(folder)
     refused = refusals(folder)

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from core.files import write_json
-from finetune.config import RunConfig, validate
-from finetune.plain_yaml import nest
-from finetune.prepare import import_data
-from finetune.run import Run, create
+from finetune.config.run_config import RunConfig, validate
+from finetune.config.yaml_reader import nest
+from finetune.plan.prepare import import_data
+from finetune.runs.run import Run, create
 from tests.tiny.training import SETTINGS, write_data
 
 

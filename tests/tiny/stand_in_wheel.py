@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy
 
-from inference.standin import StandInSource
+from inference.models.fallback_model import StandInSource
 
 NAME = "tiny-stand-in"
 FILE = "tiny_stand_in-1.0-py3-none-any.whl"

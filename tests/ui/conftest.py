@@ -15,7 +15,7 @@ import pytest
 
 from tests.app_process import running_app
 from tests.tiny_model import make_tiny_model
-from ui.language import COOKIE
+from ui.web.language import COOKIE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -38,6 +38,7 @@ WINDOW = {"width": 1280, "height": 800}
 FAILED = pytest.StashKey[bool]()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """For pytest-xdist: what uses the page is one worker's, what uses the Space another's, so that each is started
     once; of what is left, each file stays together, for it may have an app or a trained run of its own."""

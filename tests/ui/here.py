@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from ui import page, server
-from ui.address import Address, choose
+from ui.web.address import Address, choose
 
 
 @dataclass

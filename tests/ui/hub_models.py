@@ -4,12 +4,12 @@ cannot be named."""
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from core import settings
 from tests.hub.standin import TOKEN, USER, HubStandIn
 from tests.hub_process import HubProcess
 from tests.tiny_model import make_tiny_model
@@ -69,7 +69,7 @@ def publish_endless_model(hub: HubProcess, folder: Path) -> str:
     """The same, sent to a Hub that is a process of its own."""
     make_endless_model(folder)
     name = f"{hub.user}/endless"
-    subprocess.run([sys.executable, "-c", UPLOAD, name, folder], env={**os.environ, **hub.environment}, check=True)
+    subprocess.run([settings.python(), "-c", UPLOAD, name, folder], env={**os.environ, **hub.environment}, check=True)
     return name
 
 

@@ -10,9 +10,10 @@ import gradio as gr
 
 from core.words import speaking
 from core.workspace import Owner
-from ui import board, board_asks
+from ui.compare import board
+from ui.compare import request as compare_request
 
-STYLES = Path(board.__file__).parent / "static"
+UI = Path(__file__).parents[2] / "ui"
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><style>%s</style></head>
 <body class="gradio-container"><div class="block ts" id="board"><div class="html-container">%s</div></div></body>"""
 START = """([script, props]) => {
@@ -31,13 +32,15 @@ def open_board(page) -> None:
     with speaking("en"), gr.Blocks():
         drawn, _ = board.draw()
         props = json.loads(json.dumps({"value": drawn.value, **drawn.props}, default=str))
-    styles = "\n".join(path.read_text(encoding="utf-8") for path in sorted(STYLES.glob("*.css")))
+    styles = "\n".join(
+        path.read_text(encoding="utf-8") for path in sorted(UI.rglob("*.css"), key=lambda path: path.name)
+    )
     page.set_content(PAGE % (styles, drawn.html_template))
     page.evaluate(START, [drawn.js_on_load, props])
 
 
 def _answer(value: str) -> dict:
-    answer, _ = board_asks.answer(json.loads(value), "", Owner("local"))
+    answer, _ = compare_request.answer(json.loads(value), "", Owner("local"))
     return answer
 
 

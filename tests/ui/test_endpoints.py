@@ -74,7 +74,7 @@ def test_a_field_of_another_type_is_refused_by_name_value_and_remedy(app, tiny_m
     asked |= {"max_new_tokens": 3, "dtype": "auto", "raw": False, "exact": False}
     message = call(app, entry, list((asked | {field: value}).values()))
     sentence = html.unescape(message["output"]["error"])
-    assert f'"{field}" is {json.dumps(value)}' in sentence and "Give" in sentence
+    assert f'"{field}" is {json.dumps(value)}' in sentence and "Use" in sentence
 
 
 def test_sentences_hold_no_markup(app):

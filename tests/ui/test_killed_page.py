@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +13,17 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from core import settings
 from core.workspace import Owner
-from finetune.config import validate
+from finetune.config.run_config import validate
+from finetune.config.yaml_reader import nest
 from finetune.data.store import list_datasets
-from finetune.plain_yaml import nest
-from finetune.run import Run
+from finetune.runs.run import Run
 from tests.app_process import ROOT, call, running_app
 from tests.ui.here import served
 from tests.ui.people import entry_of
-from ui import form, live
-from ui.caller import Caller
+from ui.train import form, run_view
+from ui.web.handler import Caller
 
 MANY_EPOCHS = 2000
 KEEP = 5
@@ -120,7 +120,7 @@ def test_what_was_imported_is_there_again_after_the_disk_was_lost(killed, tmp_pa
 
 
 def test_a_backup_at_an_address_that_is_none_stops_the_start_with_a_sentence():
-    command = [sys.executable, "app.py", "--port", "0"]
+    command = [settings.python(), "app.py", "--port", "0"]
     environment = os.environ | {"TUNESCOPE_BACKUP": "s3://mine"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and "TUNESCOPE_BACKUP" in done.stderr and "Traceback" not in done.stderr
@@ -137,7 +137,7 @@ def test_the_last_checkpoint_of_a_killed_run_becomes_its_result_on_the_page(app,
     assert not ask(app, "tick", [run, ""])[KEEP]["visible"]
     kill(Run(folder))
     assert ask(app, "tick", [run, ""])[KEEP]["visible"]
-    assert "is done" in ask(app, "keep_result", [run])[0]
+    assert "has finished" in ask(app, "keep_result", [run])[0]
     assert "ts-is-done" in ask(app, "tick", [run, ""])[2]
     assert (folder / "model" / "adapter_model.safetensors").is_file()
 
@@ -148,6 +148,6 @@ def step_of(html):
 
 def test_what_did_not_change_is_not_sent_again(workspace):
     caller = Caller(Owner("local"), "en", "tab")
-    first = live._view(caller, None, None)
+    first = run_view._view(caller, None, None)
     assert first[0] == "" and "ts-empty" in first[2]
-    assert all(value == gr.skip() for value in live._view(caller, None, first[0]))
+    assert all(value == gr.skip() for value in run_view._view(caller, None, first[0]))

@@ -61,7 +61,7 @@ def test_the_loop(tab, rows_file, tiny_model, hub_process):
 
 
 def see_what_is_learned(tab, tiny_model):
-    tab.get_by_label("As tokens").click()
+    tab.get_by_label("Tokens with loss").click()
     tab.locator("#preview-model input, #preview-model textarea").first.fill(str(tiny_model))
     tab.locator("#preview-model input, #preview-model textarea").first.press("Enter")
     tab.wait_for_function(LEARNED, arg="Answer 1.")
@@ -122,16 +122,16 @@ def compare(tab, run):
 
 def publish(tab, run, hub_process):
     open_tab(tab, "Publish")
-    tab.locator("#published").get_by_text("look before you push").wait_for()
+    tab.locator("#published").get_by_text("then preview the push").wait_for()
     look_at(tab, f"{hub_process.user}/from-the-page", "adapter_model.safetensors")
     assert tab.locator("#published .ts-empty").count() == 0
     tab.locator("#publish-edit button").first.click()
     card = tab.locator("#publish-text textarea")
-    expect(card).to_have_value(re.compile("## Limits"))
-    card.fill(card.input_value().replace("## Limits", f"{MARKUP} by hand\n\n## Limits"))
+    expect(card).to_have_value(re.compile("## Limitations"))
+    card.fill(card.input_value().replace("## Limitations", f"{MARKUP} by hand\n\n## Limitations"))
     push_and_prove(tab)
     assert tab.locator("#published").bounding_box()["y"] > tab.locator("#publish-prove").bounding_box()["y"]
-    assert "will be made" not in tab.locator("#publish-plan").text_content()
+    assert "will be created" not in tab.locator("#publish-plan").text_content()
     assert f"{MARKUP} by hand" in on_the_hub(hub_process, "from-the-page/resolve/main/README.md")
     expect(tab.locator("#publish-card")).to_contain_text("by hand")
     assert tab.locator("img[onerror]").count() == 0
@@ -156,14 +156,14 @@ def look_at(tab, repo, file):
     tab.locator("#publish-repo input, #publish-repo textarea").first.fill(repo)
     tab.locator("#publish-look").click()
     tab.locator("#publish-plan").get_by_text(file).wait_for()
-    expect(tab.locator("#publish-plan")).to_contain_text("will be made")
+    expect(tab.locator("#publish-plan")).to_contain_text("will be created")
 
 
 def push_and_prove(tab):
     tab.locator("#publish-push").click()
     tab.locator("#published a").first.wait_for()
     tab.locator("#published .ts-good").wait_for()
-    expect(tab.locator("#publish-plan")).to_contain_text("Sent.")
+    expect(tab.locator("#publish-plan")).to_contain_text("Published files.")
     expect(tab.locator("#publish-push")).to_be_hidden()
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from core.errors import UserError
 from core.files import read_json, write_json
 from core.words import say
-from finetune.publish.facts import base_of
-from finetune.publish.kinds.jobs import Cost, Job, Request
-from finetune.publish.kinds.sources import ADAPTER_CONFIG, adapter, done
-from finetune.publish.kinds.workshop import Work
+from finetune.publish.card.facts import base_of
+from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.trained_run import ADAPTER_CONFIG, adapter, done
+from finetune.publish.kinds.request import Cost, Job, Request
 
 
 def prepare(request: Request) -> Job:

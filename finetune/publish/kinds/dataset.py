@@ -9,9 +9,9 @@ from core.errors import UserError
 from core.files import write_file
 from core.words import say, speaking
 from finetune.data.store import ROWS, Dataset
-from finetune.publish.kinds.jobs import Cost, Job, Request
+from finetune.publish.formats.build_folder import Work
+from finetune.publish.kinds.request import Cost, Job, Request
 from finetune.publish.kinds.templates import rendered
-from finetune.publish.kinds.workshop import Work
 
 if TYPE_CHECKING:
     import pyarrow

@@ -5,10 +5,10 @@ from typing import Any
 
 from core.errors import UserError
 from core.words import say
-from finetune.publish.kinds import check, lora, merged
-from finetune.publish.kinds.jobs import Cost, Job, Request, sizes
-from finetune.publish.kinds.sources import Trained, trained
-from finetune.publish.kinds.workshop import Work
+from finetune.publish.formats import logit_check, lora_delta, merged
+from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.trained_run import Trained, trained
+from finetune.publish.kinds.request import Cost, Job, Request, sizes
 
 LIMIT = 1e-2
 _SMALL = 64 * 1024
@@ -18,14 +18,14 @@ def prepare(request: Request) -> Job:
     """Raises UserError for an adapter that cannot be merged, a shard size that is none, a run that is not done."""
     most = request.options.shard_bytes()
     source = trained(request.run, request.owner, request.progress, request.stop)
-    plan = lora.plan(source.base, source.adapter)
+    plan = lora_delta.plan(source.base, source.adapter)
     files = {shard.name: shard.size + _SMALL for shard in merged.shards(plan, most)}
     small = sizes(source.tokenizer, merged.TOKENIZER)
 
     def write(folder: Path, work: Work) -> dict[str, Any]:
         facts = merged.write(plan, source, folder, most, work)
         facts["comparisons"] = []
-        facts["not_compared"] = check.skipped(plan, request.options.check, copies=1)
+        facts["not_compared"] = logit_check.skipped(plan, request.options.check, copies=1)
         if facts["not_compared"] is None:
             facts["comparisons"] = [_checked(source, plan, folder, work)]
         return facts
@@ -33,12 +33,12 @@ def prepare(request: Request) -> Job:
     return Job(Cost({**files, **small, "config.json": _SMALL}), write)
 
 
-def _checked(source: Trained, plan: lora.Plan, folder: Path, work: Work) -> dict[str, Any]:
+def _checked(source: Trained, plan: lora_delta.WeightPlan, folder: Path, work: Work) -> dict[str, Any]:
     """Load it back and compare. Raises UserError where float32 weights do not give what base and adapter gave."""
     work.say(say("kinds.checking", name="safetensors"))
-    found = check.merged_against_adapter(source.base, source.adapter, folder)
+    found = logit_check.merged_against_adapter(source.base, source.adapter, folder)
     exact = all(part.dtype in ("F32", "F64") for part in plan.parts)
     if exact and not found.max_difference <= LIMIT:
         raise UserError("kinds.differs", name="safetensors", difference=f"{found.max_difference:.3g}", limit=LIMIT)
-    against = "base and adapter through PEFT" if source.adapter else "the result of the run"
+    against = "base model and adapter in PEFT" if source.adapter else "the result of the run"
     return {"what": "merged weights", "against": against, **found.to_json()}

@@ -11,10 +11,10 @@ from typing import Any
 from core.errors import UserError
 from core.files import read_json, write_json
 from core.words import say
-from finetune.publish.kinds.jobs import Cost, Job, Request
-from finetune.publish.kinds.sources import done
-from finetune.publish.kinds.workshop import Work
-from inference.strategies import MAX_COLUMNS, STRATEGIES, ColumnSpec, parse_column
+from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.trained_run import done
+from finetune.publish.kinds.request import Cost, Job, Request
+from inference.strategies.table import MAX_COLUMNS, STRATEGIES, ColumnSpec, parse_column
 
 MAIN = "generation_config.json"
 _SIZE = 2048

@@ -7,13 +7,13 @@ from core.errors import UserError
 from core.files import write_file
 from core.references import Hub, parse
 from core.words import say, speaking
-from finetune.publish.facts import base_of, known_licence
+from finetune.publish.card.facts import base_of, known_licence
+from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.trained_run import adapter, done
 from finetune.publish.kinds import presets
-from finetune.publish.kinds.jobs import Cost, Job, Request
-from finetune.publish.kinds.sources import adapter, done
+from finetune.publish.kinds.request import Cost, Job, Request
 from finetune.publish.kinds.templates import program, rendered
-from finetune.publish.kinds.workshop import Work
-from finetune.publish.push import read_push
+from finetune.publish.repo.records import read_push
 
 PYTHON = "3.12"
 SDK = "6.31.0"
@@ -78,7 +78,7 @@ def _head(values: dict[str, Any], licence: str | None) -> str:
         "sdk_version": SDK,
         "python_version": PYTHON,
         "app_file": "app.py",
-        "short_description": "Talk to a model tuned with Tunescope",
+        "short_description": "Chat with a model fine-tuned with Tunescope",
         "models": [values["repo_id"]],
         **({"license": licence} if licence else {}),
     }

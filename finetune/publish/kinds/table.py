@@ -11,12 +11,12 @@ from core.files import folder_size
 from core.words import say
 from core.workspace import Owner
 from finetune.data.store import Dataset
-from finetune.publish.kinds import adapter, dataset, gguf_files, merged_model, presets, space
-from finetune.publish.kinds.jobs import Cost, Job, Request
+from finetune.publish.formats.build_folder import Work, built_folder
+from finetune.publish.kinds import adapter, dataset, gguf, merged_model, presets, space
 from finetune.publish.kinds.options import Options
-from finetune.publish.kinds.workshop import Work, built_folder
-from finetune.run import Run
-from inference.sources import Report
+from finetune.publish.kinds.request import Cost, Job, Request
+from finetune.runs.run import Run
+from inference.models.types import Report
 
 RepoType = Literal["model", "dataset", "space"]
 
@@ -47,7 +47,7 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind("adapter", "model", adapter.prepare),
         Kind("merged", "model", merged_model.prepare),
-        Kind("gguf", "model", gguf_files.prepare),
+        Kind("gguf", "model", gguf.prepare),
         Kind("presets", "model", presets.prepare),
         Kind("dataset", "dataset", dataset.prepare, subject="dataset", samples=False),
         Kind("space", "space", space.prepare, samples=False),

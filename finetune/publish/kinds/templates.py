@@ -13,7 +13,7 @@ def rendered(template: str, head: str, codes: tuple[str, ...], **values: Any) ->
 
     `codes` names the values that stand between backticks, where a backslash would be seen: names and numbers.
     """
-    from finetune.publish.card import Trusted, harmless
+    from finetune.publish.card.card import Trusted, harmless
 
     page = _environment(finalize=harmless).get_template(template)
     plain = {key: Trusted(values[key]) for key in codes if re.fullmatch(r"[\w./-]+", values[key] or "")}

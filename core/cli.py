@@ -1,0 +1,52 @@
+"""What the shells share: how a command begins, how it ends, and a wrong command line in one sentence."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from core import words
+from core.errors import UserError
+from core.runtime import no_bar_monitors, quiet_libraries, share_the_cores
+
+BAD_INPUT, INTERRUPTED = 2, 130
+"""Exit codes of every command: a person can put something right; Ctrl-C."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UserError in place of printing how the program is used and ending it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError("run.shell.usage", reason=message[:1].upper() + message[1:], program=self.prog)
+
+
+def begin() -> None:
+    """Set this process up as a command: quiet libraries, threads that share the cores, the language of the terminal."""
+    share_the_cores()
+    no_bar_monitors()
+    quiet_libraries()
+    words.speak(words.nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
+
+
+def run(parser: Callable[[], argparse.ArgumentParser], argv: list[str] | None) -> int:
+    """Run the command that a command line names and return its exit code.
+
+    2 and one sentence on stderr where a person can put something right, 130 after Ctrl-C. A reader that has seen enough
+    (`| head -1`) is no error.
+    """
+    begin()
+    try:
+        try:
+            arguments = parser().parse_args(argv)
+            return int(arguments.run(arguments))
+        finally:
+            sys.stdout.flush()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

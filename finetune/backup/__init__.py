@@ -1,0 +1,1 @@
+"""Copies of datasets and runs that outlive the machine, and their return."""

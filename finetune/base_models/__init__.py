@@ -1,0 +1,1 @@
+"""Base models: suggestions, search, and the sizes that a plan needs."""

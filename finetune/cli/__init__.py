@@ -1,0 +1,1 @@
+"""The shell of fine-tuning, one module a group of commands."""

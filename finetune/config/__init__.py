@@ -1,0 +1,1 @@
+"""The settings of a run: every knob, how it is read, and what is wrong with it in words."""

@@ -1,0 +1,34 @@
+"""How many rows a run holds out, and how many steps the others make."""
+
+import math
+
+from core.errors import UserError
+from finetune.config.run_config import RunConfig, Stage
+
+
+def held_out(rows: int, config: RunConfig) -> int:
+    """How many of so many rows are held out: one at least where any are asked for, and one at least is left."""
+    share = config.limits.validation
+    return min(max(1, round(rows * share)), rows - 1) if share and rows else 0
+
+
+def check_held_out(rows: int, config: RunConfig, stage: Stage) -> None:
+    """Raise UserError where rows are to be held out and there is one alone, or where a stage is to be judged by rows
+    held out and there are none."""
+    rows = min(rows, config.limits.max_rows or rows)
+    if not rows or held_out(rows, config):
+        return
+    if config.limits.validation:
+        raise UserError("run.one_row", share=f"{config.limits.validation:g}")
+    optim = config.optim_of(stage)
+    judged = "early_stopping" if optim.early_stopping else "keep_best" if optim.keep_best else None
+    if judged:
+        raise UserError("run.none_held_out", field=config.optim_path(config.stages.index(stage), judged))
+
+
+def total_steps(rows: int, config: RunConfig, stage: Stage) -> int:
+    """Optimizer steps of a stage over so many rows, on one process."""
+    optim = config.optim_of(stage)
+    batches = math.ceil(rows / optim.batch_size)
+    steps = max(1, math.ceil(optim.epochs * math.ceil(batches / optim.gradient_accumulation)))
+    return min(steps, optim.max_steps or steps)

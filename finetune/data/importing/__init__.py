@@ -1,0 +1,1 @@
+"""From a file or a Hub dataset to stored rows: read, recognize, convert."""

@@ -1,0 +1,140 @@
+"""From a file or a Hub dataset to a stored dataset: one pass that reads, converts, checks and writes."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from core import changes
+from core import limits as bounds
+from core.errors import UserError
+from core.files import full_disk_in_words
+from core.words import counted
+from core.workspace import Owner
+from finetune.config.mapping import Mapping
+from finetune.data.findings import placed
+from finetune.data.importing.pipeline import Intake
+from finetune.data.importing.raw_rows import OnProgress
+from finetune.data.importing.streams import look, short_name
+from finetune.data.limits import LIMITS, Limits
+from finetune.data.report import Report
+from finetune.data.store import Dataset, add, write_rows
+
+_SCRATCH = ".import-"
+_LOOK = ".look-"
+_STALE_SECONDS = 24 * 3600
+
+
+def check_file(path: Path, mapping: Mapping | None = None, limits: Limits = LIMITS) -> Report:
+    """Read, recognise and check a file without storing anything.
+
+    Raises UserError for a file that cannot be read at all or whose columns fit no format.
+    """
+    intake = Intake([look(path, limits)], mapping, limits)
+    for _ in intake:
+        pass
+    return intake.report()
+
+
+def import_file(
+    path: Path,
+    owner: Owner,
+    mapping: Mapping | None = None,
+    source_name: str | None = None,
+    progress: OnProgress | None = None,
+    limits: Limits = LIMITS,
+) -> Dataset:
+    """Convert a file into a dataset of the owner. The same content gives the same dataset, stored once.
+
+    `progress` is called with bytes done and bytes in all; an exception raised in it stops the import. Raises
+    UserError for a file that cannot be read or of which no row is left. Nothing stays behind in either case.
+    """
+    file = look(path, limits, source_name)
+    return _store(Intake([file], mapping, limits, progress), owner, file.name, {"type": "file", "name": file.name})
+
+
+def import_hub(
+    repo_id: str,
+    config: str | None,
+    split: str | None,
+    revision: str | None,
+    owner: Owner,
+    token: str | bool,
+    mapping: Mapping | None = None,
+    progress: OnProgress | None = None,
+    limits: Limits = LIMITS,
+) -> Dataset:
+    """Import one split of a dataset repository on the Hub, pinned to the commit found.
+
+    `progress` is called with bytes done and in all, while downloading and again while reading. Raises UserError
+    where the Hub cannot be reached, the name is wrong, access is denied, or several configs or splits exist and
+    none was chosen (the sentence lists them).
+    """
+    from core.hub.reach import naming_scopes
+    from finetune.data.importing.hub import download, find_split
+
+    with naming_scopes(owner):
+        found = find_split(repo_id, config, split, revision, owner, token)
+    with tempfile.TemporaryDirectory(prefix="tunescope-hub-") as folder:
+        with full_disk_in_words(Path(folder)), naming_scopes(owner):
+            paths = download(found, Path(folder), token, progress, limits)
+        files = [look(path, limits) for path in paths]
+        return _store(Intake(files, mapping, limits, progress), owner, short_name(found.title), found.source())
+
+
+@dataclass(frozen=True, repr=False)
+class _Scratch(Owner):
+    """An owner with another folder in the place of their datasets."""
+
+    place: Path = Path()
+
+    @property
+    def datasets(self) -> Path:
+        return self.place
+
+
+@contextmanager
+def for_a_look(owner: Owner) -> Iterator[Owner]:
+    """The owner with an empty folder for their datasets, which goes with all that was imported into it."""
+    owner.datasets.mkdir(parents=True, exist_ok=True)
+    _sweep(owner.datasets)
+    with tempfile.TemporaryDirectory(prefix=_LOOK, dir=owner.datasets, ignore_cleanup_errors=True) as place:
+        facts = {field.name: getattr(owner, field.name) for field in fields(Owner)}
+        yield _Scratch(**facts, place=Path(place))
+
+
+def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> Dataset:
+    owner.datasets.mkdir(parents=True, exist_ok=True)
+    _sweep(owner.datasets)
+    bounds.check_disk(owner)
+    with (
+        full_disk_in_words(owner.datasets),
+        tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=owner.datasets) as scratch,
+    ):
+        rows = Path(scratch) / "rows"
+        identity = write_rows(rows, intake.mapping.kind, intake)
+        report = intake.report()
+        if not report.usable:
+            read = counted("core.rows", report.rows_in)
+            raise UserError("data.nothing_left", name=name, rows=read, findings=_summary(report))
+        if not (owner.datasets / identity).exists():
+            bounds.check_disk(owner, rows.stat().st_size)
+        dataset = add(owner, rows, identity, report, name, source)
+    changes.hint()
+    return dataset
+
+
+def _sweep(datasets: Path) -> None:
+    """Remove what imports left that were killed more than a day ago; others come and go meanwhile."""
+    for folder in [path for name in (f"{_SCRATCH}*", f"{_LOOK}*", ".*.part") for path in datasets.glob(name)]:
+        with suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _summary(report: Report) -> str:
+    return " ".join(f"{placed(found)}." for found in report.findings)

@@ -1,0 +1,1 @@
+"""From rows to token ids with their labels: chat template, lengths, packing."""

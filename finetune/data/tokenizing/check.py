@@ -1,0 +1,70 @@
+"""What can be said about a dataset only under a model's tokenizer: too long, refused by its template."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from core.rows import PreferenceRow, Row
+from finetune.config.blocks import Pretrain, Sft, Stage
+from finetune.data.findings import RULES, Finding
+from finetune.data.store import Dataset, texts_of
+from finetune.data.tokenizing.chat_template import special_pattern
+from finetune.data.tokenizing.encode_stage import answered
+from finetune.data.tokenizing.tokenize import Encoded, encode_all
+
+
+def data_findings(
+    dataset: Dataset, tokenizer: Any, max_length: int, limit: int | None = None, stage: Stage | None = None
+) -> list[Finding]:
+    """Findings of the first `limit` rows (all by default), by their number in the file, for what a stage learns.
+
+    Errors, left out of training: `template` (refused by the chat template), `nothing_learned` (no answer is left
+    after the cut). Warnings: `too_long` (cut), `control_tokens` (the text holds special tokens of the model).
+    Raises UserError for kinds that are not trained this way.
+    """
+    rows, numbers = dataset.rows(limit), dataset.numbers(limit)
+    return model_findings(rows, _encoded(rows, tokenizer, max_length, stage), numbers, tokenizer, max_length)
+
+
+def _encoded(rows: Sequence[Row], tokenizer: Any, max_length: int, stage: Stage | None) -> list[Encoded]:
+    """What is learned of each row; of two answers the one that is worse off stands for both."""
+    if stage is not None and isinstance(stage.settings, Pretrain):
+        return encode_all(rows, tokenizer, 2**40)
+    learn = stage.settings.learn if stage is not None and isinstance(stage.settings, Sft) else "answers"
+    if not any(isinstance(row, PreferenceRow) for row in rows):
+        return encode_all(rows, tokenizer, max_length, learn)
+    pairs = [row for row in rows if isinstance(row, PreferenceRow)]
+    sides = [
+        encode_all([answered(row, side) for row in pairs], tokenizer, max_length, "last-answer")
+        for side in ("chosen", "rejected")
+    ]
+    return [
+        max(both, key=lambda one: (bool(one.problem), not one.learns, one.total)) for both in zip(*sides, strict=True)
+    ]
+
+
+def model_findings(
+    rows: Sequence[Row], encoded: Sequence[Encoded], numbers: Sequence[int], tokenizer: Any, max_length: int
+) -> list[Finding]:
+    """`data_findings` for rows that are encoded already."""
+    special = special_pattern(tokenizer)
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for row, each, number in zip(rows, encoded, numbers, strict=True):
+        for rule in _rules(each):
+            found[rule].append(number)
+        if any(special.search(text) for text in texts_of(row)):
+            found["control_tokens"].append(number)
+    facts = {
+        "max_length": max_length,
+        "longest": max((each.total for each in encoded), default=0),
+        "reason": next((each.problem for each in encoded if each.problem), ""),
+    }
+    return [Finding(rule, RULES[rule], found[rule], facts) for rule in RULES if found[rule]]
+
+
+def _rules(encoded: Encoded) -> list[str]:
+    if encoded.problem:
+        return ["template"]
+    if not encoded.learns:
+        return ["nothing_learned"]
+    return ["too_long"] if encoded.truncated else []

@@ -1,0 +1,205 @@
+"""Rows become token ids and labels: what is learned, what only is read, what is cut.
+
+Each row is rendered as text once and tokenised whole, so the ids are those of `apply_chat_template`; which tokens
+carry loss follows from the characters they stand for.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from core.errors import UserError
+from core.rows import ChatRow, PairRow, Row, TextRow
+from core.words import say
+from finetune.data.tokenizing.chat_template import DEFAULT, ChatRenderer, Refused, Rendered, Span
+
+IGNORED = -100
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row under a tokenizer: `labels` are the ids where loss is carried and -100 elsewhere, both of the same
+    length, at most max_length; `total` the length before the cut; `problem` why a template refused the row."""
+
+    input_ids: list[int]
+    labels: list[int]
+    total: int
+    truncated: bool
+    problem: str | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Whether any token carries loss (the first cannot); rows where none does are left out of training."""
+        return any(label != IGNORED for label in self.labels[1:])
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of text of one or more tokens (whole characters): does it carry loss, is it cut off."""
+
+    text: str
+    loss: bool
+    cut: bool
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """All tokens of a row before the cut: ids, the characters each stands for, the ranges of tokens that carry loss."""
+
+    text: str
+    ids: list[int]
+    places: list[Span]
+    learned: list[Span]
+
+    def loss(self) -> list[bool]:
+        """Whether each token carries loss."""
+        loss = [False] * len(self.ids)
+        for first, last in self.learned:
+            loss[first:last] = [True] * (last - first)
+        return loss
+
+
+def encode(row: Row, tokenizer: Any, max_length: int) -> Encoded:
+    """Token ids and labels of one row.
+
+    chat: the model's chat template, loss on each assistant answer with its end token; text: all of it and an end
+    token; pair: source, newline, target, loss on the target and an end token. Cut at `max_length` from the right.
+    Raises UserError where the template refuses the row, and for kinds that are not trained this way.
+    """
+    return _cut(_tokens([_render(row, ChatRenderer(tokenizer))], tokenizer)[0], max_length)
+
+
+def encode_all(rows: Sequence[Row], tokenizer: Any, max_length: int, learn: str = "answers") -> list[Encoded]:
+    """`encode` for many rows at once, much faster; a row that the template refuses gives an empty Encoded with its
+    `problem` instead of an exception. Keep only those with `.learns`.
+
+    `learn` says what of a conversation carries loss: "answers", "last-answer" or "everything".
+    """
+    renderer = ChatRenderer(tokenizer)
+    encoded: list[Encoded] = []
+    for start in range(0, len(rows), _BATCH):
+        rendered = [_rendered_or_problem(row, renderer, learn) for row in rows[start : start + _BATCH]]
+        tokens = iter(_tokens([each for each in rendered if isinstance(each, Rendered)], tokenizer))
+        encoded += [
+            _cut(next(tokens), max_length) if isinstance(each, Rendered) else Encoded([], [], 0, False, each)
+            for each in rendered
+        ]
+    return encoded
+
+
+def pieces(row: Row, tokenizer: Any, max_length: int) -> list[Piece]:
+    """The text of a row as the model reads it, in the order of its tokens. Raises as `encode` does.
+
+    Tokens that share a character are one piece; joined, the pieces are the whole text and the special tokens.
+    """
+    tokens = _tokens([_render(row, ChatRenderer(tokenizer))], tokenizer)[0]
+    special = set(tokenizer.all_special_ids)
+    found: list[Piece] = []
+    done = 0
+    for position, (token, (start, end), loss) in enumerate(zip(tokens.ids, tokens.places, tokens.loss(), strict=True)):
+        cut = position >= max_length
+        if start == end and token in special:
+            found.append(Piece(tokenizer.convert_ids_to_tokens(token), loss, cut))
+        elif found and (start < done or end <= done):
+            last = found.pop()
+            found.append(Piece(last.text + tokens.text[done:end], last.loss or loss, last.cut or cut))
+        else:
+            found.append(Piece(tokens.text[done:end], loss, cut))
+        done = max(done, end)
+    return found
+
+
+def ensure_template(tokenizer: Any) -> bool:
+    """Give a tokenizer without a chat template the shipped one (ChatML, answers closed by its end token), so that it
+    is saved with the model. Returns whether it was added."""
+    if tokenizer.chat_template:
+        return False
+    tokenizer.chat_template = DEFAULT.read_text(encoding="utf-8")
+    return True
+
+
+def _render(row: Row, renderer: ChatRenderer) -> Rendered:
+    if isinstance(row, ChatRow):
+        return renderer.render(row)
+    if isinstance(row, PairRow):
+        text = f"{row.source}\n{row.target}"
+        return Rendered(text, [(len(row.source) + 1, len(text))], special=True, ends=True)
+    if isinstance(row, TextRow):
+        return Rendered(row.text, [(0, len(row.text))], special=True, ends=True)
+    kind = type(row).__name__.removesuffix("Row").lower()
+    raise UserError("data.kind_not_trainable", kind=say(f"data.kind.{kind}"))
+
+
+def _rendered_or_problem(row: Row, renderer: ChatRenderer, learn: str) -> Rendered | str:
+    try:
+        rendered = _render(row, renderer)
+        if not isinstance(row, ChatRow) or learn == "answers":
+            return rendered
+        spans = rendered.spans[-1:] if learn == "last-answer" else [(0, len(rendered.text))]
+        return replace(rendered, spans=spans)
+    except Refused as refused:
+        return refused.reason
+
+
+def _tokens(rendered: Sequence[Rendered], tokenizer: Any) -> list[_Tokens]:
+    """Tokenise rows (all of one kind) in one call."""
+    if not rendered:
+        return []
+    if not tokenizer.is_fast:
+        raise UserError("data.slow_tokenizer", name=type(tokenizer).__name__)
+    encoding = tokenizer(
+        [each.text for each in rendered],
+        add_special_tokens=rendered[0].special,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    rows = zip(rendered, encoding["input_ids"], encoding["offset_mapping"], strict=True)
+    return [_with_loss(each, ids, _places(offsets), tokenizer.eos_token_id) for each, ids, offsets in rows]
+
+
+def _places(offsets: Sequence[Span]) -> list[Span]:
+    """Offsets in rising order that leave no character out: some tokenizers report a token without the white space it
+    begins with."""
+    places: list[Span] = []
+    done = begun = 0
+    for start, end in offsets:
+        if start > done:
+            start = done
+        if start < begun:
+            start = begun
+        places.append((start, end if end > start else start))
+        begun = start
+        if end > done:
+            done = end
+    return places
+
+
+def _with_loss(rendered: Rendered, ids: list[int], places: list[Span], end_token: int | None) -> _Tokens:
+    learned = [_learned(rendered.text, places, span) for span in rendered.spans]
+    if not rendered.ends or end_token is None:
+        return _Tokens(rendered.text, ids, places, learned)
+    if not ids or ids[-1] != end_token:
+        end = len(rendered.text)
+        ids, places = [*ids, end_token], [*places, (end, end)]
+    return _Tokens(rendered.text, ids, places, [*learned, (len(ids) - 1, len(ids))])
+
+
+def _learned(text: str, places: list[Span], span: Span) -> Span:
+    """The tokens that stand for a span of characters: those that begin in it, and one that lies across its beginning
+    where only white space of that one stands before."""
+    first = bisect_left(places, (span[0],))
+    last = bisect_left(places, (span[1],), first)
+    start, end = places[first - 1] if first else (0, 0)
+    across = end > span[0] and not text[start : span[0]].strip() and text[span[0] : end].strip()
+    return (first - 1 if across else first), last
+
+
+def _cut(tokens: _Tokens, max_length: int) -> Encoded:
+    labels = [IGNORED] * len(tokens.ids)
+    for first, last in tokens.learned:
+        labels[first:last] = tokens.ids[first:last]
+    total = len(tokens.ids)
+    return Encoded(tokens.ids[:max_length], labels[:max_length], total, total > max_length)

@@ -1,0 +1,125 @@
+"""The loss of each row under a model, with logits only where a token carries loss."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from core.rows import Row
+from finetune.data.tokenizing.token_rows import TokenRow
+from finetune.data.tokenizing.tokenize import IGNORED, Encoded, encode_all
+from finetune.evaluation.measures import RowKind
+from finetune.objectives import CHUNK, OBJECTIVES, Answers, Batch, Loss
+from finetune.training.batches import collate
+from finetune.training.loss_head import AnswerLoss
+
+if TYPE_CHECKING:
+    from inference.models.loading import Loaded
+
+BATCH_TOKENS = 4096
+Tell = Callable[[int, int], None]
+Place = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows as tokens, side by side (see `row_measures.RowKind`); those of which a side carries no loss are `dropped`
+    (the template refuses them, or nothing to learn lies within the length). `cut` ones lost their end."""
+
+    rows: list[Row]
+    sides: list[list[Encoded]]
+    dropped: int
+    cut: int
+
+    @property
+    def counts(self) -> list[list[int]]:
+        """How many tokens carry loss, by side and row."""
+        return [[learned(row) for row in side] for side in self.sides]
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens of what is learned carry loss."""
+        return sum(self.counts[0])
+
+
+def prepare(rows: Sequence[Row], kind: RowKind, tokenizer: Any, max_length: int, learn: str = "answers") -> Prepared:
+    """Tokenise rows as training does; `learn` as in `encode_all`."""
+    sides = [_encoded([side(row) for row in rows], tokenizer, max_length, learn) for side in kind.sides]
+    kept = [place for place in range(len(rows)) if all(side[place].learns for side in sides)]
+    found = [[side[place] for place in kept] for side in sides]
+    cut = sum(any(side[place].truncated for side in sides) for place in kept)
+    return Prepared([rows[place] for place in kept], found, len(rows) - len(kept), cut)
+
+
+def _encoded(rows: Sequence[Row], tokenizer: Any, max_length: int, learn: str) -> list[Encoded]:
+    """Rows of several kinds as tokens, in their order: the tokenizer takes those of one kind at a time."""
+    places: dict[type, list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(type(row), []).append(place)
+    found: dict[int, Encoded] = {}
+    for those in places.values():
+        found |= zip(those, encode_all([rows[place] for place in those], tokenizer, max_length, learn), strict=True)
+    return [found[place] for place in range(len(rows))]
+
+
+def learned(row: Encoded) -> int:
+    """How many tokens of a row carry loss: the first is predicted by nobody."""
+    return sum(label != IGNORED for label in row.labels[1:])
+
+
+def row_losses(
+    loaded: "Loaded", rows: Sequence[Encoded], tell: Tell = lambda done, total: None, place: Place = nullcontext
+) -> list[float]:
+    """The loss of each row, in nats summed over the tokens that carry loss.
+
+    `tell` is called with rows done and in all before each batch, and may raise to end it; `place` is entered for each
+    batch, so that others who use the model come in between.
+    """
+    each: _EachLoss | None = None
+    losses = [0.0] * len(rows)
+    done = 0
+    for batch in _batches(rows):
+        tell(done, len(rows))
+        with place(), loaded.lock:
+            each = each or _EachLoss(loaded)
+            for row, loss in zip(batch, each([rows[row] for row in batch]), strict=True):
+                losses[row] = loss
+        done += len(batch)
+    tell(done, len(rows))
+    return losses
+
+
+def _batches(rows: Sequence[Encoded]) -> Iterator[list[int]]:
+    """The places of rows of like length, longest first, at most `BATCH_TOKENS` with their padding."""
+    order = sorted(range(len(rows)), key=lambda place: -len(rows[place].input_ids))
+    while order:
+        size = max(1, BATCH_TOKENS // len(rows[order[0]].input_ids))
+        batch, order = order[:size], order[size:]
+        yield batch
+
+
+class _EachLoss:
+    """`AnswerLoss` with an objective that keeps what each row costs. It changes the model while it is made and called,
+    so nobody else may use it meanwhile."""
+
+    def __init__(self, loaded: "Loaded") -> None:
+        self._model, self._device = loaded.model, loaded.device
+        self._found = torch.zeros(0)
+        self._answer = AnswerLoss(self._model, replace(OBJECTIVES["sft"], loss=self._keep))
+
+    def _keep(self, answers: Answers, batch: Batch, settings: Any) -> Loss:
+        """`CHUNK` positions at a time, no gradients: `objectives.log_probs` would take some of a head that learned."""
+        chunks = zip(answers.hidden.split(CHUNK), answers.targets.split(CHUNK), strict=True)
+        parts = [cross_entropy(answers.head(states).float(), ids, reduction="none") for states, ids in chunks]
+        each = torch.cat(parts).cpu().double()
+        self._found = each.new_zeros(len(batch["labels"])).index_add(0, answers.rows.cpu(), each)
+        return Loss(self._found.sum())
+
+    @torch.inference_mode()
+    def __call__(self, rows: list[Encoded]) -> list[float]:
+        batch = collate([TokenRow((row,), number=0) for row in rows])
+        self._answer(self._model, {name: batch[name].to(self._device) for name in ("input_ids", "labels")})
+        return self._found.tolist()

@@ -1,0 +1,132 @@
+"""What held-out rows are measured by: a table by the kind of row, and the figures of two models on the same rows.
+
+All of it is arithmetic on losses: `row_losses` computes those.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.rows import ChatRow, PreferenceRow, Row
+from inference.measures.bootstrap import Estimate, estimate, ratio
+
+FEWEST = 6
+"""Of five rows that all speak for one side not even the sign test says so at 5 % (2 / 2^5)."""
+
+Losses = Sequence[Sequence[float]]
+Counts = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Values:
+    """One figure of every row: a total and what it is shared among. The sum of the totals over the sum of the counts is
+    the figure of all rows: a loss over tokens, right ones over rows."""
+
+    totals: list[float]
+    counts: list[float]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure. `values` makes it of the losses and of the numbers of tokens of each side's rows."""
+
+    key: str
+    lower_is_better: bool
+    values: Callable[[Losses, Counts], Values]
+
+
+@dataclass(frozen=True)
+class RowKind:
+    """The texts of a row whose loss is computed (its sides; the first is what is learned), and its measures."""
+
+    sides: tuple[Callable[[Any], Row], ...]
+    measures: tuple[Measure, ...]
+
+
+def _loss(losses: Losses, counts: Counts) -> Values:
+    """Nats a token of what is learned."""
+    return Values(list(losses[0]), [float(count) for count in counts[0]])
+
+
+def _margins(losses: Losses) -> list[float]:
+    """How much likelier each row's better answer is than its worse one, in nats."""
+    return [worse - better for better, worse in zip(losses[0], losses[1], strict=True)]
+
+
+def _accuracy(losses: Losses, counts: Counts) -> Values:
+    margins = _margins(losses)
+    return Values([float(margin > 0) for margin in margins], [1.0] * len(margins))
+
+
+def _margin(losses: Losses, counts: Counts) -> Values:
+    margins = _margins(losses)
+    return Values(margins, [1.0] * len(margins))
+
+
+def _itself(row: Row) -> Row:
+    return row
+
+
+def _chosen(row: PreferenceRow) -> Row:
+    return ChatRow(messages=[*row.prompt, *row.chosen])
+
+
+def _rejected(row: PreferenceRow) -> Row:
+    return ChatRow(messages=[*row.prompt, *row.rejected])
+
+
+LOSS = Measure("loss", True, _loss)
+ACCURACY = Measure("preference_accuracy", False, _accuracy)
+MARGIN = Measure("preference_margin", False, _margin)
+
+PLAIN = RowKind((_itself,), (LOSS,))
+KINDS: dict[str, RowKind] = {
+    "chat": PLAIN,
+    "text": PLAIN,
+    "pair": PLAIN,
+    "preference": RowKind((_chosen, _rejected), (LOSS, ACCURACY, MARGIN)),
+}
+"""By the kind of a dataset's rows (`core.rows.KINDS`)."""
+
+
+def compared(measure: Measure, base: Losses, tuned: Losses, counts: Counts) -> dict[str, Any]:
+    """One measure of both models on the same rows, with 95 % intervals and the paired difference tuned - base.
+
+    `by_row` weighs every row alike, however many tokens it has.
+    """
+    first, second = measure.values(base, counts), measure.values(tuned, counts)
+    difference = ratio(_less(second.totals, first.totals), first.counts)
+    rows = [_means(first), _means(second)]
+    return {
+        "key": measure.key,
+        "base": _json(ratio(first.totals, first.counts)),
+        "tuned": _json(ratio(second.totals, second.counts)),
+        "difference": _json(difference),
+        "by_row": {
+            "base": _json(estimate(rows[0])),
+            "tuned": _json(estimate(rows[1])),
+            "difference": _json(estimate(_less(rows[1], rows[0]))),
+        },
+        "verdict": verdict(difference, measure.lower_is_better),
+    }
+
+
+def verdict(difference: Estimate | None, lower_is_better: bool) -> str:
+    """ "better", "worse", "even" where the interval of the paired difference holds 0, "few" below six rows."""
+    if difference is None or difference.count < FEWEST:
+        return "few"
+    if not difference.clear_of_zero:
+        return "even"
+    return "better" if (difference.mean < 0) == lower_is_better else "worse"
+
+
+def _less(values: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [value - other for value, other in zip(values, others, strict=True)]
+
+
+def _means(values: Values) -> list[float]:
+    return [total / count for total, count in zip(values.totals, values.counts, strict=True)]
+
+
+def _json(found: Estimate | None) -> dict[str, Any] | None:
+    return None if found is None else found.to_json()

@@ -1,0 +1,162 @@
+"""Which rows a run is measured on: those it held out, and a general text that it did not train on."""
+
+import json
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import UserError
+from core.rows import KINDS as ROW_KINDS
+from core.rows import Row
+from core.words import say
+from core.workspace import Owner, dataset_folder
+from finetune.config.blocks import Sft
+from finetune.config.run_config import RunConfig, Stage
+from finetune.data.store import Dataset, open_dataset
+from finetune.evaluation.measures import KINDS, PLAIN, RowKind
+from finetune.runs.run import Run
+from finetune.runs.split import count_rows, held_places, split_rows
+from inference.compare import zerogpu
+
+USUAL_ROWS, MOST_ROWS = 200, 2000
+NO_GENERAL = "none"
+_SHIPPED = Path(__file__).parents[1] / "data" / "general.jsonl"
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to measure: at most `rows` of each set. `general` is a dataset's id, "none", or None for the text that
+    comes with the program."""
+
+    general: str | None = None
+    rows: int = USUAL_ROWS
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """The rows of a set that are taken, of `available` that there are.
+
+    Held-out ones are of a `stage` of the run, `number` (from 1) where it has several; of the general set `name` is the
+    dataset's, None for the shipped text. `learn` says what of a conversation carries loss, as in `encode_all`.
+    """
+
+    key: str
+    kind: str
+    measured_as: RowKind
+    rows: list[Row]
+    available: int
+    name: str | None = None
+    stage: Stage | None = None
+    number: int | None = None
+
+    @property
+    def learn(self) -> str:
+        settings = self.stage.settings if self.stage is not None else None
+        return settings.learn if isinstance(settings, Sft) else "answers"
+
+
+def check(run: Run, owner: Owner, request: EvaluationRequest) -> None:
+    """Raise UserError for what is wrong at first sight, without reading a row: the number of rows, a run that is not
+    finished or holds nothing out, a general set that is not there, of another kind, or one that the run learned from;
+    and on ZeroGPU, where no model can be held."""
+    if not 1 <= request.rows <= MOST_ROWS:
+        raise UserError("evaluate.rows", value=request.rows, most=MOST_ROWS)
+    if zerogpu.ready():
+        raise UserError("evaluate.zero_gpu")
+    status = run.status()
+    if status.status != "done" or not run.model.is_dir():
+        raise UserError("evaluate.unfinished", value=run.id, status=say(f"run.status.{status.status}"))
+    config = run.config()
+    if not config.limits.validation:
+        raise _nothing_held_out(run, config)
+    if request.general not in (None, NO_GENERAL):
+        _check_general(open_dataset(dataset_folder(owner, str(request.general))), config)
+
+
+def _nothing_held_out(run: Run, config: RunConfig) -> UserError:
+    return UserError("evaluate.no_held_out", value=run.id, share=config.limits.validation)
+
+
+def _check_general(dataset: Dataset, config: RunConfig) -> None:
+    if KINDS.get(dataset.kind) is not PLAIN:
+        known = ", ".join(kind for kind, measured in KINDS.items() if measured is PLAIN)
+        raise UserError("evaluate.general_kind", value=dataset.name, kind=dataset.kind, known=known)
+    learned = {source.dataset for stage in config.stages for source in stage.data}
+    if any(name and dataset.id.startswith(name) for name in learned):
+        raise UserError("evaluate.general_learned", value=dataset.name)
+
+
+def row_sets(run: Run, owner: Owner, request: EvaluationRequest) -> list[RowSet]:
+    """The sets of rows that a run shall be measured on: those that each stage held out, then the general one.
+
+    Raises UserError as `check`, and where the run's data is gone.
+    """
+    check(run, owner, request)
+    config = run.config()
+    several = len(config.stages) > 1
+    found = [
+        _held_out(run, config, stage, place if several else None, request.rows)
+        for place, stage in enumerate(config.stages, 1)
+    ]
+    held = [rows for rows in found if rows is not None]
+    if not held:
+        raise _nothing_held_out(run, config)
+    return held if request.general == NO_GENERAL else [*held, _general(request, config.seed, owner)]
+
+
+def _held_out(run: Run, config: RunConfig, stage: Stage, number: int | None, most: int) -> RowSet | None:
+    """What a stage held out; None where that is nothing."""
+    try:
+        count = len(held_places(count_rows(run, config, stage), config))
+        held = (row for _, row in split_rows(run, config, stage, held=True))
+        rows = some(held, count, most, config.seed)
+    except UserError as error:
+        if error.code != "run.data_missing":
+            raise
+        raise UserError("evaluate.data_missing", value=error.facts["value"]) from None
+    if not rows:
+        return None
+    kind = kind_of(rows[0])
+    return RowSet("held_out", kind, KINDS[kind], rows, count, stage=stage, number=number)
+
+
+def training_rows(run: Run, config: RunConfig, stage: Stage, most: int) -> tuple[list[Row], int]:
+    """At most so many of the rows that a stage learned from, in an order that the seed decides, and how many it had."""
+    count = count_rows(run, config, stage)
+    count -= len(held_places(count, config))
+    rows = some((row for _, row in split_rows(run, config, stage, held=False)), count, most, config.seed)
+    random.Random(config.seed).shuffle(rows)
+    return rows, count
+
+
+def _general(request: EvaluationRequest, seed: int, owner: Owner) -> RowSet:
+    if request.general is None:
+        rows = shipped_rows()
+        return RowSet("general", "text", PLAIN, some(rows, len(rows), request.rows, seed), len(rows))
+    dataset = open_dataset(dataset_folder(owner, request.general))
+    count = dataset.report.rows_kept
+    rows = some(dataset.iterate(), count, request.rows, seed)
+    return RowSet("general", dataset.kind, PLAIN, rows, count, dataset.name)
+
+
+def shipped_rows() -> list[Row]:
+    """The general text that comes with the program: short paragraphs and questions with answers, most of them English,
+    some Chinese."""
+    lines = _SHIPPED.read_text(encoding="utf-8").splitlines()
+    return [_shipped(json.loads(line)) for line in lines]
+
+
+def _shipped(row: dict) -> Row:
+    return ROW_KINDS["chat" if "messages" in row else "text"](**row)
+
+
+def kind_of(row: Row) -> str:
+    """The name of a row's kind."""
+    return next(name for name, kind in ROW_KINDS.items() if type(row) is kind)
+
+
+def some(rows: Iterable[Row], count: int, most: int, seed: int) -> list[Row]:
+    """At most so many of `count` rows, in their order; the seed decides which. The others are not kept in memory."""
+    wanted = set(random.Random(seed).sample(range(count), min(count, most)))
+    return [row for place, row in enumerate(rows) if place in wanted]

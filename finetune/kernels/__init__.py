@@ -1,0 +1,1 @@
+"""Fast arithmetic for training: attention, fused layers, chunked loss, optimizer, sharding."""

@@ -1,0 +1,1 @@
+"""Following a rented job: the Hub's calls, its log lines, events and files."""

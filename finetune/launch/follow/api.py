@@ -1,0 +1,116 @@
+"""The Hub as jobs need it: the client with the caller's token, who the caller is, and refusals in words."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from core import settings
+from core.errors import UserError
+from core.hub import reach
+from core.hub.errors import PASSING, classify, clean, key_of
+from core.workspace import Owner
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+LABEL = "tunescope"
+"""The label of our jobs; its value is the run's id."""
+_REMEMBERED_SECONDS = 60.0
+_WAITS = (0.5, 2.0, 5.0)
+Answer = TypeVar("Answer")
+UNCERTAIN = ("job.unreachable", "job.hub_broken", "job.strange")
+"""The refusals after which the Hub may have done what it was asked all the same."""
+_SENTENCES = {
+    "wrong_token": "job.wrong_token",
+    "no_credit": "job.no_credit",
+    "no_right": "job.no_right",
+    "not_there": "job.not_there",
+    "busy": "job.busy",
+    "broken": "job.hub_broken",
+    "answered": "job.refused",
+    "offline": "job.offline",
+    "lost": "job.unreachable",
+    "no_room": "job.no_room",
+    "strange": "job.strange",
+    "incomplete": "job.strange",
+}
+_READ = ("strange", "incomplete")
+"""What is told only where it arose in the client: our own mistakes stay what they are."""
+_known: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
+
+
+def token_of(owner: Owner) -> str:
+    """The caller's token. Raises UserError where there is none: the process's own is never used for them."""
+    if not isinstance(owner.token, str) or not owner.token:
+        raise UserError("core.sign_in" if settings.on_space() else "job.no_token")
+    return owner.token
+
+
+def api(owner: Owner) -> "HfApi":
+    """The client, with the caller's token and no other, and with a time limit: of itself it waits for ever.
+
+    Raises UserError where the Hub is switched off.
+    """
+    from huggingface_hub import HfApi
+
+    from core.hub import retries
+
+    if settings.hub_offline():
+        raise UserError("job.offline")
+    retries.limit_time()
+    return HfApi(endpoint=reach.endpoint(), token=token_of(owner))
+
+
+def whoami(owner: Owner) -> dict[str, Any]:
+    """Whose token it is; remembered for a minute, for the Hub answers this question only so often."""
+    token = token_of(owner)
+    key = (reach.endpoint(), hashlib.sha256(token.encode()).hexdigest())
+    asked, me = _known.get(key, (-_REMEMBERED_SECONDS, {}))
+    if time.monotonic() - asked >= _REMEMBERED_SECONDS:
+        with in_words(owner, "whoami"):
+            me = again(lambda: api(owner).whoami(token=token))
+        if not isinstance(me, dict) or not isinstance(me.get("name"), str):
+            raise UserError("job.strange", value="whoami", endpoint=reach.endpoint())
+        _known[key] = (time.monotonic(), me)
+    return me
+
+
+def again(call: Callable[[], Answer]) -> Answer:
+    """Make a call that is safe to repeat; a passing failure (busy, broken or silent Hub) is tried three times more."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for wait in _WAITS:
+        try:
+            return call()
+        except HfHubHTTPError as error:
+            if error.response.status_code not in PASSING:
+                raise
+        except httpx2.TransportError:
+            pass
+        time.sleep(wait)
+    return call()
+
+
+@contextmanager
+def in_words(owner: Owner, what: str) -> Iterator[None]:
+    """Turn what the client raises inside the block into a sentence; `what` names the call: a repository or a job.
+
+    The error's cause is that of the client which tells most.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        refusal = classify(error)
+        if refusal is None or (refusal.kind in _READ and not refusal.from_client):
+            raise
+        key = key_of(refusal, _SENTENCES)
+        if key is None:
+            raise
+        facts = {"value": what, "endpoint": reach.endpoint(), "status": refusal.status, "wait": refusal.wait}
+        reason = clean(refusal.reason, owner)
+        raise UserError(key, **facts, reason=reason, folder=settings.home()) from refusal.cause

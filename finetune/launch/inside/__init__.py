@@ -1,0 +1,1 @@
+"""What runs inside a rented job: it trains, tells and keeps."""

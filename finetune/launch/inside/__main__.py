@@ -1,0 +1,8 @@
+"""Start what runs inside a rented job: `python -m finetune.launch.inside INPUTS_FOLDER RUN_ID`, as jobs are told to."""
+
+import sys
+
+from finetune.launch.inside.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Runs on rented machines: flavors, checks, price, what is sent, the start."""

@@ -1,0 +1,83 @@
+"""Roughly how long a job takes and what it costs, before its base and data are here: tokens by what such machines do.
+
+`finetune/plan` says it better, once they are.
+"""
+
+import re
+from dataclasses import dataclass
+
+from core.errors import UserError
+from core.references import parse
+from core.workspace import Owner, dataset_folder
+from finetune.config.run_config import RunConfig, Stage
+from finetune.launch.jobs.flavors import flavour_named
+from finetune.methods import METHODS
+from finetune.objectives import OBJECTIVES
+from finetune.plan.machines import START_SECONDS, Flavour, chip_of, seconds_on
+
+_CHARACTERS_A_TOKEN = 3.5
+_NAMED_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([mb])(?![a-z])", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds and dollars, right within a factor of two or three at best."""
+
+    seconds: int
+    usd: float
+
+
+def estimate(config: RunConfig, rows: Owner | int, flavour: Flavour | str, parameters: float | None = None) -> Estimate:
+    """The time and price of a run on a machine, with its start-up. Never exact: say so where it is shown.
+
+    `rows` is the owner of the datasets that the config names, or how many rows each stage has. `parameters` is the
+    model's size; by default what its name says ("135M", "7b"), else a billion. Raises UserError for an unknown flavour.
+    """
+    owner = rows if isinstance(rows, Owner) else Owner("local")
+    machine = flavour if isinstance(flavour, Flavour) else flavour_named(flavour, owner)
+    size = parameters or size_by_name(config.model)
+    passes = 4 if METHODS[config.method].adapter else 6
+    operations = _tokens(config, rows) * size * passes
+    chip = chip_of(machine.accelerator) if machine.gpus else None
+    seconds = START_SECONDS + seconds_on(chip, machine.cpus, operations / max(machine.gpus, 1), 0.0, 0)
+    return Estimate(round(seconds), round(seconds / 3600 * machine.usd_per_hour, 4))
+
+
+def size_by_name(model: str) -> float:
+    """How many weights a model has, by its name; a billion where that says nothing."""
+    found = _NAMED_SIZE.findall(model.rpartition("/")[2])
+    return max(float(number) * (1e6 if unit in "mM" else 1e9) for number, unit in found) if found else 1e9
+
+
+def _tokens(config: RunConfig, rows: Owner | int) -> float:
+    """Tokens over all stages and epochs, evaluations left out."""
+    return sum(_of_stage(config, stage, rows) for stage in config.stages)
+
+
+def _of_stage(config: RunConfig, stage: Stage, rows: Owner | int) -> float:
+    optim, limits = config.optim_of(stage), config.limits
+    if isinstance(rows, int):
+        count, each = rows, min(limits.max_length, 256.0)
+    else:
+        count, each = _measured(stage, rows)
+    count = min(count, limits.max_rows or count)
+    a_row = min(each, limits.max_length) * (2 if OBJECTIVES[stage.objective].pairs else 1)
+    tokens = count * (1 - limits.validation) * a_row * optim.epochs
+    most = (optim.max_steps or 0) * optim.batch_size * optim.gradient_accumulation * a_row
+    return min(tokens, most) if most else tokens
+
+
+def _measured(stage: Stage, owner: Owner) -> tuple[int, float]:
+    """Rows, and tokens a row, of the datasets that are imported; a file that is not counts as a thousand rows."""
+    from finetune.data.store import open_dataset
+
+    count, characters = 0, 0
+    for source in stage.data:
+        try:
+            report = open_dataset(dataset_folder(owner, str(parse(source.dataset or "", owner)))).report
+        except UserError:
+            count, characters = count + 1000, characters + 1_000_000
+            continue
+        count += report.rows_kept
+        characters += report.statistics.get("characters", 1000 * report.rows_kept)
+    return count, characters / max(count, 1) / _CHARACTERS_A_TOKEN

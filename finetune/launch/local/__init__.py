@@ -1,0 +1,1 @@
+"""Runs on this machine: the launcher, the worker process and its ranks."""

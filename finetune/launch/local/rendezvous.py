@@ -1,0 +1,82 @@
+"""Where a run's worker and the processes it started meet: a folder of the run that lives as long as the worker.
+
+The worker holds the lock of `alive`; a process that gets it knows that the worker is gone, however it ended, and ends
+too. `stop` appears when somebody asked to stop; `failed-N.json` says why process N gave up.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import UserError
+from core.files import read_json, write_file
+from finetune.runs.run import Run
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+_NAME = ".meeting-"
+
+
+class Meeting:
+    """One such folder. `open_in` is the worker's, `end_with_worker` the other processes'."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def open_in(cls, run: Run) -> "Meeting":
+        """A fresh folder, held alive by this process; what killed attempts left is thrown away."""
+        for left in run.folder.glob(f"{_NAME}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        meeting = cls(run.folder / f"{_NAME}{os.getpid()}-{time.time_ns()}")
+        meeting.folder.mkdir()
+        meeting._held = os.open(meeting.folder / "alive", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(meeting._held, fcntl.LOCK_EX)
+        return meeting
+
+    _held: int
+
+    def close(self) -> None:
+        """Let go: whoever is still at work ends."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._held)
+
+    def end_with_worker(self) -> None:
+        """End this process and its launcher at once when the worker is gone, also where it was killed."""
+        threading.Thread(target=self._outlive, name="worker-watch", daemon=True).start()
+
+    def _outlive(self) -> "NoReturn":
+        try:
+            with open(self.folder / "alive", "rb") as alive:
+                fcntl.flock(alive, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            pass
+        if os.getppid() > 1:
+            os.kill(os.getppid(), signal.SIGKILL)
+        os._exit(1)
+
+    def ask_to_stop(self) -> None:
+        """Let every process stop at the next step."""
+        (self.folder / "stop").touch()
+
+    def stop_requested(self) -> bool:
+        return (self.folder / "stop").exists()
+
+    def fail(self, rank: int, reason: UserError | None) -> None:
+        """Say why a process gives up; without a reason it only lost another one."""
+        said = {"code": reason.code, "facts": reason.facts} if reason else {}
+        content = json.dumps({"t": time.time(), **said}, default=str, ensure_ascii=False)
+        write_file(self.folder / f"failed-{rank}.json", content)
+
+    def reason(self) -> UserError | None:
+        """The first reason that any process gave."""
+        given = [read_json(path) for path in self.folder.glob("failed-*.json")]
+        given = sorted((said for said in given if "code" in said), key=lambda said: said["t"])
+        return UserError(given[0]["code"], **given[0]["facts"]) if given else None

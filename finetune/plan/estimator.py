@@ -1,0 +1,200 @@
+"""The sums behind the card: memory, seconds and disk of a run, on this machine and on one for rent."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from finetune.base_models.network import Network
+from finetune.config.device import cpu_has_bfloat16, device_name
+from finetune.config.run_config import RunConfig
+from finetune.methods import METHODS
+from finetune.plan.calibration import Calibration
+from finetune.plan.card import PlaceEstimate
+from finetune.plan.durations import Pace, Seconds, due, of_stage, operations
+from finetune.plan.machines import START_SECONDS, Flavour, chip_of, free_disk, memory_of, seconds_on
+from finetune.plan.memory import ComputeSettings, Memory, activations, memory
+from finetune.plan.rows import Shapes
+
+_LOADING = 8.0
+"""Seconds until a model is loaded, roughly."""
+_PACKAGES = 8e9
+"""Bytes of what a rented machine installs."""
+_TOKEN_BYTES = 5
+_FARTHEST = 5.0
+"""How far off the sums may be found to be."""
+
+BatchSeconds = Callable[[tuple[int, int], float], float]
+
+
+@dataclass
+class Estimator:
+    """What the sums need: the config, its network and batches, the device ("cpu", "cuda", "mps") and its dtype, where
+    the base and the runs lie, and what was measured, if it was."""
+
+    config: RunConfig
+    network: Network
+    shapes: Sequence[Shapes]
+    device: str
+    dtype: str
+    base: Path
+    runs: Path
+    measured: Calibration | None = None
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number in the forward, here."""
+        return 2 if self.dtype == "bfloat16" else 4
+
+    @property
+    def batch_size(self) -> int:
+        """The largest of all stages."""
+        return max(self.config.optim_of(stage).batch_size for stage in self.config.stages)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(shape.largest[1] for shape in self.shapes)
+
+    @cached_property
+    def stored(self) -> int:
+        """Bytes of the base's weights as they lie on the disk."""
+        return sum(path.stat().st_size for path in self.base.glob("*.safetensors"))
+
+    def setting(self, config: RunConfig | None = None) -> ComputeSettings:
+        """Where and how this machine would compute a config, by default the run's."""
+        config = config or self.config
+        return ComputeSettings(
+            width=self.width,
+            cpu=self.device == "cpu",
+            accumulation=max(config.optim_of(stage).gradient_accumulation for stage in config.stages),
+            recompute=config.compute.recompute,
+            processes=config.compute.processes,
+            sharded=config.compute.sharding == "fsdp",
+            four_bit=METHODS[config.method].four_bit,
+        )
+
+    def sums(
+        self,
+        setting: ComputeSettings,
+        size: int | None = None,
+        config: RunConfig | None = None,
+        network: Network | None = None,
+    ) -> Memory:
+        """Memory by the sums alone, of the stage that takes the most, with batches of `size` rows at most."""
+        config = config or self.config
+        found: list[Memory] = []
+        for place, shape in enumerate(self.shapes):
+            sequences, length = shape.largest
+            had = self.config.optim_of(self.config.stages[place]).batch_size
+            rows = min(config.optim_of(config.stages[place]).batch_size, size or had)
+            batch = (max(1, round(sequences * rows / had)), min(length, config.limits.max_length))
+            found.append(memory(network or self.network, batch, shape.learned, setting))
+        return max(found, key=lambda one: one.peak)
+
+    def memory_here(self, config: RunConfig | None = None, network: Network | None = None) -> float:
+        """Peak bytes here, also of another config; what was measured says how far off the sums are."""
+        wanted = self.sums(self.setting(config), config=config, network=network)
+        if self.measured is None:
+            return wanted.peak
+        alone = replace(self.setting(), processes=1, sharded=False)
+        tried = self.sums(alone, self.measured.batch_size)
+        scale = (self.measured.peak - tried.standing) / tried.moving
+        return wanted.standing + wanted.moving * min(max(scale, 1 / _FARTHEST), _FARTHEST)
+
+    def here(self) -> PlaceEstimate:
+        """This machine."""
+        if self.measured:
+            spent = self._all(self.measured.stages, self.measured.startup)
+        else:
+            spent = self._all(self._rough_paces(self._batch_seconds_here), _LOADING)
+        room = memory_of(self.device)
+        return PlaceEstimate(
+            name="here",
+            title=device_name_of(self.device),
+            basis="measured" if self.measured else "rough",
+            memory=self.memory_here(),
+            room=room.total,
+            free=room.free,
+            seconds=spent.all,
+            training=spent.training,
+            disk=self.disk(),
+            disk_free=free_disk(self.runs),
+        )
+
+    def rented(self, flavour: Flavour) -> PlaceEstimate:
+        """A machine for rent, by its maker's figures."""
+        chip = chip_of(flavour.accelerator) if flavour.gpus else None
+        named = "processes" in self.config.compute.model_fields_set
+        processes = self.config.compute.processes if named else max(flavour.gpus, 1)
+        setting = replace(self.setting(), width=chip.width if chip else 4, cpu=chip is None, processes=processes)
+
+        def batch_seconds(batch: tuple[int, int], learned: float) -> float:
+            mine = (-(-batch[0] // processes), batch[1]) if chip else batch
+            work, moved = operations(self.network, mine, learned), 4 * activations(self.network, mine, setting)
+            return seconds_on(chip, flavour.cpus, work, moved, self.network.layers)
+
+        spent = self._all(self._rough_paces(batch_seconds), START_SECONDS)
+        return PlaceEstimate(
+            name=flavour.name,
+            title=flavour.title,
+            basis="published",
+            memory=self.sums(setting).peak,
+            room=(flavour.gpu_memory_gb or flavour.memory_gb) * 1e9,
+            free=None,
+            seconds=spent.all,
+            training=spent.training,
+            disk=self.disk() + self.stored + _PACKAGES,
+            disk_free=None if flavour.storage_gb is None else flavour.storage_gb * 1e9,
+            usd=spent.all / 3600 * flavour.usd_per_hour,
+        )
+
+    def disk(self) -> float:
+        """Bytes of a run's folder at the most: its checkpoints and one being written, the result, and its tokens."""
+        from finetune.training.checkpoints import KEPT
+
+        weights = self.network.trainable * 4 if self.network.adapter else self.stored
+        checkpoint = self.network.trainable * 12 + weights
+        best = any(self.config.optim_of(stage).keep_best for stage in self.config.stages)
+        tokens = sum(shape.tokens for shape in self.shapes) * _TOKEN_BYTES
+        return checkpoint * (KEPT + 1 + best) + weights + tokens
+
+    def _all(self, paces: Sequence[Pace], startup: float) -> Seconds:
+        """All stages, with what comes before and between their steps."""
+        from finetune.training.callbacks import interval
+
+        training, between, watch = 0.0, startup, self.config.watch
+        for shape, pace in zip(self.shapes, paces, strict=True):
+            evaluations = 1 + due(shape.steps, watch.evaluate_every or interval(shape.steps))
+            checkpoints = due(shape.steps, watch.checkpoint_every or interval(shape.steps))
+            spent = of_stage(shape, pace, evaluations, checkpoints)
+            training, between = training + spent.training, between + spent.between
+        return Seconds(training, between)
+
+    def _rough_paces(self, batch_seconds: BatchSeconds) -> list[Pace]:
+        """Paces by operations; to measure a row takes a third of what it takes to learn from it."""
+        paces = []
+        for shape in self.shapes:
+            seconds, tokens = batch_seconds(shape.largest, shape.learned), float(shape.largest[0] * shape.largest[1])
+            paces.append(Pace(((tokens, seconds),), held=seconds / tokens / 3))
+        return paces
+
+    def _batch_seconds_here(self, batch: tuple[int, int], learned: float) -> float:
+        work = operations(self.network, batch, learned)
+        if self.device == "cpu":
+            return work / ((os.cpu_count() or 1) * core_speed(self.width) * 1e12)
+        moved = 4 * activations(self.network, batch, self.setting())
+        return seconds_on(chip_of(device_name_of(self.device)), 1, work, moved, self.network.layers)
+
+
+def core_speed(width: int) -> float:
+    """TFLOP/s that training reaches on a core of this machine, roughly."""
+    return 0.1 if width == 2 and cpu_has_bfloat16() else 0.03
+
+
+def device_name_of(device: str) -> str:
+    """What this machine's device is called."""
+    import torch
+
+    return device_name(torch.device(device))

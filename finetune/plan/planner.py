@@ -1,0 +1,236 @@
+"""From a config to its card."""
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from core.words import say
+from core.workspace import Owner, dataset_folder
+from finetune.base_models.network import read_network
+from finetune.config.device import choose_device, choose_dtype
+from finetune.config.run_config import RunConfig, validate
+from finetune.config.yaml_reader import apply_change
+from finetune.methods import BLOCKS
+from finetune.plan import calibration
+from finetune.plan.calibration import Trial
+from finetune.plan.card import SURE, Advice, PlaceEstimate, RunPlan, smaller
+from finetune.plan.estimator import Estimator, device_name_of
+from finetune.plan.machines import Flavour, memory_of
+from finetune.plan.prepare import Looked, OnProgress, looking
+from finetune.plan.rows import SAMPLE, StageRows, shapes, tokenised
+
+if TYPE_CHECKING:
+    from inference.models.types import Fetched
+
+
+_TRIED = 0.75
+"""The part of the free memory that a trial may take by the sums: beyond it, it is made with a smaller batch."""
+
+
+def make_plan(
+    config: RunConfig,
+    owner: Owner,
+    *,
+    calibrate: bool = False,
+    flavours: list[Flavour] | None = None,
+    progress: OnProgress | None = None,
+    stop: threading.Event | None = None,
+) -> RunPlan:
+    """The card of a config. With `calibrate` its first steps are tried out here, which can be stopped; else it says
+    roughly what it takes, or what was found out before.
+
+    Raises UserError where the run could not start, or the trial failed.
+    """
+    with looking(config, owner, progress, stop) as looked:
+        return plan_of(looked, owner, calibrate=calibrate, flavours=flavours, progress=progress, stop=stop)
+
+
+def plan_of(
+    looked: Looked,
+    owner: Owner,
+    *,
+    calibrate: bool = False,
+    flavours: list[Flavour] | None = None,
+    progress: OnProgress | None = None,
+    stop: threading.Event | None = None,
+) -> RunPlan:
+    """As `make_plan`, for data and a base that are here."""
+    planner = Planner.read(looked, owner)
+    if calibrate:
+        planner.calibrate(progress, stop)
+    return planner.plan(flavours)
+
+
+@dataclass
+class Planner:
+    """What a plan is made of, read once."""
+
+    looked: Looked
+    stages: list[StageRows]
+    sums: Estimator
+
+    @classmethod
+    def read(cls, looked: Looked, owner: Owner, most: int = SAMPLE) -> "Planner":
+        """Tokenise and count, at most about `most` rows a stage. Raises UserError where nothing is left to learn."""
+        from inference.models.locate import load_tokenizer
+
+        config, base = looked.config, looked.base
+        network, tokenizer = read_network(config, base.folder), load_tokenizer(base.folder)
+        stages = [
+            tokenised(config, stage, datasets, tokenizer, not network.packs, most)
+            for stage, datasets in zip(config.stages, looked.datasets, strict=True)
+        ]
+        each = [shapes(config, stage, rows) for stage, rows in zip(config.stages, stages, strict=True)]
+        device = choose_device(config)
+        dtype = str(choose_dtype(config, device)).removeprefix("torch.")
+        planner = cls(looked, stages, Estimator(config, network, each, device.type, dtype, base.folder, owner.runs))
+        planner.sums.measured = calibration.known(planner.key)
+        return planner
+
+    @property
+    def key(self) -> str:
+        """The name under which what is measured is kept."""
+        sums = self.sums
+        device = f"{sums.device} {device_name_of(sums.device)} {sums.dtype}"
+        return calibration.key_of(sums.config, self.looked.base.fingerprint, device)
+
+    def calibrate(self, progress: OnProgress | None = None, stop: threading.Event | None = None) -> None:
+        """Try out the first steps here, unless that was done before. Raises UserError where it failed."""
+        if self.sums.measured is not None:
+            return
+        size = self._trial_batch()
+        given = zip(self.looked.config.stages, self.stages, self.sums.shapes, strict=True)
+        trials = [Trial(stage, rows, shape, self._prompts(rows)) for stage, rows, shape in given]
+        self.sums.measured = calibration.calibrate(
+            self.looked.config, self.looked.base, trials, self.key, size, progress, stop
+        )
+
+    def _trial_batch(self) -> int:
+        """The largest batch size that surely fits into what is free now. Raises UserError where one row does not."""
+        size, free = self.sums.batch_size, memory_of(self.sums.device).free
+        while self.sums.sums(self.sums.setting(), size).peak > _TRIED * free:
+            if size == 1:
+                raise self._too_much_memory(self.sums.here()).error()
+            size = -(-size // 2)
+        return size
+
+    def _prompts(self, rows: StageRows) -> list[dict[str, Any]]:
+        """What a run would let the model write at each evaluation."""
+        from finetune.training.attempt import load_tokenizer
+        from finetune.training.sampling import row_prompt, typed_prompt
+
+        tokenizer = load_tokenizer(self.looked.base.folder)
+        typed = [typed_prompt(text, tokenizer) for text in self.looked.config.watch.samples]
+        return [{"text": one.text, "ids": list(one.ids)} for one in typed or [row_prompt(rows.first, tokenizer)]]
+
+    def plan(self, flavours: list[Flavour] | None = None) -> RunPlan:
+        """The card, with a line for each of the machines for rent."""
+        sums, here = self.sums, self.sums.here()
+        batches = [shape.steps * shape.accumulation for shape in sums.shapes]
+        given = list(zip(sums.shapes, batches, strict=True))
+        return RunPlan(
+            model=self.looked.base.name,
+            method=sums.config.method,
+            device=sums.device,
+            dtype=sums.dtype,
+            trainable=sums.network.trainable,
+            total=sums.network.total,
+            rows=sum(rows.of for rows in self.stages),
+            held=sum(rows.held_count for rows in self.stages),
+            seen=sum(rows.seen for rows in self.stages),
+            tokens=round(sum(shape.tokens / shape.an_epoch * count for shape, count in given)),
+            padded=round(sum(shape.padded * count for shape, count in given)),
+            steps=sum(shape.steps for shape in sums.shapes),
+            largest=max((shape.largest for shape in sums.shapes), key=lambda batch: batch[0] * batch[1]),
+            here=here,
+            rented=tuple(sums.rented(one) for one in flavours or ()),
+            advice=self.advice(here),
+            notes=self._notes(),
+        )
+
+    def advice(self, here: PlaceEstimate) -> tuple[Advice, ...]:
+        """What does not fit here, with what would."""
+        found = []
+        assert here.free is not None and here.disk_free is not None, "of this machine both are known"
+        if here.memory > here.free:
+            found.append(self._too_much_memory(here))
+        if here.disk > here.disk_free:
+            facts = {"needed": _amount(here.disk), "free": _amount(here.disk_free), "folder": self.sums.runs}
+            changes = {} if self.sums.network.adapter else {"method": "lora"}
+            found.append(Advice("plan.disk", facts, True, changes, nothing="plan.no_disk_change"))
+        return tuple(found)
+
+    def _too_much_memory(self, here: PlaceEstimate) -> Advice:
+        """Refused where it is more than the whole machine has; else another run may end before this one begins."""
+        assert here.room is not None and here.free is not None
+        facts = {
+            "needed": _gb(here.memory),
+            "free": _gb(here.free),
+            "room": _gb(here.room),
+            "batch": self.sums.batch_size,
+            "length": self.sums.longest,
+            "method": self.sums.config.method,
+        }
+        surely = here.memory / (1 if self.sums.measured else SURE) > here.room
+        changes = smaller(self.sums.config, self.sums.longest, self._bytes_with, here.free)
+        return Advice("plan.memory", facts, surely, changes)
+
+    def _bytes_with(self, settings: dict[str, Any]) -> float:
+        """Peak bytes here with other settings."""
+        config, now = with_settings(self.sums.config, settings), self.sums.config
+        network = read_network(config, self.looked.base.folder) if config.method != now.method else None
+        return self.sums.memory_here(config, network)
+
+    def _notes(self) -> tuple[str, ...]:
+        """What a reader should know of the figures."""
+        notes = [say("plan.sampled", seen=rows.seen, of=rows.of) for rows in self.stages if not rows.exact]
+        if not any(rows.held_count for rows in self.stages):
+            notes.append(say("plan.nothing_held_out"))
+        measured = self.sums.measured
+        if measured and measured.batch_size < self.sums.batch_size:
+            notes.append(say("plan.smaller_trial", batch=measured.batch_size))
+        if measured and not measured.alone:
+            notes.append(say("plan.not_alone"))
+        return tuple(notes)
+
+
+def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
+    """A config with other settings, by path; blocks of a method that is not chosen any more go, and so does what a
+    stage says of the same knob."""
+    raw = config.model_dump(mode="json", exclude_none=True)
+    if "method" in settings:
+        raw = {name: value for name, value in raw.items() if name not in BLOCKS}
+    for path, value in settings.items():
+        apply_change(raw, f"{path}={str(value).lower() if isinstance(value, bool) else value}")
+        block, _, knob = path.partition(".")
+        for stage in raw["stages"] if block == "optim" else ():
+            (stage.get("optim") or {}).pop(knob, None)
+    return validate(raw)
+
+
+def _gb(count: float) -> str:
+    return f"{count / 1e9:.1f}"
+
+
+def _amount(count: float) -> str:
+    """Bytes with their unit: of a small model on a full disk it is megabytes that matter."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+LOOKED_AT = 300
+"""Rows of a stage that are read as tokens: a start does not wait for more."""
+
+
+def plan_for_start(config: RunConfig, owner: Owner, base: "Fetched") -> RunPlan:
+    """What the run will take, by what was measured before where that was done. Raises UserError where nothing is left
+    to learn from, or it surely does not fit into this machine's memory or disk."""
+    from finetune.data.store import open_dataset
+
+    datasets = [
+        [open_dataset(dataset_folder(owner, source.dataset or "")) for source in stage.data] for stage in config.stages
+    ]
+    plan = Planner.read(Looked(config, datasets, base), owner, LOOKED_AT).plan()
+    refused = next((one for one in plan.advice if one.refused), None)
+    if refused is not None:
+        raise refused.error()
+    return plan

@@ -1,0 +1,1 @@
+"""The model card: facts, measures, samples, pictures, license and languages."""

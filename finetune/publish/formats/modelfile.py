@@ -1,0 +1,132 @@
+"""An Ollama Modelfile beside a GGUF: where the weights are, how a conversation is written, when to stop, how to draw.
+
+A template goes in only where it was proved to write what the model's own chat template writes.
+https://docs.ollama.com/modelfile
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inference.strategies.table import ColumnSpec
+
+_TRIAL = (
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hello there."},
+    {"role": "assistant", "content": "Hello."},
+    {"role": "user", "content": "How are you?"},
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family writes a conversation: each message between `before` (with its role) and `after`, then `reply`."""
+
+    key: str
+    before: str
+    after: str
+    reply: str
+    stops: tuple[str, ...]
+
+    def write(self, messages: tuple[dict[str, str], ...]) -> str:
+        """A conversation as this family writes it, up to where the model answers."""
+        return "".join(self.before.format(**one) + one["content"] + self.after for one in messages) + self.reply
+
+    def template(self) -> str:
+        """The same in Ollama's template language."""
+        before = self.before.format(role="{{ .Role }}")
+        return "{{- range .Messages }}" + before + "{{ .Content }}" + self.after + "{{ end }}" + self.reply
+
+
+FAMILIES = (
+    Family(
+        "chatml", "<|im_start|>{role}\n", "<|im_end|>\n", "<|im_start|>assistant\n", ("<|im_end|>", "<|endoftext|>")
+    ),
+    Family(
+        "llama3",
+        "<|start_header_id|>{role}<|end_header_id|>\n\n",
+        "<|eot_id|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        ("<|eot_id|>", "<|end_of_text|>"),
+    ),
+    Family("zephyr", "<|{role}|>\n", "</s>\n", "<|assistant|>\n", ("</s>",)),
+)
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What is known of a model's conversations: its family, the system message it puts in unasked, its end tokens."""
+
+    family: Family | None
+    system: str | None
+    stops: tuple[str, ...]
+
+
+def chat_of(tokenizer_folder: Path, end_ids: list[int]) -> Chat:
+    """Find the family whose writing is the chat template's own, to the letter."""
+    from inference.models.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(tokenizer_folder)
+    ends = [tokenizer.convert_ids_to_tokens(number) for number in end_ids]
+    family = next((family for family in FAMILIES if _rendered(tokenizer, _TRIAL) == family.write(_TRIAL)), None)
+    known = set(tokenizer.get_vocab())
+    stops = [*ends, *(stop for stop in (family.stops if family else ()) if stop in known)]
+    unasked = _system(_rendered(tokenizer, _TRIAL[1:2]), family)
+    return Chat(family, unasked, tuple(dict.fromkeys(stop for stop in stops if stop)))
+
+
+def _rendered(tokenizer: Any, messages: tuple[dict[str, str], ...]) -> str | None:
+    """A conversation by the model's own template, without the token that llama.cpp puts before every text."""
+    import jinja2
+
+    if not tokenizer.chat_template:
+        return None
+    try:
+        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    except (jinja2.TemplateError, ValueError, TypeError):
+        return None
+    return str(text).removeprefix(tokenizer.bos_token or "") if _adds_bos(tokenizer) else str(text)
+
+
+def _adds_bos(tokenizer: Any) -> bool:
+    ids = tokenizer("a")["input_ids"]
+    return len(ids) > 1 and ids[0] == tokenizer.bos_token_id
+
+
+def _system(rendered: str | None, family: Family | None) -> str | None:
+    """The system message in a conversation that was given none."""
+    if family is None or rendered is None:
+        return None
+    before, rest = family.before.format(role="system"), family.write(_TRIAL[1:2])
+    if not rendered.startswith(before) or not rendered.endswith(family.after + rest):
+        return None
+    return rendered[len(before) : -len(family.after + rest)] or None
+
+
+def render(gguf: str, chat: Chat, column: ColumnSpec | None) -> str:
+    """The Modelfile for a GGUF that lies beside it."""
+    lines = [f"FROM ./{gguf}", ""]
+    if chat.family is not None:
+        lines += [f'TEMPLATE """{chat.family.template()}"""', ""]
+    else:
+        lines += [
+            "# Ollama uses the chat template in the GGUF: there is no verified Ollama template for this family.",
+            "",
+        ]
+    if chat.system and '"""' not in chat.system:
+        lines += [f'SYSTEM """{chat.system}"""', ""]
+    lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in chat.stops]
+    lines += [f"PARAMETER {name} {value}" for name, value in parameters(column).items()]
+    return "\n".join(lines) + "\n"
+
+
+def parameters(column: ColumnSpec | None) -> dict[str, float | int]:
+    """What Ollama needs to draw as a column does, its own defaults off. It has no beams: those become greedy."""
+    neutral: dict[str, float | int] = {"repeat_penalty": 1.0, "temperature": 0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+    if column is None:
+        return {"repeat_penalty": 1.0}
+    if column.kind != "sample":
+        return neutral
+    given = {name: value for name, value in column.knobs.items() if not isinstance(value, str)}
+    return {**neutral, "temperature": 1.0, **given}

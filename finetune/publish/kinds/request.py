@@ -1,0 +1,69 @@
+"""What is asked of a kind, and what it answers: a job with its price, not yet begun."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core.workspace import Owner
+from finetune.data.store import Dataset
+from finetune.publish.formats.build_folder import Work
+from finetune.publish.kinds.options import Options
+from finetune.runs.run import Run
+from inference.models.types import Report
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run or a dataset, whose it is, and what was chosen."""
+
+    subject: Run | Dataset
+    owner: Owner
+    options: Options
+    progress: Report | None = None
+    stop: threading.Event | None = None
+
+    @property
+    def run(self) -> Run:
+        assert isinstance(self.subject, Run), "the table checks what a kind is made of"
+        return self.subject
+
+    @property
+    def dataset(self) -> Dataset:
+        assert isinstance(self.subject, Dataset), "the table checks what a kind is made of"
+        return self.subject
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`files`: size in bytes by name (small ones rounded up); `disk`: bytes needed while building."""
+
+    files: dict[str, int] = field(default_factory=dict)
+    extra: int = 0
+
+    @property
+    def written(self) -> int:
+        """All files together, in bytes."""
+        return sum(self.files.values())
+
+    @property
+    def disk(self) -> int:
+        return self.written + self.extra
+
+
+@dataclass(frozen=True)
+class Job:
+    """`write` makes the files in a folder and returns facts."""
+
+    cost: Cost
+    write: Callable[[Path, Work], dict[str, Any]]
+
+
+def sizes(folder: Path, names: tuple[str, ...] | None = None) -> dict[str, int]:
+    """The sizes of the plain files in a folder, all or those named."""
+    return {
+        path.name: path.stat().st_size
+        for path in sorted(folder.iterdir())
+        if path.is_file() and (names is None or path.name in names)
+    }

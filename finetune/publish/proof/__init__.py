@@ -1,0 +1,1 @@
+"""The proof: what was pushed is downloaded by a fresh process and compared."""

@@ -1,0 +1,1 @@
+"""The repository of a push: destination, differences, upload, records."""

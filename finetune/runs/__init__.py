@@ -1,0 +1,1 @@
+"""The run folder: its record, events, status, queue and held-out rows."""

@@ -1,0 +1,103 @@
+"""What is known of each stage of a run: its rows, its steps, its validation loss before and after, its time."""
+
+from dataclasses import dataclass, field
+
+from finetune.runs.events import Event, Progress
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """One stage. `state` is waiting, working or done; of its `rows` so many were `kept`, in `packed` rows where they
+    share some, the others `dropped` (nothing to learn) or `refused` by the chat template, for reasons of which the
+    first are `problems`; `cut` ones are longer than the limit. `done` of its `steps` were made.
+
+    `before` and `after` are validation losses, the latter `measured` at that step of the run, `preferred` (a share)
+    and `margin` those of a preference stage's end; `best` and `early` are steps of the run. None: not known, or there
+    is none.
+    """
+
+    number: int
+    objective: str
+    state: str
+    rows: int
+    kept: int
+    packed: int | None
+    dropped: int
+    refused: int
+    cut: int
+    held_out: int
+    first_step: int
+    steps: int
+    done: int
+    before: float | None = None
+    after: float | None = None
+    measured: int | None = None
+    preferred: float | None = None
+    margin: float | None = None
+    best: int | None = None
+    early: int | None = None
+    seconds: float | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+def reports(progress: Progress) -> list[StageReport]:
+    """Each stage of a run as far as it told; none where an older version wrote its events."""
+    told = (progress.started or {}).get("stages") or []
+    return [_report(progress, stage) for stage in told]
+
+
+def _report(progress: Progress, told: Event) -> StageReport:
+    number, first, steps, tally = told["stage"], told["first_step"], told["stage_steps"], told["tally"]
+    state = _state(progress, number)
+    over, early = progress.over.get(number), progress.early.get(number)
+    after = _after(progress, number, over)
+    return StageReport(
+        number=number + 1,
+        objective=told["objective"],
+        state=state,
+        rows=tally["rows"],
+        kept=tally["kept"],
+        packed=told["rows"] if told["objective"] == "pretrain" else None,
+        dropped=tally["dropped"],
+        refused=tally["refused"],
+        cut=tally["cut"],
+        held_out=told["validation_rows"],
+        first_step=first,
+        steps=steps,
+        done=min(max((over["step"] if over else progress.step) - first, 0), steps),
+        before=_before(progress, number).get("eval_loss"),
+        after=after.get("eval_loss"),
+        measured=after.get("step"),
+        preferred=after.get("preferred"),
+        margin=margin_of(after),
+        best=(over or early or {}).get("best"),
+        early=early["step"] if early else None,
+        seconds=progress.seconds.get(number),
+        problems=list(tally.get("problems", [])),
+    )
+
+
+def _state(progress: Progress, stage: int) -> str:
+    at_work = progress.stage["stage"] if progress.stage else -1
+    if stage in progress.over or stage < at_work or (stage == at_work and progress.ending == "done"):
+        return "done"
+    return "working" if stage == at_work else "waiting"
+
+
+def _before(progress: Progress, stage: int) -> Event:
+    """The evaluation before a stage's first step."""
+    return progress.begins.get(stage, {}) if stage else progress.evals.get(0, {})
+
+
+def _after(progress: Progress, stage: int, over: Event | None) -> Event:
+    """The evaluation of what a stage resulted in: its best step where that was kept, else its last one so far."""
+    own = {step: event for step, event in progress.evals.items() if event.get("stage") == stage and step}
+    best = over.get("best") if over else None
+    return own[best] if best in own else own[max(own)] if own else {}
+
+
+def margin_of(event: Event) -> float | None:
+    """By how much the chosen answers' rewards exceed the rejected ones', on average; None for other objectives."""
+    if event.get("reward_chosen") is None or event.get("reward_rejected") is None:
+        return None
+    return float(event["reward_chosen"]) - float(event["reward_rejected"])

@@ -1,0 +1,1 @@
+"""Training: one attempt of a run, stage by stage."""

@@ -1,0 +1,78 @@
+"""The checkpoints of a run: written under a temporary name by all processes, then they appear; the last two stay."""
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.files import read_json, write_json
+from finetune.kernels.optimizer import MasterAdamW
+
+KEPT = 2
+OPTIMIZER = "optimizer.pt"
+SCHEDULER = "scheduler.pt"
+_MARK = "stage.json"
+
+
+@dataclass(frozen=True)
+class StageMark:
+    """Which stage a checkpoint belongs to, whether that stage was over with it, and the run's step with the stage's
+    best validation loss, where that is what the stage results in.
+
+    `missed`: the evaluation due at this step is still to be made, since somebody asked to stop.
+    """
+
+    stage: int
+    over: bool
+    best: int | None = None
+    missed: bool = False
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / _MARK, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> "StageMark":
+        """That of a checkpoint."""
+        return cls(**read_json(folder / _MARK))
+
+
+def step_of(checkpoint: Path) -> int:
+    """The run's step that a checkpoint was made after."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """The finished checkpoints, the newest last."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return sorted(found, key=step_of)
+
+
+def processes_of(checkpoint: Path) -> int:
+    """How many processes wrote a checkpoint: each keeps the state of its random numbers."""
+    return len(list(checkpoint.glob("rng_state_*.pth"))) or 1
+
+
+def let_appear(part: Path, checkpoints: Path, before: int = 0, keep: int | None = None) -> None:
+    """Rename the checkpoint in `part` into its place, and throw away what is older than the last two.
+
+    It bears the step of its stage, `before` are the steps of the stages before; the one of step `keep` stays.
+    """
+    for written in part.iterdir():
+        place = checkpoints / f"checkpoint-{before + step_of(written)}"
+        shutil.rmtree(place, ignore_errors=True)
+        os.rename(written, place)
+    for old in whole_checkpoints(checkpoints)[:-KEPT]:
+        if step_of(old) != keep:
+            shutil.rmtree(old)
+
+
+def restore_masters(masters: MasterAdamW, checkpoint: Path) -> None:
+    """Take over what was learned, and the optimizer's state, from one's own checkpoint."""
+    masters.load_state_dict(read_state(checkpoint / OPTIMIZER))
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,1 @@
+"""The shell of inference: compare and prompts."""

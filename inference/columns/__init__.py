@@ -1,0 +1,1 @@
+"""What each strategy does with a column's logits at every step."""

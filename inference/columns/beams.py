@@ -1,0 +1,299 @@
+"""Beam search: several hypotheses at once, the best continuations taken or drawn.
+
+Both do what `generate` does in transformers 5.23 (`_beam_search`).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.errors import UserError
+from inference.columns.base import Column, ColumnContext, GeneratedToken, StepInput
+from inference.columns.chain import chain_of
+from inference.events import Branch, BranchState, Finish, Trace
+from inference.strategies.table import ColumnSpec
+
+_MOST_BRANCHES = 8192
+_OUT_OF_REACH = -1e9
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Node:
+    """A token of a hypothesis and the way back to its beginning; hypotheses share their beginnings. `branch` is its
+    place in the beam tree."""
+
+    written: GeneratedToken
+    parent: "Node | None"
+    depth: int
+    branch: int
+
+    def path(self) -> list[GeneratedToken]:
+        return [node.written for node in self.back()][::-1]
+
+    def ids(self) -> list[int]:
+        return [node.written.token_id for node in self.back()][::-1]
+
+    def back(self) -> Iterator["Node"]:
+        node: Node | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A beam: its last token and its score (for a finished one divided by length ** length_penalty)."""
+
+    node: Node
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A continuation: its score, the row (among the column's own) it goes on from, its token, whether it ends there."""
+
+    score: float
+    row: int
+    token: int
+    ended: bool = False
+
+
+class BeamColumn(Column):
+    """Beam search: hypotheses scored by the sum of their log-probabilities.
+
+    A step takes the best (1 + number of end tokens) * num_beams continuations, so that num_beams stay alive whatever
+    ends; of those that end, the ones among the first num_beams may become finished hypotheses, the best num_beams of
+    which are kept. With `beam_sample` the continuations are drawn, without replacement, in place of the best.
+
+    What `start` asks for counts neither for the score nor for the length that it is divided by: the search goes on as
+    if it were the end of the prompt.
+    """
+
+    def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
+        super().__init__(spec, context)
+        self.beams = int(spec.knobs["num_beams"])
+        self.length_penalty = float(spec.knobs["length_penalty"])
+        self.early_stopping = spec.knobs.get("early_stopping", False)
+        self.chain = chain_of(spec, context, keep=len(context.end_ids) + 1)
+        self.live: list[Hypothesis] = []
+        self.kept: list[Hypothesis] = []
+        self._firm_depth = 0
+        self._branches: list[Branch] = []
+        self._generator = context.noise.own() if spec.draws else None
+
+    def _choose(self, inputs: StepInput) -> None:
+        self.length += 1
+        if self.length <= len(self.start):
+            self._force(inputs, self.start[self.length - 1])
+        else:
+            self._search(inputs)
+
+    def _force(self, inputs: StepInput, token: int) -> None:
+        """Go on with the one token that was asked for."""
+        self.live = [self._extend(inputs, Candidate(0.0, 0, token), "live")]
+        self.tokens, self.parents = [token], [0]
+        if self.length >= self.limit or token in self.end_ids:
+            self.kept = self.live
+            self._finish()
+
+    @property
+    def _scored(self) -> int:
+        """How many tokens the scores are about: those behind the ones that were asked for."""
+        return self.length - len(self.start)
+
+    def _search(self, inputs: StepInput) -> None:
+        self._advance(inputs, self._candidates(inputs, self._scores(inputs)))
+
+    def _advance(self, inputs: StepInput, best: list[Candidate]) -> None:
+        """Go on with the candidates that do not end; keep those that do.
+
+        Raises UserError where no token is left to go on with and nothing is finished.
+        """
+        out_of_reach = [one.score + _OUT_OF_REACH * one.ended for one in best]
+        going = [best[place] for place in _places(out_of_reach, self.beams) if not best[place].ended]
+        closing = [one for one in best[: self.beams] if one.ended]
+        self._note_pruned([one for one in best[: 2 * self.beams] if one not in going and one not in closing])
+        self.kept = self._best_finished(best, {one: self._extend(inputs, one, "finished") for one in closing})
+        before, self.live = self.live, [self._extend(inputs, one, "live") for one in going]
+        self.parents, self.tokens = [one.row for one in going], [one.token for one in going]
+        if not going or self._at_limit() or not self._can_improve():
+            self.live = self.live or before
+            if not self.kept:
+                raise UserError("decode.nothing_left")
+            self._finish()
+
+    def _at_limit(self) -> bool:
+        return self.length >= self.limit
+
+    def _scores(self, inputs: StepInput) -> Tensor:
+        """Log-probabilities [rows, V] as the chain leaves them. Like `generate`, it does not make them sum to 1."""
+        if not self.chain.processors:
+            return inputs.logprobs
+        history: list[list[int]] = [[]]
+        if self.chain.reads_history:
+            prompt = self.context.prompt_ids
+            history = [prompt + beam.node.ids() for beam in self.live] if self.live else [prompt]
+        return self.chain(inputs.logprobs, history)
+
+    def _candidates(self, inputs: StepInput, scores: Tensor) -> list[Candidate]:
+        """The best continuations over all beams, best first; those that are drawn in the order of the draw.
+
+        A token that the chain took away is none of them, even where too few are left.
+        """
+        if self.live:
+            scores = scores + torch.tensor([beam.score for beam in self.live], device=scores.device)[:, None]
+        count = max(2, 1 + len(self.end_ids)) * self.beams
+        if self._generator is not None:
+            values, places = self._drawn(scores, count)
+        else:
+            values, places = _best(scores, count, self.beams)
+        size, last = scores.shape[-1], len(scores) - 1
+        found = [(value, min(place // size, last), place % size) for value, place in zip(values, places, strict=True)]
+        paths = [beam.node.ids() for beam in self.live] if self.context.stopped is not None else []
+        return [
+            Candidate(value, row, token, self._ended(paths[row] if paths else [], token))
+            for value, row, token in found
+            if value > -math.inf
+        ]
+
+    def _drawn(self, scores: Tensor, count: int) -> tuple[list[float], list[int]]:
+        """Draw as `generate` does: from num_beams rows, all but the first of which are out of reach at first."""
+        flat = _flat(scores, self.beams)[None]
+        places = torch.multinomial(flat.softmax(-1), min(count, flat.shape[-1]), generator=self._generator)
+        return flat.gather(1, places)[0].tolist(), places[0].tolist()
+
+    def _ended(self, path: list[int], token: int) -> bool:
+        """Whether a hypothesis ends with `token`; `path` holds the ids before it where there are stop texts."""
+        if self._at_limit() or token in self.end_ids:
+            return True
+        return self.context.stopped is not None and self.context.stopped([*path, token])
+
+    def _extend(self, inputs: StepInput, candidate: Candidate, state: BranchState) -> Hypothesis:
+        parent = self.live[candidate.row].node if self.live else None
+        branch = self._note(parent, candidate, state)
+        written = inputs.write(candidate.row, candidate.token)
+        return Hypothesis(Node(written, parent, self.length, branch), candidate.score)
+
+    def _note(self, parent: Node | None, candidate: Candidate, state: BranchState) -> int:
+        """Put a branch into the tree; returns its index, or -1 once the tree is as large as it may get."""
+        if len(self._branches) >= _MOST_BRANCHES:
+            return -1
+        before = None if parent is None or parent.branch < 0 else parent.branch
+        branch = Branch(self.length - 1, before, candidate.token, "", candidate.score, state)
+        self._branches.append(branch)
+        return len(self._branches) - 1
+
+    def _note_pruned(self, pruned: list[Candidate]) -> None:
+        for one in pruned:
+            if math.isfinite(one.score):
+                self._note(self.live[one.row].node if self.live else None, one, "pruned")
+
+    def _best_finished(self, best: list[Candidate], closed: dict[Candidate, Hypothesis]) -> list[Hypothesis]:
+        """The best of what was finished before and of the candidates that are `closed` now."""
+        normed = (torch.tensor([one.score for one in best]) / self._scored**self.length_penalty).tolist()
+        missing = [_OUT_OF_REACH] * (self.beams - len(self.kept))
+        now = [score if one in closed else _OUT_OF_REACH for one, score in zip(best, normed, strict=True)]
+        known = [*self.kept, *(None for _ in missing)]
+        known += [
+            Hypothesis(closed[one].node, score) if one in closed else None for one, score in zip(best, now, strict=True)
+        ]
+        scores = [*(beam.score for beam in self.kept), *missing, *now]
+        chosen = [known[place] for place in _places(scores, self.beams)]
+        return [beam for beam in chosen if beam is not None]
+
+    def _can_improve(self) -> bool:
+        """Whether going on can change the result, by the rule of `early_stopping`."""
+        if len(self.kept) < self.beams:
+            return True
+        if self.early_stopping is True:
+            return False
+        return self._normed(self.live[0].score) > self.kept[-1].score
+
+    def _normed(self, score: float) -> float:
+        """The score that a live hypothesis can count on, by the rule of `early_stopping`."""
+        to_the_end = self.early_stopping == "never" and self.length_penalty > 0
+        length = self.limit - len(self.start) if to_the_end else self._scored
+        return float(torch.tensor(score) / length**self.length_penalty)
+
+    def _finish(self) -> None:
+        ids = self.kept[0].node.ids()
+        stopped = self.context.stopped is not None and self.context.stopped(ids)
+        self._end("eos" if ids[-1] in self.end_ids else "stop" if stopped else "length")
+
+    def stop(self, finish: Finish) -> None:
+        self.kept = []
+        self._end(finish)
+
+    def _best(self) -> Node | None:
+        if self.finish in ("eos", "length", "stop"):
+            return self.kept[0].node
+        return self.live[0].node if self.live else None
+
+    def written(self) -> list[GeneratedToken]:
+        best = self._best()
+        return best.path() if best else []
+
+    def drain(self) -> tuple[list[GeneratedToken], list[GeneratedToken]]:
+        """Firm is what all live beams and kept finished hypotheses begin with; the draft is the rest of the best."""
+        before = self._firm_depth
+        best = self._best()
+        self._firm_depth = max(before, best.depth if self.finish and best else self._common_depth())
+        path = self.written()
+        return path[before : self._firm_depth], path[self._firm_depth :]
+
+    def _hypotheses(self) -> list[Hypothesis]:
+        return [*self.live, *self.kept]
+
+    def _common_depth(self) -> int:
+        """How many tokens all hypotheses share."""
+        nodes = {beam.node for beam in self._hypotheses()}
+        depth = min((node.depth for node in nodes), default=0)
+        nodes = {_ancestor(node, depth) for node in nodes}
+        while len(nodes) > 1:
+            nodes = {node.parent for node in nodes if node.parent is not None}
+        return min((node.depth for node in nodes), default=0)
+
+    def trace(self) -> Trace:
+        best = self._best()
+        path = () if best is None else tuple(node.branch for node in best.back() if node.branch >= 0)[::-1]
+        others = tuple((beam.score, tuple(beam.node.ids())) for beam in self._ranked())
+        return Trace(self.chain.kept_counts(), (), self.spec.rows, tuple(self._branches), path, others)
+
+    def _ranked(self) -> list[Hypothesis]:
+        """The hypotheses to show beside the result, best first."""
+        return self.kept or self.live
+
+
+def _best(scores: Tensor, count: int, beams: int) -> tuple[list[float], list[int]]:
+    """The highest scores [rows, V] and their places in the flattened tensor, best first.
+
+    Row by row is quickest. Among equal scores the order is the one of `generate`, which looks at all rows at once.
+    """
+    values, ids = scores.topk(min(count + 1, scores.shape[-1]))
+    best, places = values.flatten().topk(min(count + 1, values.numel()))
+    if bool((best[1:] == best[:-1]).any()):
+        best, places = _flat(scores, beams).topk(min(count, beams * scores.shape[-1]))
+        return best.tolist(), places.tolist()
+    best, places = best[:count], places[:count]
+    rows = places // values.shape[-1]
+    return best.tolist(), (rows * scores.shape[-1] + ids.flatten()[places]).tolist()
+
+
+def _flat(scores: Tensor, beams: int) -> Tensor:
+    """The scores of all beams one after another; those that are not there yet are out of reach, as in `generate`."""
+    missing = beams - len(scores)
+    if missing > 0:
+        scores = torch.cat([scores, scores[:1].expand(missing, -1) + _OUT_OF_REACH])
+    return scores.flatten()
+
+
+def _places(scores: list[float], count: int) -> list[int]:
+    """The places of the highest scores, equal ones in the order in which `generate` takes them."""
+    return torch.tensor(scores).topk(min(count, len(scores))).indices.tolist()
+
+
+def _ancestor(node: Node, depth: int) -> Node:
+    return next(earlier for earlier in node.back() if earlier.depth == depth)

@@ -1,0 +1,52 @@
+"""Whether columns fit the model they run on, and what they begin with there: what is known once it is loaded."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from core.errors import UserError
+from core.words import say
+from inference.engine.detokenize import UNFINISHED, Pieces
+from inference.strategies.knobs import said_by_ids
+from inference.strategies.table import ColumnSpec
+
+if TYPE_CHECKING:
+    from inference.models.loading import Loaded
+
+
+def check_column(spec: ColumnSpec, loaded: "Loaded", tuned: bool, max_new_tokens: int) -> None:
+    """Raises UserError where a column cannot run on its model. `tuned`: it runs with an adapter that can be taken off
+    row by row."""
+    if spec.kind == "contrast" and not tuned:
+        raise UserError("decode.contrast_model", value=spec.name)
+    start = spec.start
+    if len(start) >= max_new_tokens:
+        raise UserError("decode.start_long", value=spec.name[:80], count=len(start), most=max_new_tokens)
+    size = loaded.model.config.get_text_config().vocab_size
+    for token in start:
+        if token >= size:
+            raise UserError("decode.start_ids", value=spec.name[:80], token=token, size=size, last=size - 1)
+
+
+def begun(spec: ColumnSpec, tokenizer: Any, size: int) -> ColumnSpec:
+    """The column with ids of this tokenizer, of `size` tokens, in its `start`.
+
+    Ids that say here what they said where they come from stay; otherwise their text is cut anew, or left out where it
+    ends within a character, and a note says so. Where `start` does not tell its text the ids stay as they are.
+    """
+    said = said_by_ids(str(spec.knobs.get("start", "")))
+    if said is None or _says(tokenizer, spec.start, size) == said[0]:
+        return spec
+    text = said[1]
+    ids = [] if UNFINISHED in text else tokenizer(text, add_special_tokens=False)["input_ids"]
+    rest = {name: value for name, value in spec.knobs.items() if name != "start"}
+    if not ids:
+        return replace(spec, knobs=rest, notes=(*spec.notes, say("decode.start_left_out")))
+    note = say("decode.start_anew", count=len(ids))
+    return replace(spec, knobs={**rest, "start": ",".join(map(str, ids))}, notes=(*spec.notes, note))
+
+
+def _says(tokenizer: Any, ids: list[int], size: int) -> str | None:
+    if any(token >= size for token in ids):
+        return None
+    text = Pieces(tokenizer).text
+    return "".join(map(text, ids))

@@ -1,0 +1,245 @@
+"""Where a column and `generate` part, and whether that is a numerical tie by the scores of `generate` itself.
+
+A watch sits among the processors of `generate` while it runs. For a column that writes a token at a time it keeps the
+scores at the fork. For beams it lets a column of ours search with the very scores that `generate` sees: that must lead
+to what `generate` wrote, so that rounding alone is left to explain the difference; then the two searches are compared
+step by step.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from inference.columns.base import ColumnContext, StepInput, TokenDistribution
+from inference.columns.beams import BeamColumn, Candidate
+from inference.columns.chain import chain_of
+from inference.columns.samplers import Noise
+from inference.engine import stops
+from inference.engine.batch import end_ids
+from inference.events import Branch, ColumnResult
+from inference.models.loading import Loaded
+from inference.strategies.table import ColumnSpec
+
+# A tie: |s(ours) - s(theirs)| < TIE. s of a token is log p; of a drawn one log p - log q with q ~ Exp(1), since the
+# draw is argmax p / q; of a hypothesis its sum of log p, once finished over length ^ length_penalty.
+TIE = 1e-3
+_APPLIED_BEFORE = ("repetition_penalty", "no_repeat_ngram_size", "banned", "start")
+_NOTHING = TokenDistribution([], [0.0], 0.0)
+
+
+@dataclass(frozen=True)
+class Fork:
+    """The first step at which other choices were made, with the scores that `generate` gave to both (None where it has
+    none: one text merely goes on, or the choice was far out of reach)."""
+
+    at: int
+    ours: float | None = None
+    theirs: float | None = None
+
+    @property
+    def distance(self) -> float:
+        """How far apart the two scores are."""
+        return math.inf if self.ours is None or self.theirs is None else abs(self.ours - self.theirs)
+
+    @property
+    def tied(self) -> bool:
+        return self.distance < TIE
+
+
+def watch(
+    loaded: Loaded, prompt_ids: list[int], spec: ColumnSpec, column: ColumnResult, *, seed: int, limit: int
+) -> "SingleWatch | BeamWatch":
+    """What to put among the processors of `generate` while it runs a column again."""
+    bare = replace(spec, knobs={name: value for name, value in spec.knobs.items() if name not in _APPLIED_BEFORE})
+    stopped = stops.stop_check(loaded.tokenizer, spec.texts("stop"))
+    rest = None if stopped is None else lambda ids: stopped(spec.start + ids)
+    noise = Noise(seed, torch.device(loaded.device))
+    context = ColumnContext(end_ids(loaded.model), limit - len(spec.start), noise, prompt_ids + spec.start, rest)
+    kind = BeamWatch if spec.kind == "beam" else SingleWatch
+    return kind(bare, context, column, spec.start)
+
+
+class SingleWatch(LogitsProcessor):
+    """Keeps the scores of the last step before which `generate` had written what the column wrote."""
+
+    def __init__(self, spec: ColumnSpec, context: ColumnContext, column: ColumnResult, start: list[int]) -> None:
+        self._spec, self._context, self._start = spec, context, start
+        self._ours = column.token_ids
+        self._begin = len(context.prompt_ids)
+        self._together = True
+        self._scores = torch.empty(0)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        at = input_ids.shape[-1] - self._begin + len(self._start)
+        if at > len(self._start):
+            same = at <= len(self._ours) and int(input_ids[0, -1]) == self._ours[at - 1]
+            self._together = self._together and same
+        if self._together:
+            self._scores = scores.clone()
+        return scores
+
+    def fork(self, theirs: list[int]) -> Fork:
+        """Where the texts part, with the log-probabilities of both tokens; for draws less the logarithm of their noise:
+        the token with the greater difference is drawn."""
+        at = _first_difference(self._ours, theirs)
+        if at < len(self._start) or at >= min(len(self._ours), len(theirs)):
+            return Fork(at)
+        ours, theirs_ = self._ours[at], theirs[at]
+        if not self._spec.draws:
+            return Fork(at, float(self._scores[0, ours]), float(self._scores[0, theirs_]))
+        for _ in range(at + 1):
+            self._context.noise.next_step(self._scores.shape[-1])
+        reached = self._reached(self._scores)
+        if not math.isfinite(reached[ours]):
+            reached = self._reached(self._nudged(ours, theirs_))
+        return Fork(at, _finite(reached[ours]), _finite(reached[theirs_]))
+
+    def _reached(self, scores: Tensor) -> Tensor:
+        """What is compared in a draw [V]."""
+        kept = chain_of(self._spec, self._context)(scores, [[]])
+        return (kept.log_softmax(-1) - self._context.noise.row.log())[0]
+
+    def _nudged(self, ours: int, theirs: int) -> Tensor:
+        """The scores with the column's token a tie better: was the edge of a truncation that near?"""
+        scores = self._scores.clone()
+        scores[0, ours] += TIE / 2
+        scores[0, theirs] -= TIE / 2
+        return scores
+
+
+class BeamWatch(LogitsProcessor):
+    """Searches along with `generate`, on its scores."""
+
+    def __init__(self, spec: ColumnSpec, context: ColumnContext, column: ColumnResult, start: list[int]) -> None:
+        self._search = _NotedSearch(spec, context)
+        self._begin = len(context.prompt_ids)
+        self._ours, self._start = column, start
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self._search.finish is None:
+            rows = self._rows(input_ids[:, self._begin :].tolist())
+            if rows is None:
+                self._search.stop("error")
+            else:
+                self._search.step(StepInput(scores[rows], scores[rows], [_NOTHING] * len(rows)))
+        return scores
+
+    def _rows(self, written: list[list[int]]) -> list[int] | None:
+        """The row behind each of our hypotheses; None where `generate` does not follow one of them."""
+        if not self._search.live:
+            return [0]
+        wanted = [beam.node.ids() for beam in self._search.live]
+        return [written.index(ids) for ids in wanted] if all(ids in written for ids in wanted) else None
+
+    def fork(self, theirs: list[int]) -> Fork:
+        """The first step at which other hypotheses were kept, or the final choice, with the scores of both."""
+        at = _first_difference(self._ours.token_ids, theirs)
+        own = [written.token_id for written in self._search.written()]
+        if self._search.finish not in ("eos", "length", "stop") or self._start + own != theirs:
+            return Fork(at)
+        first = len(self._start)
+        ours, reference = _kept(self._ours.trace.branches), _kept(self._search.trace().branches)
+        ours = [{(path[first:], state) for path, state in step} for step in ours[first:]]
+        for step, (mine, other) in enumerate(zip(ours, reference, strict=False)):
+            if mine != other:
+                return self._search.notes[step].between(first + step, mine - other, other - mine)
+        if len(ours) != len(reference):
+            step = min(len(ours), len(reference)) - 1
+            return Fork(first + step, *self._search.notes[step].going_on)
+        return Fork(at, *self._final(tuple(self._ours.token_ids[first:]), tuple(own)))
+
+    def _final(self, ours: tuple[int, ...], theirs: tuple[int, ...]) -> tuple[float | None, float | None]:
+        scores = {tuple(beam.node.ids()): beam.score for beam in self._search.kept}
+        return scores.get(ours), scores.get(theirs)
+
+
+FollowedPaths = set[tuple[tuple[int, ...], str]]
+
+
+@dataclass(frozen=True)
+class _Note:
+    """One step of a search: the scores of its candidates by their tokens and, for draws, what they were drawn by (the
+    greatest are drawn); and the two numbers by which it was decided to go on."""
+
+    scores: dict[tuple[int, ...], float]
+    drawn_by: dict[tuple[int, ...], float]
+    going_on: tuple[float | None, float | None]
+
+    def between(self, at: int, ours: FollowedPaths, theirs: FollowedPaths) -> Fork:
+        """The fork between what only one of both kept: the nearest pair of scores, or of what decided the draw."""
+        forks = [self._nearest(at, values, ours, theirs) for values in (self.scores, self.drawn_by)]
+        return min(forks, key=lambda fork: fork.distance)
+
+    def _nearest(
+        self, at: int, values: dict[tuple[int, ...], float], ours: FollowedPaths, theirs: FollowedPaths
+    ) -> Fork:
+        mine, others = _paths(ours), _paths(theirs)
+        if not (mine | others) <= set(values):
+            return Fork(at)
+        mine, others = mine or set(values) - others, others or set(values) - mine
+        pairs = ((values[one], values[other]) for one in mine for other in others if one != other)
+        return Fork(at, *min(pairs, key=lambda pair: abs(pair[0] - pair[1]), default=(None, None)))
+
+
+class _NotedSearch(BeamColumn):
+    """A beam search that notes what it decided by."""
+
+    def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
+        super().__init__(spec, context)
+        self.notes: list[_Note] = []
+        self._drawn_by: dict[int, float] = {}
+
+    def _advance(self, inputs: StepInput, best: list[Candidate]) -> None:
+        rows = [tuple(beam.node.ids()) for beam in self.live] or [()]
+        paths = {(*rows[one.row], one.token): one for one in best}
+        size = inputs.logits.shape[-1]
+        drawn = {path: self._drawn_by.get(one.row * size + one.token) for path, one in paths.items()}
+        super()._advance(inputs, best)
+        going_on = (self._normed(self.live[0].score), self.kept[-1].score) if self.kept else (None, None)
+        known = {path: value for path, value in drawn.items() if value is not None}
+        self.notes.append(_Note({path: one.score for path, one in paths.items()}, known, going_on))
+
+    def _drawn(self, scores: Tensor, count: int) -> tuple[list[float], list[int]]:
+        assert self._generator is not None
+        state = self._generator.get_state()
+        values, places = super()._drawn(scores, count)
+        again = torch.Generator(scores.device)
+        again.set_state(state)
+        size = self.beams * scores.shape[-1]
+        noise = torch.empty(1, size, device=scores.device).exponential_(1, generator=again)[0]
+        logs = scores.flatten().log_softmax(-1)
+        self._drawn_by = {place: float(logs[place] - noise[place].log()) for place in places if place < len(logs)}
+        return values, places
+
+
+def _kept(branches: tuple[Branch, ...]) -> list[FollowedPaths]:
+    """For each step the hypotheses that were followed or finished, by their tokens and state."""
+    paths: list[tuple[int, ...]] = []
+    steps: list[FollowedPaths] = []
+    for branch in branches:
+        before = () if branch.parent is None else paths[branch.parent]
+        paths.append((*before, branch.token_id))
+        while len(steps) <= branch.step:
+            steps.append(set())
+        if branch.state != "pruned":
+            steps[branch.step].add((paths[-1], branch.state))
+    return steps
+
+
+def _paths(kept: FollowedPaths) -> set[tuple[int, ...]]:
+    return {path for path, _ in kept}
+
+
+def _first_difference(ours: list[int], theirs: list[int]) -> int:
+    pairs = enumerate(zip(ours, theirs, strict=False))
+    return next((at for at, (own, other) in pairs if own != other), min(len(ours), len(theirs)))
+
+
+def _finite(value: Tensor) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+__all__ = ["TIE", "BeamWatch", "Fork", "SingleWatch", "watch"]

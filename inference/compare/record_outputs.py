@@ -1,0 +1,53 @@
+"""What the columns of a comparison's record wrote, and on which weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import UserError
+from inference.compare.provenance import Entry, read_models
+from inference.compare.record import request_of_record
+from inference.compare.request import CompareRequest
+from inference.strategies.table import ColumnSpec, parse_columns
+
+
+@dataclass(frozen=True)
+class Wrote:
+    """A column of a record: what it ran on, as fingerprints (`adapter` None: the bare base), and what it wrote."""
+
+    spec: ColumnSpec
+    base: str
+    adapter: str | None
+    text: str
+    finish: str
+
+
+def written(record: dict[str, Any]) -> tuple[CompareRequest, list[Wrote]]:
+    """What was asked in a record, and what each column wrote on which weights. Raises UserError for what is no record,
+    and for one of an earlier version, which does not tell the weights."""
+    request = request_of_record(record)
+    if "models" not in record:
+        raise UserError("record.no_weights")
+    models = read_models(record["models"])
+    columns: Any = record.get("columns")
+    specs = parse_columns(request.columns)
+    try:
+        told = [_wrote(spec, column, _runs_on(place, models))
+                for place, (spec, column) in enumerate(zip(specs, columns, strict=True))]  # fmt: skip
+    except (TypeError, KeyError, ValueError):
+        raise UserError("record.columns") from None
+    return request, told
+
+
+def _runs_on(place: int, models: Sequence[Entry]) -> Entry:
+    """The one model of a column. Raises ValueError where there is not exactly one."""
+    (entry,) = [one for one in models if place in one["columns"]]
+    return entry
+
+
+def _wrote(spec: ColumnSpec, column: dict[str, Any], on: Entry) -> Wrote:
+    text, finish = column["text"], column["finish"]
+    if not isinstance(text, str) or not isinstance(finish, str):
+        raise TypeError("not a text")
+    adapter = on.get("adapter")
+    return Wrote(spec, on["fingerprint"], adapter["fingerprint"] if adapter else None, text, finish)

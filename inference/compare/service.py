@@ -1,0 +1,63 @@
+"""The entries for the page and the shell: a comparison from what a person typed, and its check by `generate`.
+
+    for verdict in replay(request, result, owner, shelf):
+        print(verdict.column, verdict.sentence)
+
+Both run where the models can: in this process, or where a ZeroGPU Space lends its GPU.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from core.errors import UserError
+from core.workspace import Owner
+from inference.compare import zerogpu
+from inference.compare.fair_queue import Turn
+from inference.compare.request import CompareRequest, check_request
+from inference.compare.work import Work, locate_models, with_progress, write
+from inference.events import Event, Result
+
+if TYPE_CHECKING:
+    from inference.compare.replay import Verdict
+    from inference.models.cache import Shelf
+
+
+def run_comparison(
+    request: CompareRequest,
+    owner: Owner,
+    shelf: "Shelf",
+    stop: threading.Event | None = None,
+    turn: Turn | None = None,
+) -> Iterator[Event]:
+    """Check, fetch, load and run; tells everything as events, of which `Done` is the last.
+
+    With a `turn`, it is waited for between fetching and loading. Raises UserError for what a person can put right,
+    before anything is loaded where that is possible.
+    """
+    specs = check_request(request)
+    began = time.perf_counter()
+    groups = yield from with_progress(lambda report: locate_models(request, specs, owner, report, stop))
+    if turn is not None and not turn.take(stop or threading.Event()):
+        raise UserError("models.stopped")
+    work = Work(request, groups, began)
+    yield from zerogpu.write(work, stop) if zerogpu.ready() else write(work, shelf, stop)
+
+
+def replay(
+    request: CompareRequest, result: Result, owner: Owner, shelf: "Shelf", stop: threading.Event | None = None
+) -> Iterator["Verdict"]:
+    """Run each column of a finished comparison again with plain `generate` on plain modules, and compare.
+
+    `stop` ends it between two columns. Raises UserError where a model can no longer be found or loaded.
+    """
+    from inference.compare.work import work_of
+
+    work = work_of(request, owner, stop)
+    if zerogpu.ready():
+        yield from zerogpu.check(work, result, stop)
+    else:
+        from inference.compare.replay import check_columns
+
+        yield from check_columns(work, result, range(len(result.columns)), shelf, stop)

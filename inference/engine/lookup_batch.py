@@ -1,0 +1,51 @@
+"""The batch of a lookup column: several positions a forward on a cache of its own."""
+
+import torch
+
+from inference.columns.base import StepInput
+from inference.columns.lookup import LookupColumn
+from inference.engine.batch import Batch, Failed, distributions_of
+
+
+class LookupBatch(Batch):
+    """The batch of one lookup column: several positions a forward, and what was guessed wrongly is taken back."""
+
+    @property
+    def _column(self) -> LookupColumn:
+        column = next(iter(self.columns.values()))
+        assert isinstance(column, LookupColumn)
+        return column
+
+    def begin(self, failed: Failed) -> None:
+        super().begin(failed)
+        self._column.alone = self._exact or not self._decoder.can_go_back
+        self._column.forwards = self._column.row_forwards = self.forwards
+
+    @torch.inference_mode()
+    def advance(self, failed: Failed) -> None:
+        column = self._column
+        draft = [] if column.alone or column.length < len(column.start) else column.draft()
+        ids = torch.tensor([[column.tokens[0], *draft]], device=self._device)
+        logits = self._forward(ids, self._tuned(next(iter(self.columns)), column), every=True).logits[0]
+        right = self._check(logits, draft, failed)
+        column.drafted += len(draft)
+        column.accepted += right
+        column.forwards = column.row_forwards = self.forwards
+        if column.finish is None and right < len(draft):
+            self._decoder.go_back(len(draft) - right)
+
+    def _check(self, logits: torch.Tensor, draft: list[int], failed: Failed) -> int:
+        """Let the column write a position after the other while the guesses are right; returns how many were."""
+        column, logprobs = self._column, logits.log_softmax(-1)
+        distributions = distributions_of(logprobs)
+        for place in range(len(logits)):
+            try:
+                column.step(StepInput(logits[place : place + 1], logprobs[place : place + 1], [distributions[place]]))
+            except Exception as error:  # told by the caller, as in a batch of many
+                column.stop("error")
+                failed(next(iter(self.columns)), error)
+            if place == len(draft) or column.finish == "error" or column.ids[-1] != draft[place]:
+                return place
+            if column.finish is not None:
+                return place + 1
+        return len(draft)

@@ -1,0 +1,1 @@
+"""The same columns on many prompts: reading, running and reporting a prompt set."""

@@ -1,0 +1,1 @@
+"""The decoding strategies as data: the table, its knobs, and the lines that people write."""

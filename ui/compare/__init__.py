@@ -1,0 +1,1 @@
+"""The Compare tab: cards, feed, details, links, prompt sets and the replay check."""

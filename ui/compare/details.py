@@ -1,0 +1,221 @@
+"""What stands below the board once a comparison is done: its figures, forks, curves, beam trees and processors."""
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from core.errors import UserError
+from core.words import say
+from inference.compare.fair_queue import Turn
+from inference.compare.record import record_of
+from inference.events import Result
+from inference.measures.summary import summarise, to_csv
+from ui.compare import details_facts as facts
+from ui.compare import replay_check
+from ui.compare.last_comparison import comparisons
+from ui.parts.controls import button, dropdown
+from ui.parts.views import carrier, render, view
+from ui.parts.wiring import SHOWN
+from ui.web.handler import Caller, handler
+from ui.web.language import words
+
+SCRIPTS = ("sort_table.js", "seeing.js")
+_downloads = itertools.count(1)
+
+
+@dataclass
+class Seeing:
+    """The components that a finished comparison fills, in the order in which `show` gives their new values."""
+
+    box: gr.Column
+    table: gr.HTML
+    reference: gr.Dropdown
+    forks: gr.HTML
+    curves: gr.CheckboxGroup
+    entropy: gr.LinePlot
+    kept: gr.LinePlot
+    column: gr.Dropdown
+    part: gr.Dropdown
+    tree: gr.HTML
+    chain: gr.HTML
+    verdicts: gr.HTML
+
+    def outputs(self) -> list:
+        return list(vars(self).values())
+
+    def follow(self, comparing: Any) -> None:
+        """Show what an event of Compare has brought, once it is over."""
+        comparing.success(compare_seen, None, self.outputs(), api_name="compare_seen", **SHOWN)
+
+
+def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Seeing:
+    """Draw everything, hidden until there is something to see. A check takes its models from `shelf` and its turn by
+    `join`."""
+    with gr.Column(visible=False, elem_id="seeing") as box, gr.Tabs(overflow_behavior="wrap"):
+        with gr.Tab(words("seeing.table"), elem_id="see-table"):
+            table = _table()
+        with gr.Tab(words("seeing.forks"), elem_id="see-forks"):
+            reference = dropdown("seeing.reference", elem_id="fork-reference")
+            forks = view(elem_id="forks")
+        with gr.Tab(words("seeing.curves"), elem_id="see-curves"):
+            curves = gr.CheckboxGroup(label=words("seeing.columns"), elem_id="curve-columns")
+            with gr.Row():
+                entropy, kept = _plot("entropy"), _plot("kept")
+        with gr.Tab(words("seeing.tree"), elem_id="see-tree"):
+            with gr.Row():
+                column = dropdown("seeing.tree_column", scale=4, min_width=260, elem_id="tree-column")
+                part = dropdown("seeing.part", scale=1, min_width=140, elem_id="tree-part")
+            tree = view(scripts=SCRIPTS, elem_id="beam-tree")
+        with gr.Tab(words("seeing.chain"), elem_id="see-chain"):
+            chain = view(elem_id="chain")
+        with gr.Tab(words("seeing.check"), elem_id="see-check"):
+            verdicts = replay_check.draw(shelf, join)
+    seeing = Seeing(box, table, reference, forks, curves, entropy, kept, column, part, tree, chain, verdicts)
+    _wire(seeing)
+    return seeing
+
+
+def _table() -> gr.HTML:
+    table = view(scripts=SCRIPTS, elem_id="summary")
+    with gr.Row(elem_classes="ts-chips"):
+        rows = button("seeing.download_csv", size="sm", scale=0, min_width=120, elem_id="download-csv")
+        whole = button("seeing.download_json", size="sm", scale=0, min_width=120, elem_id="download-json")
+    file = carrier("download.js")
+    rows.click(compare_csv, None, file, api_name="compare_csv", **SHOWN)
+    whole.click(compare_json, None, file, api_name="compare_json", **SHOWN)
+    return table
+
+
+def _plot(name: str) -> gr.LinePlot:
+    return gr.LinePlot(
+        x="token",
+        y="value",
+        color="column",
+        title=words(f"seeing.plot_{name}"),
+        x_title=words("seeing.token"),
+        y_title=words(f"seeing.axis_{name}"),
+        color_title=" ",
+        height=300,
+        min_width=300,
+        elem_id=f"plot-{name}",
+        buttons=["fullscreen"],
+    )
+
+
+def _wire(seeing: Seeing) -> None:
+    """What is chosen below the board. Every answer is made from what this browser tab compared last."""
+    seeing.reference.input(compare_forks, seeing.reference, seeing.forks, api_name="compare_forks", **SHOWN)
+    plots = [seeing.entropy, seeing.kept]
+    seeing.curves.input(compare_curves, seeing.curves, plots, api_name="compare_curves", **SHOWN)
+    seeing.column.input(compare_tree, seeing.column, [seeing.part, seeing.tree], api_name="compare_tree", **SHOWN)
+    which = [seeing.column, seeing.part]
+    seeing.part.input(compare_tree_part, which, seeing.tree, api_name="compare_tree_part", **SHOWN)
+
+
+@handler(open_to_anyone=True)
+def compare_seen(caller: Caller) -> list:
+    """All views of what this browser tab compared last; as they are where nothing is kept of it."""
+    found = comparisons.find(caller)
+    return [gr.skip()] * len(Seeing.__dataclass_fields__) if found is None else show(found.result)
+
+
+def show(result: Result) -> list:
+    """New values for all components of `Seeing`."""
+    drawn = facts.drawn_first(result)
+    some = len(result.columns) > 1
+    return [
+        gr.update(visible=True),
+        render("summary", **facts.table_view(result)),
+        gr.update(choices=facts.choices(result), value=0, visible=some),
+        render("forks", **facts.fork_view(result, 0)) if some else render("note", **_plain("seeing.one_column")),
+        gr.update(choices=facts.choices(result), value=drawn, visible=some),
+        *_curves(result, drawn),
+        *_first_tree(result),
+        render("chain", **facts.chain_view(result)),
+        "",
+    ]
+
+
+def _plain(key: str) -> dict[str, str]:
+    return {"kind": "", "title": "", "text": say(key)}
+
+
+def _first_tree(result: Result) -> list:
+    found = facts.trees(result)
+    if not found:
+        hidden = gr.update(choices=[], value=None, visible=False)
+        return [hidden, hidden, render("note", **_plain("seeing.no_tree"))]
+    return [gr.update(choices=found, value=found[0][1], visible=True), *_tree(result, found[0][1])]
+
+
+def _tree(result: Result, index: int) -> list:
+    parts = facts.tree_parts(result.columns[index])
+    tree = render("beam_tree", **facts.tree_view(result, index, 0))
+    return [gr.update(choices=parts, value=0, visible=len(parts) > 1), tree]
+
+
+def _curves(result: Result, chosen: Sequence[int]) -> list:
+    colours = facts.colours(result)
+    return [gr.update(value=facts.curves(result, chosen, kept), color_map=colours) for kept in (False, True)]
+
+
+def _among(value: Any, known: Sequence[int]) -> int:
+    """A choice, as long as it is one of those there are: raw calls can name any."""
+    if isinstance(value, bool) or not isinstance(value, int) or value not in known:
+        raise UserError("seeing.unknown_choice", value=str(value)[:40])
+    return value
+
+
+@handler(open_to_anyone=True)
+def compare_forks(caller: Caller, reference: Any) -> str:
+    """The forks from another reference."""
+    result = comparisons.of(caller).result
+    return render("forks", **facts.fork_view(result, _among(reference, range(len(result.columns)))))
+
+
+@handler(open_to_anyone=True)
+def compare_curves(caller: Caller, chosen: Any) -> list:
+    """The curves of some columns."""
+    result = comparisons.of(caller).result
+    return _curves(result, [_among(one, range(len(result.columns))) for one in chosen or []])
+
+
+@handler(open_to_anyone=True)
+def compare_tree(caller: Caller, column: Any) -> list:
+    """The beam tree of another column."""
+    result = comparisons.of(caller).result
+    return _tree(result, _among(column, [index for _, index in facts.trees(result)]))
+
+
+@handler(open_to_anyone=True)
+def compare_tree_part(caller: Caller, column: Any, part: Any) -> str:
+    """Another part of a large beam tree."""
+    result = comparisons.of(caller).result
+    index = _among(column, [index for _, index in facts.trees(result)])
+    known = [place for _, place in facts.tree_parts(result.columns[index])]
+    return render("beam_tree", **facts.tree_view(result, index, _among(part, known)))
+
+
+@handler(open_to_anyone=True)
+def compare_csv(caller: Caller) -> dict:
+    """The table as a file."""
+    text = to_csv(summarise(comparisons.of(caller).result))
+    return _file("comparison.csv", "text/csv;charset=utf-8", text)
+
+
+@handler(open_to_anyone=True)
+def compare_json(caller: Caller) -> dict:
+    """The comparison as a file: the record that the shell prints with `--json`, and reads with `--record`."""
+    kept = comparisons.of(caller)
+    text = json.dumps(record_of(kept.request, kept.result), ensure_ascii=False, indent=1)
+    return _file("comparison.json", "application/json", text)
+
+
+def _file(name: str, kind: str, text: str) -> dict:
+    """A file that the browser makes itself, so that nothing of it lies on this machine's disk; numbered, since a value
+    that is the same again would not be sent."""
+    return {"number": next(_downloads), "name": name, "kind": kind, "text": text}

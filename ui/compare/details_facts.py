@@ -1,0 +1,176 @@
+"""What is shown of a finished comparison, as facts for templates and plots: forks, curves, processors, figures."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from core.words import say
+from inference.events import ColumnResult, Result
+from inference.measures.divergence import Fork, forks, pairs, pieces, shared
+from inference.measures.summary import MEASURES, summarise
+from ui.compare import beam_tree
+from ui.parts.views import number
+from ui.train.follow import thinned
+
+# Okabe & Ito 2008 without black and the pale yellow, a grey, then darker shades: told apart by colour-blind readers,
+# on white and on dark. A number always stands beside them.
+COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9",
+    "#8A8A8A", "#B8A800", "#7A4FA3", "#8C5E2A", "#3E7A5E", "#A8324A",
+)  # fmt: skip
+LONGEST_NAME = 48
+POINTS = 600
+MOST_CURVES, FIRST_CURVES = 6, 4
+
+
+@dataclass(frozen=True)
+class Named:
+    """A column as every view names it: its number on the board (from 1), its line, its colour."""
+
+    number: int
+    name: str
+    colour: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.number} · {self.name}"
+
+
+def named(result: Result) -> list[Named]:
+    """The columns in the order of the board."""
+    return [
+        Named(place + 1, _shortened(column.name), COLOURS[place % len(COLOURS)])
+        for place, column in enumerate(result.columns)
+    ]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+
+
+def choices(result: Result) -> list[tuple[str, int]]:
+    """All columns for a dropdown."""
+    return [(one.label, one.number - 1) for one in named(result)]
+
+
+def percent(probability: float | None) -> str:
+    """A probability for people; a dash where it is not known."""
+    if probability is None:
+        return "–"
+    share = 100 * probability
+    if 0 < share < 0.001:
+        return "< 0.001 %"
+    return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"
+
+
+def fork_view(result: Result, reference: int) -> dict[str, Any]:
+    """Facts for `forks.html`: what all share, a card a column, the table of all pairs."""
+    columns, names = result.columns, named(result)
+    common = shared(columns)
+    first = next((column for column in columns if column.tokens), None)
+    return {
+        "common": common,
+        "beginning": "".join(pieces(first)[:common]) if first else "",
+        "reference": names[reference],
+        "cards": [_card(columns, names, fork, reference, common) for fork in forks(columns, reference)],
+        "names": names,
+        "pairs": {(pair.first, pair.second): pair for pair in pairs(columns)},
+        "percent": percent,
+        "short": lambda text: beam_tree.short(text, 24),
+    }
+
+
+def _card(
+    columns: Sequence[ColumnResult], names: list[Named], fork: Fork, reference: int, common: int
+) -> dict[str, Any]:
+    """One column: what it shares with the reference behind what all share, the token at the fork, the rest."""
+    column = columns[fork.column]
+    texts, begun = pieces(column), min(common, fork.common)
+    until = begun if fork.column == reference else fork.common
+    rest = texts[until:]
+    while fork.here and len(rest) > 1 and not rest[0]:  # a part of a character: it is shown with its last part
+        rest = rest[1:]
+    return {
+        "name": names[fork.column],
+        "fork": fork,
+        "error": column.error,
+        "same_model": column.model == columns[reference].model,
+        "same": "".join(texts[begun:until]),
+        "at": rest[0] if rest and fork.here else "",
+        "rest": "".join(rest[1:] if fork.here else rest),
+    }
+
+
+def trees(result: Result) -> list[tuple[str, int]]:
+    """The columns that have a beam tree, for a dropdown."""
+    return [choice for choice in choices(result) if result.columns[choice[1]].trace.branches]
+
+
+def tree_parts(column: ColumnResult) -> list[tuple[str, int]]:
+    """The parts of a large tree, for a dropdown."""
+    parts = beam_tree.parts(column.trace)
+    return [(say("seeing.steps", first=start + 1, last=end), place) for place, (start, end) in enumerate(parts)]
+
+
+def tree_view(result: Result, index: int, part: int) -> dict[str, Any]:
+    """Facts for `beam_tree.html`: a part of a column's tree, its rows, its hypotheses."""
+    column = result.columns[index]
+    trace = column.trace
+    start, end = beam_tree.parts(trace)[part]
+    texts = {branch.token_id: branch.text for branch in trace.branches}
+    told = [(score, "".join(texts.get(token, "") for token in ids)) for score, ids in trace.others]
+    return {
+        "picture": beam_tree.picture(trace, start, end),
+        "name": named(result)[index],
+        "saved": trace.row_forwards,
+        "hypotheses": told,
+        "box": (beam_tree.BOX, beam_tree.TALL),
+        "short": beam_tree.short,
+    }
+
+
+def drawn_first(result: Result) -> list[int]:
+    """The columns whose curves are drawn until others are chosen: all, or the first few where lines would tangle."""
+    count = len(result.columns)
+    return list(range(count if count <= MOST_CURVES else FIRST_CURVES))
+
+
+def curves(result: Result, chosen: Sequence[int], kept: bool) -> pd.DataFrame:
+    """Points for a plot: the entropy in nats at each token, or the base-10 logarithm of how many tokens were kept."""
+    frame: dict[str, list[Any]] = {"token": [], "value": [], "column": []}
+    for one, column in zip(named(result), result.columns, strict=True):
+        if one.number - 1 not in chosen:
+            continue
+        for place, value in thinned(_points(column, kept), POINTS):
+            frame["token"].append(place)
+            frame["value"].append(value)
+            frame["column"].append(str(one.number))
+    return pd.DataFrame(frame)
+
+
+def _points(column: ColumnResult, kept: bool) -> list[tuple[int, float]]:
+    found = []
+    for place, token in enumerate(column.tokens, 1):
+        if not kept:
+            found.append((place, token.entropy))
+        elif token.kept:
+            found.append((place, math.log10(token.kept)))
+    return found
+
+
+def colours(result: Result) -> dict[str, str]:
+    """The colour of each column's curve."""
+    return {str(one.number): one.colour for one in named(result)}
+
+
+def chain_view(result: Result) -> dict[str, Any]:
+    """Facts for `chain.html`."""
+    return {"columns": list(zip(named(result), result.columns, strict=True)), "number": number}
+
+
+def table_view(result: Result) -> dict[str, Any]:
+    """Facts for `summary.html`."""
+    return {"measures": MEASURES, "rows": list(zip(named(result), summarise(result), strict=True))}

@@ -1,0 +1,88 @@
+"""The last comparison of each browser tab, for what is shown and asked of it afterwards. Bounded, in memory only."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import UserError
+from inference.compare.record import alike
+from inference.compare.request import CompareRequest
+from inference.events import Result
+from ui.web.handler import Caller
+
+MOST, MOST_PARTS, MOST_LINKS = 64, 400_000, 256
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was asked, and what came of it."""
+
+    request: CompareRequest
+    result: Result
+
+    @property
+    def parts(self) -> int:
+        """Its tokens and hypotheses: what takes the room, about 1 KB each."""
+        return sum(len(column.tokens) + len(column.trace.branches) for column in self.result.columns)
+
+
+class LastComparisons:
+    """The newest comparisons by whose they are; the oldest go first, the newest always has room. Thread-safe."""
+
+    def __init__(self, most: int = MOST, most_parts: int = MOST_PARTS) -> None:
+        self._most, self._most_parts = most, most_parts
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str], Comparison] = OrderedDict()
+
+    def keep(self, caller: Caller, request: CompareRequest, result: Result) -> None:
+        """Remember the comparison as this browser tab's last one."""
+        with self._lock:
+            self._kept.pop(_key(caller), None)
+            self._kept[_key(caller)] = Comparison(request, result)
+            while len(self._kept) > 1 and (len(self._kept) > self._most or self._parts() > self._most_parts):
+                self._kept.popitem(last=False)
+
+    def find(self, caller: Caller) -> Comparison | None:
+        """The last comparison of this browser tab, if it is still kept."""
+        with self._lock:
+            return self._kept.get(_key(caller))
+
+    def of(self, caller: Caller) -> Comparison:
+        """The same; raises UserError where it is not kept any more."""
+        found = self.find(caller)
+        if found is None:
+            raise UserError("seeing.gone")
+        return found
+
+    def _parts(self) -> int:
+        return sum(one.parts for one in self._kept.values())
+
+
+class Opened:
+    """The links that browser tabs were opened with, for what their comparisons say about them. Thread-safe."""
+
+    def __init__(self, most: int = MOST_LINKS) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._links: OrderedDict[tuple[str, str], tuple[CompareRequest, dict[str, Any]]] = OrderedDict()
+
+    def keep(self, caller: Caller, request: CompareRequest, made: dict[str, Any]) -> None:
+        """Remember what the link of this browser tab asks for, and what it was made of."""
+        with self._lock:
+            self._links[_key(caller)] = request, made
+            while len(self._links) > self._most:
+                self._links.popitem(last=False)
+
+    def made(self, caller: Caller, request: CompareRequest) -> dict[str, Any] | None:
+        """What the link was made of, if this is what it asks for."""
+        with self._lock:
+            found = self._links.get(_key(caller))
+        return found[1] if found is not None and alike(found[0], request) else None
+
+
+def _key(caller: Caller) -> tuple[str, str]:
+    return caller.owner.key, caller.session
+
+
+comparisons = LastComparisons()
+opened = Opened()

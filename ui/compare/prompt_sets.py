@@ -1,0 +1,249 @@
+"""Under Compare: many prompts through the board's columns, in the background, into means with intervals.
+
+The work belongs to its owner, not to a browser tab: any tab of theirs shows how far it is, and its result is on disk.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from core import limits, logs, settings
+from core.errors import UserError
+from core.words import say
+from core.workspace import RUN_ID
+from finetune.runs.run import find
+from finetune.runs.split import held_out_rows
+from inference.compare.fair_queue import Turn
+from inference.compare.request import CompareRequest
+from inference.events import Loading
+from inference.prompt_sets import report as set_report
+from inference.prompt_sets.reading import MOST_PROMPTS, SUFFIXES, PromptItem, of_rows, read_prompts
+from inference.prompt_sets.running import PromptSet, check_set, finish, run_set
+from ui.compare import board
+from ui.compare.prompt_sets_view import shown
+from ui.data import datasets
+from ui.parts import delete_button
+from ui.parts import job as work
+from ui.parts.background import Background, failed
+from ui.parts.controls import button, dropdown, refreshed
+from ui.parts.views import render, view
+from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.train import run_view
+from ui.web.handler import Caller, handler
+from ui.web.language import Spoken, words
+
+USUAL, LISTED, PARTS = 20, 50, 6
+_sets = Background("sets.one_at_a_time")
+
+
+@dataclass(frozen=True)
+class Lent:
+    """What Compare lends: how its fields become a request, a place in its queue, its loaded models."""
+
+    request: Callable[..., CompareRequest]
+    join: Callable[[Caller], Turn]
+    shelf: Callable[[], Any]
+
+
+@dataclass
+class PromptSetPanel:
+    """The components of the accordion."""
+
+    upload: gr.File
+    source: gr.Dropdown
+    first: gr.Number
+    start: gr.Button
+    stop: gr.Button
+    progress: gr.HTML
+    picker: gr.Dropdown
+    result: gr.HTML
+    seen: gr.State
+
+    def outputs(self) -> list:
+        """What `tick` fills."""
+        return [self.seen, self.progress, self.start, self.stop, self.picker, self.result]
+
+
+def draw(page: Page, compared: list, lent: Lent) -> None:
+    """Draw the accordion and wire it; `compared` are Compare's board and settings."""
+    with gr.Accordion(words("sets.title"), open=False, elem_id="prompt-set"):
+        panel, deleted = _draw()
+    once = {**SHOWN, "trigger_mode": "once"}
+    inputs = [panel.upload, panel.source, panel.first, *compared]
+    panel.start.click(_starts(lent), inputs, panel.outputs(), **once)
+    panel.stop.click(stop_set, None, panel.progress, **QUIET)
+    panel.upload.upload(_none, None, panel.source, **QUIET)
+    panel.source.input(_none, None, panel.upload, **QUIET)
+    panel.picker.input(show_set, panel.picker, panel.result, **SHOWN)
+    deleted.success(show_set, panel.picker, panel.result, **SHOWN)
+    page.every_two_seconds(tick_set, panel.seen, panel.outputs())
+    page.on_open(refresh_sets, panel.picker, [panel.picker, panel.source], then=(show_set, panel.picker, panel.result))
+    page.tab.select(refresh_sources, None, panel.source, **QUIET)
+
+
+def _draw() -> tuple[PromptSetPanel, Any]:
+    about = view()
+    about.value = Spoken(_about)
+    with gr.Row(equal_height=True):
+        upload = gr.File(
+            label=words("sets.upload"),
+            file_types=list(SUFFIXES),
+            height=130,
+            scale=2,
+            min_width=260,
+            elem_id="set-file",
+        )
+        with gr.Column(scale=3, min_width=280):
+            source = dropdown("sets.source", info=words("sets.source_help"), elem_id="set-source")
+            with gr.Row(elem_classes="ts-start"):
+                first = gr.Number(USUAL, label=words("sets.how_many"), precision=0, min_width=110, elem_id="set-first")
+                start = button("sets.start", variant="primary", min_width=170, elem_id="set-start")
+                stop = button("page.stop", variant="stop", interactive=False, min_width=90, elem_id="set-stop")
+    progress = view(elem_id="set-progress")
+    with gr.Row(elem_classes="ts-bar"):
+        picker = dropdown("sets.yours", elem_id="sets", scale=4, min_width=260)
+        deleted = delete_button.draw(picker, choices, "set", set_report.remove)
+    result = view(elem_id="set-result")
+    result.value = Spoken(_nothing)
+    return PromptSetPanel(upload, source, first, start, stop, progress, picker, result, gr.State("")), deleted
+
+
+def _about() -> str:
+    text = say("sets.about", most=MOST_PROMPTS)
+    return render("note", kind="", title="", text=f"{text} {say('sets.sign_in')}" if settings.on_space() else text)
+
+
+def _nothing() -> str:
+    return render("empty", title=say("sets.nothing"), text=say("sets.nothing_help"))
+
+
+@handler(quiet=True)
+def _none(caller: Caller) -> None:
+    """Of a file and the owner's own rows, the one that was given last counts."""
+
+
+def _starts(lent: Lent) -> Callable:
+    @handler()
+    def start_set(caller: Caller, path: str | None, source: str | None, first: Any, cards: Any, *more: Any) -> list:
+        """Begin a set in the background; one at a time for each owner."""
+        request = lent.request("-", board.lines_of(cards), *more)
+        before = list(request.messages[:-1]) if request.messages else None
+        prompts, name = _prompts(caller, path, source, _whole(first))
+        prompt_set = PromptSet(tuple(prompts), replace(request, prompt=None, messages=before), name)
+        check_set(prompt_set)
+        limits.check_disk(caller.owner)
+        identity = set_report.new_id()
+        _sets.begin(caller, identity, lambda job: _work(prompt_set, caller, lent, identity, job))
+        return _state(caller, "")
+
+    return start_set
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int | float) or value != int(value):
+        raise UserError("page.whole_number", field=say("sets.how_many"), value=str(value)[:40])
+    return int(value)
+
+
+def _prompts(caller: Caller, path: str | None, source: str | None, first: int) -> tuple[list[PromptItem], str]:
+    """The prompts and what they are called: an uploaded file's, a run's held-out rows, a dataset's first rows."""
+    if path:
+        return read_prompts(Path(path), first), Path(path).name
+    if not source:
+        raise UserError("sets.no_source")
+    if RUN_ID.fullmatch(source):
+        rows = held_out_rows(find(source, caller.owner))
+        if not rows:
+            raise UserError("sets.no_held_out", value=source)
+        return of_rows(rows, source, first), say("sets.held_out", title=source)
+    dataset = datasets.owned(caller, source)
+    return of_rows(dataset.rows(min(max(first, 1), MOST_PROMPTS)), dataset.name, first), dataset.name
+
+
+def _work(prompt_set: PromptSet, caller: Caller, lent: Lent, identity: str, job: work.Job) -> None:
+    """What the job does: run the set, then write it whole."""
+
+    def report(progress: Loading) -> None:
+        job.progress = progress
+
+    facts = {"prompts": len(prompt_set.prompts), "columns": len(prompt_set.request.columns)}
+    with logs.timed("prompt_set", id=identity, **facts) as told:
+        steps = run_set(prompt_set, caller.owner, lent.shelf(), job.stop, lambda: lent.join(caller))
+        outcome = finish(steps, report)
+        told |= {"answered": len(outcome.answers), "status": outcome.status}
+        if outcome.status == "stopped" and not outcome.answers:
+            raise UserError("page.stopped")
+        set_report.save(caller.owner, set_report.report_of(identity, prompt_set, outcome), outcome)
+
+
+@handler()
+def stop_set(caller: Caller) -> str:
+    """Stop the owner's set within one step; what is answered is kept."""
+    if not _sets.stop(caller):
+        return ""
+    return render("note", kind="ts-warn", title="", text=say("sets.stopping"))
+
+
+@handler(quiet=True)
+def tick_set(caller: Caller, seen: str) -> list:
+    """How far the owner's set is; its result when it has ended. Nothing is sent where nothing changed."""
+    return _state(caller, seen)
+
+
+def _state(caller: Caller, seen: str) -> list:
+    known = _sets.of(caller)
+    now = known.stamp if known is not None else seen
+    if known is None or now == seen:
+        return [gr.skip()] * PARTS
+    alive, progress = known.alive, known.job.progress
+    buttons = [gr.update(interactive=not alive), gr.update(interactive=alive)]
+    if alive:
+        stopping = known.job.stop.is_set()
+        told = gr.skip() if stopping else render("progress", progress=progress)
+        return [now, told, *buttons, gr.skip(), gr.skip()]
+    if known.job.error is not None:
+        return [now, failed(known), *buttons, gr.skip(), gr.skip()]
+    listed = gr.update(choices=choices(caller), value=known.id)
+    return [now, "", *buttons, listed, shown(caller.owner, known.id)]
+
+
+@handler(quiet=True)
+def refresh_sets(caller: Caller, chosen: str | None) -> tuple:
+    """The owner's sets, the newest chosen where none is, and what prompts can be taken from."""
+    return refreshed(choices(caller), chosen), gr.update(choices=_sources(caller))
+
+
+@handler(quiet=True)
+def refresh_sources(caller: Caller) -> Any:
+    """The owner's runs and datasets, as prompts."""
+    return gr.update(choices=_sources(caller))
+
+
+def _sources(caller: Caller) -> list[tuple[str, str]]:
+    runs = [(say("sets.held_out", title=title), run) for title, run in run_view.choices(caller, finished=True)]
+    rows = [(say("sets.first_rows", title=title), name) for title, name in datasets.choices(caller)]
+    return runs + rows
+
+
+def choices(caller: Caller) -> list[tuple[str, str]]:
+    """The owner's sets for a dropdown, newest first; one that is damaged by its id alone."""
+    return [(_title(caller, identity), identity) for identity in set_report.listed(caller.owner)[:LISTED]]
+
+
+def _title(caller: Caller, identity: str) -> str:
+    try:
+        report = set_report.load(caller.owner, identity)
+    except UserError:
+        return identity
+    columns = len(report["columns"])
+    counted = say("sets.counted", answered=report["answered"], prompts=report["prompts"], columns=columns)
+    return f"{report['name']} · {counted} · {report['created'][:16].replace('T', ' ')}"
+
+
+@handler(quiet=True)
+def show_set(caller: Caller, chosen: str | None) -> str:
+    """The table of a set."""
+    return shown(caller.owner, chosen)

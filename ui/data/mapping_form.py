@@ -1,0 +1,90 @@
+"""The form that says which column of a file is which, filled with what was recognised and open to correction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from core.errors import UserError
+from finetune.config.mapping import FORMATS, PARTS, Mapping
+from finetune.data.importing.recognize import recognise
+from ui.parts.controls import button, dropdown
+from ui.parts.wiring import SHOWN
+from ui.web.handler import Caller, handler
+from ui.web.language import words
+
+KINDS = sorted({kind for kinds in FORMATS.values() for kind in kinds})
+ROLES_OF = {
+    "alpaca": ("prompt", "input", "system", "history", "answer", "chosen", "rejected"),
+    "sharegpt": ("messages", "system", "tools", "chosen", "rejected"),
+    "messages": ("messages", "system", "tools", "chosen", "rejected"),
+    "prompt_completion": ("prompt", "system", "history", "answer", "chosen", "rejected"),
+    "text": ("text",),
+}
+
+
+@dataclass
+class Form:
+    """The form's components; `uploaded` holds the path of the file that it is about."""
+
+    box: gr.Accordion
+    uploaded: gr.State
+    format: gr.Dropdown
+    kind: gr.Dropdown
+    roles: dict[str, gr.Dropdown]
+    again: gr.Button
+
+    def fields(self) -> list:
+        """What `read` reads."""
+        return [self.format, self.kind, *self.roles.values()]
+
+    def outputs(self) -> list:
+        """What `look` fills."""
+        return [self.box, self.uploaded, *self.fields()]
+
+
+def draw() -> Form:
+    """Draw the form, hidden until a file was uploaded."""
+    uploaded = gr.State(None)
+    with gr.Accordion(words("page.mapping"), open=False, visible=False, elem_id="mapping") as box:
+        with gr.Row():
+            shape = dropdown("page.mapping_format", list(FORMATS), min_width=160)
+            kind = dropdown("page.mapping_kind", KINDS, min_width=160)
+        with gr.Row():
+            roles = {role: dropdown(f"page.role_{role}", min_width=160, visible=False) for role in PARTS}
+        again = button("page.read_again", elem_id="read-again")
+    shape.input(show_roles, shape, list(roles.values()), **SHOWN)
+    return Form(box, uploaded, shape, kind, roles, again)
+
+
+@handler()
+def look(caller: Caller, path: str | None) -> list:
+    """Recognise an uploaded file and fill the form; it opens by itself where nothing was recognised."""
+    if not path:
+        return [gr.skip()] * (4 + len(PARTS))
+    found = recognise(Path(path))
+    mapping = found.mapping
+    shape = found.row_format or "prompt_completion"
+    chosen = mapping.columns() if mapping else {}
+    fields = [
+        gr.update(choices=found.columns, value=chosen.get(role), visible=role in ROLES_OF[shape]) for role in PARTS
+    ]
+    box = gr.update(visible=True, open=mapping is None)
+    return [box, path, gr.update(value=shape), gr.update(value=found.kind or "chat"), *fields]
+
+
+@handler()
+def show_roles(caller: Caller, shape: str) -> list:
+    """Only the parts that the format has."""
+    return [gr.update(visible=role in ROLES_OF.get(shape, ())) for role in PARTS]
+
+
+def read(path: str | None, fields: Sequence[Any]) -> Mapping:
+    """The mapping that the form says. Raises UserError where there is no file or no format."""
+    shape, kind, *columns = fields
+    if not path or not shape or not kind:
+        raise UserError("page.nothing_to_read")
+    named = {role: column for role, column in zip(PARTS, columns, strict=True) if column and role in ROLES_OF[shape]}
+    return Mapping(format=shape, kind=kind, **named)

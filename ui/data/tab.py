@@ -1,0 +1,187 @@
+"""The Data tab: bring a file, the example or a Hub dataset; see how it was read, what was left
+out and what is learned."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from core.words import say
+from finetune.data.importing.importer import import_file, import_hub
+from finetune.data.importing.recognize import recognise
+from finetune.data.store import Dataset, example_file
+from ui.data import mapping_form, preview
+from ui.data.datasets import choices, owned
+from ui.parts import delete_button
+from ui.parts import job as work
+from ui.parts.controls import button, dropdown, refreshed, textbox
+from ui.parts.views import findings_table, render, view
+from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.web.handler import Caller, handler
+from ui.web.language import Spoken, words
+
+FILE_TYPES = [".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz"]
+
+
+@dataclass
+class Source:
+    """The components that bring data in."""
+
+    upload: gr.File
+    example: gr.Button
+    hub: tuple[gr.Textbox, ...]
+    import_hub: gr.Button
+    progress: gr.HTML
+    stop: gr.Button
+
+
+def draw(page: Page) -> None:
+    """Draw the tab and wire it."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=320):
+            source = _draw_source()
+        with gr.Column(scale=3, min_width=360):
+            with gr.Row(elem_classes="ts-bar"):
+                picker = dropdown("page.your_datasets", elem_id="datasets", scale=4, min_width=260)
+                deleted = delete_button.draw(picker, choices, "dataset")
+            summary = view(elem_id="dataset")
+            summary.value = Spoken(nothing_yet)
+    findings = view(elem_id="findings")
+    mapping = mapping_form.draw()
+    seen = preview.draw(picker)
+    page.datasets.append(picker)
+    deleted.success(show, picker, [summary, findings], **SHOWN).then(*seen.wiring, **SHOWN)
+    _wire(page, source, picker, mapping, [summary, findings], seen)
+
+
+def _draw_source() -> Source:
+    upload = gr.File(label=words("page.upload"), file_types=FILE_TYPES, height=170, elem_id="upload")
+    example = button("page.example", variant="primary", elem_id="example")
+    progress = view(elem_id="import-progress")
+    stop = button("page.stop", visible=False, variant="stop", size="sm")
+    with gr.Accordion(words("page.from_hub"), open=False):
+        with gr.Row():
+            repo = textbox("page.hub_repo", hint="page.hub_repo_hint", scale=2)
+            config = textbox("page.hub_config", hint="page.optional")
+        with gr.Row():
+            split = textbox("page.hub_split", hint="page.optional")
+            revision = textbox("page.hub_revision", hint="page.optional")
+        bring = button("page.import")
+    return Source(upload, example, (repo, config, split, revision), bring, progress, stop)
+
+
+def _wire(
+    page: Page, source: Source, picker: gr.Dropdown, mapping: Any, facts: list, seen: preview.DataPreview
+) -> None:
+    outcome = [source.progress, source.stop, picker, mapping.uploaded]
+    once = {**SHOWN, "trigger_mode": "once"}
+    brought = [
+        source.upload.upload(mapping_form.look, source.upload, mapping.outputs(), **once).success(
+            bring_file, source.upload, outcome, **once
+        ),
+        source.example.click(bring_example, None, outcome, **once),
+        source.import_hub.click(bring_hub, list(source.hub), outcome, **once),
+        mapping.again.click(bring_again, [mapping.uploaded, *mapping.fields()], outcome, **once),
+    ]
+    for event in brought:
+        event.success(show, picker, facts, **SHOWN).then(*seen.wiring, **SHOWN)
+    source.stop.click(stop_import, None, None, **QUIET)
+    picker.input(show, picker, facts, **SHOWN).then(*seen.wiring, **SHOWN)
+    page.on_open(refresh, picker, picker, then=(show, picker, facts), at_last=seen.wiring)
+
+
+@handler()
+def bring_file(caller: Caller, path: str | None) -> Iterator[tuple]:
+    """Import an uploaded file as it is recognised; where it is not, the mapping form asks."""
+    if path and recognise(Path(path)).mapping is not None:
+        yield from _bring(
+            caller,
+            lambda job: import_file(Path(path), caller.owner, progress=work.bytes_done(job, say("page.importing"))),
+            path,
+        )
+    elif path:
+        note = render("note", kind="ts-bad", title="", text=say("page.say_columns"))
+        yield note, gr.update(visible=False), gr.skip(), path
+
+
+@handler()
+def bring_example(caller: Caller) -> Iterator[tuple]:
+    """Import the rows that the project ships."""
+    yield from _bring(
+        caller,
+        lambda job: import_file(example_file(), caller.owner, progress=work.bytes_done(job, say("page.importing"))),
+        None,
+    )
+
+
+@handler()
+def bring_hub(caller: Caller, repo: str, config: str, split: str, revision: str) -> Iterator[tuple]:
+    """Import one split of a dataset repository."""
+    owner = caller.owner
+    config_name, split_name, commit = (text.strip() or None for text in (config, split, revision))
+    yield from _bring(
+        caller,
+        lambda job: import_hub(
+            repo.strip(),
+            config_name,
+            split_name,
+            commit,
+            owner,
+            owner.token,
+            progress=work.bytes_done(job, say("page.importing")),
+        ),
+        None,
+    )
+
+
+@handler()
+def bring_again(caller: Caller, path: str | None, *fields: Any) -> Iterator[tuple]:
+    """Import the file that was uploaded last, with the columns as the form says."""
+    mapping = mapping_form.read(path, fields)
+    work_on = Path(path or "")
+    yield from _bring(
+        caller,
+        lambda job: import_file(
+            work_on, caller.owner, mapping=mapping, progress=work.bytes_done(job, say("page.importing"))
+        ),
+        path,
+    )
+
+
+def _bring(caller: Caller, bring: Callable[[work.Job], Dataset], path: str | None) -> Iterator[tuple]:
+    busy = lambda text: (text, gr.update(visible=True), gr.skip(), gr.skip())  # noqa: E731
+    idle = lambda: ("", gr.update(visible=False), gr.skip(), path)  # noqa: E731
+    dataset = yield from work.run(caller, "import", bring, busy, idle)
+    note = say("page.known_already" if dataset.known else "page.imported", name=dataset.name)
+    text = render("note", kind="ts-good", title="", text=note)
+    picker = gr.update(choices=choices(caller), value=dataset.id)
+    yield text, gr.update(visible=False), picker, path
+
+
+@handler()
+def stop_import(caller: Caller) -> None:
+    """End the import under way; nothing stays behind."""
+    work.stop(caller, "import")
+
+
+@handler(quiet=True)
+def refresh(caller: Caller, chosen: str | None) -> Any:
+    """The owner's datasets, the newest chosen where none is."""
+    return refreshed(choices(caller), chosen)
+
+
+@handler(quiet=True)
+def show(caller: Caller, chosen: str | None) -> tuple[str, str]:
+    """How a dataset was read, and what was found in it."""
+    if not chosen:
+        return nothing_yet(), ""
+    dataset = owned(caller, chosen)
+    facts = render("dataset", dataset=dataset, report=dataset.report)
+    return facts, findings_table(dataset.report.findings, say("page.no_findings"))
+
+
+def nothing_yet() -> str:
+    """What the tab says before there is any data."""
+    return render("empty", title=say("page.no_dataset"), text=say("page.no_dataset_help"))

@@ -1,0 +1,123 @@
+"""A run's evaluation as a page: what it says, a table with intervals drawn, answers side by side."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import UserError
+from core.words import say
+from core.workspace import Owner
+from finetune.evaluation.report import (
+    Line,
+    Report,
+    Set,
+    fits,
+    interval,
+    judged,
+    lines_of,
+    load,
+    notes,
+    perplexity,
+    title,
+)
+from finetune.runs.run import find
+from inference.measures.bootstrap import Estimate
+from ui.compare.prompt_sets_view import ROW, WIDTH, Whisker, whiskers_of
+from ui.parts.views import render
+
+COLOURS = {"better": "ts-good", "worse": "ts-warn", "even": "", "few": ""}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure as a person reads it, split into its mean and its interval."""
+
+    mean: str
+    interval: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure of one set of rows. `clear`: the interval of the paired difference does not hold 0. Drawn are both
+    models or, where a `reference` is, their difference beside the place of none."""
+
+    title: str
+    measure: str
+    base: Cell
+    tuned: Cell
+    difference: Cell
+    clear: bool
+    ngram: Cell | None
+    whiskers: list[Whisker]
+    reference: float | None = None
+
+    @property
+    def height(self) -> int:
+        """Of the drawing, in pixels."""
+        return ROW * len(self.whiskers) + 4
+
+
+def nothing_yet() -> str:
+    """What the place says before there is a report."""
+    return render("empty", title=say("evaluate.nothing"), text=say("evaluate.nothing_help"))
+
+
+def shown(owner: Owner, chosen: str | None) -> str:
+    """The report of one of the owner's runs; what the place says where it has none."""
+    if not chosen:
+        return nothing_yet()
+    run = find(chosen, owner)
+    try:
+        report = load(run)
+    except UserError as error:
+        return render("note", kind="ts-bad", title="", text=str(error))
+    if report is None or not fits(run, report):
+        return nothing_yet()
+    verdicts = [(COLOURS[found], sentence) for found, sentence in judged(report)]
+    facts = {"verdicts": verdicts, "rows": rows_of(report), "notes": notes(report), "facts": _facts(report)}
+    return render("evaluation", report=report, width=WIDTH, **facts)
+
+
+def _facts(report: Report) -> str:
+    base = report["base"]
+    named = {name: report[name] for name in ("run", "dtype", "device")}
+    when = report["created"][:16].replace("T", " ")
+    return say("evaluate.facts", base=base["name"], fingerprint=base["fingerprint"][:12], created=when, **named)
+
+
+def rows_of(report: Report) -> list[Row]:
+    """A row for each measure of each set, and one for the perplexity under each loss, whose paired difference is a
+    factor."""
+    found = []
+    for one in report["sets"]:
+        ngram = one["ngram"]
+        for line in lines_of(one):
+            found.append(_row(one, line, ngram if line.key == "loss" else None))
+            if line.key == "loss":
+                found.append(_perplexities(one, line, ngram))
+    return found
+
+
+def _row(one: Set, line: Line, ngram: dict[str, Any] | None) -> Row:
+    counted = Estimate.from_json(ngram["loss"]) if ngram else None
+    cells = _cell(line.base), _cell(line.tuned), _cell(line.difference, "+")
+    drawn = whiskers_of([line.base, line.tuned])
+    named = title(one), say(f"evaluate.measure.{line.key}")
+    return Row(*named, *cells, line.difference.clear_of_zero, _cell(counted) if counted else None, drawn)
+
+
+def _perplexities(one: Set, line: Line, ngram: dict[str, Any] | None) -> Row:
+    counted = perplexity(Estimate.from_json(ngram["loss"])) if ngram else None
+    base, tuned = perplexity(line.base), perplexity(line.tuned)
+    factor = _cell(perplexity(line.difference))
+    times = Cell(f"× {factor.mean}", factor.interval)
+    named = title(one), say("evaluate.measure.perplexity")
+    clear = line.difference.clear_of_zero
+    drawn, none = whiskers_of([line.difference, Estimate(0.0, None, None, 0)])
+    return Row(*named, _cell(base), _cell(tuned), times, clear, _cell(counted) if counted else None, [drawn], none.x)
+
+
+def _cell(found: Estimate, sign: str = "") -> Cell:
+    digits = 3 if sign or not math.isfinite(found.mean) or abs(found.mean) < 100 else 1
+    mean, _, ends = interval(found, digits, sign).partition(" ")
+    return Cell(mean, ends)

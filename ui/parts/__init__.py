@@ -1,0 +1,1 @@
+"""What several tabs share: views, background work, the model picker, the theme."""

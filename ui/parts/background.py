@@ -1,0 +1,71 @@
+"""Long work that belongs to its owner, not to a browser tab: one piece at a time, found again by any tab of theirs."""
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import UserError
+from ui.parts.job import Job
+from ui.parts.views import render
+from ui.web.handler import Caller
+
+log = logging.getLogger("tunescope")
+
+
+@dataclass
+class AtWork:
+    """An owner's newest piece of work: what it is about, and the job that does it."""
+
+    id: str
+    job: Job
+
+    @property
+    def alive(self) -> bool:
+        return not self.job.wait(0)
+
+    @property
+    def stamp(self) -> str:
+        """What changes when there is something new to show."""
+        return f"{self.id} {self.alive} {self.job.progress} {self.job.stop.is_set()}"
+
+
+class Background:
+    """The work of one sort, by owner. `busy` is the sentence for who begins a second piece before the first ended."""
+
+    def __init__(self, busy: str) -> None:
+        self._busy = busy
+        self._works: dict[str, AtWork] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, caller: Caller, identity: str, do: Callable[[Job], Any]) -> None:
+        """Begin `do(job)` for the caller's owner. Raises UserError while an earlier piece of theirs is at work."""
+        with self._lock:
+            known = self.of(caller)
+            if known is not None and known.alive:
+                raise UserError(self._busy)
+            self._works[caller.owner.key] = AtWork(identity, Job().start(do))
+
+    def of(self, caller: Caller) -> AtWork | None:
+        """The newest piece of the caller's owner, at work or over."""
+        return self._works.get(caller.owner.key)
+
+    def stop(self, caller: Caller) -> bool:
+        """Ask the owner's work to end. Returns whether there was any."""
+        known = self.of(caller)
+        if known is None or not known.alive:
+            return False
+        known.job.stop.set()
+        return True
+
+
+def failed(known: AtWork) -> str:
+    """A sentence for a person's mistake; for a bug an id, under which it is logged once."""
+    error = known.job.error
+    if not isinstance(error, UserError):
+        broken = secrets.token_hex(4)
+        log.error("broken %s", broken, exc_info=error)
+        error = known.job.error = UserError("page.broken", id=broken)
+    return render("note", kind="ts-bad", title="", text=str(error))

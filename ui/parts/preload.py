@@ -1,0 +1,38 @@
+"""What is heavy is loaded in the background once the page is up: torch, transformers, and with them the
+machine's facts."""
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inference.compare.machine import Machine
+
+log = logging.getLogger("tunescope")
+_ready = threading.Event()
+_known: list["Machine"] = []
+
+
+def warm_up() -> None:
+    """Load the heavy libraries; whoever waits for the machine is let go, also when that fails."""
+    try:
+        from core.hub import retries
+        from inference.compare import machine
+
+        retries.limit_time()
+        _known.append(machine.describe_machine())
+    except Exception:
+        log.exception("the libraries could not be loaded")
+    finally:
+        _ready.set()
+
+
+def machine() -> "Machine | None":
+    """The machine's facts, once they are known; None if they cannot be known."""
+    _ready.wait()
+    return _known[0] if _known else None
+
+
+def settled(seconds: float) -> None:
+    """Wait until that is over, `seconds` at most: what can wait then does not keep the page from being drawn."""
+    _ready.wait(seconds)

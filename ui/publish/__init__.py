@@ -1,0 +1,1 @@
+"""The Publish tab: its form, the request and its preview."""

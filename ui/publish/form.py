@@ -1,0 +1,135 @@
+"""The fields of the Publish tab: what, where to, and what only some kinds ask for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from core.words import say
+from finetune.publish.kinds import KINDS
+from finetune.publish.kinds.options import GGUF_TYPES
+from ui.parts.controls import button, dropdown, textbox
+from ui.parts.views import render, view
+from ui.web.language import Spoken, words
+
+ASKED_BY = {"columns": ("presets", "space"), "types": ("gguf",), "shows": ("space",)}
+"""The fields that only some kinds have."""
+
+
+@dataclass
+class Fields:
+    """The tab's fields, in the order of `publish_order.Order`, and what explains them."""
+
+    kind: gr.Radio
+    run: gr.Dropdown
+    dataset: gr.Dropdown
+    repo: gr.Textbox
+    visibility: gr.Radio
+    branch: gr.Textbox
+    pull_request: gr.Checkbox
+    licence: gr.Textbox
+    columns: gr.Textbox
+    types: gr.Dropdown
+    shows: gr.Textbox
+    samples: gr.Checkbox
+    about: gr.HTML
+    look: gr.Button
+
+    def inputs(self) -> list:
+        return [
+            self.kind, self.run, self.dataset, self.repo, self.visibility, self.branch, self.pull_request,
+            self.licence, self.columns, self.types, self.shows, self.samples,
+        ]  # fmt: skip
+
+    def changing(self) -> list:
+        """What another kind shows or hides, in the order of `shown_for`."""
+        asked = [self.columns, self.types, self.shows, self.samples]
+        return [self.about, self.run, self.dataset, *asked, self.licence]
+
+
+def draw() -> Fields:
+    """Draw the fields; what is seldom needed is folded away."""
+    titles = [(words(kind.title_key), key) for key, kind in KINDS.items()]
+    kind = gr.Radio(titles, value="adapter", label=words("publishing.kind"), elem_id="publish-kind")
+    about = view(elem_id="publish-about")
+    about.value = Spoken(lambda: about_kind("adapter", True))
+    with gr.Row(elem_classes="ts-start"):
+        run = dropdown("publishing.run", scale=3, min_width=260, elem_id="publish-run")
+        dataset = dropdown("publishing.dataset", visible=False, scale=3, min_width=260, elem_id="publish-dataset")
+        repo = textbox("publishing.repo", hint="publishing.repo_hint", scale=3, min_width=240, elem_id="publish-repo")
+        visibility = gr.Radio(
+            [(words("publishing.private"), "private"), (words("publishing.public"), "public")],
+            value="private",
+            label=words("publishing.visibility"),
+            scale=3,
+            min_width=320,
+            elem_id="publish-visibility",
+        )
+    columns, types, shows, licence = _draw_asked()
+    samples = gr.Checkbox(
+        False, label=words("publishing.samples"), info=words("publishing.samples_help"), elem_id="publish-samples"
+    )
+    branch, pull_request = _draw_elsewhere()
+    look = button("publishing.preview", variant="primary", elem_id="publish-look")
+    return Fields(
+        kind, run, dataset, repo, visibility, branch, pull_request, licence, columns, types, shows, samples, about, look
+    )
+
+
+def _draw_asked() -> tuple:
+    """What only some kinds ask for, and the licence, which is asked for where it is not known."""
+    hidden: dict[str, Any] = {"visible": False, "min_width": 260}
+    with gr.Row(elem_classes="ts-start"):
+        columns = textbox(
+            "publishing.columns",
+            hint="publishing.columns_hint",
+            help="publishing.columns_help",
+            lines=2,
+            elem_id="publish-columns",
+            **hidden,
+        )
+        types = dropdown(
+            "publishing.types", list(GGUF_TYPES), list(GGUF_TYPES), multiselect=True, elem_id="publish-types", **hidden
+        )
+        shows = textbox(
+            "publishing.shows",
+            hint="publishing.shows_hint",
+            help="publishing.shows_help",
+            elem_id="publish-shows",
+            **hidden,
+        )
+        licence = textbox(
+            "publishing.licence",
+            hint="publishing.licence_hint",
+            help="publishing.licence_help",
+            elem_id="publish-licence",
+            **hidden,
+        )
+    return columns, types, shows, licence
+
+
+def _draw_elsewhere() -> tuple:
+    with gr.Accordion(words("publishing.elsewhere"), open=False, elem_id="publish-elsewhere"), gr.Row():
+        branch = textbox("publishing.branch", hint="publishing.branch_hint", min_width=240, elem_id="publish-branch")
+        pull_request = gr.Checkbox(
+            False,
+            label=words("publishing.request"),
+            info=words("publishing.request_help"),
+            min_width=280,
+            elem_id="publish-request",
+        )
+    return branch, pull_request
+
+
+def about_kind(kind: str, has_token: bool) -> str:
+    """A sentence on the kind and, for who is not logged in, one on what needs a token."""
+    return render("kind", about=say(KINDS[kind].help_key), has_token=has_token)
+
+
+def shown_for(kind: str, licence: str | None, has_token: bool) -> list:
+    """What `Fields.changing` shows for a kind."""
+    of_dataset = KINDS[kind].subject == "dataset"
+    asked = [gr.update(visible=kind in ASKED_BY[name]) for name in ("columns", "types", "shows")]
+    asked.append(gr.update(visible=KINDS[kind].samples))
+    subject = [gr.update(visible=not of_dataset), gr.update(visible=of_dataset)]
+    return [about_kind(kind, has_token), *subject, *asked, gr.update(visible=of_dataset or bool(licence))]

@@ -1,0 +1,283 @@
+"""The Publish tab: choose what and where to, look at files and card, change the card, push, see the proof."""
+
+import re
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from core.errors import UserError
+from core.words import say
+from finetune.publish.kinds import KINDS
+from finetune.publish.proof.in_card import keep_in_card
+from finetune.publish.proof.proof import prove, read_proof
+from finetune.publish.push import push
+from finetune.publish.repo.records import read_push
+from finetune.runs.run import Run, list_runs
+from ui.data import datasets
+from ui.parts import job as work
+from ui.parts.controls import button, refreshed, textbox
+from ui.parts.views import render, view
+from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.publish import form as publish_form
+from ui.publish.request import Order, Preview, forget, is_full, keep, kept, look
+from ui.web.handler import Caller, handler
+from ui.web.language import Spoken, words
+
+if TYPE_CHECKING:
+    from finetune.data.store import Dataset
+
+VIEWED = 18
+
+
+@dataclass
+class PublishPanel:
+    """The tab's components. `seen` holds the id of the preview that the caller last looked at."""
+
+    fields: publish_form.Fields
+    push: gr.Button
+    prove: gr.Button
+    stop: gr.Button
+    yes: gr.Checkbox
+    progress: gr.HTML
+    outcome: gr.HTML
+    files: gr.HTML
+    editor: gr.Accordion
+    text: gr.Textbox
+    card: gr.Markdown
+    seen: gr.State
+
+    def working(self) -> list:
+        return [self.progress, self.stop]
+
+    def plan(self) -> list:
+        return [self.files, self.editor, self.text, self.card, self.yes, self.push, self.seen]
+
+    def view(self) -> list:
+        """What `show_kind` fills."""
+        return [self.fields.kind, *self.fields.changing(), self.outcome, self.prove, *self.plan()]
+
+
+def draw(page: Page) -> None:
+    """Draw the tab and wire it."""
+    panel = _draw()
+    fields, once = panel.fields, {**SHOWN, "trigger_mode": "once"}
+    asked, outcome = fields.inputs(), [*panel.working(), panel.outcome]
+    fields.look.click(preview, asked, [*outcome, fields.licence, *panel.plan()], **once)
+    sent = panel.push.click(send, [panel.text, panel.yes, panel.seen, *asked], [*outcome, *panel.plan()], **once)
+    sent.success(offer_proof, asked, panel.prove, **SHOWN)
+    panel.prove.click(prove_again, asked, outcome, **once)
+    panel.stop.click(stop, None, None, **QUIET)
+    panel.text.blur(read_card, panel.text, panel.card, **SHOWN)
+    chosen = [fields.kind, fields.run, fields.dataset, fields.licence]
+    fields.kind.input(show_kind, chosen, panel.view(), **SHOWN)
+    fields.run.change(show_run, chosen, panel.view(), **SHOWN)
+    fields.dataset.change(show_dataset, chosen, panel.view(), **SHOWN)
+    lists = [fields.run, fields.dataset]
+    page.tab.select(refresh, lists, lists, **QUIET)
+    page.on_open(refresh, lists, lists, then=(show_kind, chosen, panel.view()))
+
+
+def _draw() -> PublishPanel:
+    fields = publish_form.draw()
+    files = view(elem_id="publish-plan")
+    with gr.Row(elem_classes="ts-start"):
+        yes = gr.Checkbox(False, label=words("publishing.yes"), visible=False, elem_id="publish-yes")
+        push_it = button("publishing.push", variant="primary", visible=False, elem_id="publish-push")
+        again = button("publishing.prove", visible=False, elem_id="publish-prove")
+    progress = view(elem_id="publish-progress")
+    stop_it = button("page.stop", visible=False, variant="stop", size="sm", elem_id="publish-stop")
+    outcome = view(elem_id="published")
+    outcome.value = Spoken(_nothing_yet)
+    with gr.Accordion(words("publishing.edit"), open=False, visible=False, elem_id="publish-edit") as editor:
+        text = textbox(
+            "publishing.card_text",
+            help="publishing.card_text_help",
+            lines=16,
+            max_lines=40,
+            elem_id="publish-text",
+            elem_classes="ts-code",
+        )
+    card = gr.Markdown(visible=False, container=True, label=words("publishing.card"), elem_id="publish-card")
+    seen = gr.State()
+    return PublishPanel(fields, push_it, again, stop_it, yes, progress, outcome, files, editor, text, card, seen)
+
+
+@handler(quiet=True)
+def refresh(caller: Caller, run: str | None, dataset: str | None) -> tuple:
+    """The owner's finished runs and datasets, the newest chosen where none is."""
+    done = [(_title(run), run.id) for run in list_runs(caller.owner) if run.status().status == "done"]
+    return refreshed(done, run), refreshed(datasets.choices(caller), dataset)
+
+
+def _title(run: Run) -> str:
+    """A run's id and model; the id alone where another version of the app wrote its config."""
+    try:
+        return f"{run.id} · {run.config().model}"
+    except UserError:
+        return run.id
+
+
+@handler(quiet=True)
+def show_kind(caller: Caller, *chosen: Any) -> list:
+    """What a kind asks for, and what is known of its subject: where it was published, and the proof."""
+    return _view(caller, *chosen)
+
+
+@handler(quiet=True)
+def show_run(caller: Caller, *chosen: Any) -> list:
+    """The same for another run, unless it is a dataset that is published."""
+    return _view(caller, *chosen) if KINDS[chosen[0]].subject == "run" else [gr.skip()] * VIEWED
+
+
+@handler(quiet=True)
+def show_dataset(caller: Caller, *chosen: Any) -> list:
+    """The same for another dataset, where one is published. The list is filled together with that of runs: what it
+    was answered for the run at that moment would not be true any more."""
+    return _view(caller, *chosen) if KINDS[chosen[0]].subject == "dataset" else [gr.skip()] * VIEWED
+
+
+def _view(caller: Caller, kind: str, run: str | None, dataset: str | None, licence: str | None) -> list:
+    """A run that trained every weight has no adapter: its whole model is offered."""
+    subject = _chosen(caller, kind, run, dataset)
+    known = kind
+    if kind == "adapter" and isinstance(subject, Run) and is_full(subject):
+        known = "merged"
+    fields = publish_form.shown_for(known, licence, bool(caller.owner.token))
+    waiting = render("empty", title=say("publishing.ready"), text=say("publishing.ready_help"))
+    outcome = (_outcome(subject, known) or waiting) if subject else _nothing_yet()
+    prove_it = gr.update(visible=subject is not None and read_push(subject, known) is not None)
+    return [gr.skip() if known == kind else known, *fields, outcome, prove_it, *_no_plan()]
+
+
+def _chosen(caller: Caller, kind: str, run: str | None, dataset: str | None) -> "Run | Dataset | None":
+    if not (dataset if KINDS[kind].subject == "dataset" else run):
+        return None
+    return Order.typed(kind, run, dataset, *[None] * 9).subject(caller.owner)
+
+
+@handler()
+def preview(caller: Caller, *values: Any) -> Iterator[tuple]:
+    """Build what has to be built; every file, the card, what lies at the target. Nothing is sent."""
+    order = Order.typed(*values)
+    forget(caller)
+    busy = lambda text: (text, gr.update(visible=True), *[gr.skip()] * 9)  # noqa: E731
+    idle = lambda: ("", gr.update(visible=False), gr.skip(), gr.skip(), *_no_plan())  # noqa: E731
+    found = yield from work.run(caller, "look", lambda job: look(order, caller, job), busy, idle)
+    keep(caller, found)
+    unknown = not found.plan.licence.key and found.plan.to.repo_type != "space"
+    licence = gr.update(visible=unknown or bool(order.licence) or order.kind == "dataset")
+    yield "", gr.update(visible=False), _outcome(found.plan.run, order.kind), licence, *_shown(found)
+
+
+@handler()
+def send(caller: Caller, card: str, yes: bool, seen: str | None, *values: Any) -> Iterator[tuple]:
+    """Push what was previewed, with the card as it was left, then fetch it back and prove it."""
+    order, looked_at = Order.typed(*values), kept(caller, seen or "")
+    if looked_at is None:
+        raise UserError("publishing.look_again")
+    pushed = yield from _follow(caller, lambda job: _push(looked_at, order, caller, card, bool(yes), job), 7)
+    done = render("plan", plan=pushed, sent=True)
+    kept_open = [gr.skip()] * 3
+    hidden = gr.update(visible=False)
+    plan = [done, *kept_open, gr.update(visible=False, value=False), hidden, None]
+    yield "", gr.update(visible=True), _outcome(pushed.run, order.kind), *plan
+    outcome = yield from _follow(caller, lambda job: _prove(caller, pushed.run, order.kind, job), 7)
+    yield "", hidden, outcome, *plan
+
+
+def _push(looked_at: Preview, order: Order, caller: Caller, card: str, yes: bool, job: work.Job) -> Any:
+    job.report(None)
+    plan = looked_at.again(order, caller.owner, card)
+    push(plan, caller.owner, confirmed=yes, progress=job.report, stop=job.stop)
+    return plan
+
+
+@handler()
+def prove_again(caller: Caller, *values: Any) -> Iterator[tuple]:
+    """Fetch the last push back once more."""
+    order = Order.typed(*values)
+    subject = order.subject(caller.owner)
+    outcome = yield from _follow(caller, lambda job: _prove(caller, subject, order.kind, job), 0)
+    yield "", gr.update(visible=False), outcome
+
+
+@handler()
+def offer_proof(caller: Caller, *values: Any) -> Any:
+    """The button that repeats the proof, once there is something to prove."""
+    order = Order.typed(*values)
+    return gr.update(visible=read_push(order.subject(caller.owner), order.kind) is not None)
+
+
+@handler()
+def stop(caller: Caller) -> None:
+    """End what is under way: the preview, the push or the proof."""
+    work.stop(caller, "look")
+    work.stop(caller, "publish")
+
+
+@handler()
+def read_card(caller: Caller, text: str | None) -> Any:
+    """The card as a person reads it, while it is being changed."""
+    return _readable(text or "")
+
+
+def _follow(caller: Caller, do: Any, further: int) -> Generator[tuple, None, Any]:
+    """Do something long; `further` outputs behind progress, stop and outcome stay as they are."""
+    busy = lambda text: (text, gr.update(visible=True), *[gr.skip()] * (1 + further))  # noqa: E731
+    idle = lambda: ("", gr.update(visible=False), *[gr.skip()] * (1 + further))  # noqa: E731
+    return (yield from work.run(caller, "publish", do, busy, idle))
+
+
+def _prove(caller: Caller, subject: "Run | Dataset", kind: str, job: work.Job) -> str:
+    """The outcome with its proof; where the proof could not be made, what was pushed is shown all the same."""
+    pushed, looked_at = read_push(subject, kind), kept(caller)
+    if pushed is None:
+        raise UserError("publishing.choose_run")
+    built = (
+        looked_at.built if looked_at and (looked_at.order.kind, looked_at.plan.run.id) == (kind, subject.id) else None
+    )
+    proof = None
+    try:
+        local = built.folder if built else None
+        proof = prove(
+            subject, pushed.repo_id, pushed.commit, caller.owner, job.report, job.stop, kind=kind, local=local
+        )
+        if proof.ok:
+            forget(caller)
+            keep_in_card(subject, proof, caller.owner, job.report, kind=kind, stop=job.stop)
+    except UserError as error:
+        return render("published", pushed=pushed, proof=proof, trouble=str(error))
+    return _outcome(subject, kind)
+
+
+def _outcome(subject: "Run | Dataset", kind: str) -> str:
+    """Where it lies on the Hub, with the proof of that push; empty where it was never published."""
+    pushed, proof = read_push(subject, kind), read_proof(subject, kind)
+    if pushed is None:
+        return ""
+    if proof is not None and proof.revision != pushed.commit:
+        proof = None
+    return render("published", pushed=pushed, proof=proof, trouble=None)
+
+
+def _shown(found: Preview) -> tuple:
+    plan, visible = found.plan, gr.update(visible=True)
+    foreign = gr.update(visible=plan.needs_yes, value=False)
+    card = gr.update(value=_readable(plan.card), visible=True)
+    return render("plan", plan=plan, sent=False), visible, plan.card, card, foreign, visible, found.id
+
+
+def _no_plan() -> tuple:
+    hidden = gr.update(visible=False)
+    return "", hidden, "", gr.update(value="", visible=False), gr.update(visible=False, value=False), hidden, None
+
+
+def _readable(card: str) -> str:
+    """The card with its metadata as a block of code, as a person reads it."""
+    return re.sub(r"\A---\r?\n(.*?)\r?\n---\r?\n", r"```yaml\n\1\n```\n", card, flags=re.DOTALL)
+
+
+def _nothing_yet() -> str:
+    return render("empty", title=say("publishing.empty"), text=say("publishing.empty_help"))

@@ -1,0 +1,121 @@
+"""The form of a run: the knobs of its config, its stages, and a config that it cannot show, kept as it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from core.errors import UserError
+from finetune.config.run_config import GROUPS, Knob, RunConfig, knobs, load_yaml, to_yaml, validate
+from finetune.config.yaml_reader import nest
+from ui.train import stages_form
+from ui.train.knob_fields import draw_field, group, is_shown, plain_value, shown_value
+from ui.train.stages_form import Stages
+
+
+@dataclass
+class Form:
+    """The form's fields by knob path, in the order of the knobs; its stages; and `kept`, the YAML of a config that the
+    form cannot show, which then counts in place of all fields."""
+
+    knobs: list[Knob]
+    fields: dict[str, Any]
+    stages: Stages
+    kept: gr.State
+
+    @property
+    def inputs(self) -> list:
+        """All fields, in the order that `read` and `fill` take."""
+        return [*self.fields.values(), *self.stages.inputs, self.kept]
+
+    def conditional(self) -> list[Knob]:
+        """The knobs that show only when something was chosen."""
+        return [knob for knob in self.knobs if knob.shown_when]
+
+
+def draw_basic(known: list[Knob]) -> dict[str, Any]:
+    """The knobs that everybody looks at, without their help, in one wrapping row."""
+    with gr.Row(elem_classes="ts-basic"):
+        return {knob.path: _field(knob, help=False) for knob in known if knob.tier == "basic"}
+
+
+def draw_advanced(known: list[Knob]) -> dict[str, Any]:
+    """The others, with their help, under the headings of their groups."""
+    fields: dict[str, Any] = {}
+    advanced = [knob for knob in known if knob.tier != "basic"]
+    for name in dict.fromkeys(GROUPS.values()):
+        inside = [knob for knob in advanced if knob.group == name]
+        if inside:
+            with group(name):
+                fields |= {knob.path: _field(knob, help=True) for knob in inside}
+    return fields
+
+
+def _field(knob: Knob, help: bool) -> Any:
+    return draw_field(knob, help=help, visible=is_shown(knob, {known.path: known.default for known in knobs()}))
+
+
+def visibility(chosen: dict[str, Any]) -> list[dict]:
+    """For each conditional knob, whether it shows under the values chosen."""
+    return [gr.update(visible=is_shown(knob, chosen)) for knob in knobs() if knob.shown_when]
+
+
+def read(datasets: Sequence[str] | None, values: Sequence[Any]) -> RunConfig:
+    """The config that the form says, or the one that is kept. Raises UserError with every problem, also where no data
+    is chosen."""
+    if values and isinstance(values[-1], str) and values[-1]:
+        return load_yaml(values[-1])
+    if not datasets:
+        raise UserError("page.choose_data")
+    return _said(datasets, values[:-1])
+
+
+def _said(datasets: Sequence[str], values: Sequence[Any]) -> RunConfig:
+    known = knobs()
+    settings, stages = values[: len(known)], values[len(known) :]
+    given = {knob.path: plain_value(knob, value) for knob, value in zip(known, settings, strict=True)}
+    told = {
+        knob.path: given[knob.path]
+        for knob in known
+        if is_shown(knob, given) and not (given[knob.path] is None and knob.optional)
+    }
+    rate_named = "optim.learning_rate" in told
+    return validate({**nest(told), "stages": stages_form.read(datasets, stages, rate_named)})
+
+
+def size() -> int:
+    """How many fields there are."""
+    return len(knobs()) + stages_form.size() + 1
+
+
+def fill(config: RunConfig) -> list[Any]:
+    """The form's values for a config, in the order of the fields; where they would say another config, the last one
+    keeps this one as YAML."""
+    begins = config.model_copy(update={"optim": config.told_optim(config.stages[0])})
+    values = [shown_value(knob, _at(begins, knob)) for knob in knobs()] + stages_form.fill(config)
+    return [*values, None if _shows(config, values) else to_yaml(config)]
+
+
+def _shows(config: RunConfig, values: list[Any]) -> bool:
+    """Whether the fields say what a config comes to."""
+    try:
+        said = _said(stages_form.datasets_of(config.stages[0]), values)
+    except UserError:
+        return False
+    return _effect(said) == _effect(config)
+
+
+def _effect(config: RunConfig) -> tuple:
+    """What a config comes to, stage by stage, however it is written down."""
+    stages = [(stage.objective, stage.data, stage.settings, config.optim_of(stage)) for stage in config.stages]
+    return config.model_dump(exclude={"stages", "optim"}), stages
+
+
+def _at(config: RunConfig, knob: Knob) -> Any:
+    value: Any = config
+    for name in knob.path.split("."):
+        if value is None:
+            return knob.default
+        value = getattr(value, name)
+    return value

@@ -1,0 +1,90 @@
+"""One knob of the config as a field of the page, and what a field says as a value of the config."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+
+from finetune.config.run_config import Knob
+from ui.parts.views import view
+from ui.web.language import words
+
+WIDTHS = {"text": 280, "texts": 280}
+
+
+def draw_field(knob: Knob, *, help: bool, visible: bool = True, name: str | None = None) -> Any:
+    """The field of a knob: label, default and, with `help`, what it does. `name` is its id on the page."""
+    common = {
+        "label": words(knob.label),
+        "info": words(knob.help) if help else None,
+        "elem_id": name or f"knob-{knob.path.replace('.', '-')}",
+        "visible": visible,
+        "min_width": 230 if help else WIDTHS.get(knob.type, 130),
+    }
+    match knob.type:
+        case "integer" | "number" if knob.optional:
+            return gr.Textbox(written(knob.default), max_lines=1, placeholder=words("page.chosen_for_you"), **common)
+        case "integer" | "number":
+            return gr.Number(knob.default, **common)
+        case "boolean":
+            return gr.Checkbox(knob.default, **common)
+        case "choice":
+            return gr.Dropdown(list(knob.choices), value=knob.default, **common)
+        case "texts":
+            return gr.Textbox("\n".join(knob.default or ()), lines=2, **common)
+        case _:
+            return gr.Textbox(knob.default, max_lines=1, **common)
+
+
+@contextmanager
+def group(name: str) -> Iterator[None]:
+    """Draw fields under the heading of a group of `finetune.config.GROUPS`; without a visible field neither shows."""
+    with gr.Column(elem_classes="ts-group", elem_id=f"group-{name}"):
+        view("heading", facts={"title": words(f"config.group.{name}")})
+        with gr.Row(elem_classes="ts-advanced"):
+            yield
+
+
+def is_shown(knob: Knob, values: dict[str, Any]) -> bool:
+    """Whether a knob shows under the values chosen, by path."""
+    return knob.shown_when is None or values.get(knob.shown_when[0]) in knob.shown_when[1]
+
+
+def written(value: Any) -> str:
+    """An optional number as text: a number field would show 0 where nothing is chosen."""
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return "" if value is None else str(value)
+
+
+def shown_value(knob: Knob, value: Any) -> Any:
+    """A value of the config as its field shows it."""
+    if knob.type == "texts":
+        return "\n".join(value or ())
+    return written(value) if knob.optional and knob.type in ("integer", "number") else value
+
+
+def plain_value(knob: Knob, value: Any) -> Any:
+    """What a field gives, as a config has it."""
+    if knob.type == "texts":
+        return [line.strip() for line in str(value or "").splitlines() if line.strip()]
+    if knob.type == "text":
+        return str(value or "").strip() or (None if knob.optional else knob.default)
+    if knob.optional and isinstance(value, str) and knob.type in ("integer", "number"):
+        return number_in(value)
+    if knob.type == "integer" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def number_in(text: str | None) -> Any:
+    """The number in a text field; what is none stays as typed, and the config says what is wrong with it."""
+    text = (text or "").strip()
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text or None

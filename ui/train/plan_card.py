@@ -1,0 +1,46 @@
+"""What a run will take, as a card: roughly with each check, and after a trial of its first steps."""
+
+from typing import TYPE_CHECKING
+
+from core.words import counted, say
+from core.workspace import Owner
+from finetune.config.run_config import RunConfig
+from finetune.launch.jobs.flavors import flavours
+from finetune.launch.local.launcher import check_here
+from finetune.plan.card import data_facts, dollars, weight_facts
+from finetune.plan.planner import plan_of
+from finetune.plan.prepare import checked, looking
+from ui.parts import job as work
+from ui.parts.views import findings_table, render
+
+if TYPE_CHECKING:
+    from finetune.plan.card import RunPlan
+    from finetune.plan.prepare import Checked
+
+
+def look(owner: Owner, config: RunConfig, job: work.Job, *, trial: bool) -> tuple["Checked", "RunPlan"]:
+    """Check data, model and settings, and plan the run; with a `trial` its first steps are tried out. Raises
+    UserError where it could not start."""
+    if trial:
+        check_here(owner)
+    with looking(config, owner, job.report, job.stop) as looked:
+        found = checked(looked.config, looked.datasets, looked.base.name, looked.base.folder)
+        rented = flavours(owner)
+        plan = plan_of(looked, owner, calibrate=trial, flavours=rented, progress=job.report, stop=job.stop)
+    return found, plan
+
+
+def told(found: "Checked", plan: "RunPlan") -> str:
+    """That it can start, or why not; the card; what was found in the data."""
+    rows, steps = counted("core.rows", found.rows), counted("core.steps", plan.steps)
+    refused = any(one.refused for one in plan.advice)
+    fine = say("page.checked", model=found.model, rows=rows, steps=steps)
+    note = "" if refused else render("note", kind="ts-good", title="", text=fine)
+    if found.launch:
+        note += render("note", kind="", title="", text=say("run.launched", command=found.launch))
+    return note + card(plan) + findings_table(found.findings, say("page.no_findings_model"))
+
+
+def card(plan: "RunPlan") -> str:
+    """The plan with a line for each place."""
+    return render("plan_card", plan=plan, weights=weight_facts(plan), data=data_facts(plan), dollars=dollars)

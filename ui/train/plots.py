@@ -1,0 +1,123 @@
+"""The curves of a run: loss by step with its stages told apart, learning rate, speed, and what preferences come to."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from core.words import say
+from finetune.runs.events import Event, Progress
+from finetune.runs.stage_report import margin_of
+from ui.train.follow import thinned
+from ui.web.language import words
+
+PARTS = 7
+NARROW, WIDE = 260, 1000
+"""Three plots a row, or one whose legend has many names."""
+Point = tuple[int, float, str]
+
+
+def draw() -> list[Any]:
+    """Two rows of plots: what every run has, and what a preference stage has. Hidden until there is something."""
+    with gr.Row(visible=False, elem_id="plots") as usual:
+        plots = [
+            _plot("page.plot_loss", "loss", color="series"),
+            _plot("page.plot_rate", "learning_rate"),
+            _plot("page.plot_speed", "tokens_per_s"),
+        ]
+    with gr.Row(visible=False, elem_id="preference-plots") as preferences:
+        more = [
+            _plot("page.plot_margin", "margin", color="series"),
+            _plot("page.plot_preferred", "preferred", color="series"),
+        ]
+    return [usual, *plots, preferences, *more]
+
+
+def _plot(title: str, y: str, color: str | None = None) -> gr.LinePlot:
+    return gr.LinePlot(
+        x="step",
+        y=y,
+        color=color,
+        title=words(title),
+        color_title=" ",
+        x_title=words("page.step"),
+        y_title=" ",
+        height=210,
+        min_width=NARROW,
+        buttons=[],
+    )
+
+
+def hidden() -> list[Any]:
+    """What the plots show of no run."""
+    nothing = gr.update(visible=False)
+    return [nothing, None, None, None, nothing, None, None]
+
+
+def shown(progress: Progress) -> list[Any]:
+    """What the plots show of a run, in the order of `draw`."""
+    train = thinned(list(progress.train.values()))
+    loss = pd.DataFrame([*losses(progress), *marks(progress)], columns=["step", "loss", "series"])
+    frames: list[Any] = [gr.update(value=loss, min_width=WIDE if loss["series"].nunique() > 3 else NARROW)]
+    for name in ("learning_rate", "tokens_per_s"):
+        frames.append(pd.DataFrame([(event["step"], event.get(name)) for event in train], columns=["step", name]))
+    preferences = [_preferences(progress, "margin", margin_of), _preferences(progress, "preferred", _share)]
+    any_pairs = not preferences[0].empty
+    return [gr.update(visible=bool(train)), *frames, gr.update(visible=any_pairs), *preferences]
+
+
+def _preferences(progress: Progress, name: str, figure: Callable[[Event], float | None]) -> pd.DataFrame:
+    """A figure of the preference stages in training and on the rows held out."""
+    events = [*thinned(list(progress.train.values())), *_measured(progress)]
+    known = [(event["step"], figure(event), _kind(event)) for event in events if figure(event) is not None]
+    return pd.DataFrame(known, columns=["step", name, "series"])
+
+
+def _share(event: Event) -> float | None:
+    return event.get("preferred")
+
+
+def _measured(progress: Progress) -> list[Event]:
+    """The evaluations, those before a later stage's first step among them."""
+    return [*progress.begins.values(), *thinned(list(progress.evals.values()))]
+
+
+def _kind(event: Event) -> str:
+    return say("page.validation" if event["type"] == "eval" else "page.training")
+
+
+def losses(progress: Progress) -> list[Point]:
+    """Training and validation losses, a series of its own for each stage: their losses are different quantities."""
+    objectives = [stage["objective"] for stage in (progress.started or {}).get("stages") or []]
+    train = thinned(list(progress.train.values()))
+    found = [(event["step"], event["loss"], _series(event, objectives, "training")) for event in train]
+    held = sorted(_measured(progress), key=lambda event: event["step"])
+    return found + [(event["step"], event["eval_loss"], _series(event, objectives, "validation")) for event in held]
+
+
+def _series(event: Event, objectives: list[str], kind: str) -> str:
+    stage = event.get("stage") or 0
+    if len(objectives) < 2 or stage >= len(objectives):
+        return say(f"page.{kind}")
+    if kind == "validation":
+        return say("page.series_validation", number=stage + 1)
+    return say("page.series_training", number=stage + 1, objective=say(f"config.objective.{objectives[stage]}"))
+
+
+def marks(progress: Progress) -> Iterator[Point]:
+    """The best step of a stage and its early end as upright lines, as high as the stage's losses reach."""
+    for kind, places in (("best", _best(progress)), ("early", _early(progress))):
+        for stage, step in places.items():
+            heights = [event["loss"] for event in progress.train.values() if (event.get("stage") or 0) == stage]
+            name = say(f"page.series_{kind}", number=stage + 1)
+            yield from ((step, height, name) for height in (min(heights, default=0.0), max(heights, default=1.0)))
+
+
+def _best(progress: Progress) -> dict[int, int]:
+    told = {**progress.early, **{stage: event for stage, event in progress.over.items() if event.get("best")}}
+    return {stage: event["best"] for stage, event in told.items() if event.get("best") is not None}
+
+
+def _early(progress: Progress) -> dict[int, int]:
+    return {stage: event["step"] for stage, event in progress.early.items()}

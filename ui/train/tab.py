@@ -1,0 +1,289 @@
+"""The Fine-tune tab: data and settings on top, one button to start, the run below, live."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from core import settings
+from core.errors import UserError
+from core.words import say
+from finetune.config.run_config import Knob, RunConfig, knobs, to_yaml
+from finetune.launch.jobs.launcher import JobsLauncher
+from finetune.launch.local.launcher import LocalLauncher
+from finetune.objectives import OBJECTIVES
+from finetune.runs.run import find
+from ui.data.datasets import choices as dataset_choices
+from ui.parts import job as work
+from ui.parts import model_picker
+from ui.parts.controls import button, dropdown, upload_button
+from ui.parts.views import render, view
+from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.train import fill_form as filling
+from ui.train import form, jobs, plan_card, run_view, stages_form
+from ui.train import where_to_run as place
+from ui.train.knob_fields import group
+from ui.train.stages_form import StageFields
+from ui.web.handler import Caller, handler
+from ui.web.language import words
+
+PRICED = ("model", "limits.max_length", "optim.epochs")
+"""The fields of the first row on which the rough price depends most."""
+
+
+FIRST_OBJECTIVE = next(iter(OBJECTIVES))
+
+
+@dataclass
+class Setup:
+    """What stands above the run: data, settings, buttons, and what they answer."""
+
+    datasets: gr.Dropdown
+    form: form.Form
+    filling: filling.Filling
+    start: gr.Button
+    check: gr.Button
+    plan: gr.Button
+    stop: gr.Button
+    answer: gr.HTML
+    show: gr.Button
+    yaml: gr.Code
+    command: gr.Code
+    place: place.WhereToRun
+
+    def inputs(self) -> list:
+        """Where it shall run, the data, the form."""
+        return [*self.place.inputs(), self.datasets, *self.form.inputs]
+
+
+def draw(page: Page) -> None:
+    """Draw the tab and wire it."""
+    setup = _draw_setup()
+    runs = run_view.draw(page)
+    page.datasets.append(setup.datasets)
+    _wire_buttons(setup, runs)
+    _wire_form(page, setup)
+    stages_form.wire(page, setup.form.stages, setup.datasets)
+    _wire_place(page, setup)
+    page.tab.select(refresh, setup.datasets, setup.datasets, **QUIET)
+
+
+def _draw_setup() -> Setup:
+    known = knobs()
+    with gr.Row(elem_classes="ts-start"):
+        datasets = dropdown("page.train_on", multiselect=True, scale=4, min_width=280, elem_id="train-on")
+        objective = stages_form.draw_objective("objective", FIRST_OBJECTIVE)
+        preset = filling.draw_preset()
+    with gr.Row(elem_classes="ts-start"):
+        where = place.draw_choice()
+        start = button("page.start", variant="primary", scale=1, min_width=140, elem_id="start")
+        check = button("page.check", scale=1, min_width=110, elem_id="check")
+        plan = button("page.plan", scale=1, min_width=110, elem_id="plan")
+        stop = button("page.stop", variant="stop", visible=False, scale=1, min_width=110)
+    note = view(elem_id="objective-note")
+    kept = filling.draw_kept()
+    rented = place.draw_machine(where)
+    answer = view(elem_id="train-answer")
+    rented.rent.render()
+    with gr.Column(elem_id="settings") as box:
+        drawn = _draw_form(known, objective, note)
+    with gr.Accordion(words("page.as_yaml"), open=False, elem_id="as-yaml"):
+        with gr.Row():
+            show = button("page.show_yaml", size="sm", elem_id="show-yaml")
+            upload = upload_button("page.upload_yaml", size="sm", file_types=[".yaml", ".yml"], elem_id="upload-yaml")
+        yaml = gr.Code(language="yaml", label=words("page.yaml"), interactive=False, visible=False, max_lines=24)
+        command = gr.Code(language="shell", label=words("page.command"), interactive=False, visible=False)
+    whole = filling.Filling(datasets, drawn, preset, upload, box, kept, answer, stop, yaml)
+    return Setup(datasets, drawn, whole, start, check, plan, stop, answer, show, yaml, command, rented)
+
+
+def _draw_form(known: list[Knob], objective: gr.Dropdown, note: gr.HTML) -> form.Form:
+    """The settings: eight in view, the others and further stages folded."""
+    fields = form.draw_basic(known)
+    model_picker.draw(fields["model"], "train")
+    with gr.Accordion(words("page.more_settings"), open=False, elem_id="more-settings"):
+        with group("objective"):
+            first = StageFields(objective, stages_form.draw_settings("first", FIRST_OBJECTIVE), note)
+        fields |= form.draw_advanced(known)
+    with gr.Accordion(words("page.further_stages"), open=False, elem_id="further-stages"):
+        further = stages_form.draw_further()
+    ordered = {knob.path: fields[knob.path] for knob in known}
+    return form.Form(known, ordered, stages_form.Stages(first, further), gr.State())
+
+
+def _wire_buttons(setup: Setup, runs: run_view.Live) -> None:
+    once, rented = {**SHOWN, "trigger_mode": "once"}, setup.place
+    outputs = [setup.answer, setup.stop, runs.picker, rented.rent, rented.agreed]
+    setup.start.click(start, setup.inputs(), outputs, **once).success(*runs.wiring, **SHOWN)
+    agreed = [rented.agreed, *setup.inputs()]
+    rented.rent.click(rent, agreed, outputs, **once).success(*runs.wiring, **SHOWN)
+    setup.check.click(check, setup.inputs(), [setup.answer, setup.stop, rented.rent], **once)
+    setup.plan.click(plan, setup.inputs(), [setup.answer, setup.stop, rented.rent], **once)
+    setup.stop.click(stop, None, None, **QUIET)
+
+
+def _wire_place(page: Page, setup: Setup) -> None:
+    """The machines are asked for when somebody wants one, and priced anew when what shall run changes."""
+    outputs, fields = [setup.place.box, *setup.place.shown()], setup.form.fields
+    wiring = {**SHOWN, "show_progress": "minimal", "show_progress_on": setup.place.table}
+    setup.place.where.input(choose_place, setup.inputs(), outputs, **wiring)
+    for changed in (setup.place.flavour.input, setup.datasets.input, *(fields[path].blur for path in PRICED)):
+        changed(reprice, setup.inputs(), setup.place.table, **SHOWN)
+    if settings.zero_gpu():
+        page.tab.select(choose_place, setup.inputs(), outputs, **wiring)
+
+
+def _wire_form(page: Page, setup: Setup) -> None:
+    hidden = [setup.form.fields[knob.path] for knob in setup.form.conditional()]
+    for path in {knob.shown_when[0] for knob in setup.form.conditional() if knob.shown_when}:
+        setup.form.fields[path].change(choose_method, setup.form.fields[path], hidden, **SHOWN)
+    setup.show.click(show_yaml, setup.inputs(), [setup.yaml, setup.command], **SHOWN)
+    setup.filling.wire()
+    page.on_open(refresh, setup.datasets, setup.datasets)
+
+
+@handler(quiet=True)
+def refresh(caller: Caller, chosen: list[str] | None) -> Any:
+    """The owner's datasets; the newest is chosen where none is."""
+    found = dataset_choices(caller)
+    known = [value for _, value in found]
+    if chosen and set(chosen) <= set(known):
+        return gr.update(choices=found)
+    return gr.update(choices=found, value=[value for value in chosen or [] if value in known] or known[:1])
+
+
+@handler()
+def choose_method(caller: Caller, method: str) -> list:
+    """Only the settings of the method chosen."""
+    return form.visibility({"method": method})
+
+
+@handler()
+def choose_place(
+    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str] | None, *values: Any
+) -> tuple:
+    """The rented machines with their prices, where one is wanted."""
+    if where != place.RENTED:
+        return gr.update(visible=False), gr.skip(), gr.skip(), gr.skip(), gr.update(visible=False)
+    return gr.update(visible=True), *place.offer(caller.owner, flavour, datasets, values)
+
+
+@handler()
+def reprice(
+    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str] | None, *values: Any
+) -> Any:
+    """The prices for what shall run now, where they are shown. Nothing else: a choice made meanwhile stands."""
+    return place.offer(caller.owner, flavour, datasets, values)[2] if where == place.RENTED else gr.skip()
+
+
+@handler()
+def start(
+    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str], *values: Any
+) -> Iterator[tuple]:
+    """Start a detached run; what takes time before it is shown and can be stopped.
+
+    On a rented machine nothing starts yet: what it costs at most is told first.
+    """
+    config = form.read(datasets, values)
+    hidden = gr.update(visible=False)
+    if where == place.RENTED:
+        yield from _ask(caller, config, flavour, timeout, place.same_wish(flavour, timeout, datasets, values))
+        return
+
+    def begin(job: work.Job) -> str:
+        return LocalLauncher().start(config, caller.owner, progress=job.report, stop=job.stop)
+
+    run = yield from _follow(caller, begin, 5)
+    text = render("note", kind="ts-good", title="", text=say("page.started", run=run))
+    yield text, hidden, gr.update(choices=run_view.choices(caller), value=run), hidden, None
+
+
+def _ask(
+    caller: Caller, config: RunConfig, flavour: str | None, timeout: str, wish: str, why: str = ""
+) -> Iterator[tuple]:
+    """The checks and the price of a job, and the button that says yes to both."""
+    offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job), 5)
+    agreed = place.Agreed(wish, offer.flavour.usd_per_hour)
+    yield place.told(offer, why), gr.update(visible=False), gr.skip(), place.yes_to(offer), agreed
+
+
+@handler()
+def rent(
+    caller: Caller,
+    agreed: place.Agreed | None,
+    where: str,
+    flavour: str | None,
+    timeout: str,
+    datasets: list[str],
+    *values: Any,
+) -> Iterator[tuple]:
+    """Start the run as a job: what was agreed to, at the price that was; where that changed, ask again."""
+    usd_per_hour = place.agreed_price(agreed, flavour, timeout, datasets, values)
+    config = form.read(datasets, values)
+    launcher = JobsLauncher(flavour or "", timeout, caller.owner, usd_per_hour)
+
+    def begin(job: work.Job) -> str:
+        return launcher.start(config, caller.owner, progress=job.report, stop=job.stop)
+
+    try:
+        run = yield from _follow(caller, begin, 5)
+    except UserError as error:
+        if not place.to_be_asked_again(error):
+            raise
+        wish = place.same_wish(flavour, timeout, datasets, values)
+        yield from _ask(caller, config, flavour, timeout, wish, str(error))
+        return
+    jobs.keep_up(find(run, caller.owner), caller.owner)
+    text = render("note", kind="ts-good", title="", text=say("page.rented", run=run))
+    hidden = gr.update(visible=False)
+    yield text, hidden, gr.update(choices=run_view.choices(caller), value=run), hidden, None
+
+
+@handler()
+def check(
+    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str], *values: Any
+) -> Iterator[tuple]:
+    """Check data, model and settings together, and what a rented machine needs; nothing starts."""
+    config = form.read(datasets, values)
+    hidden = gr.update(visible=False)
+    if where == place.RENTED:
+        offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job), 3)
+        yield place.told(offer), hidden, hidden
+        return
+    found = yield from _follow(caller, lambda job: plan_card.look(caller.owner, config, job, trial=False), 3)
+    yield plan_card.told(*found), hidden, hidden
+
+
+@handler()
+def plan(
+    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str], *values: Any
+) -> Iterator[tuple]:
+    """Say what the run will take, here and on rented machines: its first steps are tried out here."""
+    config = form.read(datasets, values)
+    hidden = gr.update(visible=False)
+    found = yield from _follow(caller, lambda job: plan_card.look(caller.owner, config, job, trial=True), 3)
+    yield plan_card.told(*found), hidden, hidden
+
+
+def _follow(caller: Caller, begin: Any, outputs: int) -> Generator[tuple, None, Any]:
+    rest = [gr.skip()] * (outputs - 2)
+    busy = lambda text: (text, gr.update(visible=True), *rest)  # noqa: E731
+    idle = lambda: ("", gr.update(visible=False), *rest)  # noqa: E731
+    return (yield from work.run(caller, "train", begin, busy, idle))
+
+
+@handler()
+def stop(caller: Caller) -> None:
+    """End what is fetched or checked before a start."""
+    work.stop(caller, "train")
+
+
+@handler()
+def show_yaml(
+    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str], *values: Any
+) -> tuple:
+    """The form as YAML, and the command that does the same in a shell, at the same place."""
+    text = to_yaml(form.read(datasets, values))
+    command = say("page.command_text", place=place.options(where, flavour, timeout))
+    return gr.update(value=text, visible=True), gr.update(value=command, visible=True)

@@ -1,0 +1,116 @@
+"""Whose session, event, upload or file it is: the first visitor to use an id has it, and nobody else."""
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from ui.web.visitor import STRANGER
+
+KEPT = 50_000
+_LONGEST_PATH = 4096
+_Ids = OrderedDict[tuple[str, str], frozenset[str]]
+
+
+class Bindings:
+    """Remembers for each id who has it, the newest ids only. Thread-safe.
+
+    What strangers name is kept apart: however many ids they make up, nobody who is known loses one.
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._known: _Ids = OrderedDict()
+        self._strange: _Ids = OrderedDict()
+
+    def claim(self, kind: str, name: str, visitor: str) -> bool:
+        """Whether the id is this visitor's; one that is nobody's yet becomes theirs."""
+        with self._lock:
+            ids = self._ids((kind, name), visitor)
+            has = ids.setdefault((kind, name), frozenset([visitor]))
+            self._tidy(ids, (kind, name))
+            return visitor in has
+
+    def has(self, kind: str, name: str, visitor: str) -> bool:
+        """Whether the id is this visitor's already."""
+        with self._lock:
+            return visitor in self._ids((kind, name), visitor).get((kind, name), frozenset())
+
+    def free(self, kind: str, name: str, visitor: str) -> bool:
+        """Whether the id is this visitor's or nobody's."""
+        with self._lock:
+            return visitor in self._ids((kind, name), visitor).get((kind, name), (visitor,))
+
+    def give(self, kind: str, name: str, visitor: str) -> None:
+        """The visitor has the id from now on, as may others: two that send the same file share its path."""
+        with self._lock:
+            ids = self._ids((kind, name), visitor)
+            ids[kind, name] = ids.get((kind, name), frozenset()) | {visitor}
+            self._tidy(ids, (kind, name))
+
+    def _ids(self, key: tuple[str, str], visitor: str) -> _Ids:
+        """The ids among which this one is, or would be kept."""
+        if key in self._known or (key not in self._strange and not visitor.startswith(STRANGER)):
+            return self._known
+        return self._strange
+
+    def _tidy(self, ids: _Ids, key: tuple[str, str]) -> None:
+        ids.move_to_end(key)
+        while len(ids) > self._kept:
+            ids.popitem(last=False)
+
+
+class Uploads:
+    """Whose uploaded files are whose. What nobody is known to have sent is nobody's."""
+
+    def __init__(self, folder: Path, bindings: Bindings) -> None:
+        self._folders = {os.path.abspath(folder), os.path.realpath(folder)}
+        self._bindings = bindings
+        self._public: set[str] = set()
+        self._sent: dict[str, set[str]] = {}
+
+    def publish(self, value: Any) -> None:
+        """Files that the page itself shows to everybody, such as icons: every path that stands in its config."""
+        self._public.update(self._paths(value))
+
+    def give(self, path: str, visitor: str) -> None:
+        """The visitor has sent this file."""
+        for name in self._inside(path):
+            self._bindings.give("file", name, visitor)
+        self._sent.setdefault(visitor, set()).add(path)
+
+    def size(self, visitor: str) -> int:
+        """Bytes of the files that the visitor has sent and that have not been cleared away yet."""
+        there = {path: os.path.getsize(path) for path in self._sent.get(visitor, set()) if os.path.exists(path)}
+        self._sent[visitor] = set(there)
+        return sum(there.values())
+
+    def open_to(self, value: Any, visitor: str) -> bool:
+        """Whether the visitor may use every uploaded file that a value names anywhere in it."""
+        return all(name in self._public or self._bindings.has("file", name, visitor) for name in self._paths(value))
+
+    def _paths(self, value: Any) -> list[str]:
+        """The paths into the upload folder that a value holds."""
+        found, left = [], [value]
+        while left:
+            here = left.pop()
+            if isinstance(here, dict):
+                left += [*here.keys(), *here.values()]
+            elif isinstance(here, list | tuple):
+                left += here
+            elif isinstance(here, str) and here and "\0" not in here:
+                found += self._inside(here)
+        return found
+
+    def _inside(self, path: str) -> list[str]:
+        """The path as the system sees it, where that lies in the upload folder.
+
+        A path may be longer than the system takes and yet name a file once it is made plain, as Gradio makes it.
+        """
+        path = os.path.normpath(path) if len(path) > _LONGEST_PATH and os.sep in path else path
+        if len(path) > _LONGEST_PATH:
+            return []
+        names = {os.path.abspath(path), os.path.realpath(path)} if os.sep in path else set()
+        return [name for name in names if any(name.startswith(folder + os.sep) for folder in self._folders)]
