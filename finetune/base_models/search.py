@@ -89,7 +89,7 @@ def _model(info: Any) -> Model:
         name=info.id,
         task="chat" if "conversational" in tags else "text",
         parameters=info.safetensors.total if info.safetensors else None,
-        licence=_licence(card),
+        licence=_license(card),
         context=context if isinstance(context, int) else None,
         languages=_texts(getattr(card, "language", None)),
         gated=bool(info.gated),
@@ -98,7 +98,7 @@ def _model(info: Any) -> Model:
     )
 
 
-def _licence(card: Any) -> str | None:
+def _license(card: Any) -> str | None:
     """The licence's key; of "other" the name that the card gives it."""
     key = next(iter(_texts(getattr(card, "license", None))), None)
     named = getattr(card, "license_name", None) if key == "other" else None

@@ -12,7 +12,7 @@ from finetune.runs.job_record import JobRecord, job_of
 
 if TYPE_CHECKING:
     from finetune.config.run_config import RunConfig
-    from finetune.launch.jobs.launcher import Check, Estimate, Flavour
+    from finetune.launch.jobs.launcher import Check, Estimate, Flavor
     from finetune.plan.prepare import Checked, OnProgress
     from finetune.runs.run import Run
 
@@ -71,7 +71,7 @@ def _named(flavour: str | None, timeout: str | None) -> tuple[str, str]:
     return flavour, timeout
 
 
-def _tell(checks: list["Check"], machine: "Flavour", rough: "Estimate") -> None:
+def _tell(checks: list["Check"], machine: "Flavor", rough: "Estimate") -> None:
     """What was looked at, and roughly what it will cost, on stderr."""
     for check in checks:
         print(_MARKS[check.ok], check.sentence, file=sys.stderr)
@@ -115,7 +115,7 @@ def stop_job(run: "Run", owner: Owner) -> None:
     launcher.wait(run, owner)
 
 
-def flavour_lines(owner: Owner) -> list[str]:
+def flavor_lines(owner: Owner) -> list[str]:
     """The table of machines, a line each."""
     from finetune.launch.jobs.launcher import flavours
 

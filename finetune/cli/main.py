@@ -16,7 +16,7 @@ from finetune.cli import evaluate as evaluate_shell
 from finetune.cli import models as models_shell
 from finetune.cli.check import config_of
 from finetune.cli.jobs import (
-    flavour_lines,
+    flavor_lines,
     job_flags,
     job_json,
     job_line,
@@ -135,7 +135,7 @@ def _flavors(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json([vars(one) for one in flavours(local_owner())])
     else:
-        print("\n".join(flavour_lines(local_owner())))
+        print("\n".join(flavor_lines(local_owner())))
     return 0
 
 

@@ -13,7 +13,7 @@ from finetune.methods import METHODS
 from finetune.plan.calibration import Calibration
 from finetune.plan.card import PlaceEstimate
 from finetune.plan.durations import Pace, Seconds, due, of_stage, operations
-from finetune.plan.machines import START_SECONDS, Flavour, chip_of, free_disk, memory_of, seconds_on
+from finetune.plan.machines import START_SECONDS, Flavor, chip_of, free_disk, memory_of, seconds_on
 from finetune.plan.memory import ComputeSettings, Memory, activations, memory
 from finetune.plan.rows import Shapes
 
@@ -123,7 +123,7 @@ class Estimator:
             disk_free=free_disk(self.runs),
         )
 
-    def rented(self, flavour: Flavour) -> PlaceEstimate:
+    def rented(self, flavour: Flavor) -> PlaceEstimate:
         """A machine for rent, by its maker's figures."""
         chip = chip_of(flavour.accelerator) if flavour.gpus else None
         named = "processes" in self.config.compute.model_fields_set

@@ -109,7 +109,7 @@ def _cached() -> int:
 
 
 @dataclass(frozen=True)
-class Flavour:
+class Flavor:
     """A machine for rent. `gpu_memory_gb` is that of one GPU; `storage_gb` the disk that is gone with the job.
 
     `current` tells whether the Hub said so now: on other prices nothing is rented.

@@ -15,7 +15,7 @@ from finetune.plan import calibration
 from finetune.plan.calibration import Trial
 from finetune.plan.card import SURE, Advice, PlaceEstimate, RunPlan, smaller
 from finetune.plan.estimator import Estimator, device_name_of
-from finetune.plan.machines import Flavour, memory_of
+from finetune.plan.machines import Flavor, memory_of
 from finetune.plan.prepare import Looked, OnProgress, looking
 from finetune.plan.rows import SAMPLE, StageRows, shapes, tokenised
 
@@ -32,7 +32,7 @@ def make_plan(
     owner: Owner,
     *,
     calibrate: bool = False,
-    flavours: list[Flavour] | None = None,
+    flavours: list[Flavor] | None = None,
     progress: OnProgress | None = None,
     stop: threading.Event | None = None,
 ) -> RunPlan:
@@ -50,7 +50,7 @@ def plan_of(
     owner: Owner,
     *,
     calibrate: bool = False,
-    flavours: list[Flavour] | None = None,
+    flavours: list[Flavor] | None = None,
     progress: OnProgress | None = None,
     stop: threading.Event | None = None,
 ) -> RunPlan:
@@ -123,7 +123,7 @@ class Planner:
         typed = [typed_prompt(text, tokenizer) for text in self.looked.config.watch.samples]
         return [{"text": one.text, "ids": list(one.ids)} for one in typed or [row_prompt(rows.first, tokenizer)]]
 
-    def plan(self, flavours: list[Flavour] | None = None) -> RunPlan:
+    def plan(self, flavours: list[Flavor] | None = None) -> RunPlan:
         """The card, with a line for each of the machines for rent."""
         sums, here = self.sums, self.sums.here()
         batches = [shape.steps * shape.accumulation for shape in sums.shapes]

@@ -11,7 +11,7 @@ from core.words import say
 from core.workspace import Owner
 from finetune.publish.card import facts, licenses
 from finetune.publish.card.card import render
-from finetune.publish.card.facts import UNKNOWN, Base, Licence, Sample, Subject
+from finetune.publish.card.facts import UNKNOWN, Base, License, Sample, Subject
 from finetune.publish.card.metadata import checked_card, read_head
 from finetune.publish.card.pictures import pictures
 from finetune.publish.proof.in_card import with_proof
@@ -62,7 +62,7 @@ class PushPlan:
     kind: str = "adapter"
     to: Destination = NOWHERE
     difference: Difference | None = None
-    licence: Licence = UNKNOWN
+    licence: License = UNKNOWN
     mark: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -114,7 +114,7 @@ def prepare(
     proof = records.matching_proof(subject, kind, to, files)
     text = with_proof(card or _own_card(built) or render(about, owner), proof)
     text = checked_card(text, about, owner, given=card is not None)
-    known = known if known.key else facts.licence_from(read_head(text))
+    known = known if known.key else facts.license_from(read_head(text))
     about = replace(about, licence=known)
     files.append(made("README.md", text.encode()))
     files.sort(key=lambda file: file.path)

@@ -14,7 +14,7 @@ def decode(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-class Detokeniser:
+class Detokenizer:
     """The text of a growing list of ids, in time proportional to its length.
 
     Only the ids since the last whole piece are decoded again. A character whose bytes are spread over several tokens

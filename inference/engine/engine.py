@@ -19,7 +19,7 @@ from core.errors import UserError
 from core.words import say
 from inference.columns.base import Choice, Column, GeneratedToken
 from inference.engine.batch import Batch, Panel
-from inference.engine.detokenize import UNFINISHED, Detokeniser, Pieces, decode
+from inference.engine.detokenize import UNFINISHED, Detokenizer, Pieces, decode
 from inference.engine.lookup_batch import LookupBatch
 from inference.engine.prompts import prompt_ids
 from inference.engine.stops import HeldBack, cut
@@ -55,7 +55,7 @@ class _ColumnEvents:
         self.index, self.spec, self.column = index, spec, column
         self._tokenizer = panel.loaded.tokenizer
         self._pieces = pieces
-        self._text = Detokeniser(self._tokenizer)
+        self._text = Detokenizer(self._tokenizer)
         self._stops = spec.texts("stop")
         self._held = HeldBack(self._stops)
         self._views: list[TokenView] = []

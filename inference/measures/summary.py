@@ -53,7 +53,7 @@ MEASURES: tuple[Measure, ...] = (
 )
 
 
-def summarise(result: Result) -> list[Row]:
+def summarize(result: Result) -> list[Row]:
     """One row a column: its name, its model and every measure, None where it does not apply.
 
     What is told of tokens counts all that were written, the end token included. `self_bleu` (0 to 1, lower is more

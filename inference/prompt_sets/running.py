@@ -13,7 +13,7 @@ from inference.compare.fair_queue import Turn, wait_for_place
 from inference.compare.request import CompareRequest, check_request
 from inference.compare.service import run_comparison
 from inference.events import Done, Loading, Result
-from inference.measures.summary import Row, summarise
+from inference.measures.summary import Row, summarize
 from inference.prompt_sets.reading import MOST_PROMPTS, PromptItem
 from inference.strategies.table import MAX_SEED
 
@@ -153,7 +153,7 @@ def _compared(
 
 def _fold(outcome: Outcome, one: PromptItem, seed: int, result: Result) -> None:
     rows: list[Row | None] = []
-    for column, row in zip(result.columns, summarise(result), strict=True):
+    for column, row in zip(result.columns, summarize(result), strict=True):
         if column.finish == "error":
             outcome.problems.append(Problem(one.number, one.shown, column.error or "", column.name))
         written = row | {"text": column.text, "finish": column.finish}

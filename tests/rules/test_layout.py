@@ -58,7 +58,7 @@ def test_so_can_a_folder_of_tests():
 
 
 def test_the_walks_are_seen_from_their_beginning_to_their_end():
-    """`pytest -s`, or `python -m tests.rules.layout`, shows modules a folder and what a knob, a row and an id pass."""
+    """`python -m tests.rules.layout` shows modules a folder and what a knob, a row and an id pass."""
     print(f"\n{layout.report()}")
     walks = layout.walks()
     assert {"inference.strategies", "inference.columns", "finetune.publish.kinds"} <= set(walks["top_p"])

@@ -13,7 +13,7 @@ from core.words import say
 from inference.compare.fair_queue import Turn
 from inference.compare.record import record_of
 from inference.events import Result
-from inference.measures.summary import summarise, to_csv
+from inference.measures.summary import summarize, to_csv
 from ui.compare import details_facts as facts
 from ui.compare import replay_check
 from ui.compare.last_comparison import comparisons
@@ -203,7 +203,7 @@ def compare_tree_part(caller: Caller, column: Any, part: Any) -> str:
 @handler(open_to_anyone=True)
 def compare_csv(caller: Caller) -> dict:
     """The table as a file."""
-    text = to_csv(summarise(comparisons.of(caller).result))
+    text = to_csv(summarize(comparisons.of(caller).result))
     return _file("comparison.csv", "text/csv;charset=utf-8", text)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from core.words import say
 from inference.events import ColumnResult, Result
 from inference.measures.divergence import Fork, forks, pairs, pieces, shared
-from inference.measures.summary import MEASURES, summarise
+from inference.measures.summary import MEASURES, summarize
 from ui.compare import beam_tree
 from ui.parts.views import number
 from ui.train.follow import thinned
@@ -173,4 +173,4 @@ def chain_view(result: Result) -> dict[str, Any]:
 
 def table_view(result: Result) -> dict[str, Any]:
     """Facts for `summary.html`."""
-    return {"measures": MEASURES, "rows": list(zip(named(result), summarise(result), strict=True))}
+    return {"measures": MEASURES, "rows": list(zip(named(result), summarize(result), strict=True))}

@@ -61,7 +61,7 @@ def draw(page: Page) -> None:
     """Draw the tab and wire it."""
     form, seen = _draw(), details.draw(shelf, partial(join, what="check"))
     outputs = [form.updates, form.status, form.start, form.stop, form.tokens]
-    go = {**SHOWN, "trigger_mode": "once"}
+    go: dict[str, Any] = {**SHOWN, "trigger_mode": "once"}
     for starter in (form.start.click, form.prompt.submit):
         seen.follow(starter(compare_run, form.inputs(), outputs, api_name="compare_run", **go))
     for name, example in zip(EXAMPLES, form.examples, strict=True):

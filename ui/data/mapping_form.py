@@ -9,7 +9,7 @@ import gradio as gr
 
 from core.errors import UserError
 from finetune.config.mapping import FORMATS, PARTS, Mapping
-from finetune.data.importing.recognize import recognise
+from finetune.data.importing.recognize import recognize
 from ui.parts.controls import button, dropdown
 from ui.parts.wiring import SHOWN
 from ui.web.handler import Caller, handler
@@ -64,7 +64,7 @@ def look(caller: Caller, path: str | None) -> list:
     """Recognise an uploaded file and fill the form; it opens by itself where nothing was recognised."""
     if not path:
         return [gr.skip()] * (4 + len(PARTS))
-    found = recognise(Path(path))
+    found = recognize(Path(path))
     mapping = found.mapping
     shape = found.row_format or "prompt_completion"
     chosen = mapping.columns() if mapping else {}

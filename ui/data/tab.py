@@ -10,7 +10,7 @@ import gradio as gr
 
 from core.words import say
 from finetune.data.importing.importer import import_file, import_hub
-from finetune.data.importing.recognize import recognise
+from finetune.data.importing.recognize import recognize
 from finetune.data.store import Dataset, example_file
 from ui.data import mapping_form, preview
 from ui.data.datasets import choices, owned
@@ -95,7 +95,7 @@ def _wire(
 @handler()
 def bring_file(caller: Caller, path: str | None) -> Iterator[tuple]:
     """Import an uploaded file as it is recognised; where it is not, the mapping form asks."""
-    if path and recognise(Path(path)).mapping is not None:
+    if path and recognize(Path(path)).mapping is not None:
         yield from _bring(
             caller,
             lambda job: import_file(Path(path), caller.owner, progress=work.bytes_done(job, say("page.importing"))),

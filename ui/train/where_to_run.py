@@ -18,7 +18,7 @@ from core.workspace import Owner
 from finetune.config.run_config import RunConfig
 from finetune.launch.follow.api import api
 from finetune.launch.jobs.checks import Check, look, seconds_of
-from finetune.launch.jobs.launcher import Estimate, Flavour, estimate, flavours
+from finetune.launch.jobs.launcher import Estimate, Flavor, estimate, flavours
 from finetune.plan.prepare import import_data, look_at
 from ui.parts import job as work
 from ui.parts.controls import button, dropdown, textbox
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from finetune.data.findings import Finding
 
 HERE, RENTED = "here", "jobs"
-USUAL_FLAVOUR, USUAL_TIMEOUT = "a10g-small", "2h"
+USUAL_FLAVOR, USUAL_TIMEOUT = "a10g-small", "2h"
 REMEMBERED_SECONDS = 600.0
-_known: dict[str, tuple[float, list[Flavour]]] = {}
+_known: dict[str, tuple[float, list[Flavor]]] = {}
 
 
 @dataclass
@@ -81,7 +81,7 @@ def rent_button(name: str) -> gr.Button:
     return button("page.rent", variant="primary", visible=False, render=False, elem_id=name)
 
 
-def available(owner: Owner) -> list[Flavour]:
+def available(owner: Owner) -> list[Flavor]:
     """The machines for rent, remembered for ten minutes where the Hub tells them; else those known, not current.
 
     Raises UserError where none can be rented: no token, no Hub.
@@ -106,19 +106,19 @@ def offer(owner: Owner, chosen: str | None, datasets: Sequence[str] | None, valu
         return hidden, gr.skip(), render("note", kind="ts-warn", title="", text=str(error)), hidden
     name = usual(found, chosen)
     choices = [(f"{one.title} · {price(one.usd_per_hour)}", one.name) for one in found]
-    table = flavour_table(found, name, *guesses(owner, found, datasets, values))
+    table = flavor_table(found, name, *guesses(owner, found, datasets, values))
     return gr.update(visible=True), gr.update(choices=choices, value=name), table, hidden
 
 
-def usual(found: list[Flavour], chosen: str | None) -> str | None:
+def usual(found: list[Flavor], chosen: str | None) -> str | None:
     """The machine that was chosen, else the usual one, else the cheapest with a GPU."""
     names = [one.name for one in found]
     gpus = [one.name for one in found if one.gpus]
-    return next((name for name in (chosen, USUAL_FLAVOUR, *gpus, *names) if name in names), None)
+    return next((name for name in (chosen, USUAL_FLAVOR, *gpus, *names) if name in names), None)
 
 
 def guesses(
-    owner: Owner, found: list[Flavour], datasets: Sequence[str] | None, values: Sequence[Any]
+    owner: Owner, found: list[Flavor], datasets: Sequence[str] | None, values: Sequence[Any]
 ) -> tuple[dict[str, Estimate], str]:
     """Rough time and price of this run by machine; where the form does not say enough yet, none, and why."""
     try:
@@ -128,7 +128,7 @@ def guesses(
         return {}, str(error)
 
 
-def flavour_table(found: list[Flavour], chosen: str | None, rough: dict[str, Estimate], why: str) -> str:
+def flavor_table(found: list[Flavor], chosen: str | None, rough: dict[str, Estimate], why: str) -> str:
     """Name, GPU, memory, price, and rough time and price of this run."""
     return render("flavours", flavours=found, chosen=chosen, rough=rough, why=why, price=price, usd=usd)
 
@@ -146,7 +146,7 @@ class Offer:
     """What was looked at before a start that costs money: the checks, the bound and a guess of the price."""
 
     checks: list[Check]
-    flavour: Flavour
+    flavour: Flavor
     seconds: int
     rough: Estimate
     findings: list["Finding"]
@@ -183,7 +183,7 @@ def options(where: str, flavour: str | None, timeout: str) -> str:
     """The place as options of the shell's `start`; nothing for this machine."""
     if where != RENTED:
         return ""
-    return " " + shlex.join(["--on", "jobs", "--flavor", flavour or USUAL_FLAVOUR, "--timeout", timeout.strip()])
+    return " " + shlex.join(["--on", "jobs", "--flavor", flavour or USUAL_FLAVOR, "--timeout", timeout.strip()])
 
 
 def same_wish(*values: Any) -> str:

@@ -13,7 +13,7 @@ from finetune.config.mapping import Mapping
 from finetune.data.findings import findings
 from finetune.data.importing.convert import Converted, canonical, convert
 from finetune.data.importing.raw_rows import OnProgress, raw_rows
-from finetune.data.importing.recognize import Recognised, listed, recognise_file
+from finetune.data.importing.recognize import Recognized, listed, recognize_file
 from finetune.data.importing.streams import DataFile, short_name
 from finetune.data.limits import Limits
 from finetune.data.report import KeptRow, Report
@@ -35,7 +35,7 @@ class Intake:
         progress: OnProgress | None = None,
     ) -> None:
         self._files, self._limits, self._progress = files, limits, progress
-        self._recognised: Recognised = recognise_file(files[0], limits)
+        self._recognized: Recognized = recognize_file(files[0], limits)
         self.mapping = self._chosen(mapping)
         self._found: defaultdict[str, list[int]] = defaultdict(list)
         self._seen: set[bytes] = set()
@@ -45,8 +45,8 @@ class Intake:
         self.rows_in = 0
 
     def _chosen(self, mapping: Mapping | None) -> Mapping:
-        chosen = mapping or self._recognised.mapping
-        columns = self._recognised.columns
+        chosen = mapping or self._recognized.mapping
+        columns = self._recognized.columns
         if chosen is None:
             raise UserError("data.unrecognised", name=self._files[0].name, columns=listed(columns))
         chosen.fit(columns, listed(columns))
@@ -110,10 +110,10 @@ class Intake:
             rows_in=self.rows_in,
             rows_kept=len(self._lengths),
             findings=findings(self._found),
-            file_format=self._recognised.file_format,
+            file_format=self._recognized.file_format,
             mapping=self.mapping,
-            evidence=self._recognised.evidence,
-            columns=[short_name(column) for column in self._recognised.columns],
+            evidence=self._recognized.evidence,
+            columns=[short_name(column) for column in self._recognized.columns],
             statistics=self._statistics(),
         )
 

@@ -40,7 +40,7 @@ _TAKES = {
 
 
 @dataclass(frozen=True)
-class Recognised:
+class Recognized:
     """What a file looks like. `row_format`, `kind` and `mapping` are None where its columns fit no known format:
     the user then says which column is which.
 
@@ -56,27 +56,27 @@ class Recognised:
     columns: list[str]
 
 
-def recognise(path: Path, limits: Limits = LIMITS, name: str | None = None) -> Recognised:
+def recognize(path: Path, limits: Limits = LIMITS, name: str | None = None) -> Recognized:
     """Look at the first rows of a file (`SAMPLE` of them that can be read).
 
     Raises UserError for a file that cannot be read at all.
     """
-    return recognise_file(look(path, limits, name), limits)
+    return recognize_file(look(path, limits, name), limits)
 
 
-def recognise_file(file: DataFile, limits: Limits = LIMITS) -> Recognised:
-    """`recognise` for a file that was looked at before."""
+def recognize_file(file: DataFile, limits: Limits = LIMITS) -> Recognized:
+    """`recognize` for a file that was looked at before."""
     sample = _sample(file, limits)
     columns = list(dict.fromkeys(column for row in sample for column in row))
     votes = Counter(vote for row in sample if (vote := _vote(row)) is not None)
     inside = file_format(file, limits)
     about_file = _about_file(file, inside, limits)
     if not votes:
-        return Recognised(inside, None, None, None, [*about_file, _unknown(columns)], columns)
+        return Recognized(inside, None, None, None, [*about_file, _unknown(columns)], columns)
     winner, count = votes.most_common(1)[0]
     mapping = _with_optional(winner, columns)
     evidence = [*about_file, *_about_rows(mapping, count, sample, columns)]
-    return Recognised(inside, mapping.format, mapping.kind, mapping, evidence, columns)
+    return Recognized(inside, mapping.format, mapping.kind, mapping, evidence, columns)
 
 
 def _sample(file: DataFile, limits: Limits) -> list[dict[str, Any]]:

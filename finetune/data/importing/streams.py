@@ -76,7 +76,7 @@ def look(path: Path, limits: Limits = LIMITS, name: str | None = None) -> DataFi
     file = DataFile(path, label, named, _gzipped(path, label), False, "utf-8", size)
     with open_bytes(file, limits) as (stream, _):
         head = stream.read(_HEAD)
-    return _recognise_bytes(file, head)
+    return _recognize_bytes(file, head)
 
 
 def _extension(path: Path, label: str) -> str:
@@ -99,7 +99,7 @@ def _gzipped(path: Path, label: str) -> bool:
     return gzipped
 
 
-def _recognise_bytes(file: DataFile, head: bytes) -> DataFile:
+def _recognize_bytes(file: DataFile, head: bytes) -> DataFile:
     parquet = head.startswith(b"PAR1")
     other = next((what for start, what in _OTHER.items() if head.startswith(start)), None)
     if other:

@@ -15,9 +15,9 @@ from core.workspace import Owner
 from finetune.config.device import launch_line
 from finetune.config.run_config import RunConfig
 from finetune.launch.follow.api import again, api, in_words, token_of, whoami
-from finetune.launch.jobs.flavors import flavour_named
+from finetune.launch.jobs.flavors import flavor_named
 from finetune.launch.jobs.spec import with_processes
-from finetune.plan.machines import Flavour
+from finetune.plan.machines import Flavor
 from finetune.plan.prepare import check_context
 
 NEEDED_SCOPES = ("jobs", "contribute-repos")
@@ -72,15 +72,15 @@ def preflight(config: RunConfig, owner: Owner, flavour: str, timeout: str | int)
 
 def look(
     config: RunConfig, owner: Owner, flavour: str, timeout: str | int, agreed: float | None = None
-) -> tuple[list[Check], Flavour, Base]:
-    """As `preflight`, with the machine and the pinned base. `agreed`: see `flavour_named`."""
+) -> tuple[list[Check], Flavor, Base]:
+    """As `preflight`, with the machine and the pinned base. `agreed`: see `flavor_named`."""
     token_of(owner)
     seconds = seconds_of(timeout)
     checks = [_time(owner, seconds), _scopes(owner)]
     reach.forget()
     if not reach.reachable():
         raise UserError("job.unreachable", value=flavour, endpoint=reach.endpoint(), reason=say("job.no_answer"))
-    machine = flavour_named(flavour, owner, agreed)
+    machine = flavor_named(flavour, owner, agreed)
     config = with_processes(config, machine)
     checks += _payer(owner)
     base = pinned_base(config, owner)
@@ -218,7 +218,7 @@ def _launch(config: RunConfig) -> list[Check]:
     return [Check("launch", True, say("run.launched", command=launch_line(count)))] if count > 1 else []
 
 
-def _processes(config: RunConfig, machine: Flavour) -> Check:
+def _processes(config: RunConfig, machine: Flavor) -> Check:
     """A process a GPU: fewer leave GPUs idle, more have none."""
     asked, there = config.compute.processes, machine.gpus or config.compute.processes
     if machine.gpus and asked > machine.gpus:
@@ -227,7 +227,7 @@ def _processes(config: RunConfig, machine: Flavour) -> Check:
     return Check("processes", asked == there, say(sentence, processes=asked, gpus=machine.gpus, flavour=machine.name))
 
 
-def _memory(config: RunConfig, machine: Flavour, base: Base) -> Check:
+def _memory(config: RunConfig, machine: Flavor, base: Base) -> Check:
     """Weights, and for full training their float32 masters with two moments and gradients; rows come on top. Each GPU
     holds all of it, unless the processes share it out."""
     shares = config.compute.processes if config.compute.sharding == "fsdp" and machine.gpus else 1
@@ -240,7 +240,7 @@ def _memory(config: RunConfig, machine: Flavour, base: Base) -> Check:
     return Check("memory", needed <= there, say("job.check.memory" if needed <= there else "job.check.tight", **facts))
 
 
-def _disk(config: RunConfig, machine: Flavour, base: Base) -> Check:
+def _disk(config: RunConfig, machine: Flavor, base: Base) -> Check:
     """Packages, the base, and three checkpoints with their optimizer state."""
     a_checkpoint = base.weights_gb + base.parameters * 12 / 1e9 if config.method == "full" else 0.3
     needed = math.ceil(_SPARE_GB + base.weights_gb + 4 * a_checkpoint)

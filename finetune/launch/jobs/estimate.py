@@ -10,10 +10,10 @@ from core.errors import UserError
 from core.references import parse
 from core.workspace import Owner, dataset_folder
 from finetune.config.run_config import RunConfig, Stage
-from finetune.launch.jobs.flavors import flavour_named
+from finetune.launch.jobs.flavors import flavor_named
 from finetune.methods import METHODS
 from finetune.objectives import OBJECTIVES
-from finetune.plan.machines import START_SECONDS, Flavour, chip_of, seconds_on
+from finetune.plan.machines import START_SECONDS, Flavor, chip_of, seconds_on
 
 _CHARACTERS_A_TOKEN = 3.5
 _NAMED_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([mb])(?![a-z])", re.IGNORECASE)
@@ -27,14 +27,14 @@ class Estimate:
     usd: float
 
 
-def estimate(config: RunConfig, rows: Owner | int, flavour: Flavour | str, parameters: float | None = None) -> Estimate:
+def estimate(config: RunConfig, rows: Owner | int, flavour: Flavor | str, parameters: float | None = None) -> Estimate:
     """The time and price of a run on a machine, with its start-up. Never exact: say so where it is shown.
 
     `rows` is the owner of the datasets that the config names, or how many rows each stage has. `parameters` is the
     model's size; by default what its name says ("135M", "7b"), else a billion. Raises UserError for an unknown flavour.
     """
     owner = rows if isinstance(rows, Owner) else Owner("local")
-    machine = flavour if isinstance(flavour, Flavour) else flavour_named(flavour, owner)
+    machine = flavour if isinstance(flavour, Flavor) else flavor_named(flavour, owner)
     size = parameters or size_by_name(config.model)
     passes = 4 if METHODS[config.method].adapter else 6
     operations = _tokens(config, rows) * size * passes

@@ -9,28 +9,28 @@ from core.errors import UserError
 from core.hub import reach
 from core.workspace import Owner
 from finetune.launch.follow.api import again, in_words
-from finetune.plan.machines import Flavour
+from finetune.plan.machines import Flavor
 
 _AN_HOUR = {"second": 3600, "minute": 60, "hour": 1}
 _KNOWN = (
-    Flavour("cpu-basic", "CPU Basic", None, 0, None, 16, 2, 0.01, 50),
-    Flavour("cpu-upgrade", "CPU Upgrade", None, 0, None, 32, 8, 0.03, 50),
-    Flavour("t4-small", "Nvidia T4 - small", "T4", 1, 16, 15, 4, 0.40, 50),
-    Flavour("t4-medium", "Nvidia T4 - medium", "T4", 1, 16, 30, 8, 0.60, 100),
-    Flavour("l4x1", "1x Nvidia L4", "L4", 1, 24, 30, 8, 0.80, 400),
-    Flavour("a10g-small", "Nvidia A10G - small", "A10G", 1, 24, 14, 4, 1.00, 110),
-    Flavour("a10g-large", "Nvidia A10G - large", "A10G", 1, 24, 46, 12, 1.50, 200),
-    Flavour("l40sx1", "1x Nvidia L40S", "L40S", 1, 48, 62, 8, 1.80, 380),
-    Flavour("a100-large", "Nvidia A100 - large", "A100", 1, 80, 142, 12, 2.50, 1000),
-    Flavour("rtx-pro-6000", "Nvidia RTX PRO 6000", "RTX PRO 6000", 1, 96, 128, 16, 2.75, 1000),
-    Flavour("a10g-largex2", "2x Nvidia A10G - large", "A10G", 2, 24, 92, 24, 3.00, 1000),
-    Flavour("h200", "Nvidia H200", "H200", 1, 141, 256, 23, 5.00, 3000),
+    Flavor("cpu-basic", "CPU Basic", None, 0, None, 16, 2, 0.01, 50),
+    Flavor("cpu-upgrade", "CPU Upgrade", None, 0, None, 32, 8, 0.03, 50),
+    Flavor("t4-small", "Nvidia T4 - small", "T4", 1, 16, 15, 4, 0.40, 50),
+    Flavor("t4-medium", "Nvidia T4 - medium", "T4", 1, 16, 30, 8, 0.60, 100),
+    Flavor("l4x1", "1x Nvidia L4", "L4", 1, 24, 30, 8, 0.80, 400),
+    Flavor("a10g-small", "Nvidia A10G - small", "A10G", 1, 24, 14, 4, 1.00, 110),
+    Flavor("a10g-large", "Nvidia A10G - large", "A10G", 1, 24, 46, 12, 1.50, 200),
+    Flavor("l40sx1", "1x Nvidia L40S", "L40S", 1, 48, 62, 8, 1.80, 380),
+    Flavor("a100-large", "Nvidia A100 - large", "A100", 1, 80, 142, 12, 2.50, 1000),
+    Flavor("rtx-pro-6000", "Nvidia RTX PRO 6000", "RTX PRO 6000", 1, 96, 128, 16, 2.75, 1000),
+    Flavor("a10g-largex2", "2x Nvidia A10G - large", "A10G", 2, 24, 92, 24, 3.00, 1000),
+    Flavor("h200", "Nvidia H200", "H200", 1, 141, 256, 23, 5.00, 3000),
 )
 FALLBACK = tuple(replace(one, current=False) for one in _KNOWN)
 """What is known without the Hub; prices of August 2026. Its own table is asked wherever it can be."""
 
 
-def flavours(owner: Owner) -> list[Flavour]:
+def flavours(owner: Owner) -> list[Flavor]:
     """Every machine for rent, the cheapest first, to be shown: where the Hub does not tell, the table in here."""
     if settings.hub_offline() or not reach.reachable():
         return list(FALLBACK)
@@ -40,7 +40,7 @@ def flavours(owner: Owner) -> list[Flavour]:
         return list(FALLBACK)
 
 
-def for_rent(owner: Owner) -> list[Flavour]:
+def for_rent(owner: Owner) -> list[Flavor]:
     """Every machine for rent as the Hub tells it now, the cheapest first. Raises UserError where it does not."""
     from huggingface_hub import HfApi
 
@@ -50,10 +50,10 @@ def for_rent(owner: Owner) -> list[Flavour]:
     client = HfApi(endpoint=reach.endpoint(), token=owner.token or False)
     with in_words(owner, "hardware"):
         found = again(lambda: client.list_jobs_hardware(token=owner.token or False))
-    return sorted((_flavour(one) for one in found), key=lambda one: one.usd_per_hour)
+    return sorted((_flavor(one) for one in found), key=lambda one: one.usd_per_hour)
 
 
-def flavour_named(name: str, owner: Owner, agreed: float | None = None) -> Flavour:
+def flavor_named(name: str, owner: Owner, agreed: float | None = None) -> Flavor:
     """The machine that a person named, at its price now; `agreed` is the price an hour that they said yes to.
 
     Raises UserError with the names there are, where the Hub does not tell its prices, and where the price is another
@@ -78,12 +78,12 @@ def _dollars(amount: float) -> str:
     return f"{amount:.2f}" if round(amount, 2) == amount else f"{amount:.4f}"
 
 
-def _flavour(hardware: Any) -> Flavour:
+def _flavor(hardware: Any) -> Flavor:
     """A row of the Hub's table. Its memory of a GPU is that of all GPUs together."""
     gpu = hardware.accelerator
     count = int(_number(gpu.quantity) or 0) if gpu else 0
     memory = _number(gpu.vram) if gpu else None
-    return Flavour(
+    return Flavor(
         name=hardware.name,
         title=hardware.pretty_name,
         accelerator=gpu.model if gpu else None,

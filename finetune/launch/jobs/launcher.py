@@ -24,12 +24,12 @@ from finetune.launch.jobs.attach import attach
 from finetune.launch.jobs.bundle import push_inputs
 from finetune.launch.jobs.checks import INPUTS, Base, Check, look, preflight, seconds_of, write_access
 from finetune.launch.jobs.estimate import Estimate, estimate
-from finetune.launch.jobs.flavors import flavour_named, flavours
+from finetune.launch.jobs.flavors import flavor_named, flavours
 from finetune.launch.jobs.newer import catch_up
 from finetune.launch.jobs.spec import specification, with_processes
 from finetune.launch.jobs.submit import Steps, starting, take_back, write_down
 from finetune.plan import prepare
-from finetune.plan.machines import Flavour
+from finetune.plan.machines import Flavor
 from finetune.plan.prepare import Checked, OnProgress, import_data, look_at
 from finetune.runs.checkpoint_config import check_config_kept
 from finetune.runs.job_record import JobRecord, job_of, locked, update
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Check",
     "Estimate",
-    "Flavour",
+    "Flavor",
     "JobRecord",
     "JobsLauncher",
     "attach",
@@ -56,7 +56,7 @@ __all__ = [
     "sync_quietly",
 ]
 
-OnChecked = Callable[[list[Check], Flavour, Estimate], None]
+OnChecked = Callable[[list[Check], Flavor, Estimate], None]
 POLL_SECONDS = 15.0
 """How often a job looks whether it was asked to stop."""
 
@@ -109,7 +109,7 @@ class JobsLauncher:
 
         return prepare.look(config, owner, progress, stop, find_base)
 
-    def _look(self, config: RunConfig, owner: Owner, datasets: Owner) -> tuple[Flavour, Base]:
+    def _look(self, config: RunConfig, owner: Owner, datasets: Owner) -> tuple[Flavor, Base]:
         """Look at all that can be known before; `datasets` is who has those that the config names."""
         checks, machine, base = look(config, owner, self.flavour, self.timeout, self.agreed)
         if self.on_checked is not None:
@@ -140,7 +140,7 @@ class JobsLauncher:
         with full_disk_in_words(owner.runs):
             return self._begin(config, owner, machine, base, steps)
 
-    def _begin(self, config: RunConfig, owner: Owner, machine: Flavour, base: Base, steps: Steps) -> str:
+    def _begin(self, config: RunConfig, owner: Owner, machine: Flavor, base: Base, steps: Steps) -> str:
         """A new run and its job. Returns the run's id; a run whose job was not asked for goes again."""
         run = reserve(owner)
         environment = {"base": base.reference, "asked": config.model, "revision": base.revision, "stand_in": False}
@@ -201,7 +201,7 @@ class JobsLauncher:
         """Come back when the job has ended."""
         follow(run, owner).join()
 
-    def _launch(self, run: Run, config: RunConfig, owner: Owner, machine: Flavour, base: Base, steps: Steps) -> None:
+    def _launch(self, run: Run, config: RunConfig, owner: Owner, machine: Flavor, base: Base, steps: Steps) -> None:
         """Everything from the private repositories to the job's id in the run folder, under the run's lock."""
         before = job_of(run)
         user = str(whoami(owner)["name"])
@@ -225,7 +225,7 @@ class JobsLauncher:
             write_access(owner, record.results, "model")
             record = _push(run, config, owner, record, base)
             steps.next("job.progress.renting")
-            flavour_named(machine.name, owner, machine.usd_per_hour)  # sending takes a while, and prices change
+            flavor_named(machine.name, owner, machine.usd_per_hour)  # sending takes a while, and prices change
             with room(owner), locked(run):
                 write_down(run, config, record, before)
             self._rent(run, owner, record, before)

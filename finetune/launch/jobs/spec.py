@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from core.workspace import Owner
 from finetune.config.run_config import RunConfig, load_yaml, to_yaml
 from finetune.launch.follow.api import LABEL, token_of
-from finetune.plan.machines import Flavour
+from finetune.plan.machines import Flavor
 from finetune.runs.job_record import JobRecord
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def specification(run: "Run", record: JobRecord, owner: Owner) -> dict[str, Any]
     }
 
 
-def with_processes(config: RunConfig, machine: Flavour) -> RunConfig:
+def with_processes(config: RunConfig, machine: Flavor) -> RunConfig:
     """The config with a process for each GPU, where it does not say how many."""
     if machine.gpus < 2 or "processes" in config.compute.model_fields_set:
         return config

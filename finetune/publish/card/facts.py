@@ -52,7 +52,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Licence:
+class License:
     """A licence as the Hub's cards name it; `name` and `link` go with "other". `key` None: not known."""
 
     key: str | None = None
@@ -60,7 +60,7 @@ class Licence:
     link: str | None = None
 
 
-UNKNOWN = Licence()
+UNKNOWN = License()
 
 
 @dataclass(frozen=True)
@@ -114,37 +114,37 @@ def _revision(value: object) -> str | None:
     return value if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{7,64}", value) else None
 
 
-def known_licence(base: Base, owner: Owner) -> Licence:
+def known_license(base: Base, owner: Owner) -> License:
     """The licence of the base as far as this machine knows it, without asking the Hub."""
     for beginning, key in _LICENCES.items():
         if (base.hub_id or "").startswith(beginning):
-            return Licence(key)
+            return License(key)
     reference = parse(base.reference, owner)
-    return _card_licence(reference.path / "README.md") if isinstance(reference, Folder) else Licence()
+    return _card_license(reference.path / "README.md") if isinstance(reference, Folder) else License()
 
 
-def _card_licence(card: Path) -> Licence:
+def _card_license(card: Path) -> License:
     import yaml
 
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     if not text.startswith("---"):
-        return Licence()
+        return License()
     try:
         head = yaml.safe_load(text.split("---")[1])
     except yaml.YAMLError:
-        return Licence()
-    return licence_from(head if isinstance(head, dict) else {})
+        return License()
+    return license_from(head if isinstance(head, dict) else {})
 
 
-def licence_from(head: dict[str, Any]) -> Licence:
+def license_from(head: dict[str, Any]) -> License:
     """The licence in the head of a card."""
     key = head.get("license")
     if not isinstance(key, str) or not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,60}", key):
-        return Licence()
+        return License()
     named = [
         head.get(field) if isinstance(head.get(field), str) else None for field in ("license_name", "license_link")
     ]
-    return Licence(key, *named)
+    return License(key, *named)
 
 
 def data_of(config: RunConfig, owner: Owner) -> list[DataFacts]:
@@ -276,7 +276,7 @@ class Subject:
     run: Any
     to: Destination
     base: Any
-    licence: Licence
+    licence: License
     files: list[PlannedFile]
     kind: str = "adapter"
     facts: dict[str, Any] = field(default_factory=dict)

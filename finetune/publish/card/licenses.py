@@ -10,7 +10,7 @@ from core.hub import retries
 from core.references import Folder, parse
 from core.workspace import Owner
 from finetune.publish.card import facts
-from finetune.publish.card.facts import Base, Licence
+from finetune.publish.card.facts import Base, License
 from finetune.publish.repo import remote
 from finetune.publish.repo.files import made
 from finetune.publish.repo.scan import PlannedFile
@@ -22,24 +22,24 @@ _NO_ANSWER = ("other", "unknown", "none")
 _APACHE = Path(__file__).parents[3] / "LICENSE"
 
 
-def chosen(licence: str | None) -> Licence:
+def chosen(licence: str | None) -> License:
     """A licence as a person named it; none where they named none. Raises UserError for what is no name of one."""
     key = (licence or "").strip().lower()
     if key and (not _KEY.fullmatch(key) or key in _NO_ANSWER):
         raise UserError("publish.licence_name", value=key[:60])
-    return Licence(key or None)
+    return License(key or None)
 
 
-def of_base(base: Base, owner: Owner, licence: str | None) -> tuple[Licence, list[PlannedFile]]:
+def of_base(base: Base, owner: Owner, licence: str | None) -> tuple[License, list[PlannedFile]]:
     """The base's licence with its papers. `licence` is the answer of a person where it is not known.
 
     Raises UserError where their answer is another than the licence that is known: a licence is carried over as it is.
     """
     answer = chosen(licence)
-    known = facts.known_licence(base, owner)
+    known = facts.known_license(base, owner)
     info = _info(base, owner)
     if not known.key and info is not None and info.card_data:
-        known = facts.licence_from(info.card_data.to_dict())
+        known = facts.license_from(info.card_data.to_dict())
     if known.key and answer.key and answer.key != known.key:
         raise UserError("publish.licence_differs", value=answer.key, base=base.hub_id or base.name, known=known.key)
     papers = _local(base, owner) if info is None else _fetched(base, info, owner)

@@ -27,7 +27,7 @@ _STEPS = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 def prepare(request: Request) -> Job:
     """Raises UserError where no licence was said, and for rows that hold a token of the Hub."""
-    dataset, licence = request.dataset, request.options.known_licence()
+    dataset, licence = request.dataset, request.options.known_license()
     size = (dataset.folder / ROWS).stat().st_size
 
     def write(folder: Path, work: Work) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.files import read_json, write_file
 from core.words import say
-from finetune.publish.card.facts import base_of, known_licence
+from finetune.publish.card.facts import base_of, known_license
 from finetune.publish.formats import gguf_model, gguf_vocab, logit_check, lora_delta, modelfile
 from finetune.publish.formats.build_folder import Work
 from finetune.publish.formats.gguf_model import Header
@@ -59,7 +59,7 @@ def _header(plan: lora_delta.WeightPlan, source: Trained, name: str, request: Re
     config = logit_check.config_of(source.base, plan)
     gguf_model.check_family(config)
     embeddings = next(part for part in plan.parts if part.name.endswith("embed_tokens.weight"))
-    licence = known_licence(base_of(request.run, request.owner), request.owner)
+    licence = known_license(base_of(request.run, request.owner), request.owner)
     return Header(name, config, gguf_vocab.read(source.tokenizer, embeddings.rows), licence.key)
 
 

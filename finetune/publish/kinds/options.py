@@ -47,7 +47,7 @@ class Options:
             raise UserError("kinds.gguf_type", value=", ".join(unknown)[:80] or "-", known=", ".join(GGUF_TYPES))
         return tuple(name for name in GGUF_TYPES if name in wanted)
 
-    def known_licence(self) -> str:
+    def known_license(self) -> str:
         """The licence. Raises UserError where none was said: nobody but the person can know it."""
         value = (self.licence or "").strip().lower()
         if not _LICENCE.fullmatch(value):

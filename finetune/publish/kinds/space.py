@@ -7,7 +7,7 @@ from core.errors import UserError
 from core.files import write_file
 from core.references import Hub, parse
 from core.words import say, speaking
-from finetune.publish.card.facts import base_of, known_licence
+from finetune.publish.card.facts import base_of, known_license
 from finetune.publish.formats.build_folder import Work
 from finetune.publish.formats.trained_run import adapter, done
 from finetune.publish.kinds import presets
@@ -39,7 +39,7 @@ def prepare(request: Request) -> Job:
         "title": repo_id.split("/")[1],
         "base": base.hub_id or base.name,
     }
-    licence = known_licence(base, request.owner).key
+    licence = known_license(base, request.owner).key
 
     def write(folder: Path, work: Work) -> dict[str, Any]:
         for name, template in _PREFIX.items():

@@ -70,14 +70,14 @@ def test_a_comparison_fills_every_component_below_the_board(hostile):
     assert len(details.show(hostile)) == len(details.Seeing.__dataclass_fields__)
 
 
-def test_columns_are_told_apart_by_number_and_colour():
+def test_columns_are_told_apart_by_number_and_color():
     many = facts.named(result(*[column("greedy", "a")] * 12))
     assert [one.number for one in many] == list(range(1, 13))
     assert len({one.colour for one in many}) == 12
     assert len(facts.named(result(column("greedy stop=" + "x" * 900, "a")))[0].name) <= facts.LONGEST_NAME
 
 
-def test_colours_stand_out_from_white_and_from_dark():
+def test_colors_stand_out_from_white_and_from_dark():
     for colour in facts.COLOURS:
         assert contrast(colour, "#ffffff") > 1.9 and contrast(colour, "#0f172a") > 2.2, colour
 

@@ -53,14 +53,14 @@ def test_the_machine_is_the_chosen_one_else_the_usual(chosen, taken):
 
 
 def test_where_the_usual_machine_is_not_for_rent_the_cheapest_with_a_gpu_is_taken():
-    left = [one for one in FALLBACK if one.name != where_to_run.USUAL_FLAVOUR]
+    left = [one for one in FALLBACK if one.name != where_to_run.USUAL_FLAVOR]
     assert where_to_run.usual(left, None) == "t4-small"
     assert where_to_run.usual([], None) is None
 
 
 def test_a_form_that_says_too_little_still_shows_prices_and_what_it_lacks(owner):
     rough, why = where_to_run.guesses(owner, list(FALLBACK), [], [])
-    table = where_to_run.flavour_table(list(FALLBACK), "t4-small", rough, why)
+    table = where_to_run.flavor_table(list(FALLBACK), "t4-small", rough, why)
     assert rough == {} and say("page.choose_data").split('"')[0] in table
     assert table.count("<tr") == len(FALLBACK) + 1 and "$1.00/h" in table and table.count("ts-chosen") == 1
 

@@ -10,7 +10,7 @@ from tests.hub.conftest import speak_to
 from tests.ui.conftest import picture
 from tests.ui.here import served
 from tests.ui.test_loop import choose_only
-from ui import warm
+from ui.parts import preload
 
 pytestmark = pytest.mark.browser
 
@@ -82,7 +82,7 @@ def elsewhere(hub_process, tmp_path, monkeypatch):
     """Another app, served by this process, with an empty workspace and the same person at the Hub."""
     speak_to(hub_process.stand_in, monkeypatch, tmp_path / "hf")
     monkeypatch.setenv("HF_TOKEN", hub_process.token)
-    warm.warm_up()
+    preload.warm_up()
     with served() as other:
         yield other
 

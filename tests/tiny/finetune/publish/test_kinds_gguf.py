@@ -168,7 +168,7 @@ def splitting(name):
 
 
 @pytest.mark.parametrize("name", ["smollm", "llama-bpe", "qwen2"])
-def test_how_text_is_split_is_recognised_and_read_back(tiny_model, tmp_path, name):
+def test_how_text_is_split_is_recognized_and_read_back(tiny_model, tmp_path, name):
     from inference.models.fallback_model import tokenizer_of
 
     base = make_model(tmp_path / "base", "llama", hidden_size=32)

@@ -102,7 +102,7 @@ def test_preference_learning_is_trls(owner, tiny_model, tmp_path, kind):
 
 
 def _assert_same(what, ours, theirs):
-    """The losses of all steps; `pytest -s` prints how far they are apart."""
+    """The losses of all steps; `pytest -n 0 -s` prints how far they are apart."""
     apart = max(abs(mine - own) for mine, own in zip(ours, theirs, strict=True))
     print(f"\n{what}: {len(ours)} steps, loss {ours[0]:.4f} to {ours[-1]:.4f}, at most {apart:.1e} from TRL's")
     assert len(ours) == STEPS and ours[-1] < ours[0]

@@ -1,8 +1,8 @@
 """The stand-in in float32: its columns against `model.generate`, counted as equal, tied and wrong; none may be wrong.
 
-Twelve prompts wherever the stand-in is here (a minute or two); two hundred with
-`pytest -s -m soak -o faulthandler_timeout=0 tests/tiny/inference/columns/test_parity_stand_in.py` (half an hour on two
-cores). TUNESCOPE_CACHE says where it is.
+Twelve prompts wherever the stand-in is here (a minute or two); two hundred, in half an hour on two cores, with
+`pytest -n 0 -s -m soak -o faulthandler_timeout=0 tests/tiny/inference/columns/test_parity_stand_in.py`.
+TUNESCOPE_CACHE says where it is.
 """
 
 import json

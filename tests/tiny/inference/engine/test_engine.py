@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from inference.engine.detokenize import Detokeniser, decode
+from inference.engine.detokenize import Detokenizer, decode
 from inference.engine.engine import Panel, compare
 from inference.events import Board, Done, Finished, Started, Step
 from inference.measures import metrics
@@ -61,7 +61,7 @@ def test_beams_stream_while_they_run(loaded):
 def test_characters_of_several_tokens_appear_whole(loaded):
     text = "茶 is tea, 🫖 is a pot, naïve"
     ids = loaded.tokenizer(text)["input_ids"]
-    detokeniser = Detokeniser(loaded.tokenizer)
+    detokeniser = Detokenizer(loaded.tokenizer)
     pieces = [detokeniser.add([token_id]) for token_id in ids]
     assert "".join(pieces) == decode(loaded.tokenizer, ids) == text
     assert not any("\ufffd" in piece for piece in pieces)

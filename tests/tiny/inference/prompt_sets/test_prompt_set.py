@@ -15,7 +15,7 @@ from inference.compare.request import CompareRequest
 from inference.compare.service import run_comparison
 from inference.events import Board
 from inference.measures.bootstrap import estimate, paired
-from inference.measures.summary import summarise
+from inference.measures.summary import summarize
 from inference.models.cache import Shelf
 from inference.prompt_sets import report as set_report
 from inference.prompt_sets.reading import PromptItem, read_prompts
@@ -54,7 +54,7 @@ def test_each_prompt_is_the_comparison_with_a_seed_of_its_own(owner, shelf, tiny
         alone = Board().take_all(run_comparison(request, owner, shelf)).result
         assert answer.seed == seed
         assert [row["text"] for row in answer.rows] == [column.text for column in alone.columns]
-        expected = [row["perplexity"] for row in summarise(alone)]
+        expected = [row["perplexity"] for row in summarize(alone)]
         assert [row["perplexity"] for row in answer.rows] == pytest.approx(expected, rel=1e-4)
 
 

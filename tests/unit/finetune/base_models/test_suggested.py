@@ -6,7 +6,7 @@ from finetune.base_models.network import network_of
 from finetune.base_models.suggested import SIZE_BOUNDS, SUGGESTED, TASKS, languages, matching, nearest
 from finetune.publish.card.licenses import chosen
 
-LICENCES = {"apache-2.0", "mit", "llama3.2", "gemma", "lfm1.0"}
+LICENSES = {"apache-2.0", "mit", "llama3.2", "gemma", "lfm1.0"}
 
 
 def test_no_model_is_named_twice():
@@ -18,7 +18,7 @@ def test_no_model_is_named_twice():
 def test_an_entry_is_whole_and_plausible(model):
     assert model.name.count("/") == 1 and model.name == model.name.strip()
     assert model.task in TASKS
-    assert model.licence in LICENCES and chosen(model.licence).key == model.licence
+    assert model.licence in LICENSES and chosen(model.licence).key == model.licence
     assert model.context and 1024 <= model.context <= 1_048_576
     assert model.languages and all(len(code) == 2 and code.islower() for code in model.languages)
     assert model.parameters and 1e8 < model.parameters < 1e10

@@ -13,7 +13,7 @@ from pyarrow import parquet
 from core.errors import UserError
 from finetune.data.importing.importer import check_file, import_file
 from finetune.data.importing.json_rows import layout
-from finetune.data.importing.recognize import recognise
+from finetune.data.importing.recognize import recognize
 from finetune.data.limits import Limits
 
 ROWS = [
@@ -256,7 +256,7 @@ def test_table_rows_with_the_wrong_number_of_cells_are_unreadable(tmp_path):
 def test_blank_lines_set_documents_of_plain_text_apart(content, texts, evidence, owner, tmp_path):
     path = write(tmp_path, "notes.txt", content)
     assert [row.text for row in import_file(path, owner).rows()] == texts
-    assert any(evidence in sentence for sentence in recognise(path).evidence)
+    assert any(evidence in sentence for sentence in recognize(path).evidence)
 
 
 def test_a_long_array_is_read_as_a_stream_across_chunks(tmp_path):

@@ -56,7 +56,7 @@ def record(run, **facts_of_env):
 
 def card_of(run, owner, files=("adapter_config.json", "chat_template.jinja")):
     base = facts.base_of(run, owner)
-    licence = facts.known_licence(base, owner)
+    licence = facts.known_license(base, owner)
     kind = "adapter" if "adapter_config.json" in files else "merged"
     made_files = [made(name, b"{}") for name in files]
     return render(Subject(run, Destination("ada/tea"), base, licence, made_files, kind), owner)

@@ -82,7 +82,7 @@ def test_samples_are_quoted_with_their_strategy_and_do_nothing(run, owner):
     run.log.write("sample", step=50, prompt="Old?", text="old")
     run.log.write("sample", step=100, prompt="Tea?", text="<b>Yes</b>\n\n# of course @you")
     base = facts.base_of(run, owner)
-    subject = Subject(run, Destination("ada/tea"), base, facts.known_licence(base, owner), [made("x.json", b"{}")])
+    subject = Subject(run, Destination("ada/tea"), base, facts.known_license(base, owner), [made("x.json", b"{}")])
     subject = Subject(*list(vars(subject).values())[:7], samples=(Sample("Tea?", "Green.", "nucleus top_p=0.9"),))
     card = render(subject, owner)
     assert "**nucleus top\\_p\\=0.9**" in card and "> Green.  " in card and "**greedy**" in card

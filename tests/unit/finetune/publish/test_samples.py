@@ -144,7 +144,7 @@ def card_with(run, *samples):
     owner = Owner("local")
     base = facts.base_of(run, owner)
     files = [made("adapter_config.json", b"{}")]
-    licence = facts.known_licence(base, owner)
+    licence = facts.known_license(base, owner)
     return render(Subject(run, Destination("ada/tea"), base, licence, files, samples=samples), owner)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from core.words import say
 from inference.events import ColumnResult, Result, TokenView
-from inference.measures.summary import MEASURES, agreement, diversity, self_bleu, summarise, to_csv
+from inference.measures.summary import MEASURES, agreement, diversity, self_bleu, summarize, to_csv
 from tests.rules.source import ROOT
 
 
@@ -21,7 +21,7 @@ def _column(name, ids, probabilities=(), model="a model", first=0.5):
 
 
 def _rows(*columns):
-    return summarise(Result("a model", "float32", 3, 9, 1.0, 0.1, list(columns)))
+    return summarize(Result("a model", "float32", 3, 9, 1.0, 0.1, list(columns)))
 
 
 def test_every_row_has_a_name_a_model_and_every_measure():

@@ -7,7 +7,7 @@ import pytest
 from core.errors import UserError
 from finetune.config.mapping import Mapping
 from finetune.data.importing.importer import check_file, import_file
-from finetune.data.importing.recognize import recognise
+from finetune.data.importing.recognize import recognize
 
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
 SHARED = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]
@@ -42,10 +42,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_conversations_are_recognised_in_every_format(case, owner, tmp_path):
+def test_conversations_are_recognized_in_every_format(case, owner, tmp_path):
     row, row_format, turns = CASES[case]
     path = write(tmp_path, [row])
-    assert recognise(path).row_format == row_format
+    assert recognize(path).row_format == row_format
     dataset = import_file(path, owner)
     assert dataset.kind == "chat"
     assert [(message.role, message.content) for message in dataset.rows()[0].messages] == turns
@@ -66,7 +66,7 @@ PREFERENCES = {
 
 
 @pytest.mark.parametrize("case", PREFERENCES)
-def test_preferences_are_recognised_in_every_format(case, owner, tmp_path):
+def test_preferences_are_recognized_in_every_format(case, owner, tmp_path):
     dataset = import_file(write(tmp_path, [PREFERENCES[case]]), owner)
     row = dataset.rows()[0]
     assert dataset.kind == "preference"
@@ -74,7 +74,7 @@ def test_preferences_are_recognised_in_every_format(case, owner, tmp_path):
     assert parts == [[("user", "hi")], [("assistant", "ho")], [("assistant", "no")]]
 
 
-def test_text_and_pairs_are_recognised(owner, tmp_path):
+def test_text_and_pairs_are_recognized(owner, tmp_path):
     assert import_file(write(tmp_path, [{"id": "1", "text": "hello"}]), owner).rows()[0].text == "hello"
     assert import_file(write(tmp_path, [{"verse": "hello"}]), owner).rows()[0].text == "hello"
     pair = import_file(write(tmp_path, [{"source": "dog", "target": "chien"}]), owner).rows()[0]
@@ -82,7 +82,7 @@ def test_text_and_pairs_are_recognised(owner, tmp_path):
 
 
 def test_the_evidence_names_columns_roles_and_what_is_not_used(tmp_path):
-    evidence = " ".join(recognise(write(tmp_path, [{"id": 1, "conversations": SHARED}] * 3)).evidence)
+    evidence = " ".join(recognize(write(tmp_path, [{"id": 1, "conversations": SHARED}] * 3)).evidence)
     assert '3 of the first 3 rows have "conversations"' in evidence
     assert "from/value" in evidence and "human, gpt" in evidence
     assert 'Unused columns: "id"' in evidence
@@ -97,8 +97,8 @@ def test_a_few_odd_rows_do_not_hide_the_format(tmp_path):
 
 def test_the_mapping_says_which_column_is_which(owner, tmp_path):
     path = write(tmp_path, [{"ask": "hi", "tell": "ho"}])
-    assert recognise(path).mapping is None
-    assert recognise(path).columns == ["ask", "tell"]
+    assert recognize(path).mapping is None
+    assert recognize(path).columns == ["ask", "tell"]
     mapping = Mapping(format="prompt_completion", prompt="ask", answer="tell")
     assert [message.content for message in import_file(path, owner, mapping).rows()[0].messages] == ["hi", "ho"]
     swapped = import_file(path, owner, Mapping(format="alpaca", kind="pair", prompt="tell", answer="ask"))
