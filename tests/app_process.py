@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -42,8 +43,10 @@ class App:
 
 
 @contextmanager
-def running_app(folder: Path, environment: dict[str, str] | None = None) -> Iterator[App]:
+def running_app(folder: Path, environment: dict[str, str] | None = None, *, cold: bool = False) -> Iterator[App]:
     """Start `app.py` with its workspace in `folder`, wait for its line with the address, end it afterwards.
+
+    `cold` starts it as it starts for users, in a new Python that imports everything itself.
 
     The system picks its port: the first free one from 7860 on would be the same for two that start at once.
     """
@@ -53,7 +56,11 @@ def running_app(folder: Path, environment: dict[str, str] | None = None) -> Iter
     env = {**os.environ, **own, **(environment or {})}
     with log.open("w") as out:
         process = subprocess.Popen(
-            [settings.python(), "app.py"], cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT
+            [sys.executable if cold else settings.python(), "app.py"],
+            cwd=ROOT,
+            env=env,
+            stdout=out,
+            stderr=subprocess.STDOUT,
         )
     try:
         yield App(_address(process, log), process, log)

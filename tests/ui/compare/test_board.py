@@ -110,7 +110,7 @@ def test_a_token_tells_what_stood_in_its_place_before_and_after_the_processors(t
         "rank 300 · Entropy 4.33 bits · Surprisal 8.97 bits · 12 tokens kept"
     )
     rows = [row.locator(":scope > span:not(.ts-bars)").all_text_contents() for row in tip.locator(".ts-tiprow").all()]
-    assert rows[1:] == [["90 %", "99 %"], ["1.0 %", "cut"], ["0.20 %", "1.0 %"]]
+    assert rows[1:] == [["90 %", "99 %"], ["1.0 %", "removed"], ["0.20 %", "1.0 %"]]
     expect(tip.locator(".ts-taken code")).to_have_text("⏎⏎")
 
 

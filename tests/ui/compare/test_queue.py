@@ -77,11 +77,11 @@ def test_who_waits_sees_the_place_and_a_tab_that_is_closed_while_it_waits_gives_
     with listening(ada, entry, on_the_board(model, TWELVE, LONG)) as first:
         until(first, "is generating")
         with listening(grace, entry, on_the_board(model, ["greedy"], 2)) as second:
-            until(second, f"{WAITING}: comparisons of others before this one: 1.")
+            until(second, f"{WAITING}: 1.")
             with listening(zoe, entry, on_the_board(model, ["greedy"], 2)) as third:
-                until(third, f"{WAITING}: comparisons of others before this one: 2.")
+                until(third, f"{WAITING}: 2.")
         with listening(zoe, entry, on_the_board(model, ["greedy"], 2)) as again:
-            until(again, f"{WAITING}: comparisons of others before this one: 1.")
+            until(again, f"{WAITING}: 1.")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What Compare says of a comparison."""
 
+import html
+
 import pytest
 
 from core.words import say
@@ -29,7 +31,7 @@ def test_the_summary_says_whether_sixteen_bits_are_exact(dtype, exact, key):
     board = Board()
     board.take(Started(3, [], [], "a/model"))
     board.take(Done(Result("a/model", dtype, 3, 1, 0.1, 0.1, [])))
-    shown = compare_tab._summary(board, exact)
+    shown = html.unescape(compare_tab._summary(board, exact))
     assert [one for one in ("board.approximate", "board.is_exact") if say(one) in shown] == ([key] if key else [])
 
 
