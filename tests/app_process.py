@@ -17,8 +17,6 @@ from pathlib import Path
 import httpx
 import itsdangerous
 
-from core import settings
-
 ROOT = Path(__file__).parents[1]
 SECRET = "client-secret-of-the-test"
 SPACE = {
@@ -43,10 +41,8 @@ class App:
 
 
 @contextmanager
-def running_app(folder: Path, environment: dict[str, str] | None = None, *, cold: bool = False) -> Iterator[App]:
+def running_app(folder: Path, environment: dict[str, str] | None = None) -> Iterator[App]:
     """Start `app.py` with its workspace in `folder`, wait for its line with the address, end it afterwards.
-
-    `cold` starts it as it starts for users, in a new Python that imports everything itself.
 
     The system picks its port: the first free one from 7860 on would be the same for two that start at once.
     """
@@ -55,13 +51,8 @@ def running_app(folder: Path, environment: dict[str, str] | None = None, *, cold
     own = {"TUNESCOPE_HOME": str(folder / "home"), "GRADIO_SERVER_PORT": "0", "PYTHONUNBUFFERED": "1"}
     env = {**os.environ, **own, **(environment or {})}
     with log.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable if cold else settings.python(), "app.py"],
-            cwd=ROOT,
-            env=env,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
+        python = env.get("TUNESCOPE_PYTHON") or sys.executable
+        process = subprocess.Popen([python, "app.py"], cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
     try:
         yield App(_address(process, log), process, log)
     finally:

@@ -32,8 +32,8 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """For pytest-xdist: a file's tests stay together, for they may share what is costly to make, and the largest groups,
-    those of the page, come first, so that both workers end at about the same time."""
+    """Group tests for pytest-xdist: a file's tests stay together, because they may share what is costly to make. The
+    largest groups, those of the page, come first, so that both workers end at about the same time."""
     items.sort(key=lambda item: "ui" not in item.path.relative_to(HERE).parts[:1])
     for item in items:
         if item.get_closest_marker("xdist_group") is None:

@@ -179,7 +179,7 @@ def verdicts_go_with_their_comparison(tab):
 
 def on_a_phone(tab):
     tab.set_viewport_size({"width": 390, "height": 844})
-    for name in ("Figures", "Forks", "Curves", "Beam tree", "Processors", "Check"):
+    for name in ("Metrics", "Forks", "Curves", "Beam tree", "Processors", "Check"):
         open_tab(tab, name)
         tab.wait_for_function("document.documentElement.scrollWidth <= 390")
     open_tab(tab, "Beam tree")

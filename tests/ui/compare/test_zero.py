@@ -28,8 +28,10 @@ LONG = 2000
 
 
 def _environment(folder):
+    """A Space on ZeroGPU, in a Python of its own: `spaces` has to be imported before torch."""
     path = os.pathsep.join([str(STAND_IN), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
-    return {"SPACES_ZERO_GPU": "true", "PYTHONPATH": path, "SPACES_STAND_IN_LOG": str(folder / "spaces.log")}
+    found = {"SPACES_ZERO_GPU": "true", "PYTHONPATH": path, "SPACES_STAND_IN_LOG": str(folder / "spaces.log")}
+    return found | {"TUNESCOPE_PYTHON": ""}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def endless(tmp_path_factory):
 def zero(tmp_path_factory):
     """Takes ten seconds and more to start: which library is imported when is what this is about."""
     folder = tmp_path_factory.mktemp("zero")
-    with running_app(folder, {"OMP_NUM_THREADS": "1", **_environment(folder)}, cold=True) as app:
+    with running_app(folder, {"OMP_NUM_THREADS": "1", **_environment(folder)}) as app:
         assert Visitor(app).call(entry_of(app, "compare_machine"), [])["success"]
         yield app
 

@@ -2,12 +2,12 @@
 
 import gradio as gr
 import pytest
-from finetune.presets import PRESETS
 
 from core.errors import UserError
 from core.words import LOCALES, catalogue
-from finetune.config import GROUPS, knobs, load_yaml, stage_knobs, to_yaml
-from finetune.data.importing import import_file
+from finetune.config.presets import PRESETS
+from finetune.config.run_config import GROUPS, knobs, load_yaml, stage_knobs, to_yaml
+from finetune.data.importing.importer import import_file
 from tests.tiny.stages import write_pairs, write_texts
 from tests.tiny.training import write_data
 from ui.train import form, stages_form

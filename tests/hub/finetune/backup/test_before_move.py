@@ -220,7 +220,9 @@ def test_an_empty_workspace_finds_the_jobs_that_the_older_version_started(before
 @pytest.fixture(scope="module")
 def story(before, tiny_model, tmp_path_factory):
     """Both jobs to their ends, side by side: the one that waited runs the older version's code under today's eyes; the
-    other one's machine is gone, and a job of today goes on from its checkpoint."""
+    other one's machine is gone, and a job of today goes on from its checkpoint.
+
+    Two jobs, each with a training: they import torch twice each, so this takes more than 20 s."""
     place, hub = tmp_path_factory.mktemp("jobs"), HubStandIn()
     hub.add_user(USER, token=TOKEN)
     with pytest.MonkeyPatch.context() as patch:
@@ -271,7 +273,9 @@ def test_the_older_version_still_finds_what_a_job_of_today_left(story, before, t
 
 
 def test_a_run_that_waits_for_its_device_goes_on_when_the_code_under_it_is_exchanged(before, ada, hub, tmp_path):
-    """As `git pull` does it: the process was started by the older version, and imports what trains after that."""
+    """As `git pull` does it: the process was started by the older version, and imports what trains after that.
+
+    Two processes of two versions, and a training: about 20 s."""
     code, run = before.unpack_code(tmp_path / "code"), find(before.run("stopped"), ada)
     queue = tmp_path / "home" / ".queue" / "cpu"
     queue.mkdir(parents=True)

@@ -77,6 +77,6 @@ def test_a_merged_model_that_answers_otherwise_than_base_and_adapter_is_noticed(
 def test_a_dataset_is_pushed_and_proved_with_its_licence(hub, publisher, capsys):
     dataset = import_file(example_file(), publisher)
     assert publish_command(dataset.id, REPO, False, False, publisher, what="dataset") == 2
-    assert "licence" in capsys.readouterr().err and ("datasets", REPO) not in hub.repos
+    assert "--license" in capsys.readouterr().err and ("datasets", REPO) not in hub.repos
     assert publish_command(dataset.id, REPO, False, False, publisher, what="dataset", licence="cc-by-4.0") == 0
     assert {"README.md", "data/train.parquet"} <= set(hub.repos["datasets", REPO].head.files)

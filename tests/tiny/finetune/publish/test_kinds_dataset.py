@@ -55,7 +55,7 @@ def test_findings_are_counted_and_what_strangers_wrote_does_nothing(owner, tmp_p
 @pytest.mark.parametrize("licence", [None, "", "my own licence!", "-"])
 def test_a_licence_must_be_said(owner, dataset, tmp_path, licence):
     sentence = refused("kinds.licence", build, "dataset", dataset, owner, tmp_path / "out", Options(licence=licence))
-    assert "licence" in sentence and not (tmp_path / "out").exists()
+    assert "--license" in sentence and not (tmp_path / "out").exists()
 
 
 def test_rows_with_a_token_of_the_hub_are_not_published(owner, tmp_path):
