@@ -38,8 +38,11 @@ def names(page):
 
 
 def select(page, field, option):
-    page.locator(f"#train-picker-{field} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
+    """Choose from one list; another that was open may still be closing."""
+    box = page.locator(f"#train-picker-{field} input")
+    box.click()
+    choices = page.locator(f"#{box.get_attribute('aria-controls')}")
+    choices.get_by_role("option", name=option, exact=True).click()
 
 
 def test_every_suggestion_is_listed_with_what_fits_here(picker):
