@@ -25,7 +25,7 @@ def picker(tab):
         tab.locator("#train-choose").click()
     tab.locator("#train-picker-table tbody tr, #train-picker-table p").first.wait_for()
     if tab.locator("#train-picker-table [aria-sort]:not([aria-sort=none])").count():
-        select(tab, "task", "programs")
+        select(tab, "task", "code")
     for field in ("task", "size", "language"):
         if tab.locator(f"#train-picker-{field} input").input_value() != "any":
             select(tab, field, "any")
