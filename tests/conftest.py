@@ -33,9 +33,16 @@ def pytest_configure(config):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Group tests for pytest-xdist: a file's tests stay together, because they may share what is costly to make. The
-    largest groups, those of the page, come first, so that both workers end at about the same time."""
+    largest groups, those of the page, come first, so that both workers end at about the same time. Of a test that is a
+    matrix, all cases but the first are CI's."""
     items.sort(key=lambda item: "ui" not in item.path.relative_to(HERE).parts[:1])
+    begun = set()
     for item in items:
+        if item.get_closest_marker("matrix") is not None:
+            test = item.nodeid.partition("[")[0]
+            if test in begun:
+                item.add_marker(pytest.mark.ci)
+            begun.add(test)
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 

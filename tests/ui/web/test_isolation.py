@@ -22,6 +22,8 @@ from finetune.runs.run import Run, create
 from tests.app_process import SPACE
 from tests.ui.people import Visitor, config_of, entries, entry_of, file_data, filled, new_session, snapshot
 
+pytestmark = pytest.mark.matrix
+
 MARKER = "larkspur-under-the-window"
 ROWS = [{"prompt": f"say {number}", "response": f"{MARKER} {number}"} for number in range(3)]
 OF_JOBS = ("choose_place", "reprice", "start", "rent", "check", "show_17", "stop_run", "resume_run", "rent_again")

@@ -18,6 +18,8 @@ from finetune.runs.run import Run, list_runs
 from tests.hub import routes
 from tests.hub.standin import TOKEN
 
+pytestmark = pytest.mark.matrix
+
 LAUNCHER = jobs.JobsLauncher("a10g-small", "2h")
 LOOKS = ("whoami", "hardware", "info", "tree", "head", "file")
 SENDS = ("create", "preupload", "lfs_batch", "lfs_put", "lfs_verify", "commit")

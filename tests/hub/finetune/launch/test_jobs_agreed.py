@@ -17,6 +17,8 @@ from tests.hub.standin import TOKEN
 from ui.train import form, run_view, where_to_run
 from ui.train import tab as train_tab
 
+pytestmark = pytest.mark.matrix
+
 CHEAP, DEAR, HALF_A_CENT = 16667, 33333, 16750
 """Millionths of a dollar a minute: 1.00, 2.00 and 1.005 dollars an hour."""
 

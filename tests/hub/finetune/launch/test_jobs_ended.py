@@ -19,6 +19,8 @@ from tests.hub.standin import USER
 from ui.train import run_view
 from ui.web.handler import Caller
 
+pytestmark = pytest.mark.matrix
+
 LAUNCHER = jobs.JobsLauncher("a10g-small", "2h")
 
 

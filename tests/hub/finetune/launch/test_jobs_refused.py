@@ -17,6 +17,8 @@ from finetune.runs.run import Run, list_runs
 from tests.hub.standin import TOKEN, USER
 from ui.train import where_to_run
 
+pytestmark = pytest.mark.matrix
+
 SCOPES = frozenset({"jobs", "contribute-repos", "read-repos"})
 
 

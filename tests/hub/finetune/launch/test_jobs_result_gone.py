@@ -13,6 +13,8 @@ from finetune.runs.run import Run
 from ui.train import run_view
 from ui.web.handler import Caller
 
+pytestmark = pytest.mark.matrix
+
 LAUNCHER = jobs.JobsLauncher("a10g-small", "2h")
 ENDINGS = {
     "timeout": ("ERROR", "Job timeout"),

@@ -10,6 +10,8 @@ from finetune.publish import keep_in_card, prepare, prove, push, read_push
 from tests.hub.finetune.publish.test_publish import REPO, publish
 from tests.refusals import refused
 
+pytestmark = pytest.mark.matrix
+
 OTHERS = "grace/coffee-adapter"
 
 

@@ -12,6 +12,8 @@ from finetune.publish.repo.records import read_push
 from tests.hub.conftest import copy_run
 from tests.hub.finished_run import BASE_ID
 
+pytestmark = pytest.mark.matrix
+
 REPO = "tester/tea"
 FILES = {
     "merged": {"model.safetensors", "config.json", "tokenizer.json"},

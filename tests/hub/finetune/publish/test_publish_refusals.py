@@ -12,6 +12,8 @@ from tests.hub.finetune.publish.test_publish import REPO, publish
 from tests.hub.standin import TOKEN
 from tests.refusals import refused
 
+pytestmark = pytest.mark.matrix
+
 NAMES = ["", "tea", "a/b/c", "../x", "/etc", "tester/a b", "tester/a--b", "tester/" + "x" * 97, "tester/x.git"]
 NAMES += ["tester/tea@main", "<b>x</b>/y", "r20261123-181502-3fa9", "deadbeef0123", "tester/\n"]
 

@@ -14,6 +14,8 @@ from tests.hub.finetune.publish.test_publish import REPO, publish
 from tests.hub.standin import TOKEN
 from tests.refusals import refused
 
+pytestmark = pytest.mark.matrix
+
 SAFE = ("info", "auth_check", "validate", "preupload", "lfs_batch", "lfs_put", "lfs_verify")
 ONCE = ("create", "branch", "commit")
 STATUSES = {

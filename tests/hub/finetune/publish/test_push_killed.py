@@ -14,6 +14,8 @@ from tests.app_process import ROOT
 from tests.hub.finetune.publish.test_publish import REPO, publish
 from tests.hub.standin import TOKEN
 
+pytestmark = pytest.mark.matrix
+
 PUSH = """
 import sys
 from pathlib import Path

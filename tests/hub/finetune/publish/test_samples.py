@@ -21,6 +21,8 @@ from tests.hub.standin import TOKEN
 from tests.refusals import refused
 from tests.rules.source import ROOT
 
+pytestmark = pytest.mark.matrix
+
 PROMPT = "Say *three* <b>words</b>:"
 
 

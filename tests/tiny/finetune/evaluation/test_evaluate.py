@@ -28,6 +28,8 @@ from tests.tiny.evaluating import trained, trained_in_stages
 from tests.tiny.training import write_data
 from tests.tiny_model import make_tiny_model
 
+pytestmark = pytest.mark.matrix
+
 QUICK = EvaluationRequest(rows=20)
 
 

@@ -17,6 +17,8 @@ from tests.tiny.dying import killed_at
 from tests.tiny.keeping import ROOT
 from tests.tiny.training import make_config, make_run, write_data
 
+pytestmark = pytest.mark.matrix
+
 
 @pytest.fixture
 def data(tmp_path):

@@ -24,6 +24,8 @@ from tests.processes import command_of
 from tests.tiny.stages import run_of, staged
 from tests.tiny.training import make_config, make_run, write_data
 
+pytestmark = pytest.mark.matrix
+
 CALM = {
     "optim__learning_rate": 0.002,
     "optim__epochs": 2000,

@@ -25,6 +25,8 @@ from tests.refusals import refused
 from tests.tiny.training import SETTINGS, make_config, write_data
 from tests.tiny_model import make_tiny_tokenizer
 
+pytestmark = pytest.mark.matrix
+
 
 def call(home, *words):
     command = [settings.python(), "-m", "finetune", *map(str, words)]

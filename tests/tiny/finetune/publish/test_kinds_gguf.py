@@ -15,6 +15,8 @@ from tests.refusals import refused
 from tests.tiny.kinds import finished, make_model
 from tests.tiny_model import make_tiny_tokenizer
 
+pytestmark = pytest.mark.matrix
+
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 500000.0,

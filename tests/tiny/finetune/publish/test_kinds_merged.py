@@ -16,6 +16,8 @@ from finetune.publish.kinds import KINDS, Options, build, cost
 from tests.refusals import refused
 from tests.tiny.kinds import TARGETS, change_settings, finished, make_model, trained_adapter
 
+pytestmark = pytest.mark.matrix
+
 ROOT = Path(__file__).parents[4]
 ADAPTERS = {
     "LoRA": {},

@@ -29,6 +29,8 @@ from tests.tiny.finetune.backup.test_keep import losses
 from tests.tiny.keeping import ROOT
 from tests.tiny.training import make_config, make_run, write_data
 
+pytestmark = pytest.mark.matrix
+
 ROWS = 400
 
 

@@ -15,6 +15,8 @@ from finetune.runs.log import Journal
 from finetune.training.attempt import train
 from tests.tiny.training import make_config, make_run, write_data
 
+pytestmark = pytest.mark.matrix
+
 STAGES = [{"data": [{"dataset": "ab" * 6}]}]
 
 

@@ -13,6 +13,8 @@ from inference.models.locate import load_tokenizer
 from tests.tiny.stages import run_of, write_pairs, write_texts
 from tests.tiny.training import write_data
 
+pytestmark = pytest.mark.matrix
+
 WRITERS = {"sft": write_data, "pretrain": write_texts, "dpo": write_pairs}
 
 

@@ -10,6 +10,8 @@ from finetune.runs.log import Journal
 from finetune.training.attempt import train
 from tests.tiny.stages import run_of, staged
 
+pytestmark = pytest.mark.matrix
+
 ALL = ("pretrain", "sft", "dpo")
 
 

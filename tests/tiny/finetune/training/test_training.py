@@ -17,6 +17,8 @@ from finetune.runs.run import Run
 from finetune.training.attempt import train
 from tests.tiny.training import make_run, write_data
 
+pytestmark = pytest.mark.matrix
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():

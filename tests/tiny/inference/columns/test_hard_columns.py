@@ -14,6 +14,8 @@ from inference.engine.batch import distributions_of
 from inference.strategies.table import STRATEGIES, parse_column, parse_columns
 from tests.tiny.decoding import load_tiny, run, run_ids
 
+pytestmark = pytest.mark.matrix
+
 NEVER = -math.inf
 BEAMS = ["beam", "beam_sample", "diverse_beam", "dynamic_beam"]
 BANS = [[token] for token in range(5)]

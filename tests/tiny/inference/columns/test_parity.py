@@ -7,6 +7,8 @@ from inference.strategies.table import parse_columns
 from tests.tiny.architectures import ENDS
 from tests.tiny.decoding import differences, load_tiny, run
 
+pytestmark = pytest.mark.matrix
+
 ALL = [
     "greedy",
     "beam",

@@ -8,6 +8,8 @@ from inference.strategies.table import parse_columns
 from tests.tiny.architectures import CONFIGS, ENDS, random_model
 from tests.tiny.decoding import checked, run, run_ids
 
+pytestmark = pytest.mark.matrix
+
 PICKS = [
     "greedy",
     "greedy repetition_penalty=1.3",

@@ -7,6 +7,8 @@ from inference.strategies.table import parse_columns
 from tests.tiny.decoding import load_tiny, run, run_ids
 from tests.tiny_model import make_tiny_tokenizer
 
+pytestmark = pytest.mark.matrix
+
 ENDS = [31, 54, 71, 125, 182]
 PROMPTS = ["hello", "the quick brown fox"]
 LIMIT = 16

@@ -42,9 +42,11 @@ CONFIGS = {
 ENDS = [31, 54, 71, 125, 182]
 COLUMNS = ["greedy", "beam", "sample", "nucleus", "contrastive", "dola", "lookup", "dynamic_beam", "diverse_beam"]
 
-pytestmark = pytest.mark.skipif(
-    not prepacked.supported(torch.float32), reason="this build of torch has no oneDNN prepacking"
-)
+NO_PREPACKING = "this build of torch has no oneDNN prepacking"
+pytestmark = [
+    pytest.mark.matrix,
+    pytest.mark.skipif(not prepacked.supported(torch.float32), reason=NO_PREPACKING),
+]
 
 
 @pytest.fixture(autouse=True, params=["packed", "padded", "plain", "nothing packed"])

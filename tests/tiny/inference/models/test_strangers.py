@@ -15,6 +15,8 @@ from tests.refusals import refused
 from tests.tiny.adapters import logits, make_adapter
 from tests.tiny_model import make_tiny_model
 
+pytestmark = pytest.mark.matrix
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
