@@ -12,14 +12,14 @@ from inference.measures.bootstrap import Estimate
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """What the command takes besides the run."""
+    """Add the command's options; RUN is added by the caller."""
     command.add_argument("--general", metavar="DATASET", help=say("evaluate.help.general"))
     rows = say("evaluate.help.rows", usual=USUAL_ROWS, most=MOST_ROWS)
     command.add_argument("--rows", type=int, default=USUAL_ROWS, metavar="N", help=rows)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure the run and print what came out. 0 also where it got worse: that is a result."""
+    """Evaluate the run and print the report. Returns 0 also where the tuned model is worse: that is a result."""
     from finetune.evaluation.evaluate import EvaluationContext, evaluate
     from finetune.runs.run import find
     from inference.models.cache import Shelf
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def table(report: Report) -> str:
-    """The report for a terminal: what it says, the figures of each set, what was left out, the answers."""
+    """Return the report as text: verdicts, the figures of each row set, skipped rows, samples."""
     named = {name: report[name] for name in ("run", "dtype", "device")}
     lines = [say("evaluate.head", base=report["base"]["name"], created=report["created"][:10], **named), ""]
     lines += [sentence for _, sentence in judged(report)]

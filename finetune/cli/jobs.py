@@ -1,4 +1,4 @@
-"""What the shell says about rented jobs: flavours, checks before the start, a job's stage and cost."""
+"""Rented jobs in the shell: the table of flavors, checks before the start, a job's stage and cost."""
 
 import argparse
 import sys
@@ -20,7 +20,8 @@ _MARKS = {True: "+", False: "!", None: "?"}
 
 
 def job_flags(command: argparse.ArgumentParser, *, place: bool) -> None:
-    """The options of a rented machine; `place` adds the choice between it and this one (see `rented`)."""
+    """Add the options of a rented machine, with `place` also `--on`, which chooses between it and this one (see
+    `rented`)."""
     if place:
         command.add_argument("--on", choices=("local", "jobs"), default="local", help=say("job.help.on"))
     command.add_argument("--flavor", metavar="NAME", help=say("job.help.flavor"))
@@ -28,7 +29,7 @@ def job_flags(command: argparse.ArgumentParser, *, place: bool) -> None:
 
 
 def rented(arguments: argparse.Namespace) -> bool:
-    """Whether a person chose a rented machine. Raises UserError for its options without that choice."""
+    """Return whether the command asks for a rented machine. Raises UserError for its options without `--on jobs`."""
     if arguments.on == "jobs":
         return True
     if arguments.flavor or arguments.timeout:
@@ -39,7 +40,7 @@ def rented(arguments: argparse.Namespace) -> bool:
 def check_job(
     config: "RunConfig", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress"
 ) -> "Checked":
-    """Check all that a start would, and say it on stderr; nothing is started, sent or kept."""
+    """Run every check of a start and print it on stderr; nothing is started, sent or stored."""
     from finetune.launch.jobs.launcher import JobsLauncher
 
     return JobsLauncher(*_named(flavour, timeout), on_checked=_tell).checked(config, owner, progress=progress)
@@ -48,14 +49,15 @@ def check_job(
 def start_job(
     config: "RunConfig", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress"
 ) -> str:
-    """Check, say on stderr what was found and about what it will cost, start. Returns the run's id."""
+    """Run the checks, print them and the estimated price on stderr, start the job. Returns the run's id."""
     from finetune.launch.jobs.launcher import JobsLauncher
 
     return JobsLauncher(*_named(flavour, timeout), on_checked=_tell).start(config, owner, progress=progress)
 
 
 def resume_job(run: "Run", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress") -> None:
-    """Go on with a job's run, on the same machine as before unless another is named; checked and said as a start is."""
+    """Start a new job that continues the run, on the same flavor as before unless another is named; checked and printed
+    as a start is."""
     from finetune.launch.jobs.launcher import JobsLauncher
 
     record = job_of(run)
@@ -65,14 +67,14 @@ def resume_job(run: "Run", owner: Owner, flavour: str | None, timeout: str | Non
 
 
 def _named(flavour: str | None, timeout: str | None) -> tuple[str, str]:
-    """Raises UserError where one of them is missing."""
+    """Return both options of a job. Raises UserError where one is missing."""
     if not flavour or not timeout:
         raise UserError("job.shell.options")
     return flavour, timeout
 
 
 def _tell(checks: list["Check"], machine: "Flavor", rough: "Estimate") -> None:
-    """What was looked at, and roughly what it will cost, on stderr."""
+    """Print the checks and the estimated price on stderr."""
     for check in checks:
         print(_MARKS[check.ok], check.sentence, file=sys.stderr)
     facts = {"flavour": machine.title, "price": f"{machine.usd_per_hour:.2f}", "usd": f"{rough.usd:.2f}"}
@@ -80,7 +82,7 @@ def _tell(checks: list["Check"], machine: "Flavor", rough: "Estimate") -> None:
 
 
 def sync_all(runs: list["Run"], owner: Owner) -> None:
-    """Bring all runs that are jobs up to date, side by side; what goes wrong is said on stderr."""
+    """Sync all runs that are jobs, in parallel; problems are printed on stderr."""
     jobs = [run for run in runs if job_of(run) is not None]
     if not jobs:
         return
@@ -95,13 +97,13 @@ def sync_all(runs: list["Run"], owner: Owner) -> None:
 
 
 def job_json(run: "Run") -> dict[str, Any]:
-    """What `--json` adds to a run's status where it is a job."""
+    """Return what `--json` adds to a run's status: the job's record, if the run is a job."""
     record = job_of(run)
     return {"job": record.to_json()} if record else {}
 
 
 def job_line(record: JobRecord) -> str:
-    """A job's flavour, stage, time and cost in one line."""
+    """Return a job's flavor, stage, time and cost in one line."""
     facts = {"flavour": record.flavour, "stage": record.stage, "usd": f"{record.usd_so_far:.2f}"}
     return say("job.shell.line", minutes=record.running_secs // 60, url=record.url or "-", **facts)
 
@@ -116,7 +118,7 @@ def stop_job(run: "Run", owner: Owner) -> None:
 
 
 def flavor_lines(owner: Owner) -> list[str]:
-    """The table of machines, a line each."""
+    """Return the table of flavors, one per line."""
     from finetune.launch.jobs.launcher import flavours
 
     found = flavours(owner)

@@ -109,7 +109,8 @@ def _set_flag(command: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    """A config becomes a run; a run's id goes on with that run, which is how a rented job trains."""
+    """Start a run from a config in the foreground. Given the id of a run, resume that run: this is how a rented job
+    trains."""
     from finetune.launch.local.launcher import LocalLauncher
     from finetune.runs.run import find
 
@@ -148,7 +149,7 @@ def _attach(arguments: argparse.Namespace) -> int:
 
 
 def _preset(arguments: argparse.Namespace) -> int:
-    """A preset as YAML on stdout, which `> c.yaml` makes a config; without a name, all of them."""
+    """Print a preset as YAML on stdout, which `> c.yaml` makes a config; without a name, list the presets."""
     from finetune.config.presets import PRESETS, preset_named
 
     if arguments.name is None:
@@ -201,7 +202,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _line(status: Any) -> str:
-    """A run's state in one line: word, steps, loss."""
+    """Return a run's status in one line: word, steps, loss."""
     word = say(f"run.status.{status.status}")
     if status.loss is None:
         return word
@@ -209,7 +210,7 @@ def _line(status: Any) -> str:
 
 
 def _stage_line(stage: Any) -> str:
-    """A stage in one line: its steps, its validation loss before and after, its rows."""
+    """Return a stage in one line: its steps, its validation loss before and after, its rows."""
     losses = {"before": stage.before, "after": stage.after}
     written = {name: "-" if loss is None else f"{loss:.4f}" for name, loss in losses.items()}
     rows = counted("core.rows", stage.rows)

@@ -1,4 +1,4 @@
-"""`python -m finetune models`: suggested models, or those of the Hub by a text, with what fits into this machine."""
+"""`python -m finetune models`: suggested models, or a search of the Hub, with what fits into this machine."""
 
 import argparse
 from typing import Any
@@ -11,7 +11,7 @@ from finetune.plan.card import weights_in_words
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """What `models` takes."""
+    """Add the options of `models`."""
     command.add_argument("text", nargs="?", metavar="TEXT", help=say("picker.help.text"))
     command.add_argument("--task", choices=TASKS, help=say("picker.help.task"))
     command.add_argument("--size", choices=tuple(SIZE_BOUNDS), help=say("picker.help.size"))

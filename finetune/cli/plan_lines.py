@@ -1,4 +1,4 @@
-"""The card as the shell prints it."""
+"""The plan of a run as the shell prints it."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from finetune.plan.card import PlaceEstimate, RunPlan, data_facts, dollars, weig
 
 
 def card_lines(plan: RunPlan) -> Iterator[str]:
-    """What is trained, on how much, and a line for each place to run."""
+    """Yield the lines of a plan: model, data, and a row for each place to run."""
     yield say("plan.weights", **weight_facts(plan))
     yield say("plan.data", **data_facts(plan))
     yield from _table(plan)
@@ -43,12 +43,12 @@ def _row(place: PlaceEstimate) -> list[str]:
 
 
 def gigabytes(count: float | None) -> str:
-    """Bytes as GB; a dash where they are not known."""
+    """Return bytes as GB; a dash where they are not known."""
     return "-" if count is None else f"{count / 1e9:.1f} GB"
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
+    """Return seconds as 1:02:03 or 2:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,4 +1,4 @@
-"""`python -m finetune publish RUN REPO`: the preview, progress and the proof on stderr, the link on stdout."""
+"""`python -m finetune publish RUN REPO`: preview, progress and verification on stderr, the link on stdout."""
 
 import shutil
 import sys
@@ -38,7 +38,7 @@ _FOLDER = "publish"
 
 @dataclass(frozen=True)
 class Order:
-    """What a person typed: what to publish of `which` (a run, or a dataset), and where it goes.
+    """The arguments of the command: what to publish of `which` (a run, or a dataset), and where to.
 
     `yes` is the explicit yes to a repository that holds something else, or was changed by somebody. `what` None is a
     run's own result.
@@ -59,7 +59,7 @@ class Order:
 
 
 def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner: Owner, **more: Any) -> int:
-    """Publish a run, or what is made of it. `more` are fields of `Order`.
+    """Publish a run, or what is made from it. `more` are fields of `Order`.
 
     Returns the exit code: 0 published and proved, 1 the push or the proof failed, 2 bad input or a yes is missing.
     """
@@ -100,7 +100,7 @@ def _subject(order: Order, owner: Owner) -> "Run | Dataset":
 
 
 def _samples(order: Order, subject: "Run | Dataset") -> tuple[Sample, ...]:
-    """The texts for the card, from the record of a comparison. Raises UserError for one that does not fit."""
+    """Read the card's samples from the record of a comparison. Raises UserError for a record that does not fit."""
     if order.samples is None:
         return ()
     if order.card is not None:
@@ -117,7 +117,7 @@ def _samples(order: Order, subject: "Run | Dataset") -> tuple[Sample, ...]:
 
 
 def _build(order: Order, subject: "Run | Dataset", owner: Owner, line: "_Line") -> "Built | None":
-    """Make the files of the kind that was asked for; None for a run's own result."""
+    """Build the files of the requested kind; None for a run's own result."""
     if order.what is None:
         return None
     from finetune.publish.kinds import Options, build
@@ -133,7 +133,7 @@ def _build(order: Order, subject: "Run | Dataset", owner: Owner, line: "_Line") 
 
 
 def _file_name(repo_id: str) -> str | None:
-    """What files are called that carry a name of their own, as GGUF files do: as their repository."""
+    """Return the name of files that carry one, as GGUF files do: that of their repository."""
     return repo_id.strip().rpartition("/")[2] or None
 
 
@@ -161,7 +161,7 @@ def _plan(
 
 
 def _prove(plan: PushPlan, pushed: PushResult, built: "Built | None", owner: Owner, line: "_Line") -> Proof:
-    """The proof of the push, put into its card; the one that there is already, where nothing was pushed."""
+    """Verify the push and put the result into its card. Where nothing was pushed, return the earlier verification."""
     kept = read_proof(plan.run, plan.kind)
     if not pushed.changed and kept is not None and kept.ok and kept.revision == pushed.commit:
         return kept
@@ -177,7 +177,7 @@ def _prove(plan: PushPlan, pushed: PushResult, built: "Built | None", owner: Own
 
 
 def _quiet() -> None:
-    """Leave the terminal to our own lines."""
+    """Turn the Hub client's progress bars and warnings off."""
     from huggingface_hub.utils import disable_progress_bars, logging
 
     disable_progress_bars()
@@ -199,7 +199,7 @@ def _preview(plan: PushPlan) -> None:
 
 
 class _Line:
-    """Progress on one line of a terminal, which is written over; elsewhere one line for each new sentence."""
+    """Progress on one line of a terminal, overwritten each time; elsewhere one line for each new sentence."""
 
     def __init__(self) -> None:
         self.text = ""

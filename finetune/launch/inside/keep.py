@@ -1,4 +1,4 @@
-"""Keeps what a job makes in the caller's private repository while it runs: checkpoints, events, at the end model/."""
+"""Upload what a job makes to the caller's private repository: checkpoints, events and, at the end, model/."""
 
 import os
 import shutil
@@ -20,9 +20,10 @@ _WAIT_SECONDS = 5.0
 
 
 class Keeper:
-    """Uploads in a thread of its own: training does not wait. Only the newest checkpoint counts; a commit is whole.
+    """Uploads in a thread of its own, so that training does not wait. Only the newest checkpoint is kept; one commit
+    each.
 
-    `kept` is the step of the checkpoint that lies in the repository, None where there is none.
+    `kept` is the step of the checkpoint that is in the repository, None where there is none.
     """
 
     def __init__(self, run: Run, record: dict[str, Any], token: str, printer: EventPrinter) -> None:
@@ -41,11 +42,11 @@ class Keeper:
         self._thread.start()
 
     def files(self) -> list[str]:
-        """What lies in the repository now."""
+        """Return the files that are in the repository now."""
         return self.client.list_repo_files(self.record["results"], token=self.token)
 
     def asked_to_stop(self) -> bool:
-        """Whether somebody put the file there that asks this job to stop. A Hub that does not answer asks nothing."""
+        """Return whether the file that requests this job's stop exists. No answer from the Hub counts as no."""
         try:
             path = f"control/stop-{self.record['attempt']}"
             return self.client.file_exists(self.record["results"], path, token=self.token)
@@ -54,15 +55,15 @@ class Keeper:
             return False
 
     def wake(self, step: int) -> None:
-        """There is a new checkpoint, and every event up to it was told: they go with it."""
+        """Report a new checkpoint, after the events up to it: they are uploaded with it."""
         with self._wanted:
             self._news, self._told_step = True, step
             self._wanted.notify_all()
 
     def finish(self, ending: dict[str, Any] | None) -> None:
-        """Keep what is not kept yet: the result of a run that is done, else its last checkpoint.
+        """Upload what is not uploaded yet: the result of a run that is done, else its last checkpoint.
 
-        Raises what the Hub raised where the result of a finished run cannot be kept.
+        Raises what the Hub raised where the result of a finished run cannot be uploaded.
         """
         with self._wanted:
             self._closing = True
@@ -85,7 +86,7 @@ class Keeper:
                 self._try(newest)
 
     def _try(self, step: int) -> None:
-        """Upload a checkpoint; where that fails the next one gets its chance."""
+        """Upload a checkpoint; a failure is printed, and the next checkpoint is tried in its turn."""
         try:
             self._keep_checkpoint(step)
         except _failures() as error:
@@ -107,7 +108,7 @@ class Keeper:
                 time.sleep(_WAIT_SECONDS * 2**attempt)
 
     def _keep_checkpoint(self, step: int) -> None:
-        """Upload from links of our own: the trainer throws old checkpoints away."""
+        """Upload from hard links of our own: the trainer deletes old checkpoints."""
         staged = self.run.folder / f".checkpoint-{step}"
         shutil.rmtree(staged, ignore_errors=True)
         shutil.copytree(self.run.checkpoints / f"checkpoint-{step}", staged, copy_function=os.link)
@@ -122,7 +123,7 @@ class Keeper:
         self._commit(self.run.model, "model", "Result")
 
     def _commit(self, folder: Path, place: str, message: str) -> None:
-        """One commit: the folder and the events so far come, older checkpoints go."""
+        """Commit the folder and the events so far, and delete older checkpoints."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         lines = "".join(line + "\n" for line in self.printer.events).encode()
@@ -136,7 +137,7 @@ class Keeper:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What a call of the Hub's client may raise: refusals, a lost connection, a full disk, answers it cannot read."""
+    """Return what a call of the Hub's client may raise: refusals, a lost connection, a full disk, malformed answers."""
     import httpx2
 
     return httpx2.HTTPError, OSError, ValueError, RuntimeError

@@ -1,4 +1,4 @@
-"""What runs inside a rented job: makes a workspace, trains, tells, keeps checkpoints and result in a private repo.
+"""The program of a rented job: makes a workspace, trains, prints events, uploads checkpoints and the result.
 
 python -m finetune.launch.inside INPUTS_FOLDER RUN_ID
 """
@@ -47,7 +47,8 @@ class Inside:
         self.ending: dict[str, Any] | None = None
 
     def work(self) -> int:
-        """From an empty machine to the end of the run. 0 where it is done or was stopped, 1 where it failed."""
+        """Run the job from an empty machine to the end of the run. Returns 0 where it is done or stopped, 1 where it
+        failed."""
         words.speak(self.record.get("locale", "en"))
         self._make_workspace()
         self._bring_base()
@@ -57,13 +58,13 @@ class Inside:
         return self._end()
 
     def _make_workspace(self) -> None:
-        """Data and config as they lay where the job was started."""
+        """Copy data and config as they were where the job was started."""
         shutil.copytree(self.inputs / "datasets", self.owner.datasets, dirs_exist_ok=True)
         self.run.folder.mkdir(parents=True)
         shutil.copyfile(self.inputs / "runs" / self.run.id / "config.yaml", self.run.folder / "config.yaml")
 
     def _bring_base(self) -> None:
-        """Fetch the pinned base with the job's token; the training itself has none and asks nobody."""
+        """Fetch the pinned base model with the job's token; training itself has no token and uses no network."""
         from inference.models import hub_files
         from inference.models.fingerprint import fingerprint
 
@@ -85,7 +86,7 @@ class Inside:
         write_json(self.run.folder / "env.json", {**recorded, "fingerprint": found, "stand_in": False})
 
     def _bring_checkpoint(self) -> None:
-        """Go on from what an earlier job of the run left."""
+        """Fetch the newest checkpoint that an earlier job of the run uploaded."""
         steps = checkpoint_steps(self.keeper.files())
         if steps:
             name = f"checkpoint-{steps[-1]}"
@@ -96,14 +97,14 @@ class Inside:
             self.keeper.kept = steps[-1]
 
     def _listen(self) -> None:
-        """Look now and then whether somebody asked to stop."""
+        """Poll whether a stop was requested."""
         while not self.stop.is_set():
             if self.keeper.asked_to_stop():
                 self.stop.set()
             self.stop.wait(self.record["poll_seconds"])
 
     def _train(self) -> None:
-        """Run the training as a child and pass on what it writes, until it ends."""
+        """Run the training as a child process and pass on its output and events until it ends."""
         child = subprocess.Popen(
             [settings.python(), "-m", "finetune", "train", self.run.id],
             cwd=PROJECT,
@@ -128,7 +129,7 @@ class Inside:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Tell new events; the last one waits until what it speaks of is kept."""
+        """Print new events; the last one waits until what it reports is uploaded."""
         events, self.cursor = self.run.events(self.cursor)
         for event in events:
             if event["type"] in ENDINGS:
@@ -141,7 +142,8 @@ class Inside:
                 self.keeper.wake(event["step"])
 
     def _end(self) -> int:
-        """Keep what is left to keep, then say the last word; one who died silently has none, unless told to stop."""
+        """Upload what is left, then print the last event; a child that died without one gets "stopped" where a stop was
+        requested."""
         if self.ending is None and self.stop.is_set():
             self.ending = {"t": round(time.time(), 3), "type": "stopped", "step": self.keeper.kept or 0}
         self.keeper.finish(self.ending)
@@ -152,13 +154,13 @@ class Inside:
 
 
 def _environment() -> dict[str, str]:
-    """The job's environment without anything secret; the base lies in the cache, so the Hub is not asked."""
+    """Return the job's environment without secrets; the base model is in the cache, so the Hub is not needed."""
     kept = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in _SECRETS)}
     return kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def main() -> int:
-    """The token leaves the environment first, so that no child inherits it."""
+    """Run the job. The token is removed from the environment first, so that no child inherits it."""
     inputs, run_id = Path(sys.argv[1]), sys.argv[2]
     token = os.environ.pop("HF_TOKEN")
     no_bar_monitors()

@@ -1,4 +1,4 @@
-"""Finds the caller's jobs by label and makes run folders of those that are not here: another machine, a new disk."""
+"""Find the caller's jobs by label and make run folders for those not here: another machine, a new disk."""
 
 import logging
 import shutil
@@ -23,10 +23,10 @@ log = logging.getLogger("tunescope")
 
 
 def attach(owner: Owner) -> list[Run]:
-    """Bring every job of the caller's that the Hub still lists into the workspace; returns the runs, the newest first.
+    """Bring every job of the caller that the Hub still lists into the workspace; returns the runs, newest first.
 
-    A run that is here already is only brought up to date; one that was deleted here stays so. Raises UserError where
-    the Hub cannot be asked.
+    A run that is here already is only synced; one that was deleted here stays deleted. Raises UserError where the Hub
+    cannot be asked.
     """
     user = str(whoami(owner)["name"])
     client, token = api(owner), token_of(owner)
@@ -46,7 +46,7 @@ def attach(owner: Owner) -> list[Run]:
 
 
 def _try(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, float]) -> Run | None:
-    """As `_attached`; a run whose inputs are gone, or are not what this version writes, keeps no other from coming."""
+    """Call `_attached`; a run whose inputs are gone, or in an unknown format, does not stop the others."""
     try:
         return _attached(run, owner, user, jobs, prices)
     except (UserError, OSError, ValueError, KeyError, TypeError) as error:
@@ -57,7 +57,7 @@ def _try(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, f
 
 
 def _attached(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, float]) -> Run | None:
-    """The run of some jobs: as it is here, or made from what the newest was given. None where that is gone."""
+    """Return the run of some jobs: the one here, or one made from the newest job's inputs. None where they are gone."""
     job = max(jobs, key=attempt_of)
     if path_of(run.folder).is_file():
         take_over(run, jobs, prices)
@@ -84,7 +84,7 @@ def _attached(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[s
 
 
 def _download(owner: Owner, volume: Any, run_id: str, inputs: Path) -> None:
-    """The config, and the datasets that it names, as the job has them."""
+    """Download the job's config and the datasets that it names."""
     from huggingface_hub import snapshot_download
 
     where: dict[str, Any] = {"repo_type": "dataset", "revision": volume.revision, "local_dir": inputs}
@@ -98,7 +98,7 @@ def _download(owner: Owner, volume: Any, run_id: str, inputs: Path) -> None:
 
 
 def _check_room(owner: Owner, volume: Any, names: list[str]) -> None:
-    """Raise UserError where the files of these names would take more room than a person has."""
+    """Raise UserError where the files matching these patterns need more disk than the owner has left."""
     options: dict[str, Any] = {"revision": volume.revision, "files_metadata": True, "token": token_of(owner)}
     info = again(lambda: api(owner).dataset_info(volume.source, **options))
     sizes = [file.size or 0 for file in info.siblings or [] if any(fnmatch(file.rfilename, name) for name in names)]
@@ -108,7 +108,7 @@ def _check_room(owner: Owner, volume: Any, names: list[str]) -> None:
 def _record(
     job: Any, others: dict[str, float], job_json: dict[str, Any], user: str, volume: Any, prices: dict[str, float]
 ) -> JobRecord:
-    """What is known of a job here; `others` is what the other jobs of its run cost."""
+    """Make the record of a job; `others` is what the other jobs of its run cost."""
     return JobRecord(
         namespace=user,
         flavour=str(job.flavor),
@@ -131,7 +131,7 @@ def _bring_datasets(inputs: Path, owner: Owner) -> None:
 
 
 def _retell(run: Run, owner: Owner, record: JobRecord) -> None:
-    """The events of this and earlier jobs of the run, from their uploads; the log brings the rest of this one's."""
+    """Write the events of this and earlier jobs of the run, from their uploads; the log adds the rest of this one's."""
     for attempt in range(1, record.attempt + 1):
         run.log.write("queued", device=record.flavour, attempt=attempt)
         lines = kept_lines(run, owner, attempt)

@@ -1,6 +1,7 @@
-"""Roughly how long a job takes and what it costs, before its base and data are here: tokens by what such machines do.
+"""A rough estimate of a job's time and cost before its base model and data are here: tokens by the speed of such
+machines.
 
-`finetune/plan` says it better, once they are.
+`finetune/plan` is more exact, once they are.
 """
 
 import re
@@ -28,10 +29,10 @@ class Estimate:
 
 
 def estimate(config: RunConfig, rows: Owner | int, flavour: Flavor | str, parameters: float | None = None) -> Estimate:
-    """The time and price of a run on a machine, with its start-up. Never exact: say so where it is shown.
+    """Return the time and price of a run on a machine, with its start-up. Never exact: say so where it is shown.
 
     `rows` is the owner of the datasets that the config names, or how many rows each stage has. `parameters` is the
-    model's size; by default what its name says ("135M", "7b"), else a billion. Raises UserError for an unknown flavour.
+    model's size; by default what its name says ("135M", "7b"), else a billion. Raises UserError for an unknown flavor.
     """
     owner = rows if isinstance(rows, Owner) else Owner("local")
     machine = flavour if isinstance(flavour, Flavor) else flavor_named(flavour, owner)
@@ -44,13 +45,13 @@ def estimate(config: RunConfig, rows: Owner | int, flavour: Flavor | str, parame
 
 
 def size_by_name(model: str) -> float:
-    """How many weights a model has, by its name; a billion where that says nothing."""
+    """Return the number of weights that a model's name states; a billion where it states none."""
     found = _NAMED_SIZE.findall(model.rpartition("/")[2])
     return max(float(number) * (1e6 if unit in "mM" else 1e9) for number, unit in found) if found else 1e9
 
 
 def _tokens(config: RunConfig, rows: Owner | int) -> float:
-    """Tokens over all stages and epochs, evaluations left out."""
+    """Return the tokens over all stages and epochs, without evaluations."""
     return sum(_of_stage(config, stage, rows) for stage in config.stages)
 
 
@@ -68,7 +69,7 @@ def _of_stage(config: RunConfig, stage: Stage, rows: Owner | int) -> float:
 
 
 def _measured(stage: Stage, owner: Owner) -> tuple[int, float]:
-    """Rows, and tokens a row, of the datasets that are imported; a file that is not counts as a thousand rows."""
+    """Return rows, and tokens per row, of the imported datasets; a file that is not imported counts as 1000 rows."""
     from finetune.data.store import open_dataset
 
     count, characters = 0, 0

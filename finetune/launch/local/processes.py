@@ -20,10 +20,10 @@ STOPPED = ("stopped", "done")
 def train_together(
     run: Run, base: Path, device: str, on_stop: Callable[[Callable[[], None]], None], foreground: bool
 ) -> bool:
-    """Train on as many processes as the config says. Returns whether the run was stopped before its end.
+    """Train with as many processes as the config says. Returns whether the run was stopped before its end.
 
-    `on_stop` is given what to call when somebody asks to stop. Raises UserError with the reason of the process that
-    failed first, or because one was gone without a word.
+    `on_stop` is given the function to call when a stop is requested. Raises UserError with the reason of the process
+    that failed first, or because one ended without giving a reason.
     """
     config = run.config()
     meeting = Meeting.open_in(run)
@@ -40,14 +40,14 @@ def train_together(
 
 
 def _lost(run: Run, config: RunConfig, device: str) -> UserError:
-    """Why a process may have gone without a word: a full disk, which takes the word as well, or somebody killed it."""
+    """Return why a process may have ended without a reason: a full disk, where it cannot write one, or a kill."""
     found = explain(ChildProcessError(), config, run.progress().step, device, run.folder)
     full = found.code == "run.disk"
     return found if full else UserError("run.process_lost", count=config.compute.processes)
 
 
 def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: list[str]) -> list[str]:
-    """Also on a CPU the launcher is told of several GPUs: with `--cpu` it starts a single process."""
+    """Return the launcher's command. On a CPU, too, it is told of several GPUs: with `--cpu` it starts one process."""
     count = config.compute.processes
     quiet = [
         "--mixed_precision",
@@ -70,13 +70,14 @@ def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: li
 
 
 def _threads(processes: int) -> int:
-    """Threads of each process: its share of the cores, unless the environment says otherwise."""
+    """Return the threads of each process: its share of the cores, unless the environment sets them."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdigit() else max(1, (os.cpu_count() or 1) // processes)
 
 
 def _start(command: list[str], config: RunConfig, device: str) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that a terminal's Ctrl-C reaches the worker alone. The log shows what was started."""
+    """Start the launcher in its own session, so that a terminal's Ctrl-C reaches the worker alone; print its command to
+    the log."""
     print(f"$ {launch_line(config.compute.processes)}", flush=True)
     environment = dict(os.environ)
     if device == "cpu":

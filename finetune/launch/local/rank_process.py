@@ -1,4 +1,4 @@
-"""One of several processes that train a run; `accelerate launch` starts them, the run's worker starts that.
+"""One of several processes that train a run; the run's worker starts `accelerate launch`, which starts these.
 
 python -m finetune.launch.local.rank_process RUN_FOLDER --base FOLDER --meeting FOLDER
 """
@@ -19,7 +19,7 @@ from finetune.runs.run import Run
 
 
 def main() -> int:
-    """0 when the run is done or stopped, 1 when this process gave up."""
+    """Train and return 0 where the run is done or stopped, 1 where this process failed."""
     arguments = _arguments()
     words.speak(arguments.locale)
     no_bar_monitors()
@@ -59,7 +59,7 @@ def _train(run: Run, base: Path, meeting: Meeting, foreground: bool) -> None:
 
 
 def _give_up(run: Run, meeting: Meeting, error: BaseException) -> None:
-    """Leave the reason for the worker, which writes it into the run."""
+    """Write the reason for the worker, which records it in the run."""
     from finetune.training.distributed import lost_another
 
     rank = int(os.environ.get("RANK", "0"))
