@@ -1,4 +1,4 @@
-"""Before anything is sent: which files go where, what the card says, what lies there already."""
+"""The plan of a push, before anything is sent: files, destination, card, and what is published there already."""
 
 import json
 from collections.abc import Sequence
@@ -44,9 +44,10 @@ class Built(Protocol):
 
 @dataclass(frozen=True)
 class PushPlan:
-    """What a push would do. `target` says what lies there now: nothing ("new"), an "empty" repository, an earlier
-    push of the "same" thing, or something else ("foreign"). `difference` is what somebody else changed there since
-    the last push. `warnings` are sentences in the reader's language; `card` is the whole README.md, also among `files`.
+    """What a push would do. `target` says what is at the destination now: no repository ("new"), an "empty" one, an
+    earlier push of the "same" thing, or something else ("foreign"). `difference` is what somebody else changed there
+    since the last push. `warnings` are sentences in the reader's language; `card` is the complete README.md, which is
+    also among `files`.
 
     `run` is what is published: a run, or a dataset.
     """
@@ -72,7 +73,7 @@ class PushPlan:
 
     @property
     def needs_yes(self) -> bool:
-        """Whether a person must say that what lies there may be written over. A pull request writes over nothing."""
+        """Whether a person must confirm that the files there may be overwritten. A pull request overwrites nothing."""
         return not self.to.pull_request and (self.target == "foreign" or self.difference is not None)
 
 
@@ -89,12 +90,12 @@ def prepare(
     card: str | None = None,
     samples: Sequence[Sample] = (),
 ) -> PushPlan:
-    """Look at what is to be published, at the Hub and at what lies at `repo_id`; make the card. Nothing is kept there.
+    """Check what is to be published, the Hub and the repository at `repo_id`; make the card. Nothing is sent yet.
 
-    `built` is what to publish; without it a run's own result. `licence` answers the question for a base whose licence
-    is not known; `card` takes the place of the card made here and is checked like it; `samples` stand in the card.
-    Raises UserError for a run that is not done, a file that must not go, a name, token, scope or namespace that is
-    wrong, a Hub that does not answer, and for a public repository where a private one was asked for.
+    `built` is what to publish; without it a run's own result. `licence` is a person's answer where the base model's
+    license is not known; `card` replaces the card made here and is checked like it; `samples` go into the card. Raises
+    UserError for a run that is not done, a file that must not be published, an invalid name, token, scope or namespace,
+    a Hub that does not answer, and for a public repository where a private one was requested.
     """
     to = destination(repo_id, owner, built.repo_type if built else "model", branch, pull_request)
     remote.token_of(owner)
@@ -130,7 +131,7 @@ def prepare(
 def _contents(
     subject: "Run | Dataset", kind: str, built: Built | None, owner: Owner
 ) -> tuple[Base | None, list[PlannedFile]]:
-    """The base, where there is one, and the files of what is published."""
+    """Return the base model, where there is one, and the files of what is published."""
     if not isinstance(subject, Run):
         assert built is not None, "a dataset is built before it is published"
         return None, collect(built.folder, owner, kind)
@@ -141,7 +142,7 @@ def _contents(
 
 
 def _own_card(built: Built | None) -> str | None:
-    """The card that was built along, as demo Spaces and datasets have one."""
+    """Return the card that the kind itself built, as demo Spaces and datasets do."""
     path = built.folder / "README.md" if built else None
     return path.read_text(encoding="utf-8") if path is not None and path.is_file() else None
 
@@ -149,7 +150,8 @@ def _own_card(built: Built | None) -> str | None:
 def manifest(
     mark: dict[str, str], base: Base | None, files: list[PlannedFile], proof: dict[str, Any] | None = None
 ) -> bytes:
-    """`tunescope.json`: what was published, the base it was trained on, the SHA-256 of every other file, the proof."""
+    """Return `tunescope.json`: what was published, its base model, the SHA-256 of every other file, the
+    verification."""
     value: dict[str, Any] = {"tunescope": FORMAT, **mark}
     if base is not None:
         value |= {

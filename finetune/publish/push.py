@@ -1,4 +1,4 @@
-"""Send a plan: large files first, then one commit, so that nothing is ever half visible and a re-run completes it."""
+"""Send a plan: large files first, then one commit, so that nothing is visible in part and a rerun completes it."""
 
 import threading
 from dataclasses import replace
@@ -32,11 +32,11 @@ def push(
     progress: Report | None = None,
     stop: threading.Event | None = None,
 ) -> PushResult:
-    """Make the repository and the branch where there are none, upload, commit; the result is kept beside the run.
+    """Create the repository and the branch where needed, upload, commit; the result is stored beside the run.
 
-    Looks at the target again first: what is foreign, or changed by somebody since our last push, needs `confirmed`;
+    Checks the destination again first: what is foreign, or changed by somebody since our last push, needs `confirmed`;
     what changed after the preview needs another preview. Raises UserError; after one that says so, running it again
-    goes on where it ended (what was uploaded is not sent again).
+    continues where it ended (uploaded files are not sent again).
     """
     tell = Teller(plan.size, progress, stop)
     tell(say("publish.looking", repo=plan.repo_id))
@@ -84,7 +84,7 @@ def _url(plan: PushPlan, number: int | None) -> str:
 
 
 def _agreed(plan: PushPlan, found: Found, owner: Owner, confirmed: bool) -> None:
-    """Raise UserError where the person has not agreed to what a push would do now."""
+    """Raise UserError where the person has not confirmed what a push would do now."""
     if found.target == "foreign" and not plan.to.pull_request and not confirmed:
         raise UserError("publish.foreign", repo=plan.repo_id, count=len(found.files))
     if plan.private and found.private is False:
@@ -103,7 +103,8 @@ def _agreed(plan: PushPlan, found: Found, owner: Owner, confirmed: bool) -> None
 
 
 def _complete(plan: PushPlan, found: Found, owner: Owner) -> bool:
-    """Whether every file of the plan lies there and none that is new, as after a push whose answer was lost."""
+    """Return whether the destination holds every file of the plan and no new one, as after a push whose answer was
+    lost."""
     if found.manifest.get("files") != {file.path: file.sha256 for file in plan.files if file.path != MANIFEST}:
         return False
     with in_words(plan.repo_id, owner):
@@ -113,19 +114,19 @@ def _complete(plan: PushPlan, found: Found, owner: Owner) -> bool:
 
 
 def _is(file: PlannedFile, name: str | None) -> bool:
-    """Whether the Hub's name of a content (SHA-256 of a large file, git's of a small one) is this file's."""
+    """Return whether the Hub's id of a content (SHA-256 of a large file, git's id of a small one) is this file's."""
     return name == file.sha256 or (file.size <= _LARGEST_READ and name == git_name(file.content()))
 
 
 def _unchanged(plan: PushPlan) -> None:
-    """Refuse where a file is no longer what the preview showed."""
+    """Raise UserError where a file is no longer what the preview showed."""
     for file in plan.files:
         if isinstance(file.source, Path) and (not file.source.is_file() or sha256_of(file.source) != file.sha256):
             raise UserError("publish.file_changed", file=file.path)
 
 
 def _create(plan: PushPlan, owner: Owner, tell: Teller) -> Found:
-    """Make the repository. Where the answer was lost on the way, look whether it is there."""
+    """Create the repository. Where the answer was lost, check whether it exists."""
     tell(say("publish.creating", repo=plan.repo_id))
     to, sdk = plan.to, _SDK if plan.to.repo_type == "space" else None
     try:
@@ -142,7 +143,7 @@ def _create(plan: PushPlan, owner: Owner, tell: Teller) -> Found:
 
 
 def _branch(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> Found:
-    """Make the branch, from what was looked at; one that came to be meanwhile is as good."""
+    """Create the branch from the commit that was checked; one created meanwhile is as good."""
     tell(say("publish.branching", repo=plan.repo_id, branch=plan.to.branch))
     assert plan.to.branch is not None, "only a branch is missing"
     try:
@@ -160,7 +161,7 @@ def _branch(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> Found:
 
 
 def _commit(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> tuple[str, int | None, bool]:
-    """Upload what is large, then put everything into one commit on top of what was looked at.
+    """Upload large files, then put everything into one commit on top of the commit that was checked.
 
     Returns the commit, the number of the pull request, and whether anything changed.
     """
@@ -193,7 +194,7 @@ def _commit(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> tuple[s
 
 
 def _other_than(found: Found, plan: PushPlan, owner: Owner) -> list[PlannedFile]:
-    """The files of a plan that are not at the destination just so."""
+    """Return the files of a plan that the destination does not hold with the same content."""
     if not {file.path for file in plan.files} & set(found.files):
         return plan.files
     there = retries.again(lambda: tree(plan.to, str(found.commit), owner))
@@ -201,8 +202,8 @@ def _other_than(found: Found, plan: PushPlan, owner: Owner) -> list[PlannedFile]
 
 
 def _went_through(plan: PushPlan, owner: Owner, error: Exception) -> tuple[str, int | None, bool]:
-    """The commit, where it was made although its answer was lost. Raises the error where it was not, and says so
-    where that cannot be found out."""
+    """Return the commit, where it was made although its answer was lost. Raises the error where it was not made, and
+    another where that cannot be determined."""
     if uncertain(error):
         found = _looked(plan, owner, error)
         if _complete(plan, found, owner) and (found.pull_request or not plan.to.pull_request):
@@ -211,7 +212,7 @@ def _went_through(plan: PushPlan, owner: Owner, error: Exception) -> tuple[str, 
 
 
 def _looked(plan: PushPlan, owner: Owner, error: Exception) -> Found:
-    """What lies at the destination after a call whose answer was lost."""
+    """Return the state of the destination after a call whose answer was lost."""
     try:
         return remote.look(plan.to, plan.mark, owner)
     except UserError as blind:

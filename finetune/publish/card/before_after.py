@@ -1,4 +1,4 @@
-"""What a card says of a run's evaluation: figures and verdicts, never a row."""
+"""A run's evaluation for its card: figures and verdicts, never a row."""
 
 import logging
 import math
@@ -22,7 +22,7 @@ _RESULT, _BASE, _DIFFERENCE = "this model", "base model", "difference"
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the card's table: a measure of a model, or of both, on a set of rows."""
+    """One line of the card's table: a measure of a model, or of both, on a row set."""
 
     rows: str
     measure: str
@@ -32,7 +32,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Counted:
-    """How many rows of a set were measured of those there are, and what became of the others."""
+    """How many rows of a set were measured of those available, and how many were skipped or truncated."""
 
     rows: str
     available: int
@@ -44,7 +44,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class BeforeAfter:
-    """A run's evaluation, for its card. `ngrams` are how the baselines were counted."""
+    """A run's evaluation, for its card. `ngrams` describes how the n-gram baselines were counted."""
 
     sentences: Sequence[str]
     figures: list[Figure]
@@ -57,7 +57,7 @@ class BeforeAfter:
 
 
 def before_after_of(run: Run) -> BeforeAfter | None:
-    """The evaluation of the very weights that the run holds; None where there is none, or it cannot be read."""
+    """Return the evaluation of the weights that the run holds now; None where there is none, or it cannot be read."""
     try:
         report = load(run)
     except UserError as error:
@@ -77,7 +77,7 @@ def before_after_of(run: Run) -> BeforeAfter | None:
 
 
 def _named(one: Set) -> str:
-    """A set as a card names it: of a person's dataset the name, without folders."""
+    """Return a row set's name in the card: of a person's dataset the file name, without folders."""
     if one["key"] == "held_out":
         return f"held-out rows, stage {one['stage']} ({one['objective']})" if one["stage"] else "held-out rows"
     return "general text" if one["name"] is None else f"general text: {Path(one['name']).name}"
@@ -98,7 +98,7 @@ def _figures(one: Set) -> list[Figure]:
 
 
 def results_of(found: BeforeAfter) -> "list[EvalResult]":
-    """The result's loss and perplexity on each set, as `model-index` keeps them."""
+    """Return the tuned model's loss and perplexity on each row set, in the form of `model-index`."""
     return [result for one in found.report["sets"] for result in _results(one)]
 
 

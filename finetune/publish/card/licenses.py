@@ -1,4 +1,4 @@
-"""The licence that is carried over from a base, and the papers that go with it: LICENSE, NOTICE, terms of use."""
+"""The license carried over from a base model, and the files that go with it: LICENSE, NOTICE, terms of use."""
 
 import re
 import tempfile
@@ -23,7 +23,8 @@ _APACHE = Path(__file__).parents[3] / "LICENSE"
 
 
 def chosen(licence: str | None) -> License:
-    """A licence as a person named it; none where they named none. Raises UserError for what is no name of one."""
+    """Return the license that a person named; an empty one where they named none. Raises UserError for an invalid
+    key."""
     key = (licence or "").strip().lower()
     if key and (not _KEY.fullmatch(key) or key in _NO_ANSWER):
         raise UserError("publish.licence_name", value=key[:60])
@@ -31,9 +32,10 @@ def chosen(licence: str | None) -> License:
 
 
 def of_base(base: Base, owner: Owner, licence: str | None) -> tuple[License, list[PlannedFile]]:
-    """The base's licence with its papers. `licence` is the answer of a person where it is not known.
+    """Return the license of the base model, with its license files. `license_key` is a person's answer where it is not
+    known.
 
-    Raises UserError where their answer is another than the licence that is known: a licence is carried over as it is.
+    Raises UserError where the answer differs from the license that is known: a license is carried over unchanged.
     """
     answer = chosen(licence)
     known = facts.known_license(base, owner)
@@ -49,7 +51,7 @@ def of_base(base: Base, owner: Owner, licence: str | None) -> tuple[License, lis
 
 
 def _info(base: Base, owner: Owner) -> Any:
-    """What the Hub says of the base; None where it has none, or says nothing to this caller."""
+    """Return what the Hub says of the base model; None where it has none, or does not answer this caller."""
     if not base.hub_id:
         return None
     token = remote.token_of(owner)

@@ -1,4 +1,4 @@
-"""What a run measured and wrote, what of its config is not as it comes, and the config to make it again."""
+"""Measurements, samples, changed settings and the config of a run, for its card."""
 
 import math
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ _LARGEST_LOSS = 20
 
 @dataclass(frozen=True)
 class Measured:
-    """The loss on the rows held out before and after the run's last stage, with its steps (the first None where it was
-    measured once). `likelihood`: it is that of the next token, so e to it is a perplexity."""
+    """The loss on the held-out rows before and after the run's last stage, with its steps (the first None where it was
+    measured once). `likelihood`: it is the loss of the next token, so that exp(loss) is a perplexity."""
 
     first_step: int | None
     first_loss: float | None
@@ -42,12 +42,13 @@ def _number(value: float | None) -> bool:
 
 
 def perplexity(loss: float | None) -> float | None:
-    """e to the loss; None where that is no number worth reading."""
+    """Return exp(loss); None where that is too large to be useful."""
     return math.exp(loss) if loss is not None and loss < _LARGEST_LOSS else None
 
 
 def measured_of(run: Run) -> Measured | None:
-    """What was measured on rows held out; None where nothing was. Losses of different stages are not compared."""
+    """Return the measurements on held-out rows; None where there are none. Losses of different stages are not
+    compared."""
     last = next((stage for stage in reversed(reports(run.progress())) if _number(stage.after)), None)
     if last is not None and last.after is not None and last.measured is not None:
         first = last.first_step if _number(last.before) else None
@@ -62,14 +63,14 @@ def measured_of(run: Run) -> Measured | None:
 
 
 def samples_of(run: Run) -> list[Sample]:
-    """What the run wrote to the prompts that it watched, the last time it did: greedily, as training does."""
+    """Return the samples of the last step that wrote any, decoded greedily as in training."""
     samples = run.progress().samples
     last = samples[max(samples)] if samples else []
     return [Sample(str(event.get("prompt", "")), str(event.get("text", ""))) for event in last[:_SAMPLES]]
 
 
 def changed_of(config: RunConfig) -> list[tuple[str, str, str]]:
-    """The knobs that are not as they come, as (path, value, default)."""
+    """Return the settings that differ from their defaults, as (path, value, default)."""
     defaults = {knob.path: knob.default for knob in knobs()}
     chosen = config.model_dump(mode="json", exclude={"model", "stages", "watch", "compute"})
     return [
@@ -80,7 +81,8 @@ def changed_of(config: RunConfig) -> list[tuple[str, str, str]]:
 
 
 def _changed_in(config: RunConfig, stage: Stage, number: int) -> Iterator[tuple[str, str, str]]:
-    """What a stage sets itself: its objective's settings, and of the optimiser what is another than the run's."""
+    """Yield what a stage sets itself: settings of its objective, and of the optimizer where they differ from the
+    run's."""
     for knob in stage_knobs()[1:]:
         _, block, name = knob.path.split(".")
         value = getattr(stage.settings, name) if block == stage.objective else knob.default
@@ -100,8 +102,8 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def recipe_of(config: RunConfig, base: Base) -> str:
-    """The config that reproduces the run, as YAML. Prompts that were watched, and what names a machine, are left out;
-    a dataset is named by what is in it."""
+    """Return the config that reproduces the run, as YAML, without sample prompts and what names a machine; a dataset is
+    named by its fingerprint."""
     import yaml
 
     raw = yaml.safe_load(to_yaml(config))
@@ -116,7 +118,7 @@ def recipe_of(config: RunConfig, base: Base) -> str:
 
 
 def texts_of(config: RunConfig, owner: Owner) -> Iterator[str]:
-    """What stands in the first rows of the datasets, to guess languages by."""
+    """Yield the texts in the first rows of the datasets, to guess languages from."""
     from finetune.data.store import open_dataset
 
     for source in (source for stage in config.stages for source in stage.data if source.dataset):
@@ -129,7 +131,7 @@ def texts_of(config: RunConfig, owner: Owner) -> Iterator[str]:
 
 
 def _said(value: Any) -> Iterator[str]:
-    """The texts in a row, without the names of its parts and of roles."""
+    """Yield the texts in a row, without the names of fields and roles."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if name not in ("role", "tools"):

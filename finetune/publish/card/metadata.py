@@ -1,4 +1,5 @@
-"""The head of a card, which the Hub reads: made from what is known, and checked before anything is sent."""
+"""The YAML head of a card
+, which the Hub reads: made from the facts, and checked before anything is sent."""
 
 import html
 import re
@@ -29,7 +30,7 @@ _NEEDED = {
 
 
 def head(subject: "Subject", hub_datasets: list[str], languages: list[str]) -> str:
-    """The YAML between the dashes, with a line at its end."""
+    """Return the YAML between the dashes, with a newline at its end."""
     from huggingface_hub import ModelCardData
 
     base, licence, measured = subject.base, subject.licence, measures.measured_of(subject.run)
@@ -55,7 +56,8 @@ def head(subject: "Subject", hub_datasets: list[str], languages: list[str]) -> s
 
 
 def _base(subject: "Subject") -> tuple[str | None, str]:
-    """What a model was made from, and how. A GGUF is the merged model in other numbers, where that was published."""
+    """Return the repository that a model was made from, and the relation. A GGUF is a quantization of the merged model,
+    where that was published."""
     base = subject.base.hub_id
     if subject.kind == "gguf":
         merged = records.read_push(subject.run, "merged")
@@ -64,7 +66,8 @@ def _base(subject: "Subject") -> tuple[str | None, str]:
 
 
 def _results(measured: "measures.Measured | None") -> list[Any]:
-    """Measurements as `model-index` keeps them. The data is the run's own, so its name says no more than that."""
+    """Return measurements in the form of `model-index`. The data is the run's own, so its name says no more than
+    that."""
     from huggingface_hub import EvalResult
 
     if measured is None:
@@ -85,8 +88,8 @@ def _results(measured: "measures.Measured | None") -> list[Any]:
 
 
 def checked_card(text: str, subject: "Subject", owner: Owner, *, given: bool) -> str:
-    """The card, looked through: its head has what the Hub needs, it names no secret and no folder of this machine,
-    and the Hub takes it. `given` cards were written by a person. Raises UserError."""
+    """Check a card and return it: its head has what the Hub needs, it contains no secret and no folder of this machine,
+    and the Hub accepts it. `given`: a person wrote it. Raises UserError."""
     if len(text.encode()) > _LONGEST_CARD:
         raise UserError("publish.oversized", file="README.md", size=len(text.encode()) // 10**6, limit=1)
     _check_head(text, subject, given)
@@ -100,7 +103,7 @@ def checked_card(text: str, subject: "Subject", owner: Owner, *, given: bool) ->
 
 
 def _as_read(text: str) -> str:
-    """The card without what keeps values from being markup (`card.harmless`): a secret may hide behind it."""
+    """Return the card without escapes (`card.harmless`): a secret may hide behind them."""
     return html.unescape(re.sub(r"\\([^\w\s]|_)", r"\1", text))
 
 
@@ -120,7 +123,7 @@ def _check_head(text: str, subject: "Subject", given: bool) -> None:
 
 
 def read_head(text: str) -> dict[str, Any]:
-    """The metadata of a card. Raises UserError where there is none, or it cannot be read."""
+    """Return the metadata of a card. Raises UserError where there is none, or it cannot be read."""
     import yaml
 
     match = _HEAD.match(text)

@@ -1,4 +1,4 @@
-"""The curves of a run as pictures for its card: small PNG files, drawn line by line, the same ones each time."""
+"""The curves of a run as pictures for its card: small PNG files, identical for identical values."""
 
 import io
 import math
@@ -23,7 +23,7 @@ Points = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class Line:
-    """A named line: values by step, of which those that are no number are left out. `held_out` ones share a colour."""
+    """A named curve: values by step, without NaN and infinity. Curves on held-out rows (`held_out`) share a color."""
 
     name: str
     points: Points
@@ -31,7 +31,7 @@ class Line:
 
 
 def pictures(run: Run) -> list[PlannedFile]:
-    """`loss.png` (training and validation) and `learning-rate.png`; none of what was not measured."""
+    """Draw `loss.png` (training and validation) and `learning-rate.png`; without measurements, no file."""
     progress = run.progress()
     rate = Line("learning rate", _points({step: event.get("learning_rate") for step, event in progress.train.items()}))
     drawn = {"loss.png": losses(progress), "learning-rate.png": [rate]}
@@ -41,8 +41,8 @@ def pictures(run: Run) -> list[PlannedFile]:
 
 
 def losses(progress: Progress) -> list[Line]:
-    """Training and validation loss; of several stages each has a line of its own, since their losses are different
-    quantities."""
+    """Return training and validation loss; each of several stages has a curve of its own, since their losses are
+    different quantities."""
     objectives = [stage["objective"] for stage in (progress.started or {}).get("stages") or []]
     stages = range(max(len(objectives), 1))
     names = [f"{number} {objective}" for number, objective in enumerate(objectives, 1)] if len(stages) > 1 else ["loss"]
@@ -72,7 +72,7 @@ def _good(value: object) -> TypeGuard[int | float]:
 
 @lru_cache(maxsize=16)
 def draw(lines: tuple[Line, ...]) -> bytes:
-    """A PNG with axes, a grid, the lines and their names."""
+    """Return a PNG with axes, a grid, the curves and their names."""
     shown = [line for line in lines if line.points]
     steps = [step for line in shown for step, _ in line.points]
     values = [value for line in shown for _, value in line.points]
@@ -103,7 +103,7 @@ def _draw_axes(frame: "_Frame", pen: "_Pen") -> None:
 
 
 class _Pen:
-    """Draws twice as large as the picture will be, so that its lines are smooth."""
+    """Draws at twice the size of the picture, so that its lines are smooth."""
 
     def __init__(self) -> None:
         from PIL import Image, ImageDraw, ImageFont
@@ -119,7 +119,7 @@ class _Pen:
             self.drawing.circle(_large(place), 3 * _SHARP, fill=colour)
 
     def text(self, place: tuple[float, float], text: str, anchor: str) -> int:
-        """Write a text; returns how wide it is."""
+        """Draw a text; returns its width."""
         self.drawing.text(_large(place), text, fill=_INK, font=self.font, anchor=anchor)
         return round(self.drawing.textlength(text, font=self.font) / _SHARP)
 
@@ -135,7 +135,7 @@ def _large(place: tuple[float, float]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class _Frame:
-    """What the axes span, and where a point lies in the picture."""
+    """The ranges of the axes, and the position of a point in the picture."""
 
     first: float
     last: float

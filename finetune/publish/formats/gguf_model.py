@@ -31,7 +31,7 @@ _ROPES = ("default", "linear", "llama3", "yarn")
 
 @dataclass(frozen=True)
 class Header:
-    """All but the tensors: `config` is transformers' own, `vocabulary` what the tokens are."""
+    """The metadata of the file: `config` is that of transformers, `vocabulary` the tokens."""
 
     name: str
     config: Any
@@ -49,7 +49,8 @@ class Header:
 
 @dataclass(frozen=True)
 class Out:
-    """A tensor of the file: `type` is F32, F16 or Q8_0, `head_dim` set where rows are put into rotary order."""
+    """A tensor of the file: `type` is F32, F16 or Q8_0; `head_dim` is set where rows are put into llama.cpp's rotary
+    order."""
 
     name: str
     part: WeightPart
@@ -65,7 +66,7 @@ class Out:
 
 
 def check_family(config: Any) -> None:
-    """Raise UserError for a model whose arithmetic a GGUF would not tell rightly."""
+    """Raise UserError for a model that a GGUF cannot represent correctly."""
     if config.model_type not in FAMILIES:
         raise UserError("kinds.family", value=str(config.model_type)[:40], known=", ".join(FAMILIES))
     rope = config.rope_parameters or {}
@@ -78,7 +79,7 @@ def check_family(config: Any) -> None:
 
 
 def outline(plan: WeightPlan, header: Header, file_type: str) -> list[Out]:
-    """The tensors of the file in the order of the plan: matrices in `file_type`, vectors in F32.
+    """Return the tensors of the file in the order of the plan: matrices in `file_type`, vectors in F32.
 
     A matrix whose rows are no multiple of 32 stays F16 in a Q8_0 file. Raises UserError for a tensor of no known name.
     """
@@ -99,7 +100,7 @@ def outline(plan: WeightPlan, header: Header, file_type: str) -> list[Out]:
 
 
 def _spare(part: WeightPart, header: Header, plan: WeightPlan) -> bool:
-    """Whether this is the head of a model that uses its embeddings instead."""
+    """Return whether this is the head of a model that uses its embeddings instead."""
     return part.name == HEAD and header.config.tie_word_embeddings and not plan.untied
 
 
@@ -147,7 +148,7 @@ class _Stream:
     def tofile(self, file: IO[bytes]) -> None:
         block: Any
         for block in self._encoded():
-            file.write(block)  # numpy's own tofile hides why the disk would not take it
+            file.write(block)  # numpy's own tofile hides the reason of a failed write
             self.work.add(block.nbytes)
 
     def _encoded(self) -> "Iterator[numpy.ndarray[Any, Any]]":
@@ -169,7 +170,7 @@ class _Stream:
 
 
 def _turned(rows: "torch.Tensor", head_dim: int) -> "torch.Tensor":
-    """Rows of whole heads in llama.cpp's rotary order: the two halves of a head interleaved."""
+    """Return rows of complete heads in llama.cpp's rotary order: the two halves of a head interleaved."""
     heads = len(rows) // head_dim
     return rows.reshape(heads, 2, head_dim // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
@@ -218,7 +219,7 @@ def _rope(writer: Any, config: Any) -> None:
 
 
 def _rope_factors(header: Header) -> "numpy.ndarray[Any, Any] | None":
-    """By what Llama 3.1's scaling divides each frequency, [head_dim / 2]; None for other models."""
+    """Return the divisor of each rotary frequency in Llama 3.1's scaling, [head_dim / 2]; None for other models."""
     import numpy
 
     rope = header.config.rope_parameters or {}

@@ -1,6 +1,6 @@
 """A merged model: base plus adapter as one set of sharded safetensors, written as a stream of rows.
 
-The memory it takes depends on neither the model nor the shards: a block of rows and one pair of LoRA matrices.
+Its memory depends on neither the model's nor the shards' size: a block of rows and one pair of LoRA matrices.
 """
 
 import json
@@ -46,7 +46,7 @@ class Shard:
 
 
 def shards(plan: WeightPlan, most: int) -> list[Shard]:
-    """The parts in files of at most `most` bytes, in their order; a larger tensor has a file of its own."""
+    """Return the parts in files of at most `most` bytes, in order; a larger tensor has a file of its own."""
     groups: list[list[WeightPart]] = [[]]
     for part in plan.parts:
         if groups[-1] and sum(known.size for known in groups[-1]) + part.size > most:
@@ -61,7 +61,7 @@ def shards(plan: WeightPlan, most: int) -> list[Shard]:
 
 
 def write(plan: WeightPlan, source: Trained, folder: Path, most: int, work: Work) -> dict[str, Any]:
-    """Write the merged model into `folder`; returns what it is, for the card."""
+    """Write the merged model into `folder`; returns its facts for the card."""
     files = shards(plan, most)
     largest = max(shard.size for shard in files)
     with Reader() as reader:
@@ -85,7 +85,7 @@ def write(plan: WeightPlan, source: Trained, folder: Path, most: int, work: Work
 
 
 def _write_shard(shard: Shard, path: Path, reader: Reader, block: int, work: Work) -> None:
-    """One file (https://github.com/huggingface/safetensors#format), tensor after tensor."""
+    """Write one file (https://github.com/huggingface/safetensors#format), tensor after tensor."""
     import torch
 
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}

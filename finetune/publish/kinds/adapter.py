@@ -1,4 +1,4 @@
-"""The adapter as training left it: small, and only useful with its base, which it names as others find it."""
+"""The adapter as training saved it: small, and only useful with its base model, named as others find it."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,8 @@ from finetune.publish.kinds.request import Cost, Job, Request
 
 
 def prepare(request: Request) -> Job:
-    """Raises UserError for a run that trained every weight. Which files may go is judged when they are planned."""
+    """Prepare the adapter's files. Raises UserError for a run without an adapter. What may go is checked by the
+    plan."""
     run = request.run
     done(run)
     if not adapter(run):

@@ -1,4 +1,4 @@
-"""An imported dataset as a dataset repository: its rows as parquet, and a card with what the import found."""
+"""An imported dataset as a dataset repository: its rows as parquet, and a card with the import's findings."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _STEPS = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 
 def prepare(request: Request) -> Job:
-    """Raises UserError where no licence was said, and for rows that hold a token of the Hub."""
+    """Prepare the rows and the card. Raises UserError without a license, and for rows that hold a token of the Hub."""
     dataset, licence = request.dataset, request.options.known_license()
     size = (dataset.folder / ROWS).stat().st_size
 
@@ -41,7 +41,7 @@ def prepare(request: Request) -> Job:
 
 
 def facts_of(dataset: Dataset, rows: int, licence: str) -> dict[str, Any]:
-    """Counts, never rows: what the card says."""
+    """Return the facts of the card: counts, never rows."""
     report = dataset.report
     with speaking("en"):
         findings = [
@@ -65,7 +65,7 @@ def facts_of(dataset: Dataset, rows: int, licence: str) -> dict[str, Any]:
 
 
 def card(facts: dict[str, Any]) -> str:
-    """The README.md of the repository, in English."""
+    """Return the README.md of the repository, in English."""
     from huggingface_hub import DatasetCardData
 
     tasks = [facts["task"]] if facts["task"] else None
@@ -88,7 +88,7 @@ def _columns(dataset: Dataset) -> list[str]:
 
 
 def _copy(dataset: Dataset, target: Path, work: Work) -> int:
-    """Copy the rows without their numbers in the file they came from; returns how many there are.
+    """Copy the rows without their row numbers in the imported file; returns how many there are.
 
     Raises UserError where a row holds a token of the Hub.
     """
@@ -111,7 +111,7 @@ def _copy(dataset: Dataset, target: Path, work: Work) -> int:
 
 
 def _with_token(batch: "pyarrow.RecordBatch") -> list[int]:
-    """The numbers of the rows in which a token of the Hub stands."""
+    """Return the numbers of the rows that contain a token of the Hub."""
     return [row["row"] for row in batch.to_pylist() if any(_TOKEN.search(text) for text in _strings(row))]
 
 

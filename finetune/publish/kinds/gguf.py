@@ -23,7 +23,8 @@ _HEADER = 16 * 2**20
 
 
 def prepare(request: Request) -> Job:
-    """Raises UserError for another family than Llama and Qwen, an unknown tokenizer or type, and as merging does."""
+    """Prepare the files. Raises UserError for a family other than Llama and Qwen, an unknown tokenizer or type, and as
+    merging does."""
     types, name = request.options.gguf_types(), request.options.file_name(request.run.id)
     column = presets.first(request.options.columns)
     source = trained(request.run, request.owner, request.progress, request.stop)
@@ -64,7 +65,7 @@ def _header(plan: lora_delta.WeightPlan, source: Trained, name: str, request: Re
 
 
 def _ends(source: Trained, config: Any) -> list[int]:
-    """The ids at which the model stops."""
+    """Return the ids at which the model stops."""
     path = source.tokenizer / "generation_config.json"
     value = read_json(path).get("eos_token_id") if path.is_file() else None
     value = config.eos_token_id if value is None else value
@@ -78,7 +79,7 @@ class _Checker:
         self.plan, self.source, self.header, self.work = plan, source, header, work
 
     def all(self, folder: Path, name: str, types: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Raises UserError where a file does not hold what it should."""
+        """Compare all files. Raises UserError where a file does not hold what it should."""
         self.work.say(say("kinds.checking", name=name))
         prompts = logit_check.prompt_ids(self.source.tokenizer)
         original = logit_check.logits(logit_check.in_memory(self.plan, self.source.base), prompts)
@@ -97,7 +98,7 @@ class _Checker:
     def _rounded(
         self, path: Path, kind: str, prompts: list[list[int]], found: "list[torch.Tensor]"
     ) -> logit_check.Distance:
-        """Against the same model with its matrices rounded as the file rounds them: next to no difference is left."""
+        """Compare with the same model, its matrices rounded as in the file: the difference must be almost zero."""
         wanted = logit_check.logits(
             logit_check.in_memory(self.plan, self.source.base, logit_check.rounded(kind)), prompts
         )

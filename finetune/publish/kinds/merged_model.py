@@ -1,4 +1,4 @@
-"""The merged kind: a whole model that loads without PEFT, checked against base and adapter."""
+"""The merged kind: a full model that loads without PEFT, checked against base model and adapter."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ _SMALL = 64 * 1024
 
 
 def prepare(request: Request) -> Job:
-    """Raises UserError for an adapter that cannot be merged, a shard size that is none, a run that is not done."""
+    """Prepare the merged model. Raises UserError for an adapter that cannot be merged, an invalid shard size, a run
+    that is not done."""
     most = request.options.shard_bytes()
     source = trained(request.run, request.owner, request.progress, request.stop)
     plan = lora_delta.plan(source.base, source.adapter)
@@ -34,7 +35,7 @@ def prepare(request: Request) -> Job:
 
 
 def _checked(source: Trained, plan: lora_delta.WeightPlan, folder: Path, work: Work) -> dict[str, Any]:
-    """Load it back and compare. Raises UserError where float32 weights do not give what base and adapter gave."""
+    """Load the files back and compare. Raises UserError where float32 weights differ from base model and adapter."""
     work.say(say("kinds.checking", name="safetensors"))
     found = logit_check.merged_against_adapter(source.base, source.adapter, folder)
     exact = all(part.dtype in ("F32", "F64") for part in plan.parts)

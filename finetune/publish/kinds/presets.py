@@ -1,6 +1,6 @@
 """Decoding presets: a column of Compare as the `generation_config.json` that `generate` and its friends read.
 
-The first preset is what the model does unless told otherwise; the others lie under `presets/` and are loaded by name.
+The first preset is the model's default; the others are under `presets/` and are loaded by name.
 """
 
 import re
@@ -31,7 +31,8 @@ def _beam(spec: ColumnSpec) -> dict[str, Any]:
 
 
 def _sample(spec: ColumnSpec) -> dict[str, Any]:
-    """Filters that were not asked for are switched off: left out, `generate` would take its own 50 for `top_k`."""
+    """Return the settings of a sampling column. Filters it does not set are turned off: by default `generate` uses 50
+    for `top_k`."""
     return {"do_sample": True, "num_beams": 1, "temperature": 1.0, "top_k": 0, "top_p": 1.0, **spec.knobs}
 
 
@@ -43,12 +44,13 @@ GENERATE: dict[str, _Known] = {
 
 
 def first(columns: tuple[str, ...]) -> ColumnSpec | None:
-    """The preset that counts unless told otherwise; None where there is none. Raises UserError for a wrong line."""
+    """Return the default preset; None where there is none. Raises UserError for an invalid line."""
     return parse_column(columns[0]) if columns else None
 
 
 def generation_config(spec: ColumnSpec) -> dict[str, Any]:
-    """What `generate` needs to decode as the column does. Raises UserError for a strategy that it lacks."""
+    """Return the settings with which `generate` decodes as the column does. Raises UserError for a strategy that it
+    lacks."""
     known = GENERATE.get(spec.strategy)
     if known is None:
         names = ", ".join(key for key in STRATEGIES if key in GENERATE)
@@ -57,13 +59,14 @@ def generation_config(spec: ColumnSpec) -> dict[str, Any]:
 
 
 def file_name(spec: ColumnSpec) -> str:
-    """The name of a further preset: `presets/nucleus-top_p-0.9-temperature-0.8.json`."""
+    """Return the path of a further preset: `presets/nucleus-top_p-0.9-temperature-0.8.json`."""
     words = [word for word in spec.name.split() if not word.startswith("model=")]
     return f"presets/{re.sub(r'[^A-Za-z0-9._-]+', '-', '-'.join(words))[:80]}.json"
 
 
 def prepare(request: Request) -> Job:
-    """Raises UserError for no column, more than a comparison holds, a wrong line, a strategy that `generate` lacks."""
+    """Prepare the presets. Raises UserError for no column, too many, an invalid line, a strategy that `generate`
+    lacks."""
     done(request.run)
     columns = request.options.columns
     if not 1 <= len(columns) <= MAX_COLUMNS:
@@ -84,7 +87,7 @@ def prepare(request: Request) -> Job:
 
 
 def ends_of(model: Path) -> dict[str, Any]:
-    """The tokens at which a model starts and ends, as its own generation config names them."""
+    """Return the special tokens that start and end a model's text, as its own generation config names them."""
     path = model / MAIN
     values = read_json(path) if path.is_file() else {}
     return {name: values[name] for name in _ENDS if values.get(name) is not None}

@@ -1,4 +1,4 @@
-"""A demo Space: a small Gradio app that lets visitors talk to the published model and streams what it writes."""
+"""A demo Space: a small Gradio app in which visitors chat with the published model, streaming its answers."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ _PREFIX = {"app.py": "space/app.py.jinja", "requirements.txt": "space/requiremen
 
 
 def prepare(request: Request) -> Job:
-    """Raises UserError where no model was published yet, its base is not on the Hub, or the name is no repository's."""
+    """Prepare the Space. Raises UserError where no model was published yet, its base model is not on the Hub, or the
+    name is not a repository's."""
     run = request.run
     done(run)
     column = presets.first(request.options.columns)
@@ -54,7 +55,7 @@ def prepare(request: Request) -> Job:
 
 
 def _published(request: Request) -> tuple[str, str | None]:
-    """The repository to show: the one named, or the run's last push."""
+    """Return the repository to show: the one named, or that of the run's last push."""
     if request.options.repo_id:
         reference = parse(request.options.repo_id, request.owner)
         if not isinstance(reference, Hub):

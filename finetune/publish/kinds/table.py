@@ -1,4 +1,4 @@
-"""The table of kinds, and the one way in which each is built: priced, written under another name, moved into place."""
+"""The table of kinds, and how each is built: priced, written under another name, moved into place."""
 
 import threading
 from collections.abc import Callable
@@ -23,9 +23,9 @@ RepoType = Literal["model", "dataset", "space"]
 
 @dataclass(frozen=True)
 class Kind:
-    """One thing that can be published. `subject` is what it is made of, `repo_type` what it lies in on the Hub;
-    `prepare` looks at a request, refuses what cannot be, and gives back a job with its price. `samples`: whether its
-    card shows texts."""
+    """One kind of thing that can be published. `subject` is what it is made from, `repo_type` the type of its
+    repository; `prepare` checks a request and returns the build with its price. `samples`: whether its card shows
+    texts."""
 
     key: str
     repo_type: RepoType
@@ -75,7 +75,8 @@ def cost(
     progress: Report | None = None,
     stop: threading.Event | None = None,
 ) -> Cost:
-    """Which files would be made and how much disk that takes, before anything is written. Raises as `build` does."""
+    """Return which files would be made and how much disk that takes, before anything is written. Raises as `build`
+    does."""
     return _prepared(kind, subject, owner, options, progress, stop).cost
 
 
@@ -88,9 +89,9 @@ def build(
     progress: Report | None = None,
     stop: threading.Event | None = None,
 ) -> Built:
-    """Make the files of a kind in `folder`, whole or not at all; what lay there before is replaced.
+    """Make the files of a kind in `folder`, complete or not at all; what was there before is replaced.
 
-    Raises UserError: no such kind, a run that is not done, what this kind cannot do, no room, "kinds.stopped".
+    Raises UserError: no such kind, a run that is not done, what this kind cannot do, no disk space, "kinds.stopped".
     """
     job = _prepared(kind, subject, owner, options, progress, stop)
     work = Work(job.cost.written, progress, stop)

@@ -1,4 +1,4 @@
-"""Put a verification into the card and `tunescope.json` of its push, by a second commit."""
+"""Put a verification into the card and `tunescope.json` of its push, in a second commit."""
 
 import json
 import re
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
 _SECTION = re.compile(r"<!-- tunescope:proof -->.*?<!-- /tunescope:proof -->\n*", re.DOTALL)
 _BEFORE = re.compile(r"\n(?=## Licen[cs]e\n)")
-"""The section that a verification goes before; cards of earlier versions spell it the other way."""
+"""The heading that a verification goes before; cards of earlier versions use the British spelling."""
 
 
 def with_proof(card: str, proof: dict[str, Any] | None) -> str:
-    """The card with the section of a proof in the place of an older one; without one where there is no proof."""
+    """Return the card with the section of this verification in place of an older one; without a section where `proof`
+    is None."""
     from finetune.publish.card.card import proof_section
 
     card = _SECTION.sub("", card)
@@ -54,9 +55,9 @@ def keep_in_card(
     kind: str | None = None,
     stop: threading.Event | None = None,
 ) -> PushResult:
-    """Commit the proof of the last push into its card and `tunescope.json`, and nothing else, on top of that push.
+    """Commit the verification of the last push to its card and `tunescope.json`, and nothing else, on top of that push.
 
-    Raises UserError where there is nothing to be said of it, or where somebody changed the repository since.
+    Raises UserError where it is not a passed verification of that push, or where somebody changed the repository since.
     """
     sent = read_push(subject, kind)
     if sent is None or not proof.ok or proof.revision != sent.commit or sent.repo_id != proof.repo_id:
@@ -123,7 +124,7 @@ def _commit(sent: PushResult, files: dict[str, bytes], parent: str, owner: Owner
 
 
 def _already(sent: PushResult, files: dict[str, bytes], owner: Owner) -> str | None:
-    """The newest commit, where it holds these files: one whose answer was lost, now or at an earlier try."""
+    """Return the newest commit where it holds these files already: its answer was lost, now or at an earlier try."""
     try:
         info = retries.again(
             lambda: remote.api(owner).repo_info(

@@ -1,4 +1,4 @@
-"""The contents of a push on their way: what is large goes before the commit, with or without Xet, told in bytes."""
+"""Upload the contents of a push: large files before the commit, with or without Xet, with progress in bytes."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ _LARGE, _SURELY_LARGE = re.compile(r".+\.(safetensors|gguf|parquet|arrow|bin|mod
 
 
 class Teller:
-    """Passes progress on, in bytes of the whole plan, and ends the push when it was stopped."""
+    """Reports progress, in bytes of the whole plan, and ends the push when it was stopped."""
 
     def __init__(self, total: int, progress: Report | None, stop: threading.Event | None) -> None:
         self.total, self.sent = total, 0
@@ -40,13 +40,13 @@ class Teller:
             self.progress(Progress(text, min(self.sent + within, self.total), self.total))
 
     def done(self, text: str) -> None:
-        """All is there; too late to stop."""
+        """Report that everything is there; it is too late to stop."""
         if self.progress is not None:
             self.progress(Progress(text, self.total, self.total))
 
 
 def additions(files: list[PlannedFile], tell: Teller) -> "list[CommitOperationAdd]":
-    """The client's operations for files, which tell how far their upload over HTTP is."""
+    """Return the client's operations for files; they report the progress of their upload over HTTP."""
     return [_addition(file, tell) for file in files]
 
 
@@ -58,10 +58,10 @@ def send_large(
     owner: Owner,
     tell: Teller,
 ) -> None:
-    """Upload the contents that do not travel in the commit itself, one after another; what the Hub has is not sent.
+    """Upload the contents that do not go with the commit itself, one after another; what the Hub has is not sent.
 
-    `opens`: the commit will open a pull request, for which other rights are needed. A content that the Hub takes for
-    large without being so goes with the commit's own call.
+    `opens`: the commit will open a pull request, for which other permissions are needed. A content that the Hub takes
+    for large without being so goes with the commit's own call.
     """
     if xet.available():
         return _through_xet(added, to, revision, opens, owner, tell)
@@ -77,9 +77,10 @@ def send_large(
 def _through_xet(
     added: "list[CommitOperationAdd]", to: Destination, revision: str | None, opens: bool, owner: Owner, tell: Teller
 ) -> None:
-    """The same through Xet, by hand: the client's own way tells no progress, cannot be stopped and waits for minutes.
+    """Upload the same through Xet, by hand: the client's own way reports no progress, cannot be stopped and waits for
+    minutes.
 
-    The operations are marked as the client marks what it has uploaded: else the commit would do it again.
+    The operations are marked as the client marks what it has uploaded; otherwise the commit would upload again.
     """
     from huggingface_hub.utils import build_hf_headers
 
@@ -98,7 +99,8 @@ def _through_xet(
 
 
 def _large(added: "list[CommitOperationAdd]", url: str, asked: dict[str, str], headers: dict[str, str]) -> set[str]:
-    """The paths of those that do not travel in the commit itself, as the Hub decides it by name, size and beginning."""
+    """Return the paths of the files that do not go with the commit itself, as the Hub decides by name, size and first
+    bytes."""
     from huggingface_hub import get_session
     from huggingface_hub.utils import hf_raise_for_status
 
@@ -134,7 +136,7 @@ def _addition(file: PlannedFile, tell: Teller) -> "CommitOperationAdd":
 
 
 class _Reader(io.BufferedReader):
-    """A file that tells, about once a megabyte, how much of it was read."""
+    """A file that reports, about once per megabyte, how much of it was read."""
 
     def __init__(self, path: Path, name: str, tell: Teller) -> None:
         super().__init__(io.FileIO(path))
