@@ -103,7 +103,7 @@ def _check_config(arguments: argparse.Namespace) -> int:
             from finetune.cli.plan_lines import card_lines
 
             print("\n".join(card_lines(plan)))
-    if plan and any(one.refused for one in plan.advice):
+    if plan and any(entry.refused for entry in plan.advice):
         return NOT_USABLE
     return WITH_FINDINGS if found.findings or (plan and plan.advice) else USABLE
 

@@ -121,10 +121,10 @@ def flavor_lines(owner: Owner) -> list[str]:
     """Return the table of flavors, one per line."""
     from finetune.launch.jobs.launcher import flavours
 
-    found = flavours(owner)
-    lines = [] if all(one.current for one in found) else [say("job.not_current")]
-    for one in found:
-        gpu = f"{one.gpus} x {one.accelerator} {one.gpu_memory_gb:g} GB" if one.gpus else "-"
-        price = say("job.shell.an_hour", usd=f"{one.usd_per_hour:.2f}")
-        lines.append(f"{one.name:16}{gpu:24}{one.memory_gb:6g} GB{one.cpus:5} CPU   {price}")
+    flavors = flavours(owner)
+    lines = [] if all(flavor.current for flavor in flavors) else [say("job.not_current")]
+    for flavor in flavors:
+        gpu = f"{flavor.gpus} x {flavor.accelerator} {flavor.gpu_memory_gb:g} GB" if flavor.gpus else "-"
+        price = say("job.shell.an_hour", usd=f"{flavor.usd_per_hour:.2f}")
+        lines.append(f"{flavor.name:16}{gpu:24}{flavor.memory_gb:6g} GB{flavor.cpus:5} CPU   {price}")
     return lines

@@ -134,7 +134,7 @@ def _flavors(arguments: argparse.Namespace) -> int:
     from finetune.launch.jobs.flavors import flavours
 
     if arguments.json:
-        print_json([vars(one) for one in flavours(local_owner())])
+        print_json([vars(flavor) for flavor in flavours(local_owner())])
     else:
         print("\n".join(flavor_lines(local_owner())))
     return 0
@@ -155,7 +155,9 @@ def _preset(arguments: argparse.Namespace) -> int:
     if arguments.name is None:
         width = max(map(len, PRESETS))
         print(
-            "\n".join(f"{name:{width}}  {say(one.title_key)}. {say(one.about_key)}." for name, one in PRESETS.items())
+            "\n".join(
+                f"{name:{width}}  {say(preset.title_key)}. {say(preset.about_key)}." for name, preset in PRESETS.items()
+            )
         )
         return 0
     print(preset_named(arguments.name).to_yaml(arguments.files), end="")

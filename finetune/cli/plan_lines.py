@@ -22,7 +22,7 @@ def card_lines(plan: RunPlan) -> Iterator[str]:
 def _table(plan: RunPlan) -> Iterator[str]:
     head = [say(f"plan.column.{name}") for name in ("place", "memory", "free", "time", "training", "disk", "price")]
     rows = [head, *map(_row, plan.places)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(head))]
     for row in rows:
         rest = zip(row[1:], widths[1:], strict=True)
         yield "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in rest)])

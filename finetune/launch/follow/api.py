@@ -63,8 +63,8 @@ def whoami(owner: Owner) -> dict[str, Any]:
     """Return whose token it is; cached for a minute, since the Hub limits how often it answers this."""
     token = token_of(owner)
     key = (reach.endpoint(), hashlib.sha256(token.encode()).hexdigest())
-    asked, me = _known.get(key, (-_REMEMBERED_SECONDS, {}))
-    if time.monotonic() - asked >= _REMEMBERED_SECONDS:
+    requested, me = _known.get(key, (-_REMEMBERED_SECONDS, {}))
+    if time.monotonic() - requested >= _REMEMBERED_SECONDS:
         with in_words(owner, "whoami"):
             me = retries.again(lambda: api(owner).whoami(token=token))
         if not isinstance(me, dict) or not isinstance(me.get("name"), str):

@@ -156,11 +156,11 @@ def kept_lines(run: "Run", owner: Owner, attempt: int) -> list[str]:
 
     record = job_of(run)
     assert record is not None, "only a job has uploads"
-    place = run.folder / ".events"
+    folder = run.folder / ".events"
     with in_words(owner, record.results):
         try:
             name = f"attempts/{attempt}/events.txt"
-            options: dict[str, Any] = {"token": token_of(owner), "local_dir": place}
+            options: dict[str, Any] = {"token": token_of(owner), "local_dir": folder}
             path = again(lambda: api(owner).hf_hub_download(record.results, name, **options))
         except (EntryNotFoundError, RepositoryNotFoundError):
             return []

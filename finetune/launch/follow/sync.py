@@ -172,21 +172,21 @@ def _settle(run: "Run", owner: Owner) -> None:
             cancel(run, owner)
             return _settle(run, owner)
         return
-    if _told_its_ending(run):
+    if _has_ending(run):
         return
     if record.id is not None:
         feed(run, owner, record.id, kept_lines(run, owner, record.attempt))
-    if _told_its_ending(run):
+    if _has_ending(run):
         return
     reason, error = _completed(run, record, owner) if record.stage == "COMPLETED" else _why(run, record, owner)
     with locked(run):
-        if not _told_its_ending(run):
+        if not _has_ending(run):
             facts = {"step": run.progress().step, "reason": reason, "job": record.id}
             kind = reason if reason in ("stopped", "done") else "failed"
             run.log.write(kind, **facts, **({"error": error} if error else {}))
 
 
-def _told_its_ending(run: "Run") -> bool:
+def _has_ending(run: "Run") -> bool:
     return run.progress().ending is not None
 
 

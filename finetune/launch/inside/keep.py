@@ -36,8 +36,8 @@ class Keeper:
         self.client = HfApi(endpoint=reach.endpoint(), token=token)
         self.kept: int | None = None
         self._wanted = threading.Condition()
-        self._news = self._closing = False
-        self._told_step = 0
+        self._has_news = self._closing = False
+        self._reported_step = 0
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -57,7 +57,7 @@ class Keeper:
     def wake(self, step: int) -> None:
         """Report a new checkpoint, after the events up to it: they are uploaded with it."""
         with self._wanted:
-            self._news, self._told_step = True, step
+            self._has_news, self._reported_step = True, step
             self._wanted.notify_all()
 
     def finish(self, ending: dict[str, Any] | None) -> None:
@@ -77,10 +77,10 @@ class Keeper:
     def _work(self) -> None:
         while True:
             with self._wanted:
-                self._wanted.wait_for(lambda: self._news or self._closing)
+                self._wanted.wait_for(lambda: self._has_news or self._closing)
                 if self._closing:
                     return
-                self._news = False
+                self._has_news = False
             newest = self._newest()
             if newest is not None and newest != self.kept:
                 self._try(newest)
@@ -95,7 +95,7 @@ class Keeper:
     def _newest(self) -> int | None:
         found = [path for path in self.run.checkpoints.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
         steps = [int(path.name.rpartition("-")[2]) for path in found]
-        return max((step for step in steps if self._closing or step <= self._told_step), default=None)
+        return max((step for step in steps if self._closing or step <= self._reported_step), default=None)
 
     def _patiently(self, keep: Callable[[], None]) -> None:
         for attempt in range(_TRIES):
@@ -122,16 +122,16 @@ class Keeper:
     def _keep_model(self) -> None:
         self._commit(self.run.model, "model", "Result")
 
-    def _commit(self, folder: Path, place: str, message: str) -> None:
+    def _commit(self, folder: Path, target: str, message: str) -> None:
         """Commit the folder and the events so far, and delete older checkpoints."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         lines = "".join(line + "\n" for line in self.printer.events).encode()
         operations: list[Any] = [CommitOperationAdd(f"attempts/{self.record['attempt']}/events.txt", lines)]
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        operations += [CommitOperationAdd(f"{place}/{path.relative_to(folder).as_posix()}", path) for path in files]
+        operations += [CommitOperationAdd(f"{target}/{path.relative_to(folder).as_posix()}", path) for path in files]
         for step in checkpoint_steps(self.files()):
-            if place != f"checkpoints/checkpoint-{step}":
+            if target != f"checkpoints/checkpoint-{step}":
                 operations.append(CommitOperationDelete(f"checkpoints/checkpoint-{step}/", is_folder=True))
         self.client.create_commit(self.record["results"], operations, commit_message=message, token=self.token)
 

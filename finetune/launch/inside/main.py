@@ -91,9 +91,9 @@ class Inside:
         if steps:
             name = f"checkpoint-{steps[-1]}"
             self.run.checkpoints.mkdir()
-            place = f"checkpoints/{name}"
+            source = f"checkpoints/{name}"
             client = self.keeper.client
-            bring_folder(client, self.token, self.record["results"], place, self.run.checkpoints / name)
+            bring_folder(client, self.token, self.record["results"], source, self.run.checkpoints / name)
             self.keeper.kept = steps[-1]
 
     def _listen(self) -> None:
@@ -115,15 +115,15 @@ class Inside:
         )
         relay = threading.Thread(target=self.printer.relay, args=(child.stdout,))
         relay.start()
-        told_to_stop = False
+        signaled = False
         while True:
             try:
                 child.wait(TICK_SECONDS)
                 break
             except subprocess.TimeoutExpired:
                 self._pass_on()
-            if self.stop.is_set() and not told_to_stop:
-                told_to_stop = True
+            if self.stop.is_set() and not signaled:
+                signaled = True
                 child.send_signal(signal.SIGTERM)
         relay.join()
         self._pass_on()

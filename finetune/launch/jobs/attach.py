@@ -62,14 +62,14 @@ def _attached(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[s
     if path_of(run.folder).is_file():
         take_over(run, jobs, prices)
         return run
-    volume = next((one for one in job.volumes or [] if one.mount_path == "/inputs"), None)
+    volume = next((mounted for mounted in job.volumes or [] if mounted.mount_path == "/inputs"), None)
     if run.folder.exists() or volume is None or not volume.source.startswith(f"{user}/"):
         return None
     inputs = Path(tempfile.mkdtemp(prefix="tunescope-inputs-"))
     try:
         _download(owner, volume, run.id, inputs)
         job_json = read_json(inputs / "runs" / run.id / "job.json")
-        others = costs_of([one for one in jobs if one is not job], prices)
+        others = costs_of([attempt for attempt in jobs if attempt is not job], prices)
         record = _record(job, others, job_json, user, volume, prices)
         _bring_datasets(inputs, owner)
         with new_folder(run.folder) as folder:

@@ -221,11 +221,13 @@ def _launch(config: RunConfig) -> list[Check]:
 
 def _processes(config: RunConfig, machine: Flavor) -> Check:
     """Check that there is one process per GPU: fewer leave GPUs idle, more are refused."""
-    asked, there = config.compute.processes, machine.gpus or config.compute.processes
-    if machine.gpus and asked > machine.gpus:
-        raise UserError("job.too_many_processes", value=asked, flavour=machine.name, gpus=machine.gpus)
-    sentence = "job.check.processes" if asked == there else "job.check.idle_gpus"
-    return Check("processes", asked == there, say(sentence, processes=asked, gpus=machine.gpus, flavour=machine.name))
+    processes, available = config.compute.processes, machine.gpus or config.compute.processes
+    if machine.gpus and processes > machine.gpus:
+        raise UserError("job.too_many_processes", value=processes, flavour=machine.name, gpus=machine.gpus)
+    sentence = "job.check.processes" if processes == available else "job.check.idle_gpus"
+    return Check(
+        "processes", processes == available, say(sentence, processes=processes, gpus=machine.gpus, flavour=machine.name)
+    )
 
 
 def _memory(config: RunConfig, machine: Flavor, base: Base) -> Check:
@@ -234,13 +236,15 @@ def _memory(config: RunConfig, machine: Flavor, base: Base) -> Check:
     Activations come on top. Each GPU holds all of it, unless the processes shard it.
     """
     shares = config.compute.processes if config.compute.sharding == "fsdp" and machine.gpus else 1
-    there = (machine.gpu_memory_gb or machine.memory_gb) * shares
-    each = 2 if machine.gpus else 4
-    needed = base.parameters * (each + (16 if config.method == "full" else 0)) / 1e9 * 1.2 + 1
-    facts = {"needed": f"{needed:.0f}", "there": f"{there:.0f}", "flavour": machine.name}
-    if base.parameters * each / 1e9 > there:
+    available = (machine.gpu_memory_gb or machine.memory_gb) * shares
+    bytes_per_weight = 2 if machine.gpus else 4
+    needed = base.parameters * (bytes_per_weight + (16 if config.method == "full" else 0)) / 1e9 * 1.2 + 1
+    facts = {"needed": f"{needed:.0f}", "there": f"{available:.0f}", "flavour": machine.name}
+    if base.parameters * bytes_per_weight / 1e9 > available:
         raise UserError("job.too_small", value=machine.name, needed=facts["needed"], there=facts["there"])
-    return Check("memory", needed <= there, say("job.check.memory" if needed <= there else "job.check.tight", **facts))
+    return Check(
+        "memory", needed <= available, say("job.check.memory" if needed <= available else "job.check.tight", **facts)
+    )
 
 
 def _disk(config: RunConfig, machine: Flavor, base: Base) -> Check:

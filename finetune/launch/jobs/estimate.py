@@ -58,13 +58,13 @@ def _tokens(config: RunConfig, rows: Owner | int) -> float:
 def _of_stage(config: RunConfig, stage: Stage, rows: Owner | int) -> float:
     optim, limits = config.optim_of(stage), config.limits
     if isinstance(rows, int):
-        count, each = rows, min(limits.max_length, 256.0)
+        count, row_tokens = rows, min(limits.max_length, 256.0)
     else:
-        count, each = _measured(stage, rows)
+        count, row_tokens = _measured(stage, rows)
     count = min(count, limits.max_rows or count)
-    a_row = min(each, limits.max_length) * (2 if OBJECTIVES[stage.objective].pairs else 1)
-    tokens = count * (1 - limits.validation) * a_row * optim.epochs
-    most = (optim.max_steps or 0) * optim.batch_size * optim.gradient_accumulation * a_row
+    tokens_per_row = min(row_tokens, limits.max_length) * (2 if OBJECTIVES[stage.objective].pairs else 1)
+    tokens = count * (1 - limits.validation) * tokens_per_row * optim.epochs
+    most = (optim.max_steps or 0) * optim.batch_size * optim.gradient_accumulation * tokens_per_row
     return min(tokens, most) if most else tokens
 
 

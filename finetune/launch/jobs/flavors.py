@@ -27,7 +27,7 @@ _KNOWN = (
     Flavor("a10g-largex2", "2x Nvidia A10G - large", "A10G", 2, 24, 92, 24, 3.00, 1000),
     Flavor("h200", "Nvidia H200", "H200", 1, 141, 256, 23, 5.00, 3000),
 )
-FALLBACK = tuple(replace(one, current=False) for one in _KNOWN)
+FALLBACK = tuple(replace(flavor, current=False) for flavor in _KNOWN)
 """The flavors known without the Hub, with prices of August 2026. The Hub's own table is used whenever it answers."""
 
 
@@ -52,7 +52,7 @@ def for_rent(owner: Owner) -> list[Flavor]:
     client = HfApi(endpoint=reach.endpoint(), token=owner.token or False)
     with in_words(owner, "hardware"):
         found = again(lambda: client.list_jobs_hardware(token=owner.token or False))
-    return sorted((_flavor(one) for one in found), key=lambda one: one.usd_per_hour)
+    return sorted((_flavor(hardware) for hardware in found), key=lambda flavor: flavor.usd_per_hour)
 
 
 def flavor_named(name: str, owner: Owner, agreed: float | None = None) -> Flavor:
@@ -62,9 +62,9 @@ def flavor_named(name: str, owner: Owner, agreed: float | None = None) -> Flavor
     the confirmed one.
     """
     known = for_rent(owner)
-    found = next((one for one in known if one.name == name.strip().lower()), None)
+    found = next((flavor for flavor in known if flavor.name == name.strip().lower()), None)
     if found is None:
-        names = ", ".join(one.name for one in known)
+        names = ", ".join(flavor.name for flavor in known)
         if agreed is None:
             raise UserError("job.no_flavour", value=name[:40], known=names)
         raise UserError("job.not_for_rent", value=name[:40], agreed=_dollars(agreed), known=names)

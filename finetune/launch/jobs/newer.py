@@ -27,7 +27,7 @@ def costs_of(jobs: list[Any], prices: dict[str, float]) -> dict[str, float]:
 
 def prices(owner: Owner) -> dict[str, float]:
     """Return dollars per hour by machine."""
-    return {one.name: one.usd_per_hour for one in flavours(owner)}
+    return {flavor.name: flavor.usd_per_hour for flavor in flavours(owner)}
 
 
 def catch_up(run: "Run", owner: Owner) -> None:

@@ -212,8 +212,8 @@ class _Launch:
 
     def _arguments(self, *more: str) -> list[str]:
         """Return the worker's arguments without the locks."""
-        place = [str(self.run.folder), "--base", str(self.base.folder), "--devices", *self.devices]
-        return [*place, "--locale", words.current(), *more]
+        arguments = [str(self.run.folder), "--base", str(self.base.folder), "--devices", *self.devices]
+        return [*arguments, "--locale", words.current(), *more]
 
 
 @contextmanager

@@ -71,8 +71,8 @@ def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: li
 
 def _threads(processes: int) -> int:
     """Return the threads of each process: its share of the cores, unless the environment sets them."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() else max(1, (os.cpu_count() or 1) // processes)
+    value = os.environ.get("OMP_NUM_THREADS", "")
+    return int(value) if value.isdigit() else max(1, (os.cpu_count() or 1) // processes)
 
 
 def _start(command: list[str], config: RunConfig, device: str) -> subprocess.Popen[bytes]:

@@ -71,12 +71,12 @@ class Meeting:
 
     def fail(self, rank: int, reason: UserError | None) -> None:
         """Write why a process failed; without a reason it only lost another one."""
-        said = {"code": reason.code, "facts": reason.facts} if reason else {}
-        content = json.dumps({"t": time.time(), **said}, default=str, ensure_ascii=False)
+        failure = {"code": reason.code, "facts": reason.facts} if reason else {}
+        content = json.dumps({"t": time.time(), **failure}, default=str, ensure_ascii=False)
         write_file(self.folder / f"failed-{rank}.json", content)
 
     def reason(self) -> UserError | None:
         """Return the first reason that any process gave."""
         given = [read_json(path) for path in self.folder.glob("failed-*.json")]
-        given = sorted((said for said in given if "code" in said), key=lambda said: said["t"])
+        given = sorted((failure for failure in given if "code" in failure), key=lambda failure: failure["t"])
         return UserError(given[0]["code"], **given[0]["facts"]) if given else None

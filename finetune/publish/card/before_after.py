@@ -66,29 +66,32 @@ def before_after_of(run: Run) -> BeforeAfter | None:
     if report is None or not fits(run, report):
         return None
     sets = report["sets"]
-    figures = [figure for one in sets for figure in _figures(one)]
-    ngrams = [one["ngram"] for one in sets if one["ngram"]]
+    figures = [figure for row_set in sets for figure in _figures(row_set)]
+    ngrams = [row_set["ngram"] for row_set in sets if row_set["ngram"]]
     counts = [
-        Counted(_named(one), *(one[name] for name in ("rows", "measured", "tokens", "dropped", "cut"))) for one in sets
+        Counted(_named(row_set), *(row_set[name] for name in ("rows", "measured", "tokens", "dropped", "cut")))
+        for row_set in sets
     ]
     sentences = [sentence for _, sentence in judged(report)]
     where = report["dtype"], report["device"], report["created"][:10]
     return BeforeAfter(sentences, figures, counts, ngrams, *where, report)
 
 
-def _named(one: Set) -> str:
+def _named(row_set: Set) -> str:
     """Return a row set's name in the card: of a person's dataset the file name, without folders."""
-    if one["key"] == "held_out":
-        return f"held-out rows, stage {one['stage']} ({one['objective']})" if one["stage"] else "held-out rows"
-    return "general text" if one["name"] is None else f"general text: {Path(one['name']).name}"
+    if row_set["key"] == "held_out":
+        return (
+            f"held-out rows, stage {row_set['stage']} ({row_set['objective']})" if row_set["stage"] else "held-out rows"
+        )
+    return "general text" if row_set["name"] is None else f"general text: {Path(row_set['name']).name}"
 
 
-def _figures(one: Set) -> list[Figure]:
-    rows, loss, ngram, found = _named(one), loss_of(one), one["ngram"], []
-    for line in lines_of(one):
+def _figures(row_set: Set) -> list[Figure]:
+    rows, loss, ngram, found = _named(row_set), loss_of(row_set), row_set["ngram"], []
+    for line in lines_of(row_set):
         measure = say(f"evaluate.measure.{line.key}")
-        told = ((_BASE, line.base, ""), (_RESULT, line.tuned, ""), (_DIFFERENCE, line.difference, "+"))
-        found += [Figure(rows, measure, model, interval(value, sign=sign)) for model, value, sign in told]
+        values = ((_BASE, line.base, ""), (_RESULT, line.tuned, ""), (_DIFFERENCE, line.difference, "+"))
+        found += [Figure(rows, measure, model, interval(value, sign=sign)) for model, value, sign in values]
     if ngram:
         counted = Estimate.from_json(ngram["loss"])
         found.append(Figure(rows, say("evaluate.measure.loss"), f"{ngram['order']}-gram model", interval(counted)))
@@ -99,17 +102,17 @@ def _figures(one: Set) -> list[Figure]:
 
 def results_of(found: BeforeAfter) -> "list[EvalResult]":
     """Return the tuned model's loss and perplexity on each row set, in the form of `model-index`."""
-    return [result for one in found.report["sets"] for result in _results(one)]
+    return [result for row_set in found.report["sets"] for result in _results(row_set)]
 
 
-def _results(one: Set) -> "list[EvalResult]":
+def _results(row_set: Set) -> "list[EvalResult]":
     from huggingface_hub import EvalResult
 
-    held, loss = one["key"] == "held_out", loss_of(one).tuned
-    others = "general text of Tunescope" if one["name"] is None else "general text chosen by the trainer"
-    where = f" (stage {one['stage']}, {one['objective']})" if one["stage"] else ""
+    held, loss = row_set["key"] == "held_out", loss_of(row_set).tuned
+    others = "general text of Tunescope" if row_set["name"] is None else "general text chosen by the trainer"
+    where = f" (stage {row_set['stage']}, {row_set['objective']})" if row_set["stage"] else ""
     name = f"held-out rows of the run{where}" if held else others
-    values = {line.key: line.tuned.mean for line in lines_of(one)} | {"perplexity": perplexity(loss).mean}
+    values = {line.key: line.tuned.mean for line in lines_of(row_set)} | {"perplexity": perplexity(loss).mean}
     return [
         EvalResult(
             task_type="text-generation",

@@ -203,7 +203,7 @@ def _spread(steps: list[int], most: int) -> list[int]:
         return steps
     if most < 2:
         return steps[-most:] if most else []
-    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
+    return [steps[round(index * (len(steps) - 1) / (most - 1))] for index in range(most)]
 
 
 def settings_of(config: RunConfig) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from finetune.runs.run import Run
 WIDTH, HEIGHT = 760, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 34, 40
 _INK, _GRID, _PAPER = (60, 60, 67), (228, 228, 231), (255, 255, 255)
-_COLOURS, _HELD_OUT = ((37, 99, 235), (22, 163, 74), (147, 51, 234), (8, 145, 178)), (234, 88, 12)
+_COLORS, _HELD_OUT = ((37, 99, 235), (22, 163, 74), (147, 51, 234), (8, 145, 178)), (234, 88, 12)
 _TICKS, _DOTS_BELOW, _SHARP = 5, 30, 2
 
 Points = tuple[tuple[int, float], ...]
@@ -79,25 +79,25 @@ def draw(lines: tuple[Line, ...]) -> bytes:
     frame, pen = _Frame(min(steps), max(steps), *_bounds(values)), _Pen()
     _draw_axes(frame, pen)
     x = _LEFT
-    for line, own in zip(shown, cycle(_COLOURS), strict=False):
-        colour = _HELD_OUT if line.held_out else own
-        places = [frame.place(step, value) for step, value in line.points]
-        pen.line(places, colour, 2)
-        if len(places) < _DOTS_BELOW:
-            pen.dots(places, colour)
+    for line, own in zip(shown, cycle(_COLORS), strict=False):
+        color = _HELD_OUT if line.held_out else own
+        points = [frame.position(step, value) for step, value in line.points]
+        pen.line(points, color, 2)
+        if len(points) < _DOTS_BELOW:
+            pen.dots(points, color)
         if line.name:
-            pen.line([(x, 16), (x + 22, 16)], colour, 3)
+            pen.line([(x, 16), (x + 22, 16)], color, 3)
             x += 44 + pen.text((x + 28, 16), line.name, "lm")
     return pen.png()
 
 
 def _draw_axes(frame: "_Frame", pen: "_Pen") -> None:
     for value in _ticks(frame.low, frame.high):
-        _, y = frame.place(frame.first, value)
+        _, y = frame.position(frame.first, value)
         pen.line([(_LEFT, y), (WIDTH - _RIGHT, y)], _GRID, 1)
         pen.text((_LEFT - 8, y), f"{value:.3g}", "rm")
     for step in sorted({round(step) for step in _ticks(frame.first, frame.last)}):
-        x, _ = frame.place(step, frame.low)
+        x, _ = frame.position(step, frame.low)
         pen.text((x, HEIGHT - _BOTTOM + 8), str(step), "mt")
     pen.text((WIDTH - _RIGHT, HEIGHT - 6), "step", "rs")
 
@@ -111,16 +111,16 @@ class _Pen:
         self.image = Image.new("RGB", (_SHARP * WIDTH, _SHARP * HEIGHT), _PAPER)
         self.drawing, self.font = ImageDraw.Draw(self.image), ImageFont.load_default(13 * _SHARP)
 
-    def line(self, places: list[tuple[float, float]], colour: tuple[int, int, int], width: int) -> None:
-        self.drawing.line([_large(place) for place in places], fill=colour, width=width * _SHARP, joint="curve")
+    def line(self, points: list[tuple[float, float]], color: tuple[int, int, int], width: int) -> None:
+        self.drawing.line([_large(point) for point in points], fill=color, width=width * _SHARP, joint="curve")
 
-    def dots(self, places: list[tuple[float, float]], colour: tuple[int, int, int]) -> None:
-        for place in places:
-            self.drawing.circle(_large(place), 3 * _SHARP, fill=colour)
+    def dots(self, points: list[tuple[float, float]], color: tuple[int, int, int]) -> None:
+        for point in points:
+            self.drawing.circle(_large(point), 3 * _SHARP, fill=color)
 
-    def text(self, place: tuple[float, float], text: str, anchor: str) -> int:
+    def text(self, point: tuple[float, float], text: str, anchor: str) -> int:
         """Draw a text; returns its width."""
-        self.drawing.text(_large(place), text, fill=_INK, font=self.font, anchor=anchor)
+        self.drawing.text(_large(point), text, fill=_INK, font=self.font, anchor=anchor)
         return round(self.drawing.textlength(text, font=self.font) / _SHARP)
 
     def png(self) -> bytes:
@@ -129,8 +129,8 @@ class _Pen:
         return content.getvalue()
 
 
-def _large(place: tuple[float, float]) -> tuple[float, float]:
-    return place[0] * _SHARP, place[1] * _SHARP
+def _large(point: tuple[float, float]) -> tuple[float, float]:
+    return point[0] * _SHARP, point[1] * _SHARP
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class _Frame:
     low: float
     high: float
 
-    def place(self, step: float, value: float) -> tuple[float, float]:
+    def position(self, step: float, value: float) -> tuple[float, float]:
         across = (step - self.first) / ((self.last - self.first) or 1)
         up = (value - self.low) / ((self.high - self.low) or 1)
         return (
@@ -158,4 +158,4 @@ def _bounds(values: list[float]) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    return [low + (high - low) * place / (_TICKS - 1) for place in range(_TICKS)]
+    return [low + (high - low) * index / (_TICKS - 1) for index in range(_TICKS)]

@@ -76,4 +76,6 @@ def _prompt(request: CompareRequest) -> str:
     if request.prompt is not None:
         return request.prompt
     turns = request.messages or []
-    return turns[0]["content"] if len(turns) == 1 else "\n\n".join(f"{one['role']}: {one['content']}" for one in turns)
+    return (
+        turns[0]["content"] if len(turns) == 1 else "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+    )

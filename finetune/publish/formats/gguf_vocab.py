@@ -147,15 +147,15 @@ def _special(tokenizer: Any, size: int) -> dict[str, int]:
     return {name: number for name, number in ids.items() if isinstance(number, int) and 0 <= number < size}
 
 
-def _adds(tokenizer: Any, token_id: int | None, place: int) -> bool:
+def _adds(tokenizer: Any, token_id: int | None, index: int) -> bool:
     """Return whether the tokenizer puts this token before (index 0) or behind (-1) a text."""
     ids = tokenizer("a")["input_ids"]
-    return token_id is not None and len(ids) > 1 and ids[place] == token_id
+    return token_id is not None and len(ids) > 1 and ids[index] == token_id
 
 
 def _space_prefix(backend: dict[str, Any]) -> bool:
     outer = [backend.get("normalizer") or {}, backend.get("pre_tokenizer") or {}]
-    steps = [step for one in outer for step in one.get("normalizers", one.get("pretokenizers", [one]))]
+    steps = [step for part in outer for step in part.get("normalizers", part.get("pretokenizers", [part]))]
     for step in steps:
         if step.get("type") == "Prepend" and step.get("prepend") == _SPACE:
             return True

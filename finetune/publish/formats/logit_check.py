@@ -50,14 +50,14 @@ def distance(wanted: "list[torch.Tensor]", got: "list[torch.Tensor]") -> Distanc
     import torch
 
     worst, total, largest, same, positions, numbers = 0.0, 0.0, 0.0, 0, 0, 0
-    for one, other in zip(wanted, got, strict=True):
-        width = min(one.shape[1], other.shape[1])
-        one, other = one[:, :width], other[:, :width]
-        apart = (one - other).abs().nan_to_num(nan=math.inf, posinf=math.inf)
-        worst, largest = max(worst, apart.max().item()), max(largest, one.abs().max().item())
+    for first, second in zip(wanted, got, strict=True):
+        width = min(first.shape[1], second.shape[1])
+        first, second = first[:, :width], second[:, :width]
+        apart = (first - second).abs().nan_to_num(nan=math.inf, posinf=math.inf)
+        worst, largest = max(worst, apart.max().item()), max(largest, first.abs().max().item())
         total += apart.sum(dtype=torch.float64).item()
-        same += int((one.argmax(dim=1) == other.argmax(dim=1)).sum())
-        positions, numbers = positions + len(one), numbers + one.numel()
+        same += int((first.argmax(dim=1) == second.argmax(dim=1)).sum())
+        positions, numbers = positions + len(first), numbers + first.numel()
     return Distance(worst, total / numbers, same / positions, largest, positions)
 
 

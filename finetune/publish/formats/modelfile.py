@@ -31,7 +31,10 @@ class Family:
 
     def write(self, messages: tuple[dict[str, str], ...]) -> str:
         """Return a conversation as this family writes it, up to where the model answers."""
-        return "".join(self.before.format(**one) + one["content"] + self.after for one in messages) + self.reply
+        return (
+            "".join(self.before.format(**message) + message["content"] + self.after for message in messages)
+            + self.reply
+        )
 
     def template(self) -> str:
         """Return the same in Ollama's template language."""
@@ -72,8 +75,8 @@ def chat_of(tokenizer_folder: Path, end_ids: list[int]) -> Chat:
     family = next((family for family in FAMILIES if _rendered(tokenizer, _TRIAL) == family.write(_TRIAL)), None)
     known = set(tokenizer.get_vocab())
     stops = [*ends, *(stop for stop in (family.stops if family else ()) if stop in known)]
-    unasked = _system(_rendered(tokenizer, _TRIAL[1:2]), family)
-    return Chat(family, unasked, tuple(dict.fromkeys(stop for stop in stops if stop)))
+    system = _system(_rendered(tokenizer, _TRIAL[1:2]), family)
+    return Chat(family, system, tuple(dict.fromkeys(stop for stop in stops if stop)))
 
 
 def _rendered(tokenizer: Any, messages: tuple[dict[str, str], ...]) -> str | None:

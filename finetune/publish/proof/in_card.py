@@ -40,10 +40,10 @@ def with_proof(card: str, proof: dict[str, Any] | None) -> str:
     if proof is None:
         return card
     section = proof_section(proof)
-    places = [found.end() for found in _BEFORE.finditer(card)]
-    if not places:
+    positions = [found.end() for found in _BEFORE.finditer(card)]
+    if not positions:
         return f"{card.rstrip()}\n\n{section.rstrip()}\n"
-    return f"{card[: places[-1]]}{section}{card[places[-1] :]}"
+    return f"{card[: positions[-1]]}{section}{card[positions[-1] :]}"
 
 
 def keep_in_card(
@@ -64,11 +64,11 @@ def keep_in_card(
         raise UserError("publish.not_pushed", run=subject.id, repo=proof.repo_id)
     if progress is not None:
         progress(Progress(say("publish.proof_in_card", repo=sent.repo_id)))
-    told = summary(proof.to_json())
+    record = summary(proof.to_json())
     with in_words(sent.repo_id, owner, lost="publish.lost"):
         newest = sent.card_commit or sent.commit
         old = {name: _fetch(sent, name, newest, owner, stop) for name in ("README.md", MANIFEST)}
-        new = _changed(old, told)
+        new = _changed(old, record)
         if new == old:
             return sent
         commit = _commit(sent, new, newest, owner)
@@ -77,11 +77,11 @@ def keep_in_card(
     return result
 
 
-def _changed(old: dict[str, bytes], told: dict[str, Any]) -> dict[str, bytes]:
-    card = with_proof(old["README.md"].decode(), told).encode()
+def _changed(old: dict[str, bytes], record: dict[str, Any]) -> dict[str, bytes]:
+    card = with_proof(old["README.md"].decode(), record).encode()
     value = json.loads(old[MANIFEST])
     value["files"]["README.md"] = made("README.md", card).sha256
-    value["proof"] = told
+    value["proof"] = record
     return {"README.md": card, MANIFEST: json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"}
 
 

@@ -79,10 +79,10 @@ class Proof:
         facts = {"repo": self.repo_id, "count": len(self.files)}
         if self.ok:
             loaded = "publish.proved_gguf" if self.kind == "gguf" else "publish.proved"
-            said = say(
+            sentence = say(
                 loaded if difference else "publish.proved_files", **facts, difference=difference, prompts=self.prompts
             )
-            return f"{said} {self.more['not_loaded']}" if self.more.get("not_loaded") else said
+            return f"{sentence} {self.more['not_loaded']}" if self.more.get("not_loaded") else sentence
         wrong = [file.path for file in self.files if not file.same]
         if wrong:
             return say("publish.files_differ", repo=self.repo_id, files=", ".join(wrong))

@@ -120,7 +120,7 @@ def _compared(order: dict[str, Any]) -> dict[str, Any]:
     precision = _precision(there["model"])
     got = _logits(there.pop("model"), token_ids)
     wanted = _logits(_local_model(local, load["base"]), token_ids)
-    largest = max(one.abs().max().item() for one in wanted)
+    largest = max(logits.abs().max().item() for logits in wanted)
     tolerance = max(TOLERANCE, _ROUNDINGS * precision * largest) if "adapter" in load else TOLERANCE
     return {"logits_max_difference": _apart(wanted, got), "same_tokens": True, "tolerance": tolerance}
 
@@ -135,7 +135,7 @@ def _precision(model: Any) -> float:
 def _apart(wanted: "list[torch.Tensor]", got: "list[torch.Tensor]") -> float:
     """Return the largest difference of any two logits; infinite for NaN, which `max` would skip."""
     pairs = zip(wanted, got, strict=True)
-    return max((one - other).abs().nan_to_num(nan=math.inf, posinf=math.inf).max().item() for one, other in pairs)
+    return max((first - second).abs().nan_to_num(nan=math.inf, posinf=math.inf).max().item() for first, second in pairs)
 
 
 def _by_the_card(order: dict[str, Any]) -> dict[str, Any]:

@@ -91,8 +91,8 @@ def _who(owner: Owner) -> dict[str, Any]:
     """Return whose token it is; cached for a minute, since the Hub limits how often it answers this."""
     token = token_of(owner)
     key = (reach.endpoint(), hashlib.sha256(token.encode()).hexdigest())
-    told, me = _known.get(key, (-_REMEMBERED_SECONDS, {}))
-    if time.monotonic() - told >= _REMEMBERED_SECONDS:
+    requested, me = _known.get(key, (-_REMEMBERED_SECONDS, {}))
+    if time.monotonic() - requested >= _REMEMBERED_SECONDS:
         me = api(owner).whoami(token=token)
         _known[key] = (time.monotonic(), me)
     return me
@@ -105,16 +105,16 @@ def check_card(text: str, to: Destination, owner: Owner, stop: threading.Event |
 
     retries.limit_time()
     headers = build_hf_headers(token=token_of(owner))
-    asked = {"content": text, "repoType": to.repo_type}
+    request = {"content": text, "repoType": to.repo_type}
 
     def check() -> None:
-        response = get_session().post(f"{reach.endpoint()}/api/validate-yaml", json=asked, headers=headers)
+        response = get_session().post(f"{reach.endpoint()}/api/validate-yaml", json=request, headers=headers)
         if response.status_code != 400:
             hf_raise_for_status(response)
-        told = response.json()
+        answer = response.json()
         if response.status_code == 400:
-            said = "; ".join(str(one["message"]) for one in told.get("errors", [])) or str(told.get("error"))
-            raise UserError("publish.card_refused", reason=clean(said, owner))
+            reason = "; ".join(str(error["message"]) for error in answer.get("errors", [])) or str(answer.get("error"))
+            raise UserError("publish.card_refused", reason=clean(reason, owner))
 
     retries.again(check, stop)
 
@@ -213,7 +213,7 @@ def open_request(to: Destination, called: str, owner: Owner, stop: threading.Eve
             discussion_status="open",
             token=token,
         )
-        return [one.num for one in requests if one.title == called and one.author == me]
+        return [request.num for request in requests if request.title == called and request.author == me]
 
     return max(retries.again(ours, stop), default=None)
 

@@ -31,7 +31,7 @@ _SECRETS = {
     "npm": rb"\bnpm_[A-Za-z0-9]{36}\b",
     "private key": rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----",
 }
-_SECRET = re.compile(b"|".join(b"(?P<n%d>%s)" % (place, text) for place, text in enumerate(_SECRETS.values())))
+_SECRET = re.compile(b"|".join(b"(?P<n%d>%s)" % (index, text) for index, text in enumerate(_SECRETS.values())))
 _HUB_TOKEN = re.compile(_SECRETS["Hub"])
 _ABSOLUTE = re.compile(r"(/[^/\s{}<>|]+){2,}/?|[A-Za-z]:[\\/][^\s]+|\\\\[^\s]+")
 _LARGEST_HEADER = 100_000_000

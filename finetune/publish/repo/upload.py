@@ -67,11 +67,11 @@ def send_large(
         return _through_xet(added, to, revision, opens, owner, tell)
     where: dict[str, Any] = {"repo_type": to.repo_type, "revision": revision, "create_pr": opens}
     how: dict[str, Any] = {"token": remote.token_of(owner), "num_threads": 1, "free_memory": False}
-    for one in added:
-        if _LARGE.fullmatch(one.path_in_repo) or one.upload_info.size > _SURELY_LARGE:
-            tell(say("publish.uploading", file=one.path_in_repo))
-            remote.api(owner).preupload_lfs_files(to.repo_id, [one], **where, **how)
-            tell.sent += one.upload_info.size
+    for operation in added:
+        if _LARGE.fullmatch(operation.path_in_repo) or operation.upload_info.size > _SURELY_LARGE:
+            tell(say("publish.uploading", file=operation.path_in_repo))
+            remote.api(owner).preupload_lfs_files(to.repo_id, [operation], **where, **how)
+            tell.sent += operation.upload_info.size
 
 
 def _through_xet(
@@ -85,66 +85,66 @@ def _through_xet(
     from huggingface_hub.utils import build_hf_headers
 
     headers = build_hf_headers(token=remote.token_of(owner))
-    place = f"{reach.endpoint()}/api/{to.repo_type}s/{to.repo_id}"
-    asked = {"create_pr": "1"} if opens else {}
-    target = f"{place}/preupload/{quote(revision or 'main', safe='')}"
-    names = retries.again(lambda: _large(added, target, asked, headers), tell.stop)
-    large = [one for one in added if one.path_in_repo in names]
+    address = f"{reach.endpoint()}/api/{to.repo_type}s/{to.repo_id}"
+    params = {"create_pr": "1"} if opens else {}
+    target = f"{address}/preupload/{quote(revision or 'main', safe='')}"
+    names = retries.again(lambda: _large(added, target, params, headers), tell.stop)
+    large = [operation for operation in added if operation.path_in_repo in names]
     if large:
         ref = "None?create_pr=1" if opens else quote(revision or "main", safe="")
-        xet.upload(large, f"{place}/xet-write-token/{ref}", headers, tell, tell.stop)
-    for one in large:
-        one._upload_mode, one._is_uploaded = "lfs", True
-        tell.sent += one.upload_info.size
+        xet.upload(large, f"{address}/xet-write-token/{ref}", headers, tell, tell.stop)
+    for operation in large:
+        operation._upload_mode, operation._is_uploaded = "lfs", True
+        tell.sent += operation.upload_info.size
 
 
-def _large(added: "list[CommitOperationAdd]", url: str, asked: dict[str, str], headers: dict[str, str]) -> set[str]:
+def _large(added: "list[CommitOperationAdd]", url: str, params: dict[str, str], headers: dict[str, str]) -> set[str]:
     """Return the paths of the files that do not go with the commit itself, as the Hub decides by name, size and first
     bytes."""
     from huggingface_hub import get_session
     from huggingface_hub.utils import hf_raise_for_status
 
     files = [
-        {"path": one.path_in_repo, "size": info.size, "sample": base64.b64encode(info.sample).decode()}
-        for one in added
-        if (info := one.upload_info).size
+        {"path": operation.path_in_repo, "size": info.size, "sample": base64.b64encode(info.sample).decode()}
+        for operation in added
+        if (info := operation.upload_info).size
     ]
-    response = get_session().post(url, json={"files": files}, params=asked, headers=headers)
+    response = get_session().post(url, json={"files": files}, params=params, headers=headers)
     hf_raise_for_status(response)
-    told = response.json()
-    if not isinstance(told, dict) or not isinstance(told.get("files"), list):
+    answer = response.json()
+    if not isinstance(answer, dict) or not isinstance(answer.get("files"), list):
         raise ValueError("Malformed response from server")
-    return {one["path"] for one in told["files"] if one["uploadMode"] == "lfs" and not one["shouldIgnore"]}
+    return {file["path"] for file in answer["files"] if file["uploadMode"] == "lfs" and not file["shouldIgnore"]}
 
 
 def _addition(file: PlannedFile, tell: Teller) -> "CommitOperationAdd":
     from huggingface_hub import CommitOperationAdd
 
-    class Told(CommitOperationAdd):
+    class ReportingAddition(CommitOperationAdd):
         @contextmanager
         def as_file(self, with_tqdm: bool = False) -> Iterator[BinaryIO]:
             if with_tqdm and isinstance(file.source, Path):
-                with _Reader(file.source, file.path, tell) as content:
+                with _ReportingReader(file.source, file.path, tell) as content:
                     yield content
             else:
                 with super().as_file() as content:
                     yield content
 
-    operation = Told(path_in_repo=file.path, path_or_fileobj=file.source)
+    operation = ReportingAddition(path_in_repo=file.path, path_or_fileobj=file.source)
     operation.upload_info.sha256 = bytes.fromhex(file.sha256)
     return operation
 
 
-class _Reader(io.BufferedReader):
+class _ReportingReader(io.BufferedReader):
     """A file that reports, about once per megabyte, how much of it was read."""
 
     def __init__(self, path: Path, name: str, tell: Teller) -> None:
         super().__init__(io.FileIO(path))
-        self.text, self.told, self.report = say("publish.uploading", file=name), 0, tell
+        self.text, self.reported, self.report = say("publish.uploading", file=name), 0, tell
 
     def read(self, size: int | None = -1, /) -> bytes:
         block = super().read(size)
-        if not block or abs(self.tell() - self.told) >= _TELL_EVERY:
-            self.told = self.tell()
-            self.report(self.text, self.told)
+        if not block or abs(self.tell() - self.reported) >= _TELL_EVERY:
+            self.reported = self.tell()
+            self.report(self.text, self.reported)
         return block
