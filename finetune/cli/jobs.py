@@ -12,7 +12,7 @@ from finetune.runs.job_record import JobRecord, job_of
 
 if TYPE_CHECKING:
     from finetune.config.run_config import RunConfig
-    from finetune.launch.jobs.launcher import Check, Estimate, Flavor
+    from finetune.launch.jobs.launcher import Check, Flavor, JobEstimate
     from finetune.plan.prepare import Checked, OnProgress
     from finetune.runs.run import Run
 
@@ -73,7 +73,7 @@ def _named(flavour: str | None, timeout: str | None) -> tuple[str, str]:
     return flavour, timeout
 
 
-def _tell(checks: list["Check"], machine: "Flavor", rough: "Estimate") -> None:
+def _tell(checks: list["Check"], machine: "Flavor", rough: "JobEstimate") -> None:
     """Print the checks and the estimated price on stderr."""
     for check in checks:
         print(_MARKS[check.ok], check.sentence, file=sys.stderr)

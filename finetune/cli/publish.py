@@ -22,7 +22,7 @@ from inference.models.types import Progress
 
 if TYPE_CHECKING:
     from finetune.data.store import Dataset
-    from finetune.publish.kinds import Built
+    from finetune.publish.kinds import BuiltKind
 
 _BAD_INPUT = 2
 _FAILED = 1
@@ -37,7 +37,7 @@ _FOLDER = "publish"
 
 
 @dataclass(frozen=True)
-class Order:
+class PublishArguments:
     """The arguments of the command: what to publish of `which` (a run, or a dataset), and where to.
 
     `yes` is the explicit yes to a repository that holds something else, or was changed by somebody. `what` None is a
@@ -59,11 +59,11 @@ class Order:
 
 
 def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner: Owner, **more: Any) -> int:
-    """Publish a run, or what is made from it. `more` are fields of `Order`.
+    """Publish a run, or what is made from it. `more` are fields of `PublishArguments`.
 
     Returns the exit code: 0 published and proved, 1 the push or the proof failed, 2 bad input or a yes is missing.
     """
-    order, line = Order(run_text, repo_id, public, yes, **more), _Line()
+    order, line = PublishArguments(run_text, repo_id, public, yes, **more), _ProgressLine()
     _quiet()
     try:
         subject = _subject(order, owner)
@@ -91,7 +91,7 @@ def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner:
     return 0 if proof.ok else _FAILED
 
 
-def _subject(order: Order, owner: Owner) -> "Run | Dataset":
+def _subject(order: PublishArguments, owner: Owner) -> "Run | Dataset":
     if order.what != "dataset":
         return find(order.which, owner)
     from finetune.data.store import open_dataset
@@ -99,7 +99,7 @@ def _subject(order: Order, owner: Owner) -> "Run | Dataset":
     return open_dataset(dataset_folder(owner, order.which))
 
 
-def _samples(order: Order, subject: "Run | Dataset") -> tuple[Sample, ...]:
+def _samples(order: PublishArguments, subject: "Run | Dataset") -> tuple[Sample, ...]:
     """Read the card's samples from the record of a comparison. Raises UserError for a record that does not fit."""
     if order.samples is None:
         return ()
@@ -116,7 +116,9 @@ def _samples(order: Order, subject: "Run | Dataset") -> tuple[Sample, ...]:
     return samples
 
 
-def _build(order: Order, subject: "Run | Dataset", owner: Owner, line: "_Line") -> "Built | None":
+def _build(
+    order: PublishArguments, subject: "Run | Dataset", owner: Owner, line: "_ProgressLine"
+) -> "BuiltKind | None":
     """Build the files of the requested kind; None for a run's own result."""
     if order.what is None:
         return None
@@ -138,7 +140,11 @@ def _file_name(repo_id: str) -> str | None:
 
 
 def _plan(
-    order: Order, subject: "Run | Dataset", built: "Built | None", owner: Owner, samples: tuple[Sample, ...]
+    order: PublishArguments,
+    subject: "Run | Dataset",
+    built: "BuiltKind | None",
+    owner: Owner,
+    samples: tuple[Sample, ...],
 ) -> PushPlan:
     card = None
     if order.card is not None:
@@ -160,7 +166,7 @@ def _plan(
     )
 
 
-def _prove(plan: PushPlan, pushed: PushResult, built: "Built | None", owner: Owner, line: "_Line") -> Proof:
+def _prove(plan: PushPlan, pushed: PushResult, built: "BuiltKind | None", owner: Owner, line: "_ProgressLine") -> Proof:
     """Verify the push and put the result into its card. Where nothing was pushed, return the earlier verification."""
     kept = read_proof(plan.run, plan.kind)
     if not pushed.changed and kept is not None and kept.ok and kept.revision == pushed.commit:
@@ -198,7 +204,7 @@ def _preview(plan: PushPlan) -> None:
         print(warning, file=sys.stderr)
 
 
-class _Line:
+class _ProgressLine:
     """Progress on one line of a terminal, overwritten each time; elsewhere one line for each new sentence."""
 
     def __init__(self) -> None:

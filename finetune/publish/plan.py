@@ -11,7 +11,7 @@ from core.words import say
 from core.workspace import Owner
 from finetune.publish.card import facts, licenses
 from finetune.publish.card.card import render
-from finetune.publish.card.facts import UNKNOWN, Base, License, Sample, Subject
+from finetune.publish.card.facts import UNKNOWN, BaseFacts, License, Sample, Subject
 from finetune.publish.card.metadata import checked_card, read_head
 from finetune.publish.card.pictures import pictures
 from finetune.publish.proof.in_card import with_proof
@@ -19,7 +19,7 @@ from finetune.publish.repo import records, remote
 from finetune.publish.repo.destination import NOWHERE, Destination, RepoType, destination
 from finetune.publish.repo.differences import Difference, since_our_push
 from finetune.publish.repo.files import collect, made
-from finetune.publish.repo.remote import MANIFEST, Found, Target
+from finetune.publish.repo.remote import MANIFEST, DestinationState, Target
 from finetune.publish.repo.scan import PlannedFile
 from finetune.runs.run import Run
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 
-class Built(Protocol):
-    """What `finetune.publish.kinds.build` gives: a folder of files for a repository of one type."""
+class Publishable(Protocol):
+    """What `finetune.publish.kinds.build` returns: a folder of files for a repository of one type."""
 
     @property
     def kind(self) -> str: ...
@@ -59,7 +59,7 @@ class PushPlan:
     card: str
     target: Target
     warnings: list[str]
-    found: Found = field(repr=False, default=Found("new"))
+    found: DestinationState = field(repr=False, default=DestinationState("new"))
     kind: str = "adapter"
     to: Destination = NOWHERE
     difference: Difference | None = None
@@ -83,7 +83,7 @@ def prepare(
     owner: Owner,
     *,
     private: bool = True,
-    built: Built | None = None,
+    built: Publishable | None = None,
     branch: str | None = None,
     pull_request: bool = False,
     licence: str | None = None,
@@ -129,8 +129,8 @@ def prepare(
 
 
 def _contents(
-    subject: "Run | Dataset", kind: str, built: Built | None, owner: Owner
-) -> tuple[Base | None, list[PlannedFile]]:
+    subject: "Run | Dataset", kind: str, built: Publishable | None, owner: Owner
+) -> tuple[BaseFacts | None, list[PlannedFile]]:
     """Return the base model, where there is one, and the files of what is published."""
     if not isinstance(subject, Run):
         assert built is not None, "a dataset is built before it is published"
@@ -141,14 +141,14 @@ def _contents(
     return base, collect(folder, owner, kind, base.hub_id or base.name, base.revision)
 
 
-def _own_card(built: Built | None) -> str | None:
+def _own_card(built: Publishable | None) -> str | None:
     """Return the card that the kind itself built, as demo Spaces and datasets do."""
     path = built.folder / "README.md" if built else None
     return path.read_text(encoding="utf-8") if path is not None and path.is_file() else None
 
 
 def manifest(
-    mark: dict[str, str], base: Base | None, files: list[PlannedFile], proof: dict[str, Any] | None = None
+    mark: dict[str, str], base: BaseFacts | None, files: list[PlannedFile], proof: dict[str, Any] | None = None
 ) -> bytes:
     """Return `tunescope.json`: what was published, its base model, the SHA-256 of every other file, the
     verification."""
@@ -166,7 +166,9 @@ def manifest(
     return json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"
 
 
-def _warnings(subject: Subject, found: Found, private: bool, visible: bool, difference: Difference | None) -> list[str]:
+def _warnings(
+    subject: Subject, found: DestinationState, private: bool, visible: bool, difference: Difference | None
+) -> list[str]:
     base, repo_id = subject.base, subject.to.repo_id
     warnings = []
     if base is not None and base.stand_in:
@@ -190,7 +192,7 @@ def _warnings(subject: Subject, found: Found, private: bool, visible: bool, diff
     return warnings
 
 
-def _what_lies_there(repo_id: str, found: Found, files: list[PlannedFile]) -> str:
+def _what_lies_there(repo_id: str, found: DestinationState, files: list[PlannedFile]) -> str:
     replaced = sorted(set(found.files) & {*(file.path for file in files), "README.md", MANIFEST})
     if not replaced:
         return say("publish.warn_foreign_kept", repo=repo_id, count=len(found.files))

@@ -15,9 +15,9 @@ from finetune.publish.repo import remote
 from finetune.publish.repo.differences import since_the_preview, tree
 from finetune.publish.repo.files import git_name, sha256_of
 from finetune.publish.repo.records import PushResult, keep_push, read_push
-from finetune.publish.repo.remote import MANIFEST, Found
+from finetune.publish.repo.remote import MANIFEST, DestinationState
 from finetune.publish.repo.scan import PlannedFile
-from finetune.publish.repo.upload import Teller, additions, send_large
+from finetune.publish.repo.upload import PushProgress, additions, send_large
 from inference.models.types import Report
 
 _SDK = "gradio"
@@ -38,7 +38,7 @@ def push(
     what changed after the preview needs another preview. Raises UserError; after one that says so, running it again
     continues where it ended (uploaded files are not sent again).
     """
-    tell = Teller(plan.size, progress, stop)
+    tell = PushProgress(plan.size, progress, stop)
     tell(say("publish.looking", repo=plan.repo_id))
     found = remote.look(plan.to, plan.mark, owner, stop)
     _agreed(plan, found, owner, confirmed)
@@ -83,7 +83,7 @@ def _url(plan: PushPlan, number: int | None) -> str:
     return f"{plan.to.url}/tree/{plan.to.branch}" if plan.to.branch else plan.to.url
 
 
-def _agreed(plan: PushPlan, found: Found, owner: Owner, confirmed: bool) -> None:
+def _agreed(plan: PushPlan, found: DestinationState, owner: Owner, confirmed: bool) -> None:
     """Raise UserError where the person has not confirmed what a push would do now."""
     if found.target == "foreign" and not plan.to.pull_request and not confirmed:
         raise UserError("publish.foreign", repo=plan.repo_id, count=len(found.files))
@@ -102,7 +102,7 @@ def _agreed(plan: PushPlan, found: Found, owner: Owner, confirmed: bool) -> None
         raise UserError("publish.changed_by", repo=plan.repo_id, what=plan.difference.sentence(plan.repo_id))
 
 
-def _complete(plan: PushPlan, found: Found, owner: Owner) -> bool:
+def _complete(plan: PushPlan, found: DestinationState, owner: Owner) -> bool:
     """Return whether the destination holds every file of the plan and no new one, as after a push whose answer was
     lost."""
     if found.manifest.get("files") != {file.path: file.sha256 for file in plan.files if file.path != MANIFEST}:
@@ -125,7 +125,7 @@ def _unchanged(plan: PushPlan) -> None:
             raise UserError("publish.file_changed", file=file.path)
 
 
-def _create(plan: PushPlan, owner: Owner, tell: Teller) -> Found:
+def _create(plan: PushPlan, owner: Owner, tell: PushProgress) -> DestinationState:
     """Create the repository. Where the answer was lost, check whether it exists."""
     tell(say("publish.creating", repo=plan.repo_id))
     to, sdk = plan.to, _SDK if plan.to.repo_type == "space" else None
@@ -142,7 +142,7 @@ def _create(plan: PushPlan, owner: Owner, tell: Teller) -> Found:
     return remote.look(to, plan.mark, owner, tell.stop)
 
 
-def _branch(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> Found:
+def _branch(plan: PushPlan, found: DestinationState, owner: Owner, tell: PushProgress) -> DestinationState:
     """Create the branch from the commit that was checked; one created meanwhile is as good."""
     tell(say("publish.branching", repo=plan.repo_id, branch=plan.to.branch))
     assert plan.to.branch is not None, "only a branch is missing"
@@ -160,7 +160,7 @@ def _branch(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> Found:
     return remote.look(plan.to, plan.mark, owner, tell.stop)
 
 
-def _commit(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> tuple[str, int | None, bool]:
+def _commit(plan: PushPlan, found: DestinationState, owner: Owner, tell: PushProgress) -> tuple[str, int | None, bool]:
     """Upload large files, then put everything into one commit on top of the commit that was checked.
 
     Returns the commit, the number of the pull request, and whether anything changed.
@@ -193,7 +193,7 @@ def _commit(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> tuple[s
     return made.oid, made.pr_num if opens else found.pull_request, True
 
 
-def _other_than(found: Found, plan: PushPlan, owner: Owner) -> list[PlannedFile]:
+def _other_than(found: DestinationState, plan: PushPlan, owner: Owner) -> list[PlannedFile]:
     """Return the files of a plan that the destination does not hold with the same content."""
     if not {file.path for file in plan.files} & set(found.files):
         return plan.files
@@ -211,7 +211,7 @@ def _went_through(plan: PushPlan, owner: Owner, error: Exception) -> tuple[str, 
     raise error
 
 
-def _looked(plan: PushPlan, owner: Owner, error: Exception) -> Found:
+def _looked(plan: PushPlan, owner: Owner, error: Exception) -> DestinationState:
     """Return the state of the destination after a call whose answer was lost."""
     try:
         return remote.look(plan.to, plan.mark, owner)

@@ -19,11 +19,11 @@ _TRIES = 6
 _WAIT_SECONDS = 5.0
 
 
-class Keeper:
+class Uploader:
     """Uploads in a thread of its own, so that training does not wait. Only the newest checkpoint is kept; one commit
     each.
 
-    `kept` is the step of the checkpoint that is in the repository, None where there is none.
+    `uploaded_step` is the step of the checkpoint that is in the repository, None where there is none.
     """
 
     def __init__(self, run: Run, record: dict[str, Any], token: str, printer: EventPrinter) -> None:
@@ -34,7 +34,7 @@ class Keeper:
         retries.limit_time()
         self.run, self.record, self.token, self.printer = run, record, token, printer
         self.client = HfApi(endpoint=reach.endpoint(), token=token)
-        self.kept: int | None = None
+        self.uploaded_step: int | None = None
         self._wanted = threading.Condition()
         self._has_news = self._closing = False
         self._reported_step = 0
@@ -45,7 +45,7 @@ class Keeper:
         """Return the files that are in the repository now."""
         return self.client.list_repo_files(self.record["results"], token=self.token)
 
-    def asked_to_stop(self) -> bool:
+    def stop_requested(self) -> bool:
         """Return whether the file that requests this job's stop exists. No answer from the Hub counts as no."""
         try:
             path = f"control/stop-{self.record['attempt']}"
@@ -70,9 +70,9 @@ class Keeper:
             self._wanted.notify_all()
         self._thread.join()
         if ending is not None and ending["type"] == "done":
-            self._patiently(self._keep_model)
-        elif (newest := self._newest()) is not None and newest != self.kept:
-            self._patiently(lambda: self._keep_checkpoint(newest))
+            self._patiently(self._upload_model)
+        elif (newest := self._newest()) is not None and newest != self.uploaded_step:
+            self._patiently(lambda: self._upload_checkpoint(newest))
 
     def _work(self) -> None:
         while True:
@@ -82,13 +82,13 @@ class Keeper:
                     return
                 self._has_news = False
             newest = self._newest()
-            if newest is not None and newest != self.kept:
+            if newest is not None and newest != self.uploaded_step:
                 self._try(newest)
 
     def _try(self, step: int) -> None:
         """Upload a checkpoint; a failure is printed, and the next checkpoint is tried in its turn."""
         try:
-            self._keep_checkpoint(step)
+            self._upload_checkpoint(step)
         except _failures() as error:
             self.printer.say(f"checkpoint {step}: {type(error).__name__}: {error}")
 
@@ -97,17 +97,17 @@ class Keeper:
         steps = [int(path.name.rpartition("-")[2]) for path in found]
         return max((step for step in steps if self._closing or step <= self._reported_step), default=None)
 
-    def _patiently(self, keep: Callable[[], None]) -> None:
+    def _patiently(self, upload: Callable[[], None]) -> None:
         for attempt in range(_TRIES):
             try:
-                return keep()
+                return upload()
             except _failures() as error:
                 self.printer.say(f"{type(error).__name__}: {error}")
                 if attempt + 1 == _TRIES:
                     raise UserError("job.not_kept", value=self.run.id, repo=self.record["results"]) from error
                 time.sleep(_WAIT_SECONDS * 2**attempt)
 
-    def _keep_checkpoint(self, step: int) -> None:
+    def _upload_checkpoint(self, step: int) -> None:
         """Upload from hard links of our own: the trainer deletes old checkpoints."""
         staged = self.run.folder / f".checkpoint-{step}"
         shutil.rmtree(staged, ignore_errors=True)
@@ -116,10 +116,10 @@ class Keeper:
             self._commit(staged, f"checkpoints/checkpoint-{step}", f"Step {step}")
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-        self.kept = step
+        self.uploaded_step = step
         self.printer.tell({"t": round(time.time(), 3), "type": UPLOADED, "step": step})
 
-    def _keep_model(self) -> None:
+    def _upload_model(self) -> None:
         self._commit(self.run.model, "model", "Result")
 
     def _commit(self, folder: Path, target: str, message: str) -> None:

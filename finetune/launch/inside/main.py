@@ -23,7 +23,7 @@ from core.runtime import no_bar_monitors, quiet_libraries
 from core.workspace import Owner
 from finetune.launch.follow.files import bring_folder, checkpoint_steps
 from finetune.launch.follow.lines import ENDINGS, ENVIRONMENT
-from finetune.launch.inside.keep import Keeper
+from finetune.launch.inside.keep import Uploader
 from finetune.launch.inside.tell import EventPrinter
 from finetune.runs.run import Run
 
@@ -32,8 +32,8 @@ PROJECT = Path(__file__).parents[3]
 _SECRETS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
 
 
-class Inside:
-    """One job: `record` is its job.json, `run` its run folder in a workspace of its own."""
+class RentedJob:
+    """One rented job: `record` is its job.json, `run` its run folder in a workspace of its own."""
 
     def __init__(self, inputs: Path, run_id: str, token: str) -> None:
         self.inputs, self.token = inputs, token
@@ -42,11 +42,11 @@ class Inside:
         self.run = Run(self.owner.runs / run_id)
         self.stop = threading.Event()
         self.printer = EventPrinter(token)
-        self.keeper = Keeper(self.run, self.record, token, self.printer)
+        self.uploader = Uploader(self.run, self.record, token, self.printer)
         self.cursor = 0
         self.ending: dict[str, Any] | None = None
 
-    def work(self) -> int:
+    def execute(self) -> int:
         """Run the job from an empty machine to the end of the run. Returns 0 where it is done or stopped, 1 where it
         failed."""
         words.speak(self.record.get("locale", "en"))
@@ -87,19 +87,19 @@ class Inside:
 
     def _bring_checkpoint(self) -> None:
         """Fetch the newest checkpoint that an earlier job of the run uploaded."""
-        steps = checkpoint_steps(self.keeper.files())
+        steps = checkpoint_steps(self.uploader.files())
         if steps:
             name = f"checkpoint-{steps[-1]}"
             self.run.checkpoints.mkdir()
             source = f"checkpoints/{name}"
-            client = self.keeper.client
+            client = self.uploader.client
             bring_folder(client, self.token, self.record["results"], source, self.run.checkpoints / name)
-            self.keeper.kept = steps[-1]
+            self.uploader.uploaded_step = steps[-1]
 
     def _listen(self) -> None:
         """Poll whether a stop was requested."""
         while not self.stop.is_set():
-            if self.keeper.asked_to_stop():
+            if self.uploader.stop_requested():
                 self.stop.set()
             self.stop.wait(self.record["poll_seconds"])
 
@@ -139,14 +139,14 @@ class Inside:
             if event["type"] == "started":
                 self.printer.tell({"t": event["t"], "type": ENVIRONMENT, "environment": self.run.environment()})
             if event["type"] == "checkpoint":
-                self.keeper.wake(event["step"])
+                self.uploader.wake(event["step"])
 
     def _end(self) -> int:
         """Upload what is left, then print the last event; a child that died without one gets "stopped" where a stop was
         requested."""
         if self.ending is None and self.stop.is_set():
-            self.ending = {"t": round(time.time(), 3), "type": "stopped", "step": self.keeper.kept or 0}
-        self.keeper.finish(self.ending)
+            self.ending = {"t": round(time.time(), 3), "type": "stopped", "step": self.uploader.uploaded_step or 0}
+        self.uploader.finish(self.ending)
         if self.ending is None:
             return 1
         self.printer.tell(self.ending)
@@ -166,20 +166,20 @@ def main() -> int:
     no_bar_monitors()
     quiet_libraries()
     os.environ["TUNESCOPE_HOME"] = str(Path.cwd().parent / "tunescope-home")
-    inside = Inside(inputs, run_id, token)
+    job = RentedJob(inputs, run_id, token)
 
     def heard(number: int, frame: FrameType | None) -> None:
-        inside.stop.set()
+        job.stop.set()
 
     signal.signal(signal.SIGTERM, heard)
     try:
-        return inside.work()
+        return job.execute()
     except UserError as error:
-        inside.printer.fail(str(error))
+        job.printer.fail(str(error))
     except Exception as error:
-        inside.printer.say(traceback.format_exc())
+        job.printer.say(traceback.format_exc())
         message = " ".join(str(error).replace(token, "***").split())[:200]
-        inside.printer.fail(words.say("run.bug", kind=type(error).__name__, message=message))
+        job.printer.fail(words.say("run.bug", kind=type(error).__name__, message=message))
     return 1
 
 

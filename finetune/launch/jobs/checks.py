@@ -46,7 +46,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Base:
+class PinnedBase:
     """The base model of a job, pinned to a commit; `parameters` and `weights_gb` follow from its file sizes. Its small
     files are in `folder`."""
 
@@ -73,7 +73,7 @@ def preflight(config: RunConfig, owner: Owner, flavour: str, timeout: str | int)
 
 def look(
     config: RunConfig, owner: Owner, flavour: str, timeout: str | int, agreed: float | None = None
-) -> tuple[list[Check], Flavor, Base]:
+) -> tuple[list[Check], Flavor, PinnedBase]:
     """Run the checks of `preflight`; return them, the machine and the pinned base. `agreed`: see `flavor_named`."""
     token_of(owner)
     seconds = seconds_of(timeout)
@@ -155,7 +155,7 @@ def _rights(scopes: Any, user: str) -> set[str] | None:
     return rights
 
 
-def pinned_base(config: RunConfig, owner: Owner) -> Base:
+def pinned_base(config: RunConfig, owner: Owner) -> PinnedBase:
     """Return the base model at its newest commit on the Hub, once the caller may read it and it can be trained here.
 
     Only its small files are fetched. Raises UserError, also for a model that is not on the Hub: a job cannot reach it.
@@ -184,10 +184,10 @@ def pinned_base(config: RunConfig, owner: Owner) -> Base:
     check_context(config, config.model, context_length(described))
     size = sum(listing.sizes[name] for name in weights)
     wide = 4 if "32" in str(getattr(described, "dtype", None)) else 2
-    return Base(f"{resolved.base.repo_id}@{listing.commit}", listing.commit, size / wide, size / 1e9, folder)
+    return PinnedBase(f"{resolved.base.repo_id}@{listing.commit}", listing.commit, size / wide, size / 1e9, folder)
 
 
-def _model(base: Base) -> Check:
+def _model(base: PinnedBase) -> Check:
     return Check("model", True, say("job.check.model", value=base.reference, gigabytes=f"{base.weights_gb:.2f}"))
 
 
@@ -230,7 +230,7 @@ def _processes(config: RunConfig, machine: Flavor) -> Check:
     )
 
 
-def _memory(config: RunConfig, machine: Flavor, base: Base) -> Check:
+def _memory(config: RunConfig, machine: Flavor, base: PinnedBase) -> Check:
     """Check that the model fits: the weights and, for full training, float32 masters, two moments and gradients.
 
     Activations come on top. Each GPU holds all of it, unless the processes shard it.
@@ -247,7 +247,7 @@ def _memory(config: RunConfig, machine: Flavor, base: Base) -> Check:
     )
 
 
-def _disk(config: RunConfig, machine: Flavor, base: Base) -> Check:
+def _disk(config: RunConfig, machine: Flavor, base: PinnedBase) -> Check:
     """Check that packages, the base model and three checkpoints with optimizer state fit on the disk."""
     a_checkpoint = base.weights_gb + base.parameters * 12 / 1e9 if config.method == "full" else 0.3
     needed = math.ceil(_SPARE_GB + base.weights_gb + 4 * a_checkpoint)

@@ -21,14 +21,16 @@ _NAMED_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([mb])(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Estimate:
+class JobEstimate:
     """Seconds and dollars, right within a factor of two or three at best."""
 
     seconds: int
     usd: float
 
 
-def estimate(config: RunConfig, rows: Owner | int, flavour: Flavor | str, parameters: float | None = None) -> Estimate:
+def estimate(
+    config: RunConfig, rows: Owner | int, flavour: Flavor | str, parameters: float | None = None
+) -> JobEstimate:
     """Return the time and price of a run on a machine, with its start-up. Never exact: say so where it is shown.
 
     `rows` is the owner of the datasets that the config names, or how many rows each stage has. `parameters` is the
@@ -41,7 +43,7 @@ def estimate(config: RunConfig, rows: Owner | int, flavour: Flavor | str, parame
     operations = _tokens(config, rows) * size * passes
     chip = chip_of(machine.accelerator) if machine.gpus else None
     seconds = START_SECONDS + seconds_on(chip, machine.cpus, operations / max(machine.gpus, 1), 0.0, 0)
-    return Estimate(round(seconds), round(seconds / 3600 * machine.usd_per_hour, 4))
+    return JobEstimate(round(seconds), round(seconds / 3600 * machine.usd_per_hour, 4))
 
 
 def size_by_name(model: str) -> float:

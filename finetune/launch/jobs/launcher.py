@@ -22,12 +22,12 @@ from finetune.launch.follow.follow import follow
 from finetune.launch.follow.sync import ask_to_stop, call_off, facts_of, sync, sync_quietly
 from finetune.launch.jobs.attach import attach
 from finetune.launch.jobs.bundle import push_inputs
-from finetune.launch.jobs.checks import INPUTS, Base, Check, look, preflight, seconds_of, write_access
-from finetune.launch.jobs.estimate import Estimate, estimate
+from finetune.launch.jobs.checks import INPUTS, Check, PinnedBase, look, preflight, seconds_of, write_access
+from finetune.launch.jobs.estimate import JobEstimate, estimate
 from finetune.launch.jobs.flavors import flavor_named, flavours
 from finetune.launch.jobs.newer import catch_up
 from finetune.launch.jobs.spec import specification, with_processes
-from finetune.launch.jobs.submit import Steps, starting, take_back, write_down
+from finetune.launch.jobs.submit import StartSteps, starting, take_back, write_down
 from finetune.plan import prepare
 from finetune.plan.machines import Flavor
 from finetune.plan.prepare import Checked, OnProgress, import_data, look_at
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Check",
-    "Estimate",
     "Flavor",
+    "JobEstimate",
     "JobRecord",
     "JobsLauncher",
     "attach",
@@ -56,7 +56,7 @@ __all__ = [
     "sync_quietly",
 ]
 
-OnChecked = Callable[[list[Check], Flavor, Estimate], None]
+OnChecked = Callable[[list[Check], Flavor, JobEstimate], None]
 POLL_SECONDS = 15.0
 """How often a job checks whether it was asked to stop."""
 
@@ -109,7 +109,7 @@ class JobsLauncher:
 
         return prepare.look(config, owner, progress, stop, find_base)
 
-    def _look(self, config: RunConfig, owner: Owner, datasets: Owner) -> tuple[Flavor, Base]:
+    def _look(self, config: RunConfig, owner: Owner, datasets: Owner) -> tuple[Flavor, PinnedBase]:
         """Run the checks and report them; `datasets` is the owner of the datasets that the config names."""
         checks, machine, base = look(config, owner, self.flavour, self.timeout, self.agreed)
         if self.on_checked is not None:
@@ -129,7 +129,7 @@ class JobsLauncher:
         Raises UserError; a start refused before it was paid leaves no run. Where the Hub took the job but its answer
         was lost, the run stays and `sync` finds the job by its label.
         """
-        steps = Steps(progress, stop)
+        steps = StartSteps(progress, stop)
         steps.next("job.progress.checking")
         config = import_data(config, owner, progress, stop)
         machine, base = self._look(config, owner, owner)
@@ -140,7 +140,7 @@ class JobsLauncher:
         with full_disk_in_words(owner.runs):
             return self._begin(config, owner, machine, base, steps)
 
-    def _begin(self, config: RunConfig, owner: Owner, machine: Flavor, base: Base, steps: Steps) -> str:
+    def _begin(self, config: RunConfig, owner: Owner, machine: Flavor, base: PinnedBase, steps: StartSteps) -> str:
         """Create a run and start its job. Returns the run's id; a run whose job was not requested is deleted again."""
         run = reserve(owner)
         environment = {"base": base.reference, "asked": config.model, "revision": base.revision, "stand_in": False}
@@ -170,7 +170,7 @@ class JobsLauncher:
             raise UserError("run.is_done", value=run.id)
         check_config_kept(run)
         check_room(owner)
-        steps = Steps(progress, stop)
+        steps = StartSteps(progress, stop)
         steps.next("job.progress.checking")
         pinned = run.config().model_copy(update={"model": str(run.environment()["base"])})
         machine, base = self._look(pinned, owner, owner)
@@ -201,7 +201,9 @@ class JobsLauncher:
         """Wait until the job has ended."""
         follow(run, owner).join()
 
-    def _launch(self, run: Run, config: RunConfig, owner: Owner, machine: Flavor, base: Base, steps: Steps) -> None:
+    def _launch(
+        self, run: Run, config: RunConfig, owner: Owner, machine: Flavor, base: PinnedBase, steps: StartSteps
+    ) -> None:
         """Create the private repositories, send the inputs and start the job, under the run's lock."""
         before = job_of(run)
         user = str(whoami(owner)["name"])
@@ -244,7 +246,7 @@ class JobsLauncher:
             update(run, **facts_of(job))
 
 
-def _push(run: Run, config: RunConfig, owner: Owner, record: JobRecord, base: Base) -> JobRecord:
+def _push(run: Run, config: RunConfig, owner: Owner, record: JobRecord, base: PinnedBase) -> JobRecord:
     job_json = {
         "results": record.results,
         "base": base.reference,

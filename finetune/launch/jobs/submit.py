@@ -13,7 +13,7 @@ from finetune.runs.job_record import JobRecord, locked, save
 from finetune.runs.run import Run
 
 
-class Steps:
+class StartSteps:
     """Reports the steps of a start, and ends it between two steps where a stop was requested."""
 
     def __init__(self, progress: OnProgress | None, stop: threading.Event | None) -> None:

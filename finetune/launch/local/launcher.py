@@ -16,7 +16,7 @@ from core.errors import UserError
 from core.files import full_disk_in_words, read_json, write_json
 from core.workspace import Owner
 from finetune.config.run_config import RunConfig
-from finetune.launch.local.warm_start import PROJECT, Ahead
+from finetune.launch.local.warm_start import PROJECT, PrestartedWorker
 from finetune.plan.planner import plan_for_start
 from finetune.plan.prepare import OnProgress, base_of, import_data, look, same_base
 from finetune.plan.record import keep_plan
@@ -73,8 +73,8 @@ class LocalLauncher:
         devices = devices_of(config.compute.device, config.compute.processes)
         if config.compute.processes > 1:
             self._begin(config, owner, progress, None).become()
-        with Ahead(devices) as ahead:
-            self._begin(config, owner, progress, None).become(ahead)
+        with PrestartedWorker(devices) as worker:
+            self._begin(config, owner, progress, None).become(worker)
 
     def resume(
         self,
@@ -189,11 +189,11 @@ class _Launch:
                 os.close(descriptor)
         threading.Thread(target=process.wait, daemon=True).start()
 
-    def become(self, ahead: Ahead | None = None) -> NoReturn:
+    def become(self, worker: PrestartedWorker | None = None) -> NoReturn:
         """Turn this process into the run's, or give the run to the one that was started ahead and wait for its end."""
-        if ahead is not None:
-            self._write_handle(ahead.process.pid)
-            ahead.become(self._arguments("--foreground"), [self.lock, *self.tickets])
+        if worker is not None:
+            self._write_handle(worker.process.pid)
+            worker.become(self._arguments("--foreground"), [self.lock, *self.tickets])
         self._write_handle(os.getpid())
         for descriptor in (self.lock, *self.tickets):
             os.set_inheritable(descriptor, True)

@@ -10,7 +10,7 @@ from core import settings, words
 from core.errors import UserError
 from finetune.config.device import launch_line, launch_options
 from finetune.config.run_config import RunConfig
-from finetune.launch.local.rendezvous import Meeting
+from finetune.launch.local.rendezvous import Rendezvous
 from finetune.runs.failure_reasons import explain
 from finetune.runs.run import Run
 
@@ -26,17 +26,17 @@ def train_together(
     that failed first, or because one ended without giving a reason.
     """
     config = run.config()
-    meeting = Meeting.open_in(run)
+    rendezvous = Rendezvous.open_in(run)
     try:
-        on_stop(meeting.ask_to_stop)
+        on_stop(rendezvous.ask_to_stop)
         more = ["--foreground"] if foreground else []
-        code = _wait(_start(_command(config, run, base, meeting, more), config, device))
+        code = _wait(_start(_command(config, run, base, rendezvous, more), config, device))
         ending = run.progress().ending
         if code == 0 and ending in STOPPED:
             return ending == "stopped"
-        raise meeting.reason() or _lost(run, config, device)
+        raise rendezvous.reason() or _lost(run, config, device)
     finally:
-        meeting.close()
+        rendezvous.close()
 
 
 def _lost(run: Run, config: RunConfig, device: str) -> UserError:
@@ -46,7 +46,7 @@ def _lost(run: Run, config: RunConfig, device: str) -> UserError:
     return found if full else UserError("run.process_lost", count=config.compute.processes)
 
 
-def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: list[str]) -> list[str]:
+def _command(config: RunConfig, run: Run, base: Path, rendezvous: Rendezvous, more: list[str]) -> list[str]:
     """Return the launcher's command. On a CPU, too, it is told of several GPUs: with `--cpu` it starts one process."""
     count = config.compute.processes
     quiet = [
@@ -63,7 +63,7 @@ def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: li
         "--base",
         str(base),
         "--meeting",
-        str(meeting.folder),
+        str(rendezvous.folder),
     ]
     program = [settings.python(), "-m", "accelerate.commands.launch", *launch_options(count), *quiet, "-m", *rank]
     return [*program, "--locale", words.current(), *more]

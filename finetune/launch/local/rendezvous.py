@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 _NAME = ".meeting-"
 
 
-class Meeting:
+class Rendezvous:
     """One such folder. The worker calls `open_in`, the other processes `end_with_worker`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @classmethod
-    def open_in(cls, run: Run) -> "Meeting":
+    def open_in(cls, run: Run) -> "Rendezvous":
         """Create a folder, its lock held by this process; those left by killed attempts are deleted."""
         for left in run.folder.glob(f"{_NAME}*"):
             shutil.rmtree(left, ignore_errors=True)
-        meeting = cls(run.folder / f"{_NAME}{os.getpid()}-{time.time_ns()}")
-        meeting.folder.mkdir()
-        meeting._held = os.open(meeting.folder / "alive", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(meeting._held, fcntl.LOCK_EX)
-        return meeting
+        rendezvous = cls(run.folder / f"{_NAME}{os.getpid()}-{time.time_ns()}")
+        rendezvous.folder.mkdir()
+        rendezvous._held = os.open(rendezvous.folder / "alive", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(rendezvous._held, fcntl.LOCK_EX)
+        return rendezvous
 
     _held: int
 

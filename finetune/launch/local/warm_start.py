@@ -25,7 +25,7 @@ _MOST_LOCKS = 256
 _SET_PDEATHSIG = 1
 
 
-class Ahead:
+class PrestartedWorker:
     """The starter's side. Use it as a context manager: a process that was given nothing to do ends with it."""
 
     def __init__(self, devices: list[str]) -> None:
@@ -46,7 +46,7 @@ class Ahead:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
 
-    def __enter__(self) -> "Ahead":
+    def __enter__(self) -> "PrestartedWorker":
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -21,7 +21,7 @@ _RESULT, _BASE, _DIFFERENCE = "this model", "base model", "difference"
 
 
 @dataclass(frozen=True)
-class Figure:
+class MeasureRow:
     """One line of the card's table: a measure of a model, or of both, on a row set."""
 
     rows: str
@@ -31,7 +31,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Counted:
+class RowCounts:
     """How many rows of a set were measured of those available, and how many were skipped or truncated."""
 
     rows: str
@@ -47,8 +47,8 @@ class BeforeAfter:
     """A run's evaluation, for its card. `ngrams` describes how the n-gram baselines were counted."""
 
     sentences: Sequence[str]
-    figures: list[Figure]
-    counts: list[Counted]
+    figures: list[MeasureRow]
+    counts: list[RowCounts]
     ngrams: list[dict[str, Any]]
     dtype: str
     device: str
@@ -69,7 +69,7 @@ def before_after_of(run: Run) -> BeforeAfter | None:
     figures = [figure for row_set in sets for figure in _figures(row_set)]
     ngrams = [row_set["ngram"] for row_set in sets if row_set["ngram"]]
     counts = [
-        Counted(_named(row_set), *(row_set[name] for name in ("rows", "measured", "tokens", "dropped", "cut")))
+        RowCounts(_named(row_set), *(row_set[name] for name in ("rows", "measured", "tokens", "dropped", "cut")))
         for row_set in sets
     ]
     sentences = [sentence for _, sentence in judged(report)]
@@ -86,17 +86,17 @@ def _named(row_set: Set) -> str:
     return "general text" if row_set["name"] is None else f"general text: {Path(row_set['name']).name}"
 
 
-def _figures(row_set: Set) -> list[Figure]:
+def _figures(row_set: Set) -> list[MeasureRow]:
     rows, loss, ngram, found = _named(row_set), loss_of(row_set), row_set["ngram"], []
     for line in lines_of(row_set):
         measure = say(f"evaluate.measure.{line.key}")
         values = ((_BASE, line.base, ""), (_RESULT, line.tuned, ""), (_DIFFERENCE, line.difference, "+"))
-        found += [Figure(rows, measure, model, interval(value, sign=sign)) for model, value, sign in values]
+        found += [MeasureRow(rows, measure, model, interval(value, sign=sign)) for model, value, sign in values]
     if ngram:
         counted = Estimate.from_json(ngram["loss"])
-        found.append(Figure(rows, say("evaluate.measure.loss"), f"{ngram['order']}-gram model", interval(counted)))
+        found.append(MeasureRow(rows, say("evaluate.measure.loss"), f"{ngram['order']}-gram model", interval(counted)))
     for model, value in ((_BASE, loss.base), (_RESULT, loss.tuned)):
-        found.append(Figure(rows, say("evaluate.measure.perplexity"), model, interval(perplexity(value))))
+        found.append(MeasureRow(rows, say("evaluate.measure.perplexity"), model, interval(perplexity(value))))
     return found
 
 

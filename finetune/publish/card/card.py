@@ -14,7 +14,7 @@ from finetune.config.run_config import RunConfig
 from finetune.methods import METHODS
 from finetune.publish.card import facts, measures
 from finetune.publish.card.before_after import BeforeAfter, before_after_of
-from finetune.publish.card.facts import Base, Subject
+from finetune.publish.card.facts import BaseFacts, Subject
 from finetune.publish.card.languages import languages
 from finetune.publish.card.literature import METHOD_NAMES, Paper, objective_name, papers_of
 from finetune.publish.card.metadata import head
@@ -196,11 +196,11 @@ def _in_quotation(line: str) -> str:
     return "&nbsp;" * len(indent) + (dash and "\\-") + number + (point and "\\.") + rest
 
 
-def _link(base: Base) -> str:
+def _link(base: BaseFacts) -> str:
     return f"[{base.hub_id}](https://huggingface.co/{base.hub_id})" if base.hub_id else f'"{harmless(base.name)}"'
 
 
-def _shown(base: Base) -> Base:
+def _shown(base: BaseFacts) -> BaseFacts:
     """Return the base model with its fixed values marked as trusted, so that they appear unchanged between
     backticks."""
     fixed = ["fingerprint", "revision", *(["name"] if base.stand_in else [])]

@@ -36,7 +36,7 @@ _LICENCES = {"HuggingFaceTB/SmolLM2-": "apache-2.0"}
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseFacts:
     """The model a run was trained on.
 
     `hub_id` is its repository (None for a folder of this machine), `name` what the card calls it. With `stand_in`
@@ -95,18 +95,18 @@ def check_done(run: Run) -> None:
         raise UserError("publish.not_done", run=run.id, status=say(f"publish.status.{status}"))
 
 
-def base_of(run: Run, owner: Owner) -> Base:
+def base_of(run: Run, owner: Owner) -> BaseFacts:
     """Return the base model that the run recorded when it started."""
     recorded = run.environment()
     text = str(recorded.get("base") or run.config().model)
     reference, fingerprint = parse(text, owner), recorded.get("fingerprint")
     if isinstance(reference, StandIn):
-        return Base(text, settings.DEFAULT_MODEL, settings.STANDIN, None, fingerprint, True)
+        return BaseFacts(text, settings.DEFAULT_MODEL, settings.STANDIN, None, fingerprint, True)
     if isinstance(reference, Hub):
         revision = reference.revision or _revision(recorded.get("revision"))
-        return Base(text, reference.repo_id, reference.repo_id, revision, fingerprint, False)
+        return BaseFacts(text, reference.repo_id, reference.repo_id, revision, fingerprint, False)
     if isinstance(reference, Folder):
-        return Base(text, None, reference.path.name, None, fingerprint, False)
+        return BaseFacts(text, None, reference.path.name, None, fingerprint, False)
     raise UserError("core.not_a_base", value=text[:80])
 
 
@@ -114,7 +114,7 @@ def _revision(value: object) -> str | None:
     return value if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{7,64}", value) else None
 
 
-def known_license(base: Base, owner: Owner) -> License:
+def known_license(base: BaseFacts, owner: Owner) -> License:
     """Return the license of the base model as far as this machine knows it, without asking the Hub."""
     for beginning, key in _LICENCES.items():
         if (base.hub_id or "").startswith(beginning):

@@ -10,7 +10,7 @@ from core.hub import retries
 from core.references import Folder, parse
 from core.workspace import Owner
 from finetune.publish.card import facts
-from finetune.publish.card.facts import Base, License
+from finetune.publish.card.facts import BaseFacts, License
 from finetune.publish.repo import remote
 from finetune.publish.repo.files import made
 from finetune.publish.repo.scan import PlannedFile
@@ -31,7 +31,7 @@ def chosen(licence: str | None) -> License:
     return License(key or None)
 
 
-def of_base(base: Base, owner: Owner, licence: str | None) -> tuple[License, list[PlannedFile]]:
+def of_base(base: BaseFacts, owner: Owner, licence: str | None) -> tuple[License, list[PlannedFile]]:
     """Return the license of the base model, with its license files. `license_key` is a person's answer where it is not
     known.
 
@@ -50,7 +50,7 @@ def of_base(base: Base, owner: Owner, licence: str | None) -> tuple[License, lis
     return known if known.key else answer, papers
 
 
-def _info(base: Base, owner: Owner) -> Any:
+def _info(base: BaseFacts, owner: Owner) -> Any:
     """Return what the Hub says of the base model; None where it has none, or does not answer this caller."""
     if not base.hub_id:
         return None
@@ -64,7 +64,7 @@ def _info(base: Base, owner: Owner) -> Any:
         return None
 
 
-def _local(base: Base, owner: Owner) -> list[PlannedFile]:
+def _local(base: BaseFacts, owner: Owner) -> list[PlannedFile]:
     reference = parse(base.reference, owner)
     if not isinstance(reference, Folder):
         return []
@@ -73,7 +73,7 @@ def _local(base: Base, owner: Owner) -> list[PlannedFile]:
     return [made(path.name, path.read_bytes()) for path in small[:_MOST]]
 
 
-def _fetched(base: Base, info: Any, owner: Owner) -> list[PlannedFile]:
+def _fetched(base: BaseFacts, info: Any, owner: Owner) -> list[PlannedFile]:
     names = [file.rfilename for file in info.siblings or [] if _PAPER.fullmatch(file.rfilename)]
     with remote.in_words(str(base.hub_id), owner):
         papers = [made(name, _content(str(base.hub_id), name, str(info.sha), owner)) for name in sorted(names)[:_MOST]]

@@ -9,7 +9,7 @@ from core.errors import UserError
 from core.workspace import Owner, dataset_folder
 from finetune.config.run_config import RunConfig, Stage, knobs, stage_knobs, to_yaml
 from finetune.objectives import OBJECTIVES
-from finetune.publish.card.facts import Base, Sample
+from finetune.publish.card.facts import BaseFacts, Sample
 from finetune.runs.run import Run
 from finetune.runs.stage_report import reports
 
@@ -18,7 +18,7 @@ _LARGEST_LOSS = 20
 
 
 @dataclass(frozen=True)
-class Measured:
+class HeldOutLosses:
     """The loss on the held-out rows before and after the run's last stage, with its steps (the first None where it was
     measured once). `likelihood`: it is the loss of the next token, so that exp(loss) is a perplexity."""
 
@@ -46,20 +46,20 @@ def perplexity(loss: float | None) -> float | None:
     return math.exp(loss) if loss is not None and loss < _LARGEST_LOSS else None
 
 
-def measured_of(run: Run) -> Measured | None:
+def measured_of(run: Run) -> HeldOutLosses | None:
     """Return the measurements on held-out rows; None where there are none. Losses of different stages are not
     compared."""
     last = next((stage for stage in reversed(reports(run.progress())) if _number(stage.after)), None)
     if last is not None and last.after is not None and last.measured is not None:
         first = last.first_step if _number(last.before) else None
         likelihood = not OBJECTIVES[last.objective].pairs
-        return Measured(first, last.before if first is not None else None, last.measured, last.after, likelihood)
+        return HeldOutLosses(first, last.before if first is not None else None, last.measured, last.after, likelihood)
     losses = {step: event.get("eval_loss") for step, event in sorted(run.progress().evals.items())}
     known = [(step, loss) for step, loss in losses.items() if isinstance(loss, int | float) and math.isfinite(loss)]
     if not known:
         return None
     first_step, first_loss = known[0] if len(known) > 1 else (None, None)
-    return Measured(first_step, first_loss, *known[-1])
+    return HeldOutLosses(first_step, first_loss, *known[-1])
 
 
 def samples_of(run: Run) -> list[Sample]:
@@ -101,7 +101,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{name}", value
 
 
-def recipe_of(config: RunConfig, base: Base) -> str:
+def recipe_of(config: RunConfig, base: BaseFacts) -> str:
     """Return the config that reproduces the run, as YAML, without sample prompts and what names a machine; a dataset is
     named by its fingerprint."""
     import yaml

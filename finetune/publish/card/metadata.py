@@ -65,7 +65,7 @@ def _base(subject: "Subject") -> tuple[str | None, str]:
     return base, "adapter" if subject.kind == "adapter" else "finetune"
 
 
-def _results(measured: "measures.Measured | None") -> list[Any]:
+def _results(measured: "measures.HeldOutLosses | None") -> list[Any]:
     """Return measurements in the form of `model-index`. The data is the run's own, so its name says no more than
     that."""
     from huggingface_hub import EvalResult

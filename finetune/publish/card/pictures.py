@@ -22,7 +22,7 @@ Points = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """A named curve: values by step, without NaN and infinity. Curves on held-out rows (`held_out`) share a color."""
 
     name: str
@@ -33,28 +33,28 @@ class Line:
 def pictures(run: Run) -> list[PlannedFile]:
     """Draw `loss.png` (training and validation) and `learning-rate.png`; without measurements, no file."""
     progress = run.progress()
-    rate = Line("learning rate", _points({step: event.get("learning_rate") for step, event in progress.train.items()}))
+    rate = Curve("learning rate", _points({step: event.get("learning_rate") for step, event in progress.train.items()}))
     drawn = {"loss.png": losses(progress), "learning-rate.png": [rate]}
     return [
         made(name, draw(tuple(lines))) for name, lines in drawn.items() if any(len(line.points) > 1 for line in lines)
     ]
 
 
-def losses(progress: Progress) -> list[Line]:
+def losses(progress: Progress) -> list[Curve]:
     """Return training and validation loss; each of several stages has a curve of its own, since their losses are
     different quantities."""
     objectives = [stage["objective"] for stage in (progress.started or {}).get("stages") or []]
     stages = range(max(len(objectives), 1))
     names = [f"{number} {objective}" for number, objective in enumerate(objectives, 1)] if len(stages) > 1 else ["loss"]
     lines = [
-        Line(names[stage], _points({step: event.get("loss") for step, event in _of(progress.train, stage)}))
+        Curve(names[stage], _points({step: event.get("loss") for step, event in _of(progress.train, stage)}))
         for stage in stages
     ]
     for stage in stages:
         held = {step: event.get("eval_loss") for step, event in _of(progress.evals, stage)}
         if stage in progress.begins:
             held |= {progress.begins[stage]["step"]: progress.begins[stage].get("eval_loss")}
-        lines.append(Line("" if stage else "validation loss", _points(held), held_out=True))
+        lines.append(Curve("" if stage else "validation loss", _points(held), held_out=True))
     return lines
 
 
@@ -71,7 +71,7 @@ def _good(value: object) -> TypeGuard[int | float]:
 
 
 @lru_cache(maxsize=16)
-def draw(lines: tuple[Line, ...]) -> bytes:
+def draw(lines: tuple[Curve, ...]) -> bytes:
     """Return a PNG with axes, a grid, the curves and their names."""
     shown = [line for line in lines if line.points]
     steps = [step for line in shown for step, _ in line.points]

@@ -16,14 +16,14 @@ from inference.models.types import Progress, Report
 MARGIN = 64 * 2**20
 
 
-class Work:
+class BuildProgress:
     """Reports the progress of a build, in bytes, and ends it when it was stopped."""
 
     def __init__(self, total: int, progress: Report | None, stop: threading.Event | None) -> None:
         self.total, self.done, self.text = max(total, 1), 0, ""
         self.progress, self.stop = progress, stop
 
-    def say(self, text: str) -> None:
+    def step(self, text: str) -> None:
         """Report the current step. Raises UserError when the build was stopped."""
         self.text = text
         self.add(0)

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from core.errors import UserError
 from core.words import say
 from finetune.publish.formats import gguf_vocab
-from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.build_folder import BuildProgress
 from finetune.publish.formats.gguf_vocab import Vocabulary
 from finetune.publish.formats.lora_delta import HEAD, WeightPlan
 from finetune.publish.formats.weights import Reader, WeightPart
@@ -48,7 +48,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Out:
+class OutputTensor:
     """A tensor of the file: `type` is F32, F16 or Q8_0; `head_dim` is set where rows are put into llama.cpp's rotary
     order."""
 
@@ -78,7 +78,7 @@ def check_family(config: Any) -> None:
         raise UserError("kinds.gguf_feature", value=f"hidden_act={config.hidden_act}"[:60])
 
 
-def outline(plan: WeightPlan, header: Header, file_type: str) -> list[Out]:
+def outline(plan: WeightPlan, header: Header, file_type: str) -> list[OutputTensor]:
     """Return the tensors of the file in the order of the plan: matrices in `file_type`, vectors in F32.
 
     A matrix whose rows are no multiple of 32 stays F16 in a Q8_0 file. Raises UserError for a tensor of no known name.
@@ -87,7 +87,7 @@ def outline(plan: WeightPlan, header: Header, file_type: str) -> list[Out]:
 
     architecture = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[header.family]
     names = gguf.get_tensor_name_map(architecture, header.config.num_hidden_layers)
-    outs = []
+    outputs = []
     for part in plan.parts:
         if part.name.endswith("rotary_emb.inv_freq") or _spare(part, header, plan):
             continue
@@ -95,8 +95,10 @@ def outline(plan: WeightPlan, header: Header, file_type: str) -> list[Out]:
         if name is None:
             raise UserError("kinds.gguf_tensor", value=part.name[:120])
         turned = header.family == "llama" and (".q_proj." in part.name or ".k_proj." in part.name)
-        outs.append(Out(name, replace(part, dtype="F32"), _type(part, file_type), header.head_dim if turned else 0))
-    return outs
+        outputs.append(
+            OutputTensor(name, replace(part, dtype="F32"), _type(part, file_type), header.head_dim if turned else 0)
+        )
+    return outputs
 
 
 def _spare(part: WeightPart, header: Header, plan: WeightPlan) -> bool:
@@ -110,12 +112,12 @@ def _type(part: WeightPart, file_type: str) -> str:
     return "F16" if file_type == "Q8_0" and part.shape[-1] % _GROUP else file_type
 
 
-def write(path: Path, outs: list[Out], header: Header, file_type: str, work: Work) -> None:
+def write(path: Path, outputs: list[OutputTensor], header: Header, file_type: str, progress: BuildProgress) -> None:
     """Write the file. Raises UserError for a weight that half precision cannot hold, or when stopped."""
     import gguf
     import numpy
 
-    work.say(say("kinds.writing", file=path.name))
+    progress.step(say("kinds.writing", file=path.name))
     writer = gguf.GGUFWriter(path, header.family)
     try:
         _metadata(writer, header, file_type)
@@ -123,17 +125,17 @@ def write(path: Path, outs: list[Out], header: Header, file_type: str, work: Wor
         factors = _rope_factors(header)
         if factors is not None:
             writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
-        for out in outs:
-            raw = getattr(gguf.GGMLQuantizationType, out.type)
-            writer.add_tensor_info(out.name, out.part.shape, numpy.dtype("float32"), out.size, raw)
+        for output in outputs:
+            raw = getattr(gguf.GGMLQuantizationType, output.type)
+            writer.add_tensor_info(output.name, output.part.shape, numpy.dtype("float32"), output.size, raw)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         if factors is not None:
             writer.write_tensor_data(factors)
         with Reader() as reader:
-            for out in outs:
-                stream: Any = _Stream(out, reader, work)
+            for output in outputs:
+                stream: Any = _Stream(output, reader, progress)
                 writer.write_tensor_data(stream, gguf.GGUFEndian.LITTLE)
     finally:
         writer.close()
@@ -142,31 +144,31 @@ def write(path: Path, outs: list[Out], header: Header, file_type: str, work: Wor
 class _Stream:
     """A tensor that is made while it is written; GGUFWriter asks for `nbytes` and `tofile` only."""
 
-    def __init__(self, out: Out, reader: Reader, work: Work) -> None:
-        self.out, self.reader, self.work, self.nbytes = out, reader, work, out.size
+    def __init__(self, output: OutputTensor, reader: Reader, progress: BuildProgress) -> None:
+        self.output, self.reader, self.progress, self.nbytes = output, reader, progress, output.size
 
     def tofile(self, file: IO[bytes]) -> None:
         block: Any
         for block in self._encoded():
             file.write(block)  # numpy's own tofile hides the reason of a failed write
-            self.work.add(block.nbytes)
+            self.progress.add(block.nbytes)
 
     def _encoded(self) -> "Iterator[numpy.ndarray[Any, Any]]":
         import numpy
 
-        for rows in self.reader.blocks(self.out.part, _BLOCK, self.out.head_dim or 1):
-            values = (_turned(rows, self.out.head_dim) if self.out.head_dim else rows).numpy()
-            if not numpy.isfinite(values).all() or (self.out.type == "F16" and numpy.abs(values).max() > 65504):
-                raise UserError("kinds.overflow", value=self.out.part.name[:120])
+        for rows in self.reader.blocks(self.output.part, _BLOCK, self.output.head_dim or 1):
+            values = (_turned(rows, self.output.head_dim) if self.output.head_dim else rows).numpy()
+            if not numpy.isfinite(values).all() or (self.output.type == "F16" and numpy.abs(values).max() > 65504):
+                raise UserError("kinds.overflow", value=self.output.part.name[:120])
             yield numpy.ascontiguousarray(self._typed(values))
 
     def _typed(self, values: "numpy.ndarray[Any, Any]") -> "numpy.ndarray[Any, Any]":
         import gguf
         import numpy
 
-        if self.out.type == "Q8_0":
+        if self.output.type == "Q8_0":
             return gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
-        return values.astype(numpy.float16) if self.out.type == "F16" else values
+        return values.astype(numpy.float16) if self.output.type == "F16" else values
 
 
 def _turned(rows: "torch.Tensor", head_dim: int) -> "torch.Tensor":

@@ -16,7 +16,7 @@ _TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedFolders:
     """The folders of a run that is done. `base`: the base model (of a full run its own result), `adapter`: the adapter,
     if any, `tokenizer`: the tokenizer and chat template that the run was trained with."""
 
@@ -25,14 +25,14 @@ class Trained:
     tokenizer: Path
 
 
-def trained(run: Run, owner: Owner, progress: Report | None, stop: threading.Event | None) -> Trained:
+def trained(run: Run, owner: Owner, progress: Report | None, stop: threading.Event | None) -> TrainedFolders:
     """Return the folders of a run that is done; its base model is fetched where it is not here. Raises UserError."""
     done(run)
     if not (run.model / ADAPTER_CONFIG).is_file():
-        return Trained(run.model, None, run.model)
+        return TrainedFolders(run.model, None, run.model)
     base = _base(run, owner, progress, stop)
     own = all((run.model / name).is_file() for name in _TOKENIZER)
-    return Trained(base, run.model, run.model if own else base)
+    return TrainedFolders(base, run.model, run.model if own else base)
 
 
 def done(run: Run) -> None:

@@ -9,8 +9,8 @@ from core.errors import UserError
 from core.files import write_file
 from core.words import say, speaking
 from finetune.data.store import ROWS, Dataset
-from finetune.publish.formats.build_folder import Work
-from finetune.publish.kinds.request import Cost, Job, Request
+from finetune.publish.formats.build_folder import BuildProgress
+from finetune.publish.kinds.request import Cost, PreparedBuild, Request
 from finetune.publish.kinds.templates import rendered
 
 if TYPE_CHECKING:
@@ -25,19 +25,19 @@ _TASKS = {"chat": "text-generation", "text": "text-generation", "pair": "transla
 _STEPS = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def prepare(request: Request) -> Job:
+def prepare(request: Request) -> PreparedBuild:
     """Prepare the rows and the card. Raises UserError without a license, and for rows that hold a token of the Hub."""
     dataset, licence = request.dataset, request.options.known_license()
     size = (dataset.folder / ROWS).stat().st_size
 
-    def write(folder: Path, work: Work) -> dict[str, Any]:
-        work.say(say("kinds.writing", file=TARGET))
-        rows = _copy(dataset, folder / TARGET, work)
+    def write(folder: Path, progress: BuildProgress) -> dict[str, Any]:
+        progress.step(say("kinds.writing", file=TARGET))
+        rows = _copy(dataset, folder / TARGET, progress)
         facts = facts_of(dataset, rows, licence)
         write_file(folder / "README.md", card(facts))
         return facts
 
-    return Job(Cost({TARGET: size, "README.md": _CARD}), write)
+    return PreparedBuild(Cost({TARGET: size, "README.md": _CARD}), write)
 
 
 def facts_of(dataset: Dataset, rows: int, licence: str) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _columns(dataset: Dataset) -> list[str]:
     return [name for name in parquet.read_schema(dataset.folder / ROWS).names if name != "row"]
 
 
-def _copy(dataset: Dataset, target: Path, work: Work) -> int:
+def _copy(dataset: Dataset, target: Path, progress: BuildProgress) -> int:
     """Copy the rows without their row numbers in the imported file; returns how many there are.
 
     Raises UserError where a row holds a token of the Hub.
@@ -104,7 +104,7 @@ def _copy(dataset: Dataset, target: Path, work: Work) -> int:
             for batch in source.iter_batches(batch_size=_BATCH):
                 found += _with_token(batch)
                 writer.write_batch(batch.drop_columns(["row"]))
-                work.add(size * batch.num_rows // max(count, 1))
+                progress.add(size * batch.num_rows // max(count, 1))
     if found:
         raise UserError("kinds.token_in_rows", count=len(found), rows=", ".join(map(str, found[:_SHOWN_ROWS])))
     return count

@@ -11,9 +11,9 @@ from typing import Any
 from core.errors import UserError
 from core.files import read_json, write_json
 from core.words import say
-from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.build_folder import BuildProgress
 from finetune.publish.formats.trained_run import done
-from finetune.publish.kinds.request import Cost, Job, Request
+from finetune.publish.kinds.request import Cost, PreparedBuild, Request
 from inference.strategies.table import MAX_COLUMNS, STRATEGIES, ColumnSpec, parse_column
 
 MAIN = "generation_config.json"
@@ -64,7 +64,7 @@ def file_name(spec: ColumnSpec) -> str:
     return f"presets/{re.sub(r'[^A-Za-z0-9._-]+', '-', '-'.join(words))[:80]}.json"
 
 
-def prepare(request: Request) -> Job:
+def prepare(request: Request) -> PreparedBuild:
     """Prepare the presets. Raises UserError for no column, too many, an invalid line, a strategy that `generate`
     lacks."""
     done(request.run)
@@ -76,14 +76,14 @@ def prepare(request: Request) -> Job:
     contents = dict(zip(names, map(generation_config, specs), strict=True))
     ends = ends_of(request.run.model)
 
-    def write(folder: Path, work: Work) -> dict[str, Any]:
+    def write(folder: Path, progress: BuildProgress) -> dict[str, Any]:
         for name, content in contents.items():
-            work.say(say("kinds.writing", file=name))
+            progress.step(say("kinds.writing", file=name))
             write_json(folder / name, {**ends, **content})
-            work.add(_SIZE)
+            progress.add(_SIZE)
         return {"presets": {name: spec.name for name, spec in zip(names, specs, strict=True)}}
 
-    return Job(Cost(dict.fromkeys(contents, _SIZE)), write)
+    return PreparedBuild(Cost(dict.fromkeys(contents, _SIZE)), write)
 
 
 def ends_of(model: Path) -> dict[str, Any]:

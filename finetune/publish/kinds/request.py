@@ -8,7 +8,7 @@ from typing import Any
 
 from core.workspace import Owner
 from finetune.data.store import Dataset
-from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.build_folder import BuildProgress
 from finetune.publish.kinds.options import Options
 from finetune.runs.run import Run
 from inference.models.types import Report
@@ -53,11 +53,11 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Job:
-    """`write` makes the files in a folder and returns facts."""
+class PreparedBuild:
+    """A build with its cost, not yet begun: `write` makes the files in a folder and returns facts for the card."""
 
     cost: Cost
-    write: Callable[[Path, Work], dict[str, Any]]
+    write: Callable[[Path, BuildProgress], dict[str, Any]]
 
 
 def sizes(folder: Path, names: tuple[str, ...] | None = None) -> dict[str, int]:

@@ -8,10 +8,10 @@ from core.files import write_file
 from core.references import Hub, parse
 from core.words import say, speaking
 from finetune.publish.card.facts import base_of, known_license
-from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.build_folder import BuildProgress
 from finetune.publish.formats.trained_run import adapter, done
 from finetune.publish.kinds import presets
-from finetune.publish.kinds.request import Cost, Job, Request
+from finetune.publish.kinds.request import Cost, PreparedBuild, Request
 from finetune.publish.kinds.templates import program, rendered
 from finetune.publish.repo.records import read_push
 
@@ -21,7 +21,7 @@ _SIZE = 8 * 1024
 _PREFIX = {"app.py": "space/app.py.jinja", "requirements.txt": "space/requirements.txt.jinja"}
 
 
-def prepare(request: Request) -> Job:
+def prepare(request: Request) -> PreparedBuild:
     """Prepare the Space. Raises UserError where no model was published yet, its base model is not on the Hub, or the
     name is not a repository's."""
     run = request.run
@@ -42,16 +42,16 @@ def prepare(request: Request) -> Job:
     }
     licence = known_license(base, request.owner).key
 
-    def write(folder: Path, work: Work) -> dict[str, Any]:
+    def write(folder: Path, progress: BuildProgress) -> dict[str, Any]:
         for name, template in _PREFIX.items():
-            work.say(say("kinds.writing", file=name))
+            progress.step(say("kinds.writing", file=name))
             write_file(folder / name, program(template, **values))
-            work.add(_SIZE)
+            progress.add(_SIZE)
         head = _head(values, licence)
         write_file(folder / "README.md", rendered("space/README.md.jinja", head, ("repo_id", "base"), **values))
         return {**values, "python": PYTHON, "sdk": SDK, "licence": licence}
 
-    return Job(Cost(dict.fromkeys((*_PREFIX, "README.md"), _SIZE)), write)
+    return PreparedBuild(Cost(dict.fromkeys((*_PREFIX, "README.md"), _SIZE)), write)
 
 
 def _published(request: Request) -> tuple[str, str | None]:

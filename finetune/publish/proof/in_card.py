@@ -98,8 +98,8 @@ def _fetch(sent: PushResult, name: str, commit: str, owner: Owner, stop: threadi
             )
             return Path(path).read_bytes()
 
-    work: Callable[[], bytes] = fetch
-    return retries.again(work, stop)
+    request: Callable[[], bytes] = fetch
+    return retries.again(request, stop)
 
 
 def _commit(sent: PushResult, files: dict[str, bytes], parent: str, owner: Owner) -> str:

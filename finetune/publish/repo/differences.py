@@ -7,7 +7,7 @@ from core.words import say
 from core.workspace import Owner
 from finetune.publish.repo import remote
 from finetune.publish.repo.destination import Destination
-from finetune.publish.repo.remote import Found
+from finetune.publish.repo.remote import DestinationState
 
 PROOF = "Add the verification to the card"
 PROOFS = (PROOF, "Put the proof of the push into the card")
@@ -58,7 +58,9 @@ def _names(paths: tuple[str, ...]) -> str:
     return shown if len(paths) <= _MOST_NAMES else f"{shown}, …"
 
 
-def since_our_push(to: Destination, found: Found, last: str | None, called: str, owner: Owner) -> Difference | None:
+def since_our_push(
+    to: Destination, found: DestinationState, last: str | None, called: str, owner: Owner
+) -> Difference | None:
     """Return what changed since our last push; None where nothing did.
 
     `last` is the commit that this machine remembers. Without one, the newest commit titled as a push of ours, or as its
@@ -73,14 +75,16 @@ def since_our_push(to: Destination, found: Found, last: str | None, called: str,
         return between(to, last, found, history, owner) if last != found.commit else None
 
 
-def since_the_preview(to: Destination, before: Found, found: Found, owner: Owner) -> Difference:
+def since_the_preview(to: Destination, before: DestinationState, found: DestinationState, owner: Owner) -> Difference:
     """Return what changed between two calls of `look`."""
     assert found.commit is not None, "there is something to look at"
     with remote.in_words(to.repo_id, owner):
         return between(to, before.commit, found, _history(to, found.commit, owner), owner)
 
 
-def between(to: Destination, since: str | None, found: Found, history: list[Change], owner: Owner) -> Difference:
+def between(
+    to: Destination, since: str | None, found: DestinationState, history: list[Change], owner: Owner
+) -> Difference:
     """Return the commits after `since` (all where it is None or gone), and the files they added, changed or removed."""
     known = [change.commit for change in history]
     after = history[: known.index(since)] if since in known else history

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.files import read_json, write_json
 from finetune.publish.repo.destination import Destination
-from finetune.publish.repo.remote import Found
+from finetune.publish.repo.remote import DestinationState
 from finetune.publish.repo.scan import PlannedFile
 from finetune.runs.run import Run
 
@@ -62,7 +62,7 @@ def keep_push(subject: "Run | Dataset", result: PushResult) -> None:
     write_json(path_of(subject, "published", result.kind), asdict(result))
 
 
-def last_commit(subject: "Run | Dataset", kind: str, to: Destination, found: Found) -> str | None:
+def last_commit(subject: "Run | Dataset", kind: str, to: Destination, found: DestinationState) -> str | None:
     """Return the newest commit that we made at the destination, as far as this machine remembers."""
     record = read_push(subject, kind)
     if record is None or (record.repo_id, record.repo_type, record.revision) != (

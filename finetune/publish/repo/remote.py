@@ -20,7 +20,7 @@ from finetune.publish.repo.destination import Destination, check_scopes, missing
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-__all__ = ["MANIFEST", "Found", "Target", "api", "greet", "in_words", "look", "no_room", "token_of"]
+__all__ = ["MANIFEST", "DestinationState", "Target", "api", "greet", "in_words", "look", "no_room", "token_of"]
 
 Target = Literal["new", "empty", "same", "foreign"]
 MANIFEST = "tunescope.json"
@@ -31,7 +31,7 @@ _known: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
 
 
 @dataclass(frozen=True)
-class Found:
+class DestinationState:
     """The state of a destination: `files` by name, the newest commit, and the files of an earlier push of the same
     thing (`pushed_before`, with the `manifest` of that push).
 
@@ -119,7 +119,7 @@ def check_card(text: str, to: Destination, owner: Owner, stop: threading.Event |
     retries.again(check, stop)
 
 
-def look(to: Destination, mark: dict[str, str], owner: Owner, stop: threading.Event | None = None) -> Found:
+def look(to: Destination, mark: dict[str, str], owner: Owner, stop: threading.Event | None = None) -> DestinationState:
     """Return the state of the destination now, and whether it is an earlier push of the same thing.
 
     `mark` is what the manifest of such a push says, as {"run": id, "kind": kind}. Raises UserError.
@@ -135,7 +135,7 @@ def look(to: Destination, mark: dict[str, str], owner: Owner, stop: threading.Ev
             if to.pull_request:
                 raise UserError("publish.nothing_to_change", repo=to.repo_id) from None
             check_scopes(to, False, owner)
-            return Found("new")
+            return DestinationState("new")
         check_scopes(to, True, owner)
         if not to.pull_request:
             _may_write(to, owner, stop)
@@ -166,7 +166,9 @@ def _may_write(to: Destination, owner: Owner, stop: threading.Event | None) -> N
         raise
 
 
-def _at_revision(to: Destination, main: Any, mark: dict[str, str], owner: Owner, stop: threading.Event | None) -> Found:
+def _at_revision(
+    to: Destination, main: Any, mark: dict[str, str], owner: Owner, stop: threading.Event | None
+) -> DestinationState:
     from huggingface_hub.errors import RevisionNotFoundError
 
     info, make_branch = main, False
@@ -182,7 +184,7 @@ def _at_revision(to: Destination, main: Any, mark: dict[str, str], owner: Owner,
     target = _target(files, manifest, mark)
     before = manifest.get("files") if target == "same" else None
     pushed_before = tuple(path for path in before if path in files) if isinstance(before, dict) else ()
-    return Found(
+    return DestinationState(
         target, bool(main.private), str(info.sha), files, pushed_before, revision, make_branch, number, manifest
     )
 

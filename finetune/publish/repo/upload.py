@@ -26,7 +26,7 @@ _TELL_EVERY = 1 << 20
 _LARGE, _SURELY_LARGE = re.compile(r".+\.(safetensors|gguf|parquet|arrow|bin|model)"), 1 << 20
 
 
-class Teller:
+class PushProgress:
     """Reports progress, in bytes of the whole plan, and ends the push when it was stopped."""
 
     def __init__(self, total: int, progress: Report | None, stop: threading.Event | None) -> None:
@@ -45,7 +45,7 @@ class Teller:
             self.progress(Progress(text, self.total, self.total))
 
 
-def additions(files: list[PlannedFile], tell: Teller) -> "list[CommitOperationAdd]":
+def additions(files: list[PlannedFile], tell: PushProgress) -> "list[CommitOperationAdd]":
     """Return the client's operations for files; they report the progress of their upload over HTTP."""
     return [_addition(file, tell) for file in files]
 
@@ -56,7 +56,7 @@ def send_large(
     revision: str | None,
     opens: bool,
     owner: Owner,
-    tell: Teller,
+    tell: PushProgress,
 ) -> None:
     """Upload the contents that do not go with the commit itself, one after another; what the Hub has is not sent.
 
@@ -75,7 +75,12 @@ def send_large(
 
 
 def _through_xet(
-    added: "list[CommitOperationAdd]", to: Destination, revision: str | None, opens: bool, owner: Owner, tell: Teller
+    added: "list[CommitOperationAdd]",
+    to: Destination,
+    revision: str | None,
+    opens: bool,
+    owner: Owner,
+    tell: PushProgress,
 ) -> None:
     """Upload the same through Xet, by hand: the client's own way reports no progress, cannot be stopped and waits for
     minutes.
@@ -117,7 +122,7 @@ def _large(added: "list[CommitOperationAdd]", url: str, params: dict[str, str], 
     return {file["path"] for file in answer["files"] if file["uploadMode"] == "lfs" and not file["shouldIgnore"]}
 
 
-def _addition(file: PlannedFile, tell: Teller) -> "CommitOperationAdd":
+def _addition(file: PlannedFile, tell: PushProgress) -> "CommitOperationAdd":
     from huggingface_hub import CommitOperationAdd
 
     class ReportingAddition(CommitOperationAdd):
@@ -138,7 +143,7 @@ def _addition(file: PlannedFile, tell: Teller) -> "CommitOperationAdd":
 class _ReportingReader(io.BufferedReader):
     """A file that reports, about once per megabyte, how much of it was read."""
 
-    def __init__(self, path: Path, name: str, tell: Teller) -> None:
+    def __init__(self, path: Path, name: str, tell: PushProgress) -> None:
         super().__init__(io.FileIO(path))
         self.text, self.reported, self.report = say("publish.uploading", file=name), 0, tell
 

@@ -41,7 +41,7 @@ def upload(
 
     granted = retries.again(lambda: _grant(url, headers), stop)
     session = hf_xet.XetSession()
-    seen = _Seen()
+    seen = _UploadedBytes()
     commit = session.new_upload_commit(
         endpoint=granted["casUrl"],
         token=granted["accessToken"],
@@ -73,7 +73,7 @@ def _grant(url: str, headers: dict[str, str]) -> dict[str, Any]:
     return granted
 
 
-class _Seen:
+class _UploadedBytes:
     """The progress that hf_xet reports every tenth of a second: how many bytes are uploaded, and when that last
     changed."""
 
@@ -91,7 +91,7 @@ class _Seen:
         return time.monotonic() - self.since > retries.patience.answer
 
 
-def _finish(commit: Any, seen: _Seen, tell: "Callable[[], None]") -> None:
+def _finish(commit: Any, seen: _UploadedBytes, tell: "Callable[[], None]") -> None:
     """Wait until everything is uploaded, reporting progress; end it when stopped, or when nothing moves any more.
 
     Raises what hf_xet raised; by itself it would retry for minutes.
