@@ -87,7 +87,7 @@ def _publish_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--what", choices=kinds, help=say("publish.help.what"))
     command.add_argument("--branch", metavar="NAME", help=say("publish.help.branch"))
     command.add_argument("--pull-request", action="store_true", help=say("publish.help.pull_request"))
-    command.add_argument("--licence", "--license", metavar="KEY", help=say("publish.help.licence"))
+    command.add_argument("--licence", "--license", dest="license", metavar="KEY", help=say("publish.help.licence"))
     command.add_argument("--card", type=Path, metavar="FILE", help=say("publish.help.card"))
     command.add_argument("--samples", type=Path, metavar="FILE", help=say("publish.help.samples"))
     command.add_argument("--model-repo", metavar="REPO", help=say("publish.help.model_repo"))
@@ -270,6 +270,6 @@ def _delete(arguments: argparse.Namespace) -> int:
 def _publish(arguments: argparse.Namespace) -> int:
     from finetune.cli.publish import publish_command
 
-    names = ("what", "branch", "pull_request", "licence", "card", "model_repo", "samples")
+    names = ("what", "branch", "pull_request", "license", "card", "model_repo", "samples")
     more = {name: getattr(arguments, name) for name in names} | {"presets": tuple(arguments.preset)}
     return publish_command(arguments.which, arguments.repo, arguments.public, arguments.yes, local_owner(), **more)

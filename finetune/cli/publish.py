@@ -51,7 +51,7 @@ class PublishArguments:
     what: str | None = None
     branch: str | None = None
     pull_request: bool = False
-    licence: str | None = None
+    license: str | None = None
     card: Path | None = None
     model_repo: str | None = None
     presets: tuple[str, ...] = ()
@@ -125,7 +125,7 @@ def _build(
     from finetune.publish.kinds import Options, build
 
     options = Options(
-        licence=order.licence, repo_id=order.model_repo, columns=order.presets, name=_file_name(order.repo_id)
+        license=order.license, repo_id=order.model_repo, columns=order.presets, name=_file_name(order.repo_id)
     )
     folder = subject.folder / _FOLDER / order.what
     try:
@@ -160,7 +160,7 @@ def _plan(
         built=built,
         branch=order.branch,
         pull_request=order.pull_request,
-        licence=order.licence,
+        license=order.license,
         card=card,
         samples=samples,
     )

@@ -63,7 +63,7 @@ class PushPlan:
     kind: str = "adapter"
     to: Destination = NOWHERE
     difference: Difference | None = None
-    licence: License = UNKNOWN
+    license: License = UNKNOWN
     mark: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -86,13 +86,13 @@ def prepare(
     built: Publishable | None = None,
     branch: str | None = None,
     pull_request: bool = False,
-    licence: str | None = None,
+    license: str | None = None,
     card: str | None = None,
     samples: Sequence[Sample] = (),
 ) -> PushPlan:
     """Check what is to be published, the Hub and the repository at `repo_id`; make the card. Nothing is sent yet.
 
-    `built` is what to publish; without it a run's own result. `licence` is a person's answer where the base model's
+    `built` is what to publish; without it a run's own result. `license` is a person's answer where the base model's
     license is not known; `card` replaces the card made here and is checked like it; `samples` go into the card. Raises
     UserError for a run that is not done, a file that must not be published, an invalid name, token, scope or namespace,
     a Hub that does not answer, and for a public repository where a private one was requested.
@@ -106,7 +106,7 @@ def prepare(
     found = remote.look(to, mark, owner)
     if private and found.private is False:
         raise UserError("publish.is_public", repo=to.repo_id)
-    known, attached = licenses.of_base(base, owner, licence) if base else (licenses.chosen(licence), [])
+    known, attached = licenses.of_base(base, owner, license) if base else (licenses.chosen(license), [])
     files += [file for file in attached if file.path not in {known.path for known in files}]
     if isinstance(subject, Run) and kind in ("adapter", "merged", "gguf"):
         files += pictures(subject)
@@ -116,7 +116,7 @@ def prepare(
     text = with_proof(card or _own_card(built) or render(about, owner), proof)
     text = checked_card(text, about, owner, given=card is not None)
     known = known if known.key else facts.license_from(read_head(text))
-    about = replace(about, licence=known)
+    about = replace(about, license=known)
     files.append(made("README.md", text.encode()))
     files.sort(key=lambda file: file.path)
     files.append(made(MANIFEST, manifest(mark, base, files, proof)))
@@ -175,7 +175,7 @@ def _warnings(
         warnings.append(say("publish.warn_stand_in", name=base.name, base=base.hub_id))
     if base is not None and not base.hub_id:
         warnings.append(say("publish.warn_local_base", name=base.name))
-    if not subject.licence.key and subject.to.repo_type != "space":
+    if not subject.license.key and subject.to.repo_type != "space":
         code = "publish.warn_licence" if visible else "publish.ask_licence"
         warnings.append(say(code, base=(base.hub_id or base.name) if base else repo_id))
     if found.private and not private:

@@ -90,7 +90,7 @@ def _agreed(plan: PushPlan, found: DestinationState, owner: Owner, confirmed: bo
     if plan.private and found.private is False:
         raise UserError("publish.is_public", repo=plan.repo_id)
     visible = found.private is False or (found.private is None and not plan.private)
-    if visible and not plan.licence.key and plan.to.repo_type != "space":
+    if visible and not plan.license.key and plan.to.repo_type != "space":
         raise UserError("publish.licence_needed", repo=plan.repo_id)
     seen = plan.found
     moved = found.commit is not None and found.commit != seen.commit and found.target != "empty"

@@ -78,7 +78,7 @@ class Order:
         """What the kinds read."""
         lines = tuple(line.strip() for line in self.columns.splitlines() if line.strip())
         return Options(
-            licence=self.licence or None,
+            license=self.licence or None,
             repo_id=self.shows or None,
             columns=lines,
             types=self.types,
@@ -112,7 +112,7 @@ class Order:
             built=built,
             branch=self.branch or None,
             pull_request=self.pull_request,
-            licence=self.licence or None,
+            license=self.licence or None,
             card=card,
             samples=samples,
         )

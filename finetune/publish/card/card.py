@@ -87,7 +87,7 @@ def render(subject: Subject, owner: Owner) -> str:
             "compared": _compared(run),
             "environment": facts.environment_of(run),
             "run_id": run.id,
-            "licence": subject.licence,
+            "license": subject.license,
             "papers": sorted(name for name in names if name.startswith(("LICEN", "NOTICE", "USE_POLICY"))),
             "facts": subject.facts,
         }

@@ -32,7 +32,7 @@ _DECODING = (
     "max_new_tokens",
     "max_length",
 )
-_LICENCES = {"HuggingFaceTB/SmolLM2-": "apache-2.0"}
+_LICENSES = {"HuggingFaceTB/SmolLM2-": "apache-2.0"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _revision(value: object) -> str | None:
 
 def known_license(base: BaseFacts, owner: Owner) -> License:
     """Return the license of the base model as far as this machine knows it, without asking the Hub."""
-    for beginning, key in _LICENCES.items():
+    for beginning, key in _LICENSES.items():
         if (base.hub_id or "").startswith(beginning):
             return License(key)
     reference = parse(base.reference, owner)
@@ -277,7 +277,7 @@ class Subject:
     run: Any
     to: Destination
     base: Any
-    licence: License
+    license: License
     files: list[PlannedFile]
     kind: str = "adapter"
     facts: dict[str, Any] = field(default_factory=dict)

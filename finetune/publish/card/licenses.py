@@ -22,22 +22,22 @@ _NO_ANSWER = ("other", "unknown", "none")
 _APACHE = Path(__file__).parents[3] / "LICENSE"
 
 
-def chosen(licence: str | None) -> License:
+def chosen(license_key: str | None) -> License:
     """Return the license that a person named; an empty one where they named none. Raises UserError for an invalid
     key."""
-    key = (licence or "").strip().lower()
+    key = (license_key or "").strip().lower()
     if key and (not _KEY.fullmatch(key) or key in _NO_ANSWER):
         raise UserError("publish.licence_name", value=key[:60])
     return License(key or None)
 
 
-def of_base(base: BaseFacts, owner: Owner, licence: str | None) -> tuple[License, list[PlannedFile]]:
+def of_base(base: BaseFacts, owner: Owner, license_key: str | None) -> tuple[License, list[PlannedFile]]:
     """Return the license of the base model, with its license files. `license_key` is a person's answer where it is not
     known.
 
     Raises UserError where the answer differs from the license that is known: a license is carried over unchanged.
     """
-    answer = chosen(licence)
+    answer = chosen(license_key)
     known = facts.known_license(base, owner)
     info = _info(base, owner)
     if not known.key and info is not None and info.card_data:

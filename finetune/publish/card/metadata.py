@@ -33,7 +33,7 @@ def head(subject: "Subject", hub_datasets: list[str], languages: list[str]) -> s
     """Return the YAML between the dashes, with a newline at its end."""
     from huggingface_hub import ModelCardData
 
-    base, licence, measured = subject.base, subject.licence, measures.measured_of(subject.run)
+    base, base_license, measured = subject.base, subject.license, measures.measured_of(subject.run)
     name, relation = _base(subject)
     compared = before_after_of(subject.run)
     found = results_of(compared) if compared else _results(measured)
@@ -44,9 +44,9 @@ def head(subject: "Subject", hub_datasets: list[str], languages: list[str]) -> s
         datasets=hub_datasets or None,
         language=languages or None,
         library_name=_LIBRARIES[subject.kind],
-        license=licence.key,
-        license_name=licence.name,
-        license_link=licence.link,
+        license=base_license.key,
+        license_name=base_license.name,
+        license_link=base_license.link,
         pipeline_tag="text-generation",
         tags=["tunescope", *(_TAGS.get(subject.kind, []) if base else [])],
         model_name=subject.name if results else None,
@@ -113,13 +113,15 @@ def _check_head(text: str, subject: "Subject", given: bool) -> None:
         needed = key != "base_model" or (subject.base is not None and subject.base.hub_id)
         if needed and not values.get(key):
             raise UserError("publish.card_lacks", field=key)
-    base, licence = subject.base, subject.licence
+    base, base_license = subject.base, subject.license
     if given and base is not None and base.hub_id and subject.kind == "adapter":
         named = values.get("base_model")
         if base.hub_id not in (named if isinstance(named, list) else [named]):
             raise UserError("publish.card_says", field="base_model", value=str(named)[:80], wanted=base.hub_id)
-    if licence.key and values.get("license") != licence.key and subject.kind != "space":
-        raise UserError("publish.card_says", field="license", value=str(values.get("license"))[:80], wanted=licence.key)
+    if base_license.key and values.get("license") != base_license.key and subject.kind != "space":
+        raise UserError(
+            "publish.card_says", field="license", value=str(values.get("license"))[:80], wanted=base_license.key
+        )
 
 
 def read_head(text: str) -> dict[str, Any]:

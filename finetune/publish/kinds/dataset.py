@@ -27,20 +27,20 @@ _STEPS = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 def prepare(request: Request) -> PreparedBuild:
     """Prepare the rows and the card. Raises UserError without a license, and for rows that hold a token of the Hub."""
-    dataset, licence = request.dataset, request.options.known_license()
+    dataset, license_key = request.dataset, request.options.known_license()
     size = (dataset.folder / ROWS).stat().st_size
 
     def write(folder: Path, progress: BuildProgress) -> dict[str, Any]:
         progress.step(say("kinds.writing", file=TARGET))
         rows = _copy(dataset, folder / TARGET, progress)
-        facts = facts_of(dataset, rows, licence)
+        facts = facts_of(dataset, rows, license_key)
         write_file(folder / "README.md", card(facts))
         return facts
 
     return PreparedBuild(Cost({TARGET: size, "README.md": _CARD}), write)
 
 
-def facts_of(dataset: Dataset, rows: int, licence: str) -> dict[str, Any]:
+def facts_of(dataset: Dataset, rows: int, license_key: str) -> dict[str, Any]:
     """Return the facts of the card: counts, never rows."""
     report = dataset.report
     with speaking("en"):
@@ -58,7 +58,7 @@ def facts_of(dataset: Dataset, rows: int, licence: str) -> dict[str, Any]:
         "statistics": dict(report.statistics),
         "findings": findings,
         "source": dataset.hub_id,
-        "licence": licence,
+        "license": license_key,
         "size_category": next((name for most, name in _STEPS if rows < most), "n>1M"),
         "task": _TASKS.get(dataset.kind),
     }
@@ -70,14 +70,14 @@ def card(facts: dict[str, Any]) -> str:
 
     tasks = [facts["task"]] if facts["task"] else None
     head = DatasetCardData(
-        license=facts["licence"],
+        license=facts["license"],
         task_categories=tasks,
         size_categories=[facts["size_category"]],
         tags=["tunescope"],
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": TARGET}]}],
     )
     return rendered(
-        "dataset.md.jinja", head.to_yaml(), ("id", "kind", "licence", "source", "path"), path=TARGET, **facts
+        "dataset.md.jinja", head.to_yaml(), ("id", "kind", "license", "source", "path"), path=TARGET, **facts
     )
 
 

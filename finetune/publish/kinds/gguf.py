@@ -60,8 +60,8 @@ def _header(plan: lora_delta.WeightPlan, source: TrainedFolders, name: str, requ
     config = logit_check.config_of(source.base, plan)
     gguf_model.check_family(config)
     embeddings = next(part for part in plan.parts if part.name.endswith("embed_tokens.weight"))
-    licence = known_license(base_of(request.run, request.owner), request.owner)
-    return Header(name, config, gguf_vocab.read(source.tokenizer, embeddings.rows), licence.key)
+    base_license = known_license(base_of(request.run, request.owner), request.owner)
+    return Header(name, config, gguf_vocab.read(source.tokenizer, embeddings.rows), base_license.key)
 
 
 def _ends(source: TrainedFolders, config: Any) -> list[int]:

@@ -8,7 +8,7 @@ from core.errors import UserError
 GGUF_TYPES = ("F16", "Q8_0")
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SMALLEST_SHARD, _LARGEST_SHARD = 64 * 10**3, 50 * 10**9
-_LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
+_LICENSE_KEY = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
@@ -17,7 +17,7 @@ class Options:
     """Options of all kinds; each kind reads its own.
 
     `shard_size`: of merged weights, in bytes or as "2GB". `types`: which GGUF files. `columns`: decoding presets as
-    Compare writes them; the first is the model's default. `licence`: of a dataset, as the Hub
+    Compare writes them; the first is the model's default. `license`: of a dataset, as the Hub
     names it. `repo_id`: the repository of the published model that a demo Space shows. `name`: the name of GGUF
     files. `check`: load the written files back and compare them.
     """
@@ -25,7 +25,7 @@ class Options:
     shard_size: int | str = "2GB"
     types: tuple[str, ...] = GGUF_TYPES
     columns: tuple[str, ...] = ()
-    licence: str | None = None
+    license: str | None = None
     repo_id: str | None = None
     name: str | None = None
     check: bool = True
@@ -49,9 +49,9 @@ class Options:
 
     def known_license(self) -> str:
         """Return the license. Raises UserError where none was given: only the person can know it."""
-        value = (self.licence or "").strip().lower()
-        if not _LICENCE.fullmatch(value):
-            raise UserError("kinds.licence", value=(self.licence or "-")[:60])
+        value = (self.license or "").strip().lower()
+        if not _LICENSE_KEY.fullmatch(value):
+            raise UserError("kinds.licence", value=(self.license or "-")[:60])
         return value
 
     def file_name(self, otherwise: str) -> str:

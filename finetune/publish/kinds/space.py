@@ -40,16 +40,16 @@ def prepare(request: Request) -> PreparedBuild:
         "title": repo_id.split("/")[1],
         "base": base.hub_id or base.name,
     }
-    licence = known_license(base, request.owner).key
+    license_key = known_license(base, request.owner).key
 
     def write(folder: Path, progress: BuildProgress) -> dict[str, Any]:
         for name, template in _PREFIX.items():
             progress.step(say("kinds.writing", file=name))
             write_file(folder / name, program(template, **values))
             progress.add(_SIZE)
-        head = _head(values, licence)
+        head = _head(values, license_key)
         write_file(folder / "README.md", rendered("space/README.md.jinja", head, ("repo_id", "base"), **values))
-        return {**values, "python": PYTHON, "sdk": SDK, "licence": licence}
+        return {**values, "python": PYTHON, "sdk": SDK, "license": license_key}
 
     return PreparedBuild(Cost(dict.fromkeys((*_PREFIX, "README.md"), _SIZE)), write)
 
@@ -67,7 +67,7 @@ def _published(request: Request) -> tuple[str, str | None]:
     return pushed.repo_id, pushed.commit
 
 
-def _head(values: dict[str, Any], licence: str | None) -> str:
+def _head(values: dict[str, Any], license_key: str | None) -> str:
     import yaml
 
     head = {
@@ -81,6 +81,6 @@ def _head(values: dict[str, Any], licence: str | None) -> str:
         "app_file": "app.py",
         "short_description": "Chat with a model fine-tuned with Tunescope",
         "models": [values["repo_id"]],
-        **({"license": licence} if licence else {}),
+        **({"license": license_key} if license_key else {}),
     }
     return yaml.safe_dump(head, allow_unicode=True, sort_keys=False)
