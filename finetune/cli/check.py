@@ -110,10 +110,10 @@ def _check_config(arguments: argparse.Namespace) -> int:
 
 def _plan(looked: "Looked", owner: Owner) -> "RunPlan":
     """Make the plan of the run; the first steps are measured on this machine."""
-    from finetune.launch.jobs.flavors import flavours
+    from finetune.launch.jobs.flavors import known_flavors
     from finetune.plan.planner import plan_of
 
-    return plan_of(looked, owner, calibrate=True, flavours=flavours(owner), progress=show_progress)
+    return plan_of(looked, owner, calibrate=True, flavours=known_flavors(owner), progress=show_progress)
 
 
 def _show_findings(findings: list[Any]) -> None:

@@ -38,39 +38,39 @@ def rented(arguments: argparse.Namespace) -> bool:
 
 
 def check_job(
-    config: "RunConfig", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress"
+    config: "RunConfig", owner: Owner, flavor: str | None, timeout: str | None, progress: "OnProgress"
 ) -> "Checked":
     """Run every check of a start and print it on stderr; nothing is started, sent or stored."""
     from finetune.launch.jobs.launcher import JobsLauncher
 
-    return JobsLauncher(*_named(flavour, timeout), on_checked=_tell).checked(config, owner, progress=progress)
+    return JobsLauncher(*_named(flavor, timeout), on_checked=_tell).checked(config, owner, progress=progress)
 
 
 def start_job(
-    config: "RunConfig", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress"
+    config: "RunConfig", owner: Owner, flavor: str | None, timeout: str | None, progress: "OnProgress"
 ) -> str:
     """Run the checks, print them and the estimated price on stderr, start the job. Returns the run's id."""
     from finetune.launch.jobs.launcher import JobsLauncher
 
-    return JobsLauncher(*_named(flavour, timeout), on_checked=_tell).start(config, owner, progress=progress)
+    return JobsLauncher(*_named(flavor, timeout), on_checked=_tell).start(config, owner, progress=progress)
 
 
-def resume_job(run: "Run", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress") -> None:
+def resume_job(run: "Run", owner: Owner, flavor: str | None, timeout: str | None, progress: "OnProgress") -> None:
     """Start a new job that continues the run, on the same flavor as before unless another is named; checked and printed
     as a start is."""
     from finetune.launch.jobs.launcher import JobsLauncher
 
     record = job_of(run)
     assert record is not None, "a run of this machine is resumed here"
-    launcher = JobsLauncher(flavour or record.flavour, timeout or record.timeout, on_checked=_tell)
+    launcher = JobsLauncher(flavor or record.flavour, timeout or record.timeout, on_checked=_tell)
     launcher.resume(run, owner, progress=progress)
 
 
-def _named(flavour: str | None, timeout: str | None) -> tuple[str, str]:
+def _named(flavor: str | None, timeout: str | None) -> tuple[str, str]:
     """Return both options of a job. Raises UserError where one is missing."""
-    if not flavour or not timeout:
+    if not flavor or not timeout:
         raise UserError("job.shell.options")
-    return flavour, timeout
+    return flavor, timeout
 
 
 def _tell(checks: list["Check"], machine: "Flavor", rough: "JobEstimate") -> None:
@@ -119,9 +119,9 @@ def stop_job(run: "Run", owner: Owner) -> None:
 
 def flavor_lines(owner: Owner) -> list[str]:
     """Return the table of flavors, one per line."""
-    from finetune.launch.jobs.launcher import flavours
+    from finetune.launch.jobs.launcher import known_flavors
 
-    flavors = flavours(owner)
+    flavors = known_flavors(owner)
     lines = [] if all(flavor.current for flavor in flavors) else [say("job.not_current")]
     for flavor in flavors:
         gpu = f"{flavor.gpus} x {flavor.accelerator} {flavor.gpu_memory_gb:g} GB" if flavor.gpus else "-"

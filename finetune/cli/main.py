@@ -131,10 +131,10 @@ def _start(arguments: argparse.Namespace) -> int:
 
 
 def _flavors(arguments: argparse.Namespace) -> int:
-    from finetune.launch.jobs.flavors import flavours
+    from finetune.launch.jobs.flavors import known_flavors
 
     if arguments.json:
-        print_json([vars(flavor) for flavor in flavours(local_owner())])
+        print_json([vars(flavor) for flavor in known_flavors(local_owner())])
     else:
         print("\n".join(flavor_lines(local_owner())))
     return 0

@@ -63,21 +63,21 @@ def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner:
 
     Returns the exit code: 0 published and proved, 1 the push or the proof failed, 2 bad input or a yes is missing.
     """
-    order, line = PublishArguments(run_text, repo_id, public, yes, **more), _ProgressLine()
+    arguments, line = PublishArguments(run_text, repo_id, public, yes, **more), _ProgressLine()
     _quiet()
     try:
-        subject = _subject(order, owner)
-        samples = _samples(order, subject)
-        built = _build(order, subject, owner, line)
-        plan = _plan(order, subject, built, owner, samples)
+        subject = _subject(arguments, owner)
+        samples = _samples(arguments, subject)
+        built = _build(arguments, subject, owner, line)
+        plan = _plan(arguments, subject, built, owner, samples)
     except UserError as error:
         line.end()
         return _complain(error, _FAILED if error.code in _NOT_THE_INPUT else _BAD_INPUT)
     _preview(plan)
-    if plan.needs_yes and not order.yes:
+    if plan.needs_yes and not arguments.yes:
         return _complain(UserError("publish.needs_yes", repo=plan.repo_id), _BAD_INPUT)
     try:
-        pushed = push(plan, owner, confirmed=order.yes, progress=line)
+        pushed = push(plan, owner, confirmed=arguments.yes, progress=line)
         line.end()
         print(pushed.url, flush=True)
         proof = _prove(plan, pushed, built, owner, line)
@@ -91,45 +91,48 @@ def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner:
     return 0 if proof.ok else _FAILED
 
 
-def _subject(order: PublishArguments, owner: Owner) -> "Run | Dataset":
-    if order.what != "dataset":
-        return find(order.which, owner)
+def _subject(arguments: PublishArguments, owner: Owner) -> "Run | Dataset":
+    if arguments.what != "dataset":
+        return find(arguments.which, owner)
     from finetune.data.store import open_dataset
 
-    return open_dataset(dataset_folder(owner, order.which))
+    return open_dataset(dataset_folder(owner, arguments.which))
 
 
-def _samples(order: PublishArguments, subject: "Run | Dataset") -> tuple[Sample, ...]:
+def _samples(arguments: PublishArguments, subject: "Run | Dataset") -> tuple[Sample, ...]:
     """Read the card's samples from the record of a comparison. Raises UserError for a record that does not fit."""
-    if order.samples is None:
+    if arguments.samples is None:
         return ()
-    if order.card is not None:
+    if arguments.card is not None:
         raise UserError("publish.samples_card")
     from finetune.publish.kinds import KINDS
 
-    kind = KINDS[order.what or "adapter"]
+    kind = KINDS[arguments.what or "adapter"]
     if not kind.samples or not isinstance(subject, Run):
         raise UserError("publish.samples_kind", kind=say(kind.title_key))
-    record = read_record(order.samples)
-    samples = samples_of(record, subject, str(order.samples)[:200])
+    record = read_record(arguments.samples)
+    samples = samples_of(record, subject, str(arguments.samples)[:200])
     print(say("publish.samples_taken", count=len(samples), all=len(record["columns"])), file=sys.stderr)
     return samples
 
 
 def _build(
-    order: PublishArguments, subject: "Run | Dataset", owner: Owner, line: "_ProgressLine"
+    arguments: PublishArguments, subject: "Run | Dataset", owner: Owner, line: "_ProgressLine"
 ) -> "BuiltKind | None":
     """Build the files of the requested kind; None for a run's own result."""
-    if order.what is None:
+    if arguments.what is None:
         return None
     from finetune.publish.kinds import Options, build
 
     options = Options(
-        license=order.license, repo_id=order.model_repo, columns=order.presets, name=_file_name(order.repo_id)
+        license=arguments.license,
+        repo_id=arguments.model_repo,
+        columns=arguments.presets,
+        name=_file_name(arguments.repo_id),
     )
-    folder = subject.folder / _FOLDER / order.what
+    folder = subject.folder / _FOLDER / arguments.what
     try:
-        return build(order.what, subject, owner, folder, options, line, None)
+        return build(arguments.what, subject, owner, folder, options, line, None)
     finally:
         line.end()
 
@@ -140,27 +143,27 @@ def _file_name(repo_id: str) -> str | None:
 
 
 def _plan(
-    order: PublishArguments,
+    arguments: PublishArguments,
     subject: "Run | Dataset",
     built: "BuiltKind | None",
     owner: Owner,
     samples: tuple[Sample, ...],
 ) -> PushPlan:
     card = None
-    if order.card is not None:
+    if arguments.card is not None:
         try:
-            card = order.card.read_text(encoding="utf-8")
+            card = arguments.card.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
-            raise UserError("publish.no_card", value=order.card) from None
+            raise UserError("publish.no_card", value=arguments.card) from None
     return prepare(
         subject,
-        order.repo_id,
+        arguments.repo_id,
         owner,
-        private=not order.public,
+        private=not arguments.public,
         built=built,
-        branch=order.branch,
-        pull_request=order.pull_request,
-        license=order.license,
+        branch=arguments.branch,
+        pull_request=arguments.pull_request,
+        license=arguments.license,
         card=card,
         samples=samples,
     )

@@ -18,7 +18,7 @@ from core.workspace import Owner
 from finetune.config.run_config import RunConfig
 from finetune.launch.follow.api import api
 from finetune.launch.jobs.checks import Check, look, seconds_of
-from finetune.launch.jobs.launcher import Flavor, JobEstimate, estimate, flavours
+from finetune.launch.jobs.launcher import Flavor, JobEstimate, estimate, known_flavors
 from finetune.plan.prepare import import_data, look_at
 from ui.parts import job as work
 from ui.parts.controls import button, dropdown, textbox
@@ -91,7 +91,7 @@ def available(owner: Owner) -> list[Flavor]:
     if time.monotonic() - asked >= REMEMBERED_SECONDS:
         if not reach.reachable():
             raise UserError("job.unreachable", value="jobs", endpoint=reach.endpoint(), reason=say("job.no_answer"))
-        found = flavours(owner)
+        found = known_flavors(owner)
         if all(one.current for one in found):
             _known[client.endpoint] = (time.monotonic(), found)
     return found

@@ -66,13 +66,13 @@ def seconds_of(timeout: str | int) -> int:
     return seconds
 
 
-def preflight(config: RunConfig, owner: Owner, flavour: str, timeout: str | int) -> list[Check]:
+def preflight(config: RunConfig, owner: Owner, flavor: str, timeout: str | int) -> list[Check]:
     """Check everything that can be known before a job is paid for. Raises UserError for what forbids the start."""
-    return look(config, owner, flavour, timeout)[0]
+    return look(config, owner, flavor, timeout)[0]
 
 
 def look(
-    config: RunConfig, owner: Owner, flavour: str, timeout: str | int, agreed: float | None = None
+    config: RunConfig, owner: Owner, flavor: str, timeout: str | int, agreed: float | None = None
 ) -> tuple[list[Check], Flavor, PinnedBase]:
     """Run the checks of `preflight`; return them, the machine and the pinned base. `agreed`: see `flavor_named`."""
     token_of(owner)
@@ -80,8 +80,8 @@ def look(
     checks = [_time(owner, seconds), _scopes(owner)]
     reach.forget()
     if not reach.reachable():
-        raise UserError("job.unreachable", value=flavour, endpoint=reach.endpoint(), reason=say("job.no_answer"))
-    machine = flavor_named(flavour, owner, agreed)
+        raise UserError("job.unreachable", value=flavor, endpoint=reach.endpoint(), reason=say("job.no_answer"))
+    machine = flavor_named(flavor, owner, agreed)
     config = with_processes(config, machine)
     checks += _payer(owner)
     base = pinned_base(config, owner)

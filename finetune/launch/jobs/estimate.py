@@ -29,7 +29,7 @@ class JobEstimate:
 
 
 def estimate(
-    config: RunConfig, rows: Owner | int, flavour: Flavor | str, parameters: float | None = None
+    config: RunConfig, rows: Owner | int, flavor: Flavor | str, parameters: float | None = None
 ) -> JobEstimate:
     """Return the time and price of a run on a machine, with its start-up. Never exact: say so where it is shown.
 
@@ -37,7 +37,7 @@ def estimate(
     model's size; by default what its name says ("135M", "7b"), else a billion. Raises UserError for an unknown flavor.
     """
     owner = rows if isinstance(rows, Owner) else Owner("local")
-    machine = flavour if isinstance(flavour, Flavor) else flavor_named(flavour, owner)
+    machine = flavor if isinstance(flavor, Flavor) else flavor_named(flavor, owner)
     size = parameters or size_by_name(config.model)
     passes = 4 if METHODS[config.method].adapter else 6
     operations = _tokens(config, rows) * size * passes

@@ -31,7 +31,7 @@ FALLBACK = tuple(replace(flavor, current=False) for flavor in _KNOWN)
 """The flavors known without the Hub, with prices of August 2026. The Hub's own table is used whenever it answers."""
 
 
-def flavours(owner: Owner) -> list[Flavor]:
+def known_flavors(owner: Owner) -> list[Flavor]:
     """Return every machine for rent to be shown, cheapest first: where the Hub does not answer, those of the table
     here."""
     if settings.hub_offline() or not reach.reachable():

@@ -24,7 +24,7 @@ from finetune.launch.jobs.attach import attach
 from finetune.launch.jobs.bundle import push_inputs
 from finetune.launch.jobs.checks import INPUTS, Check, PinnedBase, look, preflight, seconds_of, write_access
 from finetune.launch.jobs.estimate import JobEstimate, estimate
-from finetune.launch.jobs.flavors import flavor_named, flavours
+from finetune.launch.jobs.flavors import flavor_named, known_flavors
 from finetune.launch.jobs.newer import catch_up
 from finetune.launch.jobs.spec import specification, with_processes
 from finetune.launch.jobs.submit import StartSteps, starting, take_back, write_down
@@ -47,9 +47,9 @@ __all__ = [
     "JobsLauncher",
     "attach",
     "estimate",
-    "flavours",
     "follow",
     "job_of",
+    "known_flavors",
     "launcher_of",
     "preflight",
     "sync",
@@ -68,14 +68,14 @@ class JobsLauncher:
 
     def __init__(
         self,
-        flavour: str,
+        flavor: str,
         timeout: str | int,
         owner: Owner | None = None,
         agreed: float | None = None,
         on_checked: OnChecked | None = None,
     ) -> None:
-        self.flavour, self.timeout, self.owner, self.agreed, self.on_checked = (
-            flavour,
+        self.flavor, self.timeout, self.owner, self.agreed, self.on_checked = (
+            flavor,
             timeout,
             owner,
             agreed,
@@ -111,7 +111,7 @@ class JobsLauncher:
 
     def _look(self, config: RunConfig, owner: Owner, datasets: Owner) -> tuple[Flavor, PinnedBase]:
         """Run the checks and report them; `datasets` is the owner of the datasets that the config names."""
-        checks, machine, base = look(config, owner, self.flavour, self.timeout, self.agreed)
+        checks, machine, base = look(config, owner, self.flavor, self.timeout, self.agreed)
         if self.on_checked is not None:
             self.on_checked(checks, machine, estimate(config, datasets, machine, base.parameters))
         return machine, base

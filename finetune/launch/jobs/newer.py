@@ -7,7 +7,7 @@ from core.hub.retries import again
 from core.workspace import Owner
 from finetune.launch.follow.api import LABEL, api, in_words, token_of
 from finetune.launch.follow.sync import facts_of
-from finetune.launch.jobs.flavors import flavours
+from finetune.launch.jobs.flavors import known_flavors
 from finetune.runs.job_record import AT_WORK, JobRecord, job_of, locked, save, update
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def costs_of(jobs: list[Any], prices: dict[str, float]) -> dict[str, float]:
 
 def prices(owner: Owner) -> dict[str, float]:
     """Return dollars per hour by machine."""
-    return {flavor.name: flavor.usd_per_hour for flavor in flavours(owner)}
+    return {flavor.name: flavor.usd_per_hour for flavor in known_flavors(owner)}
 
 
 def catch_up(run: "Run", owner: Owner) -> None:
