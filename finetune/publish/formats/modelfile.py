@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inference.strategies.table import ColumnSpec
+from inference.strategies.knobs import Value
+from inference.strategies.table import ColumnSpec, known_knobs
 
 _TRIAL = (
     {"role": "system", "content": "Be brief."},
@@ -124,12 +125,15 @@ def render(gguf: str, chat: Chat, column: ColumnSpec | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def parameters(column: ColumnSpec | None) -> dict[str, float | int]:
-    """Return the parameters with which Ollama samples as a column does. Ollama has no beams: those become greedy."""
-    neutral: dict[str, float | int] = {"repeat_penalty": 1.0, "temperature": 0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+def parameters(column: ColumnSpec | None) -> dict[str, Value | None]:
+    """Return the parameters with which Ollama samples as a column does. Ollama has no beams: those become greedy, which
+    is its temperature 0."""
+    knobs = known_knobs()
+    repetition: dict[str, Value | None] = {"repeat_penalty": knobs["repetition_penalty"].neutral}
     if column is None:
-        return {"repeat_penalty": 1.0}
+        return repetition
+    filters = {name: knobs[name].neutral for name in ("top_k", "top_p", "min_p")}
     if column.kind != "sample":
-        return neutral
+        return {**repetition, "temperature": 0, **filters}
     given = {name: value for name, value in column.knobs.items() if not isinstance(value, str)}
-    return {**neutral, "temperature": 1.0, **given}
+    return {**repetition, "temperature": knobs["temperature"].neutral, **filters, **given}

@@ -14,7 +14,7 @@ from core.words import say
 from finetune.publish.formats.build_folder import BuildProgress
 from finetune.publish.formats.trained_run import done
 from finetune.publish.kinds.request import Cost, PreparedBuild, Request
-from inference.strategies.table import MAX_COLUMNS, STRATEGIES, ColumnSpec, parse_column
+from inference.strategies.table import MAX_COLUMNS, STRATEGIES, ColumnSpec, known_knobs, parse_column
 
 MAIN = "generation_config.json"
 _SIZE = 2048
@@ -22,8 +22,14 @@ _ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id
 _Known = Callable[[ColumnSpec], dict[str, Any]]
 
 
+def _neutral(*names: str) -> dict[str, Any]:
+    """Return the settings of `generate` that turn these knobs off."""
+    knobs = known_knobs()
+    return {knobs[name].generate_name: knobs[name].neutral for name in names}
+
+
 def _greedy(_: ColumnSpec) -> dict[str, Any]:
-    return {"do_sample": False, "num_beams": 1}
+    return {"do_sample": False, **_neutral("num_beams")}
 
 
 def _beam(spec: ColumnSpec) -> dict[str, Any]:
@@ -33,7 +39,7 @@ def _beam(spec: ColumnSpec) -> dict[str, Any]:
 def _sample(spec: ColumnSpec) -> dict[str, Any]:
     """Return the settings of a sampling column. Filters it does not set are turned off: by default `generate` uses 50
     for `top_k`."""
-    return {"do_sample": True, "num_beams": 1, "temperature": 1.0, "top_k": 0, "top_p": 1.0, **spec.knobs}
+    return {"do_sample": True, **_neutral("num_beams", "temperature", "top_k", "top_p"), **spec.knobs}
 
 
 GENERATE: dict[str, _Known] = {
