@@ -43,7 +43,9 @@ def check_job(
     """Run every check of a start and print it on stderr; nothing is started, sent or stored."""
     from finetune.launch.jobs.launcher import JobsLauncher
 
-    return JobsLauncher(*_named(flavor, timeout), on_checked=_tell).checked(config, owner, progress=progress)
+    return JobsLauncher(*_required_options(flavor, timeout), on_checked=_print_checks).checked(
+        config, owner, progress=progress
+    )
 
 
 def start_job(
@@ -52,7 +54,9 @@ def start_job(
     """Run the checks, print them and the estimated price on stderr, start the job. Returns the run's id."""
     from finetune.launch.jobs.launcher import JobsLauncher
 
-    return JobsLauncher(*_named(flavor, timeout), on_checked=_tell).start(config, owner, progress=progress)
+    return JobsLauncher(*_required_options(flavor, timeout), on_checked=_print_checks).start(
+        config, owner, progress=progress
+    )
 
 
 def resume_job(run: "Run", owner: Owner, flavor: str | None, timeout: str | None, progress: "OnProgress") -> None:
@@ -62,18 +66,18 @@ def resume_job(run: "Run", owner: Owner, flavor: str | None, timeout: str | None
 
     record = job_of(run)
     assert record is not None, "a run of this machine is resumed here"
-    launcher = JobsLauncher(flavor or record.flavour, timeout or record.timeout, on_checked=_tell)
+    launcher = JobsLauncher(flavor or record.flavour, timeout or record.timeout, on_checked=_print_checks)
     launcher.resume(run, owner, progress=progress)
 
 
-def _named(flavor: str | None, timeout: str | None) -> tuple[str, str]:
+def _required_options(flavor: str | None, timeout: str | None) -> tuple[str, str]:
     """Return both options of a job. Raises UserError where one is missing."""
     if not flavor or not timeout:
         raise UserError("job.shell.options")
     return flavor, timeout
 
 
-def _tell(checks: list["Check"], machine: "Flavor", rough: "JobEstimate") -> None:
+def _print_checks(checks: list["Check"], machine: "Flavor", rough: "JobEstimate") -> None:
     """Print the checks and the estimated price on stderr."""
     for check in checks:
         print(_MARKS[check.ok], check.sentence, file=sys.stderr)

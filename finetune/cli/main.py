@@ -116,7 +116,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     owner = local_owner()
     if RUN_ID.fullmatch(str(arguments.file)) and not os.path.isfile(arguments.file):
-        LocalLauncher().go_on(find(str(arguments.file), owner), owner, progress=show_progress)
+        LocalLauncher().resume_in_process(find(str(arguments.file), owner), owner, progress=show_progress)
     LocalLauncher().train(config_of(arguments), owner, progress=show_progress)
 
 

@@ -186,13 +186,13 @@ def _warnings(
         code = "publish.continues_request" if found.pull_request else "publish.opens_request"
         warnings.append(say(code, repo=repo_id, number=found.pull_request))
     elif found.target == "foreign":
-        warnings.append(_what_lies_there(repo_id, found, subject.files))
+        warnings.append(_foreign_warning(repo_id, found, subject.files))
     if difference is not None:
         warnings.append(difference.sentence(repo_id))
     return warnings
 
 
-def _what_lies_there(repo_id: str, found: DestinationState, files: list[PlannedFile]) -> str:
+def _foreign_warning(repo_id: str, found: DestinationState, files: list[PlannedFile]) -> str:
     replaced = sorted(set(found.files) & {*(file.path for file in files), "README.md", MANIFEST})
     if not replaced:
         return say("publish.warn_foreign_kept", repo=repo_id, count=len(found.files))

@@ -13,8 +13,8 @@ from core.workspace import Owner
 from finetune.publish.plan import PushPlan
 from finetune.publish.repo import remote
 from finetune.publish.repo.differences import since_the_preview, tree
-from finetune.publish.repo.files import git_name, sha256_of
-from finetune.publish.repo.records import PushResult, keep_push, read_push
+from finetune.publish.repo.files import git_blob_id, sha256_of
+from finetune.publish.repo.records import PushResult, read_push, write_push
 from finetune.publish.repo.remote import MANIFEST, DestinationState
 from finetune.publish.repo.scan import PlannedFile
 from finetune.publish.repo.upload import PushProgress, additions, send_large
@@ -41,12 +41,12 @@ def push(
     tell = PushProgress(plan.size, progress, stop)
     tell(say("publish.looking", repo=plan.repo_id))
     found = remote.look(plan.to, plan.mark, owner, stop)
-    _agreed(plan, found, owner, confirmed)
-    _unchanged(plan)
+    _check_confirmed(plan, found, owner, confirmed)
+    _check_unchanged(plan)
     with in_words(plan.repo_id, owner, lost="publish.lost"):
         if found.target == "new":
             found = _create(plan, owner, tell)
-            _agreed(plan, found, owner, confirmed)
+            _check_confirmed(plan, found, owner, confirmed)
         if found.make_branch:
             found = _branch(plan, found, owner, tell)
         commit, number, changed = _commit(plan, found, owner, tell)
@@ -69,7 +69,7 @@ def push(
         changed,
     )
     with in_words(plan.repo_id, owner):
-        keep_push(plan.run, result)
+        write_push(plan.run, result)
     return result
 
 
@@ -83,7 +83,7 @@ def _url(plan: PushPlan, number: int | None) -> str:
     return f"{plan.to.url}/tree/{plan.to.branch}" if plan.to.branch else plan.to.url
 
 
-def _agreed(plan: PushPlan, found: DestinationState, owner: Owner, confirmed: bool) -> None:
+def _check_confirmed(plan: PushPlan, found: DestinationState, owner: Owner, confirmed: bool) -> None:
     """Raise UserError where the person has not confirmed what a push would do now."""
     if found.target == "foreign" and not plan.to.pull_request and not confirmed:
         raise UserError("publish.foreign", repo=plan.repo_id, count=len(found.files))
@@ -110,15 +110,15 @@ def _complete(plan: PushPlan, found: DestinationState, owner: Owner) -> bool:
     with in_words(plan.repo_id, owner):
         there = tree(plan.to, str(found.commit), owner)
     known = {file.path for file in plan.files} | set(plan.found.files) | {".gitattributes"}
-    return there.keys() <= known and all(_is(file, there.get(file.path)) for file in plan.files)
+    return there.keys() <= known and all(_has_content(file, there.get(file.path)) for file in plan.files)
 
 
-def _is(file: PlannedFile, name: str | None) -> bool:
+def _has_content(file: PlannedFile, name: str | None) -> bool:
     """Return whether the Hub's id of a content (SHA-256 of a large file, git's id of a small one) is this file's."""
-    return name == file.sha256 or (file.size <= _LARGEST_READ and name == git_name(file.content()))
+    return name == file.sha256 or (file.size <= _LARGEST_READ and name == git_blob_id(file.content()))
 
 
-def _unchanged(plan: PushPlan) -> None:
+def _check_unchanged(plan: PushPlan) -> None:
     """Raise UserError where a file is no longer what the preview showed."""
     for file in plan.files:
         if isinstance(file.source, Path) and (not file.source.is_file() or sha256_of(file.source) != file.sha256):
@@ -136,7 +136,7 @@ def _create(plan: PushPlan, owner: Owner, tell: PushProgress) -> DestinationStat
     except Exception as error:
         if not uncertain(error):
             raise
-        if (found := _looked(plan, owner, error)).target == "new":
+        if (found := _look_after_error(plan, owner, error)).target == "new":
             raise
         return found
     return remote.look(to, plan.mark, owner, tell.stop)
@@ -155,7 +155,7 @@ def _branch(plan: PushPlan, found: DestinationState, owner: Owner, tell: PushPro
             token=remote.token_of(owner),
         )
     except Exception as error:
-        if not uncertain(error) or _looked(plan, owner, error).make_branch:
+        if not uncertain(error) or _look_after_error(plan, owner, error).make_branch:
             raise
     return remote.look(plan.to, plan.mark, owner, tell.stop)
 
@@ -170,7 +170,7 @@ def _commit(plan: PushPlan, found: DestinationState, owner: Owner, tell: PushPro
     api, to = remote.api(owner), plan.to
     opens = to.pull_request and not found.pull_request
     remote.check_card(plan.card, to, owner, tell.stop)
-    added = additions(_other_than(found, plan, owner), tell)
+    added = additions(_files_to_send(found, plan, owner), tell)
     left = sorted(set(found.pushed_before) - {file.path for file in plan.files})
     if not added and not left:
         return str(found.commit), found.pull_request, False
@@ -189,29 +189,29 @@ def _commit(plan: PushPlan, found: DestinationState, owner: Owner, tell: PushPro
             parent_commit=found.commit,
         )
     except Exception as error:
-        return _went_through(plan, owner, error)
+        return _committed_anyway(plan, owner, error)
     return made.oid, made.pr_num if opens else found.pull_request, True
 
 
-def _other_than(found: DestinationState, plan: PushPlan, owner: Owner) -> list[PlannedFile]:
+def _files_to_send(found: DestinationState, plan: PushPlan, owner: Owner) -> list[PlannedFile]:
     """Return the files of a plan that the destination does not hold with the same content."""
     if not {file.path for file in plan.files} & set(found.files):
         return plan.files
     there = retries.again(lambda: tree(plan.to, str(found.commit), owner))
-    return [file for file in plan.files if not _is(file, there.get(file.path))]
+    return [file for file in plan.files if not _has_content(file, there.get(file.path))]
 
 
-def _went_through(plan: PushPlan, owner: Owner, error: Exception) -> tuple[str, int | None, bool]:
+def _committed_anyway(plan: PushPlan, owner: Owner, error: Exception) -> tuple[str, int | None, bool]:
     """Return the commit, where it was made although its answer was lost. Raises the error where it was not made, and
     another where that cannot be determined."""
     if uncertain(error):
-        found = _looked(plan, owner, error)
+        found = _look_after_error(plan, owner, error)
         if _complete(plan, found, owner) and (found.pull_request or not plan.to.pull_request):
             return str(found.commit), found.pull_request, True
     raise error
 
 
-def _looked(plan: PushPlan, owner: Owner, error: Exception) -> DestinationState:
+def _look_after_error(plan: PushPlan, owner: Owner, error: Exception) -> DestinationState:
     """Return the state of the destination after a call whose answer was lost."""
     try:
         return remote.look(plan.to, plan.mark, owner)

@@ -64,7 +64,7 @@ def _with_result(run: "Run", owner: Owner, events: list[dict[str, Any] | None]) 
     return events
 
 
-def retell(run: "Run", job_id: str, lines: Sequence[str]) -> None:
+def copy_earlier_events(run: "Run", job_id: str, lines: Sequence[str]) -> None:
     """Write the events of an earlier job of the run, into a run folder that is being made."""
     for line in lines:
         event = from_line(line)
@@ -131,7 +131,7 @@ def bring_result(run: "Run", owner: Owner) -> None:
         raise UserError("job.no_result", **facts)
 
 
-def is_left(run: "Run", owner: Owner) -> bool:
+def results_exist(run: "Run", owner: Owner) -> bool:
     """Return whether the job's private repository, with its checkpoints, still exists, as far as the Hub clearly says.
 
     Raises UserError where it cannot be asked now.
@@ -150,7 +150,7 @@ def is_left(run: "Run", owner: Owner) -> bool:
     return True
 
 
-def kept_lines(run: "Run", owner: Owner, attempt: int) -> list[str]:
+def uploaded_lines(run: "Run", owner: Owner, attempt: int) -> list[str]:
     """Return the events of a job from its last upload: for when its log cannot be read any more."""
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 

@@ -27,14 +27,14 @@ def from_line(line: str) -> dict[str, Any] | None:
         event = json.loads(line[len(PREFIX) :], parse_constant=_no_number)
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and _whole(event) else None
+    return event if isinstance(event, dict) and _is_valid(event) else None
 
 
 def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no JSON")
 
 
-def _whole(event: dict[str, Any]) -> bool:
+def _is_valid(event: dict[str, Any]) -> bool:
     """Return whether an event has what every reader takes for granted, and no field that the file's writer adds."""
     kind = event.get("type")
     counts = [event.get("n"), *([event.get("step")] if kind in _STEPPED else [])]

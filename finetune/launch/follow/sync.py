@@ -14,7 +14,7 @@ from core.hub.retries import again
 from core.words import say
 from core.workspace import Owner
 from finetune.launch.follow.api import LABEL, UNCERTAIN, api, clean, in_words, token_of
-from finetune.launch.follow.intake import RESULT_GONE, bring_result, feed, is_left, kept_lines
+from finetune.launch.follow.intake import RESULT_GONE, bring_result, feed, results_exist, uploaded_lines
 from finetune.launch.follow.lines import UPLOADED
 from finetune.runs.job_record import VANISHED, JobRecord, job_of, locked, update
 
@@ -46,7 +46,7 @@ def sync(run: "Run", owner: Owner, *, log: bool = True) -> None:
             record = _inspect(run, owner, record)
             if record.id is not None and (log or not record.at_work):
                 _read(run, owner, record)
-            _settle(run, owner)
+            _settle_ending(run, owner)
             _remember(run, None)
     except UserError as error:
         with suppress(OSError):
@@ -162,7 +162,7 @@ def write_sample(run: "Run", sample: dict[str, Any]) -> None:
         file.write(line + "\n")
 
 
-def _settle(run: "Run", owner: Owner) -> None:
+def _settle_ending(run: "Run", owner: Owner) -> None:
     """Cancel a job that does not follow a stop request in time; write the ending of one that ended without reporting
     it."""
     record = job_of(run)
@@ -170,15 +170,15 @@ def _settle(run: "Run", owner: Owner) -> None:
     if record.at_work:
         if record.asked_to_stop and record.id and time.time() - record.asked_to_stop > GRACE_SECONDS:
             cancel(run, owner)
-            return _settle(run, owner)
+            return _settle_ending(run, owner)
         return
     if _has_ending(run):
         return
     if record.id is not None:
-        feed(run, owner, record.id, kept_lines(run, owner, record.attempt))
+        feed(run, owner, record.id, uploaded_lines(run, owner, record.attempt))
     if _has_ending(run):
         return
-    reason, error = _completed(run, record, owner) if record.stage == "COMPLETED" else _why(run, record, owner)
+    reason, error = _completed(run, record, owner) if record.stage == "COMPLETED" else _ending_of(run, record, owner)
     with locked(run):
         if not _has_ending(run):
             facts = {"step": run.progress().step, "reason": reason, "job": record.id}
@@ -190,26 +190,26 @@ def _has_ending(run: "Run") -> bool:
     return run.progress().ending is not None
 
 
-def ask_to_stop(run: "Run", owner: Owner) -> None:
+def request_stop(run: "Run", owner: Owner) -> None:
     """Ask a running job to save a checkpoint and end. Raises UserError."""
     record = job_of(run)
     assert record is not None, "only a job is asked"
     options: dict[str, Any] = {"repo_id": record.results, "commit_message": "Stop", "token": token_of(owner)}
     name = f"control/stop-{record.attempt}"
-    with _wish(run, record), in_words(owner, record.results):
+    with _stop_recorded(run, record), in_words(owner, record.results):
         again(lambda: api(owner).upload_file(path_or_fileobj=b"stop\n", path_in_repo=name, **options))
 
 
-def call_off(run: "Run", owner: Owner) -> None:
+def cancel_before_start(run: "Run", owner: Owner) -> None:
     """Cancel a job that does not run yet. Raises UserError."""
     record = job_of(run)
     assert record is not None, "only a job is called off"
-    with _wish(run, record):
+    with _stop_recorded(run, record):
         cancel(run, owner)
 
 
 @contextmanager
-def _wish(run: "Run", record: JobRecord) -> Iterator[None]:
+def _stop_recorded(run: "Run", record: JobRecord) -> Iterator[None]:
     """Record the stop request. Where the Hub clearly refuses it, the record is restored."""
     with locked(run):
         update(run, asked_to_stop=record.asked_to_stop or time.time())
@@ -234,7 +234,7 @@ def cancel(run: "Run", owner: Owner) -> None:
 
 
 def _completed(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | None]:
-    """Return the reason and sentence as `_why` does, for a completed job: done once its result is here, or stopped
+    """Return reason and sentence, as `_ending_of` does, of a completed job: done once its result is here, or stopped
     after it had saved."""
     try:
         bring_result(run, owner)
@@ -246,7 +246,7 @@ def _completed(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | 
     return "done", None
 
 
-def _why(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | None]:
+def _ending_of(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | None]:
     """Return how a job ended that did not report its ending: a reason for programs, a sentence for people."""
     if record.id is None:
         return "never_started", say("job.ended.never_started")
@@ -256,7 +256,7 @@ def _why(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | None]:
         "value": record.id,
         "url": record.url,
         "usd": f"{record.usd_so_far:.2f}",
-        "next": _next(run, record, owner),
+        "next": _resume_hint(run, record, owner),
     }
     if record.stage in (VANISHED, "DELETED"):
         return "vanished", say("job.ended.vanished", **facts)
@@ -268,11 +268,11 @@ def _why(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | None]:
     return "error", say("job.ended.error", **facts, message=message, log=run.log_tail(5) or say("run.log_empty"))
 
 
-def _next(run: "Run", record: JobRecord, owner: Owner) -> str:
+def _resume_hint(run: "Run", record: JobRecord, owner: Owner) -> str:
     """Return the sentence that says where Resume continues. Raises UserError where the Hub does not say whether
     anything is left."""
-    if is_left(run, owner):
-        return say("job.ended.next", step=last_kept(run))
+    if results_exist(run, owner):
+        return say("job.ended.next", step=last_uploaded_step(run))
     return say("job.ended.nothing_left", repo=record.results, endpoint=reach.endpoint())
 
 
@@ -280,6 +280,6 @@ def _time_is_up(record: JobRecord) -> bool:
     return record.stage in ("ERROR", "CANCELED") and record.running_secs >= record.timeout
 
 
-def last_kept(run: "Run") -> int:
+def last_uploaded_step(run: "Run") -> int:
     """Return the step of the newest checkpoint that was uploaded, 0 where there is none."""
     return max((event["step"] for event in run.events()[0] if event["type"] == UPLOADED), default=0)

@@ -70,9 +70,9 @@ class Uploader:
             self._wanted.notify_all()
         self._thread.join()
         if ending is not None and ending["type"] == "done":
-            self._patiently(self._upload_model)
+            self._retry(self._upload_model)
         elif (newest := self._newest()) is not None and newest != self.uploaded_step:
-            self._patiently(lambda: self._upload_checkpoint(newest))
+            self._retry(lambda: self._upload_checkpoint(newest))
 
     def _work(self) -> None:
         while True:
@@ -83,9 +83,9 @@ class Uploader:
                 self._has_news = False
             newest = self._newest()
             if newest is not None and newest != self.uploaded_step:
-                self._try(newest)
+                self._upload_or_log(newest)
 
-    def _try(self, step: int) -> None:
+    def _upload_or_log(self, step: int) -> None:
         """Upload a checkpoint; a failure is printed, and the next checkpoint is tried in its turn."""
         try:
             self._upload_checkpoint(step)
@@ -97,7 +97,7 @@ class Uploader:
         steps = [int(path.name.rpartition("-")[2]) for path in found]
         return max((step for step in steps if self._closing or step <= self._reported_step), default=None)
 
-    def _patiently(self, upload: Callable[[], None]) -> None:
+    def _retry(self, upload: Callable[[], None]) -> None:
         for attempt in range(_TRIES):
             try:
                 return upload()

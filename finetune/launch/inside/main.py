@@ -168,10 +168,10 @@ def main() -> int:
     os.environ["TUNESCOPE_HOME"] = str(Path.cwd().parent / "tunescope-home")
     job = RentedJob(inputs, run_id, token)
 
-    def heard(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         job.stop.set()
 
-    signal.signal(signal.SIGTERM, heard)
+    signal.signal(signal.SIGTERM, on_signal)
     try:
         return job.execute()
     except UserError as error:

@@ -13,7 +13,7 @@ from core.files import new_folder, read_json, write_json
 from core.hub.retries import again
 from core.workspace import RUN_ID, Owner
 from finetune.launch.follow.api import LABEL, api, in_words, token_of, whoami
-from finetune.launch.follow.intake import feed, kept_lines, retell
+from finetune.launch.follow.intake import copy_earlier_events, feed, uploaded_lines
 from finetune.launch.follow.sync import facts_of, sync_quietly
 from finetune.launch.jobs.newer import attempt_of, costs_of, prices, take_over
 from finetune.runs.job_record import JobRecord, path_of, removed
@@ -39,16 +39,20 @@ def attach(owner: Owner) -> list[Run]:
         if RUN_ID.fullmatch(run_id) and run_id not in gone:
             jobs.setdefault(run_id, []).append(job)
     paid = prices(owner) if jobs else {}
-    runs = [run for run_id, some in jobs.items() if (run := _try(Run(owner.runs / run_id), owner, user, some, paid))]
+    runs = [
+        run
+        for run_id, some in jobs.items()
+        if (run := _attach_or_log(Run(owner.runs / run_id), owner, user, some, paid))
+    ]
     for run in runs:
         sync_quietly(run, owner)
     return sorted(runs, key=lambda run: run.id, reverse=True)
 
 
-def _try(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, float]) -> Run | None:
-    """Call `_attached`; a run whose inputs are gone, or in an unknown format, does not stop the others."""
+def _attach_or_log(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, float]) -> Run | None:
+    """Call `_attach_run`; a run whose inputs are gone, or in an unknown format, does not stop the others."""
     try:
-        return _attached(run, owner, user, jobs, prices)
+        return _attach_run(run, owner, user, jobs, prices)
     except (UserError, OSError, ValueError, KeyError, TypeError) as error:
         log.info(
             "job not attached", extra={"facts": {"run": run.id, "why": getattr(error, "code", type(error).__name__)}}
@@ -56,7 +60,7 @@ def _try(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, f
         return None
 
 
-def _attached(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, float]) -> Run | None:
+def _attach_run(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, float]) -> Run | None:
     """Return the run of some jobs: the one here, or one made from the newest job's inputs. None where they are gone."""
     job = max(jobs, key=attempt_of)
     if path_of(run.folder).is_file():
@@ -79,7 +83,7 @@ def _attached(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[s
             write_json(path_of(folder), record.to_json())
     finally:
         shutil.rmtree(inputs, ignore_errors=True)
-    _retell(run, owner, record)
+    _copy_events(run, owner, record)
     return run
 
 
@@ -130,12 +134,12 @@ def _bring_datasets(inputs: Path, owner: Owner) -> None:
             shutil.copytree(folder, part, dirs_exist_ok=True)
 
 
-def _retell(run: Run, owner: Owner, record: JobRecord) -> None:
+def _copy_events(run: Run, owner: Owner, record: JobRecord) -> None:
     """Write the events of this and earlier jobs of the run, from their uploads; the log adds the rest of this one's."""
     for attempt in range(1, record.attempt + 1):
         run.log.write("queued", device=record.flavour, attempt=attempt)
-        lines = kept_lines(run, owner, attempt)
+        lines = uploaded_lines(run, owner, attempt)
         if attempt < record.attempt:
-            retell(run, f"attempt-{attempt}", lines)
+            copy_earlier_events(run, f"attempt-{attempt}", lines)
         else:
             feed(run, owner, str(record.id), lines)

@@ -19,7 +19,7 @@ from finetune.config.run_config import RunConfig
 from finetune.launch import Launcher
 from finetune.launch.follow.api import UNCERTAIN, api, in_words, whoami
 from finetune.launch.follow.follow import follow
-from finetune.launch.follow.sync import ask_to_stop, call_off, facts_of, sync, sync_quietly
+from finetune.launch.follow.sync import cancel_before_start, facts_of, request_stop, sync, sync_quietly
 from finetune.launch.jobs.attach import attach
 from finetune.launch.jobs.bundle import push_inputs
 from finetune.launch.jobs.checks import INPUTS, Check, PinnedBase, look, preflight, seconds_of, write_access
@@ -27,7 +27,7 @@ from finetune.launch.jobs.estimate import JobEstimate, estimate
 from finetune.launch.jobs.flavors import flavor_named, known_flavors
 from finetune.launch.jobs.newer import catch_up
 from finetune.launch.jobs.spec import specification, with_processes
-from finetune.launch.jobs.submit import StartSteps, starting, take_back, write_down
+from finetune.launch.jobs.submit import StartSteps, record_start, starting, undo_start
 from finetune.plan import prepare
 from finetune.plan.machines import Flavor
 from finetune.plan.prepare import Checked, OnProgress, import_data, look_at
@@ -189,9 +189,9 @@ class JobsLauncher:
         if record is None or not record.at_work or record.id is None:
             raise UserError("run.not_alive", value=run.id, status=run.status().status)
         if record.stage != "RUNNING":
-            call_off(run, owner)
+            cancel_before_start(run, owner)
             return sync(run, owner)
-        ask_to_stop(run, owner)
+        request_stop(run, owner)
 
     def alive(self, run: Run) -> bool:
         """Return whether the job is queued or running, as of the last sync."""
@@ -229,7 +229,7 @@ class JobsLauncher:
             steps.next("job.progress.renting")
             flavor_named(machine.name, owner, machine.usd_per_hour)  # sending takes a while, and prices change
             with room(owner), locked(run):
-                write_down(run, config, record, before)
+                record_start(run, config, record, before)
             self._rent(run, owner, record, before)
 
     def _rent(self, run: Run, owner: Owner, record: JobRecord, before: JobRecord | None) -> None:
@@ -240,7 +240,7 @@ class JobsLauncher:
         except UserError as error:
             if error.code in UNCERTAIN:
                 raise UserError("job.unknown_start", value=run.id, reason=str(error)) from error
-            take_back(run, before, str(error))
+            undo_start(run, before, str(error))
             raise
         with suppress(OSError), locked(run):  # with a full disk the job, which is paid for, is found by its label
             update(run, **facts_of(job))

@@ -51,22 +51,22 @@ def take_over(run: "Run", jobs: list[Any], prices: dict[str, float]) -> None:
         record = job_of(run)
         if record is None:
             return
-        costs = _together(record.costs, costs_of(jobs, prices))
-        newer = _newer(newest, record)
+        costs = _merged_costs(record.costs, costs_of(jobs, prices))
+        newer = _is_newer(newest, record)
         mine = newest.id if newer else record.id
         others = {job: usd for job, usd in costs.items() if job != mine}
         if newer:
-            _become(run, record, newest, prices.get(str(newest.flavor), record.usd_per_hour), others)
+            _adopt(run, record, newest, prices.get(str(newest.flavor), record.usd_per_hour), others)
         else:
             update(run, others=others)
 
 
-def _together(known: dict[str, float], listed: dict[str, float]) -> dict[str, float]:
+def _merged_costs(known: dict[str, float], listed: dict[str, float]) -> dict[str, float]:
     """Merge two tables of costs, the larger one of each job: the Hub forgets old jobs, and prices change."""
     return {job: max(known.get(job, 0.0), listed.get(job, 0.0)) for job in {**known, **listed}}
 
 
-def _become(run: "Run", record: JobRecord, job: Any, usd_per_hour: float, others: dict[str, float]) -> None:
+def _adopt(run: "Run", record: JobRecord, job: Any, usd_per_hour: float, others: dict[str, float]) -> None:
     """Write a newer job down as the run's own; call it with the lock held."""
     fresh: dict[str, Any] = {"lines": 0, "events": 0, "asked_to_stop": None, "problem": None, "others": others}
     machine: dict[str, Any] = {"flavour": str(job.flavor), "usd_per_hour": usd_per_hour, "attempt": attempt_of(job)}
@@ -74,7 +74,7 @@ def _become(run: "Run", record: JobRecord, job: Any, usd_per_hour: float, others
     run.log.write("queued", device=str(job.flavor), attempt=attempt_of(job))
 
 
-def _newer(job: Any, record: JobRecord) -> bool:
+def _is_newer(job: Any, record: JobRecord) -> bool:
     """Return whether the job is newer than the record's, is the one whose answer was lost, or a duplicate of the same
     attempt that is still running."""
     attempt = attempt_of(job)

@@ -47,7 +47,7 @@ class starting:
         os.close(self.lock)
 
 
-def write_down(run: Run, config: RunConfig, record: JobRecord, before: JobRecord | None) -> None:
+def record_start(run: Run, config: RunConfig, record: JobRecord, before: JobRecord | None) -> None:
     """Record the job that is about to be requested; where that cannot be written completely, undo it."""
     try:
         if before is None:
@@ -63,7 +63,7 @@ def write_down(run: Run, config: RunConfig, record: JobRecord, before: JobRecord
         raise
 
 
-def take_back(run: Run, before: JobRecord | None, error: str) -> None:
+def undo_start(run: Run, before: JobRecord | None, error: str) -> None:
     """Undo a refused start: a new run is removed; a resumed one returns to the record of its last job."""
     with locked(run):
         if before is None:

@@ -86,13 +86,15 @@ class LocalLauncher:
     ) -> None:
         """Continue from the last complete checkpoint, detached. Raises UserError where the run is running or done."""
         with full_disk_in_words(run.folder):
-            self._go_on(run, owner, progress, stop).spawn()
+            self._prepare_resume(run, owner, progress, stop).spawn()
 
-    def go_on(self, run: Run, owner: Owner, *, progress: OnProgress | None = None) -> NoReturn:
+    def resume_in_process(self, run: Run, owner: Owner, *, progress: OnProgress | None = None) -> NoReturn:
         """Resume the run in this very process. A rented job trains this way; its run folder exists already."""
-        self._go_on(run, owner, progress, None).become()
+        self._prepare_resume(run, owner, progress, None).become()
 
-    def _go_on(self, run: Run, owner: Owner, progress: OnProgress | None, stop: threading.Event | None) -> "_Launch":
+    def _prepare_resume(
+        self, run: Run, owner: Owner, progress: OnProgress | None, stop: threading.Event | None
+    ) -> "_Launch":
         with room(owner):
             lock = take(run)
         try:

@@ -28,18 +28,18 @@ def train_together(
     config = run.config()
     rendezvous = Rendezvous.open_in(run)
     try:
-        on_stop(rendezvous.ask_to_stop)
+        on_stop(rendezvous.request_stop)
         more = ["--foreground"] if foreground else []
         code = _wait(_start(_command(config, run, base, rendezvous, more), config, device))
         ending = run.progress().ending
         if code == 0 and ending in STOPPED:
             return ending == "stopped"
-        raise rendezvous.reason() or _lost(run, config, device)
+        raise rendezvous.reason() or _lost_process(run, config, device)
     finally:
         rendezvous.close()
 
 
-def _lost(run: Run, config: RunConfig, device: str) -> UserError:
+def _lost_process(run: Run, config: RunConfig, device: str) -> UserError:
     """Return why a process may have ended without a reason: a full disk, where it cannot write one, or a kill."""
     found = explain(ChildProcessError(), config, run.progress().step, device, run.folder)
     full = found.code == "run.disk"

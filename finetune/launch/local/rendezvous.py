@@ -50,9 +50,9 @@ class Rendezvous:
 
     def end_with_worker(self) -> None:
         """End this process and its launcher at once when the worker is gone, also where it was killed."""
-        threading.Thread(target=self._outlive, name="worker-watch", daemon=True).start()
+        threading.Thread(target=self._watch_worker, name="worker-watch", daemon=True).start()
 
-    def _outlive(self) -> "NoReturn":
+    def _watch_worker(self) -> "NoReturn":
         try:
             with open(self.folder / "alive", "rb") as alive:
                 fcntl.flock(alive, fcntl.LOCK_SH)
@@ -62,7 +62,7 @@ class Rendezvous:
             os.kill(os.getppid(), signal.SIGKILL)
         os._exit(1)
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Let every process stop at the next step."""
         (self.folder / "stop").touch()
 

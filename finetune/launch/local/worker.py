@@ -36,10 +36,10 @@ class StopSignal:
         self.waiting = False
         self._tell: Callable[[], None] | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._heard)
+            signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop_requested = True
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if self._tell:

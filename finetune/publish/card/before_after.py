@@ -69,15 +69,15 @@ def before_after_of(run: Run) -> BeforeAfter | None:
     figures = [figure for row_set in sets for figure in _figures(row_set)]
     ngrams = [row_set["ngram"] for row_set in sets if row_set["ngram"]]
     counts = [
-        RowCounts(_named(row_set), *(row_set[name] for name in ("rows", "measured", "tokens", "dropped", "cut")))
+        RowCounts(_row_set_name(row_set), *(row_set[name] for name in ("rows", "measured", "tokens", "dropped", "cut")))
         for row_set in sets
     ]
     sentences = [sentence for _, sentence in judged(report)]
-    where = report["dtype"], report["device"], report["created"][:10]
-    return BeforeAfter(sentences, figures, counts, ngrams, *where, report)
+    run_facts = report["dtype"], report["device"], report["created"][:10]
+    return BeforeAfter(sentences, figures, counts, ngrams, *run_facts, report)
 
 
-def _named(row_set: Set) -> str:
+def _row_set_name(row_set: Set) -> str:
     """Return a row set's name in the card: of a person's dataset the file name, without folders."""
     if row_set["key"] == "held_out":
         return (
@@ -87,7 +87,7 @@ def _named(row_set: Set) -> str:
 
 
 def _figures(row_set: Set) -> list[MeasureRow]:
-    rows, loss, ngram, found = _named(row_set), loss_of(row_set), row_set["ngram"], []
+    rows, loss, ngram, found = _row_set_name(row_set), loss_of(row_set), row_set["ngram"], []
     for line in lines_of(row_set):
         measure = say(f"evaluate.measure.{line.key}")
         values = ((_BASE, line.base, ""), (_RESULT, line.tuned, ""), (_DIFFERENCE, line.difference, "+"))
@@ -110,8 +110,8 @@ def _results(row_set: Set) -> "list[EvalResult]":
 
     held, loss = row_set["key"] == "held_out", loss_of(row_set).tuned
     others = "general text of Tunescope" if row_set["name"] is None else "general text chosen by the trainer"
-    where = f" (stage {row_set['stage']}, {row_set['objective']})" if row_set["stage"] else ""
-    name = f"held-out rows of the run{where}" if held else others
+    stage = f" (stage {row_set['stage']}, {row_set['objective']})" if row_set["stage"] else ""
+    name = f"held-out rows of the run{stage}" if held else others
     values = {line.key: line.tuned.mean for line in lines_of(row_set)} | {"perplexity": perplexity(loss).mean}
     return [
         EvalResult(

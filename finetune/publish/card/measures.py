@@ -127,17 +127,17 @@ def texts_of(config: RunConfig, owner: Owner) -> Iterator[str]:
         except UserError:
             continue
         for row in rows:
-            yield from _said(row.model_dump())
+            yield from _texts_in(row.model_dump())
 
 
-def _said(value: Any) -> Iterator[str]:
+def _texts_in(value: Any) -> Iterator[str]:
     """Yield the texts in a row, without the names of fields and roles."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if name not in ("role", "tools"):
-                yield from _said(inner)
+                yield from _texts_in(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _said(inner)
+            yield from _texts_in(inner)
     elif isinstance(value, str):
         yield value

@@ -39,18 +39,18 @@ class BuildProgress:
 
 def room(folder: Path, needed: int, kind: str) -> None:
     """Raise UserError where the disk of `folder` has no space for `needed` bytes."""
-    free = shutil.disk_usage(_standing(folder)).free
+    free = shutil.disk_usage(_existing_parent(folder)).free
     if free < needed + MARGIN:
         raise _no_room(folder, needed, kind)
 
 
 def _no_room(folder: Path, needed: int, kind: str) -> UserError:
-    free = shutil.disk_usage(_standing(folder)).free
+    free = shutil.disk_usage(_existing_parent(folder)).free
     facts = {"kind": say(f"kinds.title.{kind}"), "needed": megabytes(needed), "free": megabytes(free)}
     return UserError("kinds.no_room", folder=folder.parent, **facts)
 
 
-def _standing(folder: Path) -> Path:
+def _existing_parent(folder: Path) -> Path:
     """Return the folder itself, or the nearest existing one above it."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
@@ -62,7 +62,7 @@ def built_folder(folder: Path, needed: int, kind: str) -> Iterator[Path]:
     One build at a time: a second one is refused, and leftovers of a killed one are removed. Raises UserError where the
     disk space is too small, also when that turns out during the build.
     """
-    with _alone(folder, kind):
+    with _locked(folder, kind):
         _sweep(folder)
         room(folder, needed, kind)
         part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
@@ -90,7 +90,7 @@ def _sweep(folder: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path, kind: str) -> Iterator[None]:
+def _locked(folder: Path, kind: str) -> Iterator[None]:
     """Hold the lock of a folder, which the system releases when a process dies. Raises UserError where it is held."""
     import fcntl
 

@@ -89,19 +89,21 @@ def outline(plan: WeightPlan, header: Header, file_type: str) -> list[OutputTens
     names = gguf.get_tensor_name_map(architecture, header.config.num_hidden_layers)
     outputs = []
     for part in plan.parts:
-        if part.name.endswith("rotary_emb.inv_freq") or _spare(part, header, plan):
+        if part.name.endswith("rotary_emb.inv_freq") or _is_tied_head(part, header, plan):
             continue
         name = names.get_name(part.name, try_suffixes=(".weight", ".bias"))
         if name is None:
             raise UserError("kinds.gguf_tensor", value=part.name[:120])
-        turned = header.family == "llama" and (".q_proj." in part.name or ".k_proj." in part.name)
+        interleaved = header.family == "llama" and (".q_proj." in part.name or ".k_proj." in part.name)
         outputs.append(
-            OutputTensor(name, replace(part, dtype="F32"), _type(part, file_type), header.head_dim if turned else 0)
+            OutputTensor(
+                name, replace(part, dtype="F32"), _type(part, file_type), header.head_dim if interleaved else 0
+            )
         )
     return outputs
 
 
-def _spare(part: WeightPart, header: Header, plan: WeightPlan) -> bool:
+def _is_tied_head(part: WeightPart, header: Header, plan: WeightPlan) -> bool:
     """Return whether this is the head of a model that uses its embeddings instead."""
     return part.name == HEAD and header.config.tie_word_embeddings and not plan.untied
 
@@ -157,7 +159,7 @@ class _Stream:
         import numpy
 
         for rows in self.reader.blocks(self.output.part, _BLOCK, self.output.head_dim or 1):
-            values = (_turned(rows, self.output.head_dim) if self.output.head_dim else rows).numpy()
+            values = (_interleaved(rows, self.output.head_dim) if self.output.head_dim else rows).numpy()
             if not numpy.isfinite(values).all() or (self.output.type == "F16" and numpy.abs(values).max() > 65504):
                 raise UserError("kinds.overflow", value=self.output.part.name[:120])
             yield numpy.ascontiguousarray(self._typed(values))
@@ -171,7 +173,7 @@ class _Stream:
         return values.astype(numpy.float16) if self.output.type == "F16" else values
 
 
-def _turned(rows: "torch.Tensor", head_dim: int) -> "torch.Tensor":
+def _interleaved(rows: "torch.Tensor", head_dim: int) -> "torch.Tensor":
     """Return rows of complete heads in llama.cpp's rotary order: the two halves of a head interleaved."""
     heads = len(rows) // head_dim
     return rows.reshape(heads, 2, head_dim // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)

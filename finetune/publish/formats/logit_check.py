@@ -53,9 +53,9 @@ def distance(wanted: "list[torch.Tensor]", got: "list[torch.Tensor]") -> Distanc
     for first, second in zip(wanted, got, strict=True):
         width = min(first.shape[1], second.shape[1])
         first, second = first[:, :width], second[:, :width]
-        apart = (first - second).abs().nan_to_num(nan=math.inf, posinf=math.inf)
-        worst, largest = max(worst, apart.max().item()), max(largest, first.abs().max().item())
-        total += apart.sum(dtype=torch.float64).item()
+        difference = (first - second).abs().nan_to_num(nan=math.inf, posinf=math.inf)
+        worst, largest = max(worst, difference.max().item()), max(largest, first.abs().max().item())
+        total += difference.sum(dtype=torch.float64).item()
         same += int((first.argmax(dim=1) == second.argmax(dim=1)).sum())
         positions, numbers = positions + len(first), numbers + first.numel()
     return Distance(worst, total / numbers, same / positions, largest, positions)

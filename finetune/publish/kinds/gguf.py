@@ -93,8 +93,8 @@ class _Checker:
             found = logit_check.logits_of_gguf(path, self.header.config, prompts)
             rounded = self._rounded(path, kind, prompts, found)
             rows.append({"what": kind, "against": f"the same weights rounded to {kind}", **rounded.to_json()})
-            apart = logit_check.distance(original, found)
-            rows.append({"what": kind, "against": "the unrounded model", **apart.to_json()})
+            unrounded = logit_check.distance(original, found)
+            rows.append({"what": kind, "against": "the unrounded model", **unrounded.to_json()})
         return rows
 
     def _rounded(

@@ -17,7 +17,7 @@ from core.workspace import Owner
 from finetune.publish.repo import remote
 from finetune.publish.repo.differences import PROOF
 from finetune.publish.repo.files import made
-from finetune.publish.repo.records import PushResult, keep_push, read_push, summary
+from finetune.publish.repo.records import PushResult, read_push, summary, write_push
 from finetune.publish.repo.remote import MANIFEST
 from inference.models.types import Progress, Report
 
@@ -73,7 +73,7 @@ def keep_in_card(
             return sent
         commit = _commit(sent, new, newest, owner)
     result = replace(sent, card_commit=commit)
-    keep_push(subject, result)
+    write_push(subject, result)
     return result
 
 

@@ -141,13 +141,13 @@ def prove(
             "load": _load(run, sent, local, owner, progress, stop),
         }
         answer = ask(order, progress, stop)
-    proof = _stronger(compare(sent, revision, answer, time.monotonic() - started), read_proof(run, kind))
+    proof = _more_thorough(compare(sent, revision, answer, time.monotonic() - started), read_proof(run, kind))
     with remote.in_words(repo_id, owner):
         write_json(path_of(run, "proof", kind), proof.to_json())
     return proof
 
 
-def _stronger(proof: Proof, earlier: Proof | None) -> Proof:
+def _more_thorough(proof: Proof, earlier: Proof | None) -> Proof:
     """Return the new verification, unless it passed and compared less of the same commit than an earlier one."""
     if earlier is None or not (proof.ok and earlier.ok) or earlier.revision != proof.revision:
         return proof

@@ -43,11 +43,11 @@ def main() -> int:
         answer = _answer(order)
     except UserError as error:
         answer = {"code": error.code, "facts": error.facts}
-    _say(answer)
+    _print_message(answer)
     return 0
 
 
-def _say(value: dict[str, Any]) -> None:
+def _print_message(value: dict[str, Any]) -> None:
     print(MARK + json.dumps(value, default=str), flush=True)
 
 
@@ -59,7 +59,7 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
     nothing = {"files": received, "logits_max_difference": None, "same_tokens": None, "loads": load is not None}
     if received != order["files"] or load is None:
         return nothing
-    _say({"progress": say("publish.computing", repo=repo_id), "done": 0, "total": 0})
+    _print_message({"progress": say("publish.computing", repo=repo_id), "done": 0, "total": 0})
     if load["program"] is None:
         from finetune.publish.proof.prover_gguf import compared
 
@@ -74,7 +74,7 @@ def _measured(folder: Path, total: int, text: str) -> Iterator[None]:
 
     def measure() -> None:
         while True:
-            _say({"progress": text, "done": min(folder_size(folder), total), "total": total})
+            _print_message({"progress": text, "done": min(folder_size(folder), total), "total": total})
             if ended.wait(0.5):
                 return
 
@@ -109,7 +109,7 @@ def _compared(order: dict[str, Any]) -> dict[str, Any]:
     whether both split the prompts into the same tokens."""
     load = order["load"]
     local = Path(load["local"])
-    there = _by_the_card(order)
+    there = _run_card_code(order)
     prompts = [
         (_token_ids(Path(load["tokenizer"]), prompt), there["tokenizer"](prompt)["input_ids"])
         for prompt in load["prompts"]
@@ -122,7 +122,7 @@ def _compared(order: dict[str, Any]) -> dict[str, Any]:
     wanted = _logits(_local_model(local, load["base"]), token_ids)
     largest = max(logits.abs().max().item() for logits in wanted)
     tolerance = max(TOLERANCE, _ROUNDINGS * precision * largest) if "adapter" in load else TOLERANCE
-    return {"logits_max_difference": _apart(wanted, got), "same_tokens": True, "tolerance": tolerance}
+    return {"logits_max_difference": _max_difference(wanted, got), "same_tokens": True, "tolerance": tolerance}
 
 
 def _precision(model: Any) -> float:
@@ -132,21 +132,21 @@ def _precision(model: Any) -> float:
     return max(torch.finfo(weight.dtype).eps for weight in model.parameters() if weight.is_floating_point())
 
 
-def _apart(wanted: "list[torch.Tensor]", got: "list[torch.Tensor]") -> float:
+def _max_difference(wanted: "list[torch.Tensor]", got: "list[torch.Tensor]") -> float:
     """Return the largest difference of any two logits; infinite for NaN, which `max` would skip."""
     pairs = zip(wanted, got, strict=True)
     return max((first - second).abs().nan_to_num(nan=math.inf, posinf=math.inf).max().item() for first, second in pairs)
 
 
-def _by_the_card(order: dict[str, Any]) -> dict[str, Any]:
+def _run_card_code(order: dict[str, Any]) -> dict[str, Any]:
     """Run the card's code on the downloaded files and nothing else, and return its variables: offline, with the names
     that it uses pointing to those files."""
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)
-    _name(cache, order["repo_id"], order["branch"] or "main", order["revision"])
+    _write_ref(cache, order["repo_id"], order["branch"] or "main", order["revision"])
     _mark_missing(cache, order)
-    _lend_base(cache, order["load"])
+    _link_base(cache, order["load"])
     program = Path(order["folder"]) / "card.py"
     program.write_text(order["load"]["program"], encoding="utf-8")
     constants.HF_HUB_OFFLINE = True
@@ -157,7 +157,7 @@ def _by_the_card(order: dict[str, Any]) -> dict[str, Any]:
         raise UserError("publish.card_code", repo=order["repo_id"], reason=lines[0][:200]) from error
 
 
-def _name(cache: Path, repo_id: str, name: str, commit: str) -> None:
+def _write_ref(cache: Path, repo_id: str, name: str, commit: str) -> None:
     """Point a branch's name to a commit in the cache."""
     ref = cache / f"models--{repo_id.replace('/', '--')}" / "refs" / name
     ref.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def _mark_missing(cache: Path, order: dict[str, Any]) -> None:
             (known / name).touch()
 
 
-def _lend_base(cache: Path, load: dict[str, Any]) -> None:
+def _link_base(cache: Path, load: dict[str, Any]) -> None:
     """Link the base model, which was not published, from this machine into the cache."""
     if load["base"] is None or load["base_id"] is None:
         return
@@ -181,7 +181,7 @@ def _lend_base(cache: Path, load: dict[str, Any]) -> None:
     snapshots = cache / f"models--{load['base_id'].replace('/', '--')}" / "snapshots"
     snapshots.mkdir(parents=True, exist_ok=True)
     (snapshots / commit).symlink_to(Path(load["base"]).absolute(), target_is_directory=True)
-    _name(cache, load["base_id"], "main", commit)
+    _write_ref(cache, load["base_id"], "main", commit)
 
 
 def _token_ids(folder: Path, prompt: str) -> list[int]:

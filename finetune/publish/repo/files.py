@@ -10,7 +10,7 @@ from core.workspace import Owner
 from finetune.publish.repo.scan import VOCABULARY, WEIGHTS, PlannedFile, look_inside, machine_path, read
 from inference.models.hub_files import PICKLES
 
-__all__ = ["WEIGHTS", "PlannedFile", "collect", "git_name", "machine_path", "made", "sha256_of"]
+__all__ = ["WEIGHTS", "PlannedFile", "collect", "git_blob_id", "machine_path", "made", "sha256_of"]
 
 _CONFIGURATION = re.compile(
     r"(config|generation_config|adapter_config|tokenizer_config|special_tokens_map|added_tokens|chat_template"
@@ -87,7 +87,7 @@ def _listed(name: str, kind: str) -> bool:
     return any(pattern.fullmatch(name) for pattern in (*_ALLOWED[kind], _PAPERS))
 
 
-def git_name(content: bytes) -> str:
+def git_blob_id(content: bytes) -> str:
     """Return the id of a content in git (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects)."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 

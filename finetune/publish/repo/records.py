@@ -58,7 +58,7 @@ def read_push(subject: "Run | Dataset", kind: str | None = None) -> PushResult |
     return PushResult(**read_json(path)) if path.is_file() else None
 
 
-def keep_push(subject: "Run | Dataset", result: PushResult) -> None:
+def write_push(subject: "Run | Dataset", result: PushResult) -> None:
     write_json(path_of(subject, "published", result.kind), asdict(result))
 
 
