@@ -40,8 +40,8 @@ _FOLDER = "publish"
 class PublishArguments:
     """The arguments of the command: what to publish of `which` (a run, or a dataset), and where to.
 
-    `yes` is the explicit yes to a repository that holds something else, or was changed by somebody. `what` None is a
-    run's own result.
+    `yes` confirms a push to a repository that holds something else, or was changed by somebody. `what` None is a run's
+    own result.
     """
 
     which: str

@@ -193,7 +193,7 @@ def _has_ending(run: "Run") -> bool:
 def request_stop(run: "Run", owner: Owner) -> None:
     """Ask a running job to save a checkpoint and end. Raises UserError."""
     record = job_of(run)
-    assert record is not None, "only a job is asked"
+    assert record is not None, "only a job is stopped this way"
     options: dict[str, Any] = {"repo_id": record.results, "commit_message": "Stop", "token": token_of(owner)}
     name = f"control/stop-{record.attempt}"
     with _stop_recorded(run, record), in_words(owner, record.results):
@@ -203,7 +203,7 @@ def request_stop(run: "Run", owner: Owner) -> None:
 def cancel_before_start(run: "Run", owner: Owner) -> None:
     """Cancel a job that does not run yet. Raises UserError."""
     record = job_of(run)
-    assert record is not None, "only a job is called off"
+    assert record is not None, "only a job is canceled"
     with _stop_recorded(run, record):
         cancel(run, owner)
 
@@ -225,7 +225,7 @@ def _stop_recorded(run: "Run", record: JobRecord) -> Iterator[None]:
 def cancel(run: "Run", owner: Owner) -> None:
     """Cancel the job now."""
     record = job_of(run)
-    assert record is not None and record.id is not None, "only a known job is cancelled"
+    assert record is not None and record.id is not None, "only a known job is canceled"
     with in_words(owner, record.id):
         named = {"job_id": record.id, "namespace": record.namespace, "token": token_of(owner)}
         again(lambda: api(owner).cancel_job(**named))
