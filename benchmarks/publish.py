@@ -18,8 +18,8 @@ from typing import Any
 
 from core.workspace import local_owner
 from finetune.publish.formats import logit_check, lora_delta, merged
-from finetune.publish.formats.build_folder import Work
-from finetune.publish.formats.trained_run import Trained, trained
+from finetune.publish.formats.build_folder import BuildProgress
+from finetune.publish.formats.trained_run import TrainedFolders, trained
 from finetune.publish.kinds import Options, build
 from finetune.runs.run import find
 
@@ -60,7 +60,7 @@ def sentence(one: dict[str, Any]) -> str:
     )
 
 
-def in_a_child(way: str, source: Trained, target: Path, shard_size: str) -> str:
+def in_a_child(way: str, source: TrainedFolders, target: Path, shard_size: str) -> str:
     """Merge in a fresh process; what it took, as a line."""
     assert source.adapter is not None, "the run trained an adapter"
     command = [sys.executable, "-m", "benchmarks.publish", "-", "--shard-size", shard_size]
@@ -92,7 +92,9 @@ def _ours(base: Path, adapter: Path, folder: Path, most: int) -> Any:
 
     plan = lora_delta.plan(base, adapter)
     torch.randn(64, 64) @ torch.randn(64, 64)
-    return lambda: merged.write(plan, Trained(base, adapter, base), folder, most, Work(plan.size, None, None))
+    return lambda: merged.write(
+        plan, TrainedFolders(base, adapter, base), folder, most, BuildProgress(plan.size, None, None)
+    )
 
 
 def _peft(base: Path, adapter: Path, folder: Path, most: int) -> Any:
@@ -114,7 +116,7 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
-def by_llama_cpp(path: Path, source: Trained) -> str:
+def by_llama_cpp(path: Path, source: TrainedFolders) -> str:
     """What llama.cpp makes of a file: whether its tokens are the same, and how far its logits are."""
     import llama_cpp
     import torch

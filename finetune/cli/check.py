@@ -23,17 +23,17 @@ DATA = (".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz")
 
 
 def mapping_flag(command: argparse.ArgumentParser) -> None:
-    """The option that says which column of a data file is which."""
+    """Add the option that maps the columns of a data file."""
     command.add_argument("--mapping", nargs="+", metavar="prompt=COLUMN", help=say("run.help.mapping"))
 
 
 def plan_flag(command: argparse.ArgumentParser) -> None:
-    """The option that says what the run will take."""
+    """Add the option that prints time, memory and price of the run."""
     command.add_argument("--plan", action="store_true", help=say("run.help.plan"))
 
 
 def config_of(arguments: argparse.Namespace) -> "RunConfig":
-    """The config that a command names, with its changes. Raises UserError, also for a data file in its place."""
+    """Read the config that the command names, with the changes of `--set`. Raises UserError, also for a data file."""
     from finetune.config.run_config import load_yaml
 
     path: Path = arguments.file
@@ -45,7 +45,7 @@ def config_of(arguments: argparse.Namespace) -> "RunConfig":
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """0 usable, 1 usable with findings, 2 not usable."""
+    """Check the file and return 0 (usable), 1 (usable, with findings) or 2 (not usable)."""
     if arguments.file.suffix.lower() in YAML:
         return _check_config(arguments)
     if rented(arguments):
@@ -103,17 +103,17 @@ def _check_config(arguments: argparse.Namespace) -> int:
             from finetune.cli.plan_lines import card_lines
 
             print("\n".join(card_lines(plan)))
-    if plan and any(one.refused for one in plan.advice):
+    if plan and any(entry.refused for entry in plan.advice):
         return NOT_USABLE
     return WITH_FINDINGS if found.findings or (plan and plan.advice) else USABLE
 
 
 def _plan(looked: "Looked", owner: Owner) -> "RunPlan":
-    """The card, its first steps tried out here."""
-    from finetune.launch.jobs.flavors import flavours
+    """Make the plan of the run; the first steps are measured on this machine."""
+    from finetune.launch.jobs.flavors import known_flavors
     from finetune.plan.planner import plan_of
 
-    return plan_of(looked, owner, calibrate=True, flavours=flavours(owner), progress=show_progress)
+    return plan_of(looked, owner, calibrate=True, flavours=known_flavors(owner), progress=show_progress)
 
 
 def _show_findings(findings: list[Any]) -> None:

@@ -12,14 +12,14 @@ from inference.measures.bootstrap import Estimate
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """What the command takes besides the run."""
+    """Add the command's options; RUN is added by the caller."""
     command.add_argument("--general", metavar="DATASET", help=say("evaluate.help.general"))
     rows = say("evaluate.help.rows", usual=USUAL_ROWS, most=MOST_ROWS)
     command.add_argument("--rows", type=int, default=USUAL_ROWS, metavar="N", help=rows)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure the run and print what came out. 0 also where it got worse: that is a result."""
+    """Evaluate the run and print the report. Returns 0 also where the tuned model is worse: that is a result."""
     from finetune.evaluation.evaluate import EvaluationContext, evaluate
     from finetune.runs.run import find
     from inference.models.cache import Shelf
@@ -38,13 +38,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def table(report: Report) -> str:
-    """The report for a terminal: what it says, the figures of each set, what was left out, the answers."""
+    """Return the report as text: verdicts, the figures of each row set, skipped rows, samples."""
     named = {name: report[name] for name in ("run", "dtype", "device")}
     lines = [say("evaluate.head", base=report["base"]["name"], created=report["created"][:10], **named), ""]
     lines += [sentence for _, sentence in judged(report)]
-    for one in report["sets"]:
-        lines += ["", f"--- {title(one)}"]
-        for line in lines_of(one):
+    for row_set in report["sets"]:
+        lines += ["", f"--- {title(row_set)}"]
+        for line in lines_of(row_set):
             name = say(f"evaluate.measure.{line.key}")
             lines += [
                 name,
@@ -52,10 +52,10 @@ def table(report: Report) -> str:
                 _row("tuned", line.tuned),
                 _row("difference", line.difference, "+"),
             ]
-        loss = loss_of(one)
+        loss = loss_of(row_set)
         lines += [say("evaluate.measure.perplexity")]
         lines += [_row("base", perplexity(loss.base)), _row("tuned", perplexity(loss.tuned))]
-        lines += [say("evaluate.by_row"), f"  {loss.rows_base:.3f} -> {loss.rows_tuned:.3f}", *_ngram(one["ngram"])]
+        lines += [say("evaluate.by_row"), f"  {loss.rows_base:.3f} -> {loss.rows_tuned:.3f}", *_ngram(row_set["ngram"])]
     return "\n".join([*lines, "", *notes(report), *_samples(report)])
 
 
@@ -81,7 +81,7 @@ def _ngram(found: dict | None) -> list[str]:
 
 def _samples(report: Report) -> list[str]:
     lines = []
-    for one in report["samples"]:
+    for sample in report["samples"]:
         texts = (("prompt", "evaluate.prompt"), ("reference", "evaluate.reference"), *list(NAMES.items())[:2])
-        lines += ["", *(f"{say(key)}: {' '.join(one[name].split())[:200]}" for name, key in texts)]
+        lines += ["", *(f"{say(key)}: {' '.join(sample[name].split())[:200]}" for name, key in texts)]
     return lines

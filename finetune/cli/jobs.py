@@ -1,4 +1,4 @@
-"""What the shell says about rented jobs: flavours, checks before the start, a job's stage and cost."""
+"""Rented jobs in the shell: the table of flavors, checks before the start, a job's stage and cost."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from finetune.runs.job_record import JobRecord, job_of
 
 if TYPE_CHECKING:
     from finetune.config.run_config import RunConfig
-    from finetune.launch.jobs.launcher import Check, Estimate, Flavor
+    from finetune.launch.jobs.launcher import Check, Flavor, JobEstimate
     from finetune.plan.prepare import Checked, OnProgress
     from finetune.runs.run import Run
 
@@ -20,7 +20,8 @@ _MARKS = {True: "+", False: "!", None: "?"}
 
 
 def job_flags(command: argparse.ArgumentParser, *, place: bool) -> None:
-    """The options of a rented machine; `place` adds the choice between it and this one (see `rented`)."""
+    """Add the options of a rented machine, with `place` also `--on`, which chooses between it and this one (see
+    `rented`)."""
     if place:
         command.add_argument("--on", choices=("local", "jobs"), default="local", help=say("job.help.on"))
     command.add_argument("--flavor", metavar="NAME", help=say("job.help.flavor"))
@@ -28,7 +29,7 @@ def job_flags(command: argparse.ArgumentParser, *, place: bool) -> None:
 
 
 def rented(arguments: argparse.Namespace) -> bool:
-    """Whether a person chose a rented machine. Raises UserError for its options without that choice."""
+    """Return whether the command asks for a rented machine. Raises UserError for its options without `--on jobs`."""
     if arguments.on == "jobs":
         return True
     if arguments.flavor or arguments.timeout:
@@ -37,42 +38,47 @@ def rented(arguments: argparse.Namespace) -> bool:
 
 
 def check_job(
-    config: "RunConfig", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress"
+    config: "RunConfig", owner: Owner, flavor: str | None, timeout: str | None, progress: "OnProgress"
 ) -> "Checked":
-    """Check all that a start would, and say it on stderr; nothing is started, sent or kept."""
+    """Run every check of a start and print it on stderr; nothing is started, sent or stored."""
     from finetune.launch.jobs.launcher import JobsLauncher
 
-    return JobsLauncher(*_named(flavour, timeout), on_checked=_tell).checked(config, owner, progress=progress)
+    return JobsLauncher(*_required_options(flavor, timeout), on_checked=_print_checks).checked(
+        config, owner, progress=progress
+    )
 
 
 def start_job(
-    config: "RunConfig", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress"
+    config: "RunConfig", owner: Owner, flavor: str | None, timeout: str | None, progress: "OnProgress"
 ) -> str:
-    """Check, say on stderr what was found and about what it will cost, start. Returns the run's id."""
+    """Run the checks, print them and the estimated price on stderr, start the job. Returns the run's id."""
     from finetune.launch.jobs.launcher import JobsLauncher
 
-    return JobsLauncher(*_named(flavour, timeout), on_checked=_tell).start(config, owner, progress=progress)
+    return JobsLauncher(*_required_options(flavor, timeout), on_checked=_print_checks).start(
+        config, owner, progress=progress
+    )
 
 
-def resume_job(run: "Run", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress") -> None:
-    """Go on with a job's run, on the same machine as before unless another is named; checked and said as a start is."""
+def resume_job(run: "Run", owner: Owner, flavor: str | None, timeout: str | None, progress: "OnProgress") -> None:
+    """Start a new job that continues the run, on the same flavor as before unless another is named; checked and printed
+    as a start is."""
     from finetune.launch.jobs.launcher import JobsLauncher
 
     record = job_of(run)
     assert record is not None, "a run of this machine is resumed here"
-    launcher = JobsLauncher(flavour or record.flavour, timeout or record.timeout, on_checked=_tell)
+    launcher = JobsLauncher(flavor or record.flavour, timeout or record.timeout, on_checked=_print_checks)
     launcher.resume(run, owner, progress=progress)
 
 
-def _named(flavour: str | None, timeout: str | None) -> tuple[str, str]:
-    """Raises UserError where one of them is missing."""
-    if not flavour or not timeout:
+def _required_options(flavor: str | None, timeout: str | None) -> tuple[str, str]:
+    """Return both options of a job. Raises UserError where one is missing."""
+    if not flavor or not timeout:
         raise UserError("job.shell.options")
-    return flavour, timeout
+    return flavor, timeout
 
 
-def _tell(checks: list["Check"], machine: "Flavor", rough: "Estimate") -> None:
-    """What was looked at, and roughly what it will cost, on stderr."""
+def _print_checks(checks: list["Check"], machine: "Flavor", rough: "JobEstimate") -> None:
+    """Print the checks and the estimated price on stderr."""
     for check in checks:
         print(_MARKS[check.ok], check.sentence, file=sys.stderr)
     facts = {"flavour": machine.title, "price": f"{machine.usd_per_hour:.2f}", "usd": f"{rough.usd:.2f}"}
@@ -80,7 +86,7 @@ def _tell(checks: list["Check"], machine: "Flavor", rough: "Estimate") -> None:
 
 
 def sync_all(runs: list["Run"], owner: Owner) -> None:
-    """Bring all runs that are jobs up to date, side by side; what goes wrong is said on stderr."""
+    """Sync all runs that are jobs, in parallel; problems are printed on stderr."""
     jobs = [run for run in runs if job_of(run) is not None]
     if not jobs:
         return
@@ -95,13 +101,13 @@ def sync_all(runs: list["Run"], owner: Owner) -> None:
 
 
 def job_json(run: "Run") -> dict[str, Any]:
-    """What `--json` adds to a run's status where it is a job."""
+    """Return what `--json` adds to a run's status: the job's record, if the run is a job."""
     record = job_of(run)
     return {"job": record.to_json()} if record else {}
 
 
 def job_line(record: JobRecord) -> str:
-    """A job's flavour, stage, time and cost in one line."""
+    """Return a job's flavor, stage, time and cost in one line."""
     facts = {"flavour": record.flavour, "stage": record.stage, "usd": f"{record.usd_so_far:.2f}"}
     return say("job.shell.line", minutes=record.running_secs // 60, url=record.url or "-", **facts)
 
@@ -116,13 +122,13 @@ def stop_job(run: "Run", owner: Owner) -> None:
 
 
 def flavor_lines(owner: Owner) -> list[str]:
-    """The table of machines, a line each."""
-    from finetune.launch.jobs.launcher import flavours
+    """Return the table of flavors, one per line."""
+    from finetune.launch.jobs.launcher import known_flavors
 
-    found = flavours(owner)
-    lines = [] if all(one.current for one in found) else [say("job.not_current")]
-    for one in found:
-        gpu = f"{one.gpus} x {one.accelerator} {one.gpu_memory_gb:g} GB" if one.gpus else "-"
-        price = say("job.shell.an_hour", usd=f"{one.usd_per_hour:.2f}")
-        lines.append(f"{one.name:16}{gpu:24}{one.memory_gb:6g} GB{one.cpus:5} CPU   {price}")
+    flavors = known_flavors(owner)
+    lines = [] if all(flavor.current for flavor in flavors) else [say("job.not_current")]
+    for flavor in flavors:
+        gpu = f"{flavor.gpus} x {flavor.accelerator} {flavor.gpu_memory_gb:g} GB" if flavor.gpus else "-"
+        price = say("job.shell.an_hour", usd=f"{flavor.usd_per_hour:.2f}")
+        lines.append(f"{flavor.name:16}{gpu:24}{flavor.memory_gb:6g} GB{flavor.cpus:5} CPU   {price}")
     return lines

@@ -87,7 +87,7 @@ def _publish_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--what", choices=kinds, help=say("publish.help.what"))
     command.add_argument("--branch", metavar="NAME", help=say("publish.help.branch"))
     command.add_argument("--pull-request", action="store_true", help=say("publish.help.pull_request"))
-    command.add_argument("--licence", "--license", metavar="KEY", help=say("publish.help.licence"))
+    command.add_argument("--licence", "--license", dest="license", metavar="KEY", help=say("publish.help.licence"))
     command.add_argument("--card", type=Path, metavar="FILE", help=say("publish.help.card"))
     command.add_argument("--samples", type=Path, metavar="FILE", help=say("publish.help.samples"))
     command.add_argument("--model-repo", metavar="REPO", help=say("publish.help.model_repo"))
@@ -109,13 +109,14 @@ def _set_flag(command: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    """A config becomes a run; a run's id goes on with that run, which is how a rented job trains."""
+    """Start a run from a config in the foreground. Given the id of a run, resume that run: this is how a rented job
+    trains."""
     from finetune.launch.local.launcher import LocalLauncher
     from finetune.runs.run import find
 
     owner = local_owner()
     if RUN_ID.fullmatch(str(arguments.file)) and not os.path.isfile(arguments.file):
-        LocalLauncher().go_on(find(str(arguments.file), owner), owner, progress=show_progress)
+        LocalLauncher().resume_in_process(find(str(arguments.file), owner), owner, progress=show_progress)
     LocalLauncher().train(config_of(arguments), owner, progress=show_progress)
 
 
@@ -130,10 +131,10 @@ def _start(arguments: argparse.Namespace) -> int:
 
 
 def _flavors(arguments: argparse.Namespace) -> int:
-    from finetune.launch.jobs.flavors import flavours
+    from finetune.launch.jobs.flavors import known_flavors
 
     if arguments.json:
-        print_json([vars(one) for one in flavours(local_owner())])
+        print_json([vars(flavor) for flavor in known_flavors(local_owner())])
     else:
         print("\n".join(flavor_lines(local_owner())))
     return 0
@@ -148,13 +149,15 @@ def _attach(arguments: argparse.Namespace) -> int:
 
 
 def _preset(arguments: argparse.Namespace) -> int:
-    """A preset as YAML on stdout, which `> c.yaml` makes a config; without a name, all of them."""
+    """Print a preset as YAML on stdout, which `> c.yaml` makes a config; without a name, list the presets."""
     from finetune.config.presets import PRESETS, preset_named
 
     if arguments.name is None:
         width = max(map(len, PRESETS))
         print(
-            "\n".join(f"{name:{width}}  {say(one.title_key)}. {say(one.about_key)}." for name, one in PRESETS.items())
+            "\n".join(
+                f"{name:{width}}  {say(preset.title_key)}. {say(preset.about_key)}." for name, preset in PRESETS.items()
+            )
         )
         return 0
     print(preset_named(arguments.name).to_yaml(arguments.files), end="")
@@ -201,7 +204,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _line(status: Any) -> str:
-    """A run's state in one line: word, steps, loss."""
+    """Return a run's status in one line: word, steps, loss."""
     word = say(f"run.status.{status.status}")
     if status.loss is None:
         return word
@@ -209,7 +212,7 @@ def _line(status: Any) -> str:
 
 
 def _stage_line(stage: Any) -> str:
-    """A stage in one line: its steps, its validation loss before and after, its rows."""
+    """Return a stage in one line: its steps, its validation loss before and after, its rows."""
     losses = {"before": stage.before, "after": stage.after}
     written = {name: "-" if loss is None else f"{loss:.4f}" for name, loss in losses.items()}
     rows = counted("core.rows", stage.rows)
@@ -267,6 +270,6 @@ def _delete(arguments: argparse.Namespace) -> int:
 def _publish(arguments: argparse.Namespace) -> int:
     from finetune.cli.publish import publish_command
 
-    names = ("what", "branch", "pull_request", "licence", "card", "model_repo", "samples")
+    names = ("what", "branch", "pull_request", "license", "card", "model_repo", "samples")
     more = {name: getattr(arguments, name) for name in names} | {"presets": tuple(arguments.preset)}
     return publish_command(arguments.which, arguments.repo, arguments.public, arguments.yes, local_owner(), **more)

@@ -1,4 +1,4 @@
-"""`python -m finetune models`: suggested models, or those of the Hub by a text, with what fits into this machine."""
+"""`python -m finetune models`: suggested models, or a search of the Hub, with what fits into this machine."""
 
 import argparse
 from typing import Any
@@ -11,7 +11,7 @@ from finetune.plan.card import weights_in_words
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """What `models` takes."""
+    """Add the options of `models`."""
     command.add_argument("text", nargs="?", metavar="TEXT", help=say("picker.help.text"))
     command.add_argument("--task", choices=TASKS, help=say("picker.help.task"))
     command.add_argument("--size", choices=tuple(SIZE_BOUNDS), help=say("picker.help.size"))
@@ -26,17 +26,17 @@ def run(arguments: argparse.Namespace) -> int:
     found: Any = SUGGESTED if arguments.text is None else search(arguments.text, local_owner())
     models = matching(found, arguments.task, arguments.size, arguments.language)
     here = look_here()
-    told = [facts(model, here) for model in models]
+    described = [facts(model, here) for model in models]
     if arguments.json:
-        print_json([one | {"obstacle": one["obstacle"] and say(one["obstacle"])} for one in told])
+        print_json([entry | {"obstacle": entry["obstacle"] and say(entry["obstacle"])} for entry in described])
         return 0
-    for line in _table([_row(model, one["here"]) for model, one in zip(models, told, strict=True)]):
+    for line in _table([_row(model, entry["here"]) for model, entry in zip(models, described, strict=True)]):
         print(line)
     return 0
 
 
 def _row(model: Model, here: dict[str, dict[str, Any]]) -> list[str]:
-    ways = [say(model.obstacle)] if model.obstacle else [_fit(one) for one in here.values()]
+    ways = [say(model.obstacle)] if model.obstacle else [_fit(fit) for fit in here.values()]
     gate = say("picker.gated") if model.gated else ""
     return [
         model.name,
@@ -48,9 +48,9 @@ def _row(model: Model, here: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
-def _fit(one: dict[str, Any]) -> str:
-    word = say(f"picker.{one['fits']}")
-    return word if one["gb"] is None else f"{word} {one['gb']:.1f} GB"
+def _fit(fit: dict[str, Any]) -> str:
+    word = say(f"picker.{fit['fits']}")
+    return word if fit["gb"] is None else f"{word} {fit['gb']:.1f} GB"
 
 
 def _table(rows: list[list[str]]) -> list[str]:
@@ -61,6 +61,6 @@ def _table(rows: list[list[str]]) -> list[str]:
         return [say("picker.none")]
     lines = [head, *rows]
     widths = [
-        max(len(row[place]) for row in lines if place < len(row) - (len(row) < len(head))) for place in range(len(head))
+        max(len(row[index]) for row in lines if index < len(row) - (len(row) < len(head))) for index in range(len(head))
     ]
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)).rstrip() for row in lines]

@@ -1,4 +1,4 @@
-"""The card as the shell prints it."""
+"""The plan of a run as the shell prints it."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from finetune.plan.card import PlaceEstimate, RunPlan, data_facts, dollars, weig
 
 
 def card_lines(plan: RunPlan) -> Iterator[str]:
-    """What is trained, on how much, and a line for each place to run."""
+    """Yield the lines of a plan: model, data, and a row for each place to run."""
     yield say("plan.weights", **weight_facts(plan))
     yield say("plan.data", **data_facts(plan))
     yield from _table(plan)
@@ -22,7 +22,7 @@ def card_lines(plan: RunPlan) -> Iterator[str]:
 def _table(plan: RunPlan) -> Iterator[str]:
     head = [say(f"plan.column.{name}") for name in ("place", "memory", "free", "time", "training", "disk", "price")]
     rows = [head, *map(_row, plan.places)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(head))]
     for row in rows:
         rest = zip(row[1:], widths[1:], strict=True)
         yield "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in rest)])
@@ -43,12 +43,12 @@ def _row(place: PlaceEstimate) -> list[str]:
 
 
 def gigabytes(count: float | None) -> str:
-    """Bytes as GB; a dash where they are not known."""
+    """Return bytes as GB; a dash where they are not known."""
     return "-" if count is None else f"{count / 1e9:.1f} GB"
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
+    """Return seconds as 1:02:03 or 2:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,4 +1,4 @@
-"""`python -m finetune publish RUN REPO`: the preview, progress and the proof on stderr, the link on stdout."""
+"""`python -m finetune publish RUN REPO`: preview, progress and verification on stderr, the link on stdout."""
 
 import shutil
 import sys
@@ -22,7 +22,7 @@ from inference.models.types import Progress
 
 if TYPE_CHECKING:
     from finetune.data.store import Dataset
-    from finetune.publish.kinds import Built
+    from finetune.publish.kinds import BuiltKind
 
 _BAD_INPUT = 2
 _FAILED = 1
@@ -37,11 +37,11 @@ _FOLDER = "publish"
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a person typed: what to publish of `which` (a run, or a dataset), and where it goes.
+class PublishArguments:
+    """The arguments of the command: what to publish of `which` (a run, or a dataset), and where to.
 
-    `yes` is the explicit yes to a repository that holds something else, or was changed by somebody. `what` None is a
-    run's own result.
+    `yes` confirms a push to a repository that holds something else, or was changed by somebody. `what` None is a run's
+    own result.
     """
 
     which: str
@@ -51,7 +51,7 @@ class Order:
     what: str | None = None
     branch: str | None = None
     pull_request: bool = False
-    licence: str | None = None
+    license: str | None = None
     card: Path | None = None
     model_repo: str | None = None
     presets: tuple[str, ...] = ()
@@ -59,25 +59,25 @@ class Order:
 
 
 def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner: Owner, **more: Any) -> int:
-    """Publish a run, or what is made of it. `more` are fields of `Order`.
+    """Publish a run, or what is made from it. `more` are fields of `PublishArguments`.
 
     Returns the exit code: 0 published and proved, 1 the push or the proof failed, 2 bad input or a yes is missing.
     """
-    order, line = Order(run_text, repo_id, public, yes, **more), _Line()
+    arguments, line = PublishArguments(run_text, repo_id, public, yes, **more), _ProgressLine()
     _quiet()
     try:
-        subject = _subject(order, owner)
-        samples = _samples(order, subject)
-        built = _build(order, subject, owner, line)
-        plan = _plan(order, subject, built, owner, samples)
+        subject = _subject(arguments, owner)
+        samples = _samples(arguments, subject)
+        built = _build(arguments, subject, owner, line)
+        plan = _plan(arguments, subject, built, owner, samples)
     except UserError as error:
         line.end()
         return _complain(error, _FAILED if error.code in _NOT_THE_INPUT else _BAD_INPUT)
     _preview(plan)
-    if plan.needs_yes and not order.yes:
+    if plan.needs_yes and not arguments.yes:
         return _complain(UserError("publish.needs_yes", repo=plan.repo_id), _BAD_INPUT)
     try:
-        pushed = push(plan, owner, confirmed=order.yes, progress=line)
+        pushed = push(plan, owner, confirmed=arguments.yes, progress=line)
         line.end()
         print(pushed.url, flush=True)
         proof = _prove(plan, pushed, built, owner, line)
@@ -91,77 +91,86 @@ def publish_command(run_text: str, repo_id: str, public: bool, yes: bool, owner:
     return 0 if proof.ok else _FAILED
 
 
-def _subject(order: Order, owner: Owner) -> "Run | Dataset":
-    if order.what != "dataset":
-        return find(order.which, owner)
+def _subject(arguments: PublishArguments, owner: Owner) -> "Run | Dataset":
+    if arguments.what != "dataset":
+        return find(arguments.which, owner)
     from finetune.data.store import open_dataset
 
-    return open_dataset(dataset_folder(owner, order.which))
+    return open_dataset(dataset_folder(owner, arguments.which))
 
 
-def _samples(order: Order, subject: "Run | Dataset") -> tuple[Sample, ...]:
-    """The texts for the card, from the record of a comparison. Raises UserError for one that does not fit."""
-    if order.samples is None:
+def _samples(arguments: PublishArguments, subject: "Run | Dataset") -> tuple[Sample, ...]:
+    """Read the card's samples from the record of a comparison. Raises UserError for a record that does not fit."""
+    if arguments.samples is None:
         return ()
-    if order.card is not None:
+    if arguments.card is not None:
         raise UserError("publish.samples_card")
     from finetune.publish.kinds import KINDS
 
-    kind = KINDS[order.what or "adapter"]
+    kind = KINDS[arguments.what or "adapter"]
     if not kind.samples or not isinstance(subject, Run):
         raise UserError("publish.samples_kind", kind=say(kind.title_key))
-    record = read_record(order.samples)
-    samples = samples_of(record, subject, str(order.samples)[:200])
+    record = read_record(arguments.samples)
+    samples = samples_of(record, subject, str(arguments.samples)[:200])
     print(say("publish.samples_taken", count=len(samples), all=len(record["columns"])), file=sys.stderr)
     return samples
 
 
-def _build(order: Order, subject: "Run | Dataset", owner: Owner, line: "_Line") -> "Built | None":
-    """Make the files of the kind that was asked for; None for a run's own result."""
-    if order.what is None:
+def _build(
+    arguments: PublishArguments, subject: "Run | Dataset", owner: Owner, line: "_ProgressLine"
+) -> "BuiltKind | None":
+    """Build the files of the requested kind; None for a run's own result."""
+    if arguments.what is None:
         return None
     from finetune.publish.kinds import Options, build
 
     options = Options(
-        licence=order.licence, repo_id=order.model_repo, columns=order.presets, name=_file_name(order.repo_id)
+        license=arguments.license,
+        repo_id=arguments.model_repo,
+        columns=arguments.presets,
+        name=_file_name(arguments.repo_id),
     )
-    folder = subject.folder / _FOLDER / order.what
+    folder = subject.folder / _FOLDER / arguments.what
     try:
-        return build(order.what, subject, owner, folder, options, line, None)
+        return build(arguments.what, subject, owner, folder, options, line, None)
     finally:
         line.end()
 
 
 def _file_name(repo_id: str) -> str | None:
-    """What files are called that carry a name of their own, as GGUF files do: as their repository."""
+    """Return the name of files that carry one, as GGUF files do: that of their repository."""
     return repo_id.strip().rpartition("/")[2] or None
 
 
 def _plan(
-    order: Order, subject: "Run | Dataset", built: "Built | None", owner: Owner, samples: tuple[Sample, ...]
+    arguments: PublishArguments,
+    subject: "Run | Dataset",
+    built: "BuiltKind | None",
+    owner: Owner,
+    samples: tuple[Sample, ...],
 ) -> PushPlan:
     card = None
-    if order.card is not None:
+    if arguments.card is not None:
         try:
-            card = order.card.read_text(encoding="utf-8")
+            card = arguments.card.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
-            raise UserError("publish.no_card", value=order.card) from None
+            raise UserError("publish.no_card", value=arguments.card) from None
     return prepare(
         subject,
-        order.repo_id,
+        arguments.repo_id,
         owner,
-        private=not order.public,
+        private=not arguments.public,
         built=built,
-        branch=order.branch,
-        pull_request=order.pull_request,
-        licence=order.licence,
+        branch=arguments.branch,
+        pull_request=arguments.pull_request,
+        license=arguments.license,
         card=card,
         samples=samples,
     )
 
 
-def _prove(plan: PushPlan, pushed: PushResult, built: "Built | None", owner: Owner, line: "_Line") -> Proof:
-    """The proof of the push, put into its card; the one that there is already, where nothing was pushed."""
+def _prove(plan: PushPlan, pushed: PushResult, built: "BuiltKind | None", owner: Owner, line: "_ProgressLine") -> Proof:
+    """Verify the push and put the result into its card. Where nothing was pushed, return the earlier verification."""
     kept = read_proof(plan.run, plan.kind)
     if not pushed.changed and kept is not None and kept.ok and kept.revision == pushed.commit:
         return kept
@@ -177,7 +186,7 @@ def _prove(plan: PushPlan, pushed: PushResult, built: "Built | None", owner: Own
 
 
 def _quiet() -> None:
-    """Leave the terminal to our own lines."""
+    """Turn the Hub client's progress bars and warnings off."""
     from huggingface_hub.utils import disable_progress_bars, logging
 
     disable_progress_bars()
@@ -198,8 +207,8 @@ def _preview(plan: PushPlan) -> None:
         print(warning, file=sys.stderr)
 
 
-class _Line:
-    """Progress on one line of a terminal, which is written over; elsewhere one line for each new sentence."""
+class _ProgressLine:
+    """Progress on one line of a terminal, overwritten each time; elsewhere one line for each new sentence."""
 
     def __init__(self) -> None:
         self.text = ""

@@ -1,4 +1,4 @@
-"""How the shell talks: results to stdout, progress to stderr."""
+"""Output of the shell: results to stdout, progress to stderr."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def print_json(value: object) -> None:
-    """The one thing on stdout."""
+    """Print a value as JSON: the only output on stdout."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
     sys.stdout.flush()
 
@@ -18,7 +18,7 @@ _shown = {"text": ""}
 
 
 def show_progress(progress: "Progress") -> None:
-    """Say on stderr what takes long; on a terminal with how far it is."""
+    """Print progress on stderr; on a terminal with the percentage."""
     share = f" {100 * progress.done // progress.total}%" if progress.total else ""
     if sys.stderr.isatty():
         end = "\n" if progress.total and progress.done >= progress.total else ""

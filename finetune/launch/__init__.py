@@ -14,16 +14,16 @@ class Launcher(Protocol):
     """What every place to run offers."""
 
     def check(self, config: "RunConfig", owner: Owner) -> list["Finding"]:
-        """What the data holds that is left out or cut; nothing starts."""
+        """Return which rows are skipped or truncated; nothing starts."""
 
     def start(self, config: "RunConfig", owner: Owner) -> str:
-        """Begin a new run and return its id; the run goes on without the caller."""
+        """Start a new run and return its id; the run continues without the caller."""
 
     def resume(self, run: "Run", owner: Owner) -> None:
-        """Go on from the last whole checkpoint."""
+        """Continue from the last complete checkpoint."""
 
     def stop(self, run: "Run") -> None:
         """Ask the run to save a checkpoint and end; returns at once."""
 
     def alive(self, run: "Run") -> bool:
-        """Whether the run is queued or running."""
+        """Return whether the run is queued or running."""

@@ -1,4 +1,4 @@
-"""Deleting a run or a dataset for good: it vanishes in one step, and its room is freed after."""
+"""Delete a run or a dataset for good: it disappears in one step, its disk space is freed afterwards."""
 
 import os
 import shutil
@@ -19,10 +19,10 @@ _GONE = ".gone"
 
 
 def remove(text: str, owner: Owner) -> str:
-    """Delete the owner's run or dataset of that id (no folder elsewhere) and return the whole id.
+    """Delete the owner's run or dataset with that id (never a folder elsewhere) and return the full id.
 
-    Raises UserError where there is none, where the run is at work, or where a run at work reads the dataset. What a
-    rented job left in private repositories on the Hub stays there.
+    Raises UserError where there is none, where the run is running, or where a running run reads the dataset. What a
+    rented job stored in private repositories on the Hub stays there.
     """
     reference = parse(text.strip(), owner)
     if isinstance(reference, RunReference):
@@ -57,7 +57,7 @@ def _remove_dataset(folder: Path, owner: Owner) -> str:
 
 
 def _rename(folder: Path) -> Path:
-    """Take a folder out of sight: names that begin with a dot are nobody's. Its copies elsewhere go as well."""
+    """Hide a folder, since names that begin with a dot are ignored, and mark its backups for deletion."""
     changes.forget(folder)
     gone = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}{_GONE}")
     os.rename(folder, gone)
@@ -65,6 +65,6 @@ def _rename(folder: Path) -> Path:
 
 
 def _free(gone: Path) -> None:
-    """Free the room of a folder out of sight, and of those that somebody killed did not come to free."""
+    """Delete a hidden folder, and those left by processes that were killed before they had deleted theirs."""
     for folder in gone.parent.glob(f".*{_GONE}"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A run that failed or was stopped has a result after all: its newest whole checkpoint, made what `model/` would be."""
+"""Make the newest complete checkpoint of a run that failed or was stopped its result in `model/`."""
 
 import os
 import shutil
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from inference.models.types import Fetched
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json")
-"""What a checkpoint holds of a result; the rest of it is what training goes on from."""
+"""The files of a checkpoint that belong to a result; the others are the state that training resumes from."""
 
 
 def keep(run: Run, owner: Owner, progress: OnProgress | None = None, stop: threading.Event | None = None) -> int:
-    """Make the newest whole checkpoint of a run its result, and the run done. Returns the checkpoint's step.
+    """Make the newest complete checkpoint of a run its result, and the run done. Returns the checkpoint's step.
 
-    `model/` appears whole or not at all. Raises UserError where the run is at work or done, has no checkpoint here, or
-    its base is not the one that it began with.
+    `model/` appears complete or not at all. Raises UserError where the run is running or done, has no checkpoint here,
+    or its base model is not the one that it started with.
     """
     if run.alive():
         raise UserError("run.alive", value=run.id)
@@ -44,7 +44,7 @@ def keep(run: Run, owner: Owner, progress: OnProgress | None = None, stop: threa
 
 
 def has_checkpoint(run: Run) -> bool:
-    """Whether there may be something to keep: a whole checkpoint has this file. Cheap, for a page that polls."""
+    """Return whether there may be a checkpoint to keep: a complete one has this file. Cheap, for a page that polls."""
     return any(run.checkpoints.glob("checkpoint-*/trainer_state.json"))
 
 
@@ -66,7 +66,7 @@ def _step(checkpoint: Path) -> int:
 
 
 def _write(run: Run, checkpoint: Path, base: "Fetched") -> None:
-    """Lay `model/` out as the end of a training does."""
+    """Write `model/` as the end of a training does."""
     from finetune.data.tokenizing.tokenize import ensure_template
     from finetune.training.result import write_beside
     from inference.models.locate import load_tokenizer
@@ -80,7 +80,7 @@ def _write(run: Run, checkpoint: Path, base: "Fetched") -> None:
 
 
 def _generation(base: Path) -> object:
-    """The decoding settings that a model of this base has once it is loaded."""
+    """Return the generation config that a model of this base has once it is loaded."""
     from transformers import AutoConfig, GenerationConfig
 
     if (base / "generation_config.json").is_file():

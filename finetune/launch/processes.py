@@ -1,4 +1,4 @@
-"""Where a worker of an older version, which waited while the code was updated, looks for `train_together`."""
+"""Alias for workers of an older version that waited during an update: they import `train_together` from here."""
 
 from finetune.training import train_together
 

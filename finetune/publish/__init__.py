@@ -1,11 +1,11 @@
-"""From a finished run to a repository on the Hub, and the proof that what lies there is what was trained.
+"""From a finished run to a repository on the Hub, and the verification that the published files are what was trained.
 
-plan = prepare(run, "ada/tea-adapter", owner)        # files and card, nothing is kept on the Hub
+plan = prepare(run, "ada/tea-adapter", owner)        # files and card, nothing is sent to the Hub
 pushed = push(plan, owner, confirmed=False, progress=print)
 proof = prove(run, pushed.repo_id, pushed.commit, owner, print)
-keep_in_card(run, proof, owner)                      # where others see it
+keep_in_card(run, proof, owner)                      # commits the verification to the card
 
-Other kinds are built first (`finetune.publish.kinds`) and handed over as `prepare(..., built=built)`.
+Other kinds are built first (`finetune.publish.kinds`) and passed as `prepare(..., built=built)`.
 """
 
 from finetune.publish.plan import PushPlan, prepare

@@ -1,4 +1,4 @@
-"""Before anything is sent: which files go where, what the card says, what lies there already."""
+"""The plan of a push, before anything is sent: files, destination, card, and what is published there already."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from core.words import say
 from core.workspace import Owner
 from finetune.publish.card import facts, licenses
 from finetune.publish.card.card import render
-from finetune.publish.card.facts import UNKNOWN, Base, License, Sample, Subject
+from finetune.publish.card.facts import UNKNOWN, BaseFacts, License, Sample, Subject
 from finetune.publish.card.metadata import checked_card, read_head
 from finetune.publish.card.pictures import pictures
 from finetune.publish.proof.in_card import with_proof
@@ -19,7 +19,7 @@ from finetune.publish.repo import records, remote
 from finetune.publish.repo.destination import NOWHERE, Destination, RepoType, destination
 from finetune.publish.repo.differences import Difference, since_our_push
 from finetune.publish.repo.files import collect, made
-from finetune.publish.repo.remote import MANIFEST, Found, Target
+from finetune.publish.repo.remote import MANIFEST, DestinationState, Target
 from finetune.publish.repo.scan import PlannedFile
 from finetune.runs.run import Run
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 
-class Built(Protocol):
-    """What `finetune.publish.kinds.build` gives: a folder of files for a repository of one type."""
+class Publishable(Protocol):
+    """What `finetune.publish.kinds.build` returns: a folder of files for a repository of one type."""
 
     @property
     def kind(self) -> str: ...
@@ -44,9 +44,10 @@ class Built(Protocol):
 
 @dataclass(frozen=True)
 class PushPlan:
-    """What a push would do. `target` says what lies there now: nothing ("new"), an "empty" repository, an earlier
-    push of the "same" thing, or something else ("foreign"). `difference` is what somebody else changed there since
-    the last push. `warnings` are sentences in the reader's language; `card` is the whole README.md, also among `files`.
+    """What a push would do. `target` says what is at the destination now: no repository ("new"), an "empty" one, an
+    earlier push of the "same" thing, or something else ("foreign"). `difference` is what somebody else changed there
+    since the last push. `warnings` are sentences in the reader's language; `card` is the complete README.md, which is
+    also among `files`.
 
     `run` is what is published: a run, or a dataset.
     """
@@ -58,11 +59,11 @@ class PushPlan:
     card: str
     target: Target
     warnings: list[str]
-    found: Found = field(repr=False, default=Found("new"))
+    found: DestinationState = field(repr=False, default=DestinationState("new"))
     kind: str = "adapter"
     to: Destination = NOWHERE
     difference: Difference | None = None
-    licence: License = UNKNOWN
+    license: License = UNKNOWN
     mark: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -72,7 +73,7 @@ class PushPlan:
 
     @property
     def needs_yes(self) -> bool:
-        """Whether a person must say that what lies there may be written over. A pull request writes over nothing."""
+        """Whether a person must confirm that the files there may be overwritten. A pull request overwrites nothing."""
         return not self.to.pull_request and (self.target == "foreign" or self.difference is not None)
 
 
@@ -82,19 +83,19 @@ def prepare(
     owner: Owner,
     *,
     private: bool = True,
-    built: Built | None = None,
+    built: Publishable | None = None,
     branch: str | None = None,
     pull_request: bool = False,
-    licence: str | None = None,
+    license: str | None = None,
     card: str | None = None,
     samples: Sequence[Sample] = (),
 ) -> PushPlan:
-    """Look at what is to be published, at the Hub and at what lies at `repo_id`; make the card. Nothing is kept there.
+    """Check what is to be published, the Hub and the repository at `repo_id`; make the card. Nothing is sent yet.
 
-    `built` is what to publish; without it a run's own result. `licence` answers the question for a base whose licence
-    is not known; `card` takes the place of the card made here and is checked like it; `samples` stand in the card.
-    Raises UserError for a run that is not done, a file that must not go, a name, token, scope or namespace that is
-    wrong, a Hub that does not answer, and for a public repository where a private one was asked for.
+    `built` is what to publish; without it a run's own result. `license` is a person's answer where the base model's
+    license is not known; `card` replaces the card made here and is checked like it; `samples` go into the card. Raises
+    UserError for a run that is not done, a file that must not be published, an invalid name, token, scope or namespace,
+    a Hub that does not answer, and for a public repository where a private one was requested.
     """
     to = destination(repo_id, owner, built.repo_type if built else "model", branch, pull_request)
     remote.token_of(owner)
@@ -105,7 +106,7 @@ def prepare(
     found = remote.look(to, mark, owner)
     if private and found.private is False:
         raise UserError("publish.is_public", repo=to.repo_id)
-    known, attached = licenses.of_base(base, owner, licence) if base else (licenses.chosen(licence), [])
+    known, attached = licenses.of_base(base, owner, license) if base else (licenses.chosen(license), [])
     files += [file for file in attached if file.path not in {known.path for known in files}]
     if isinstance(subject, Run) and kind in ("adapter", "merged", "gguf"):
         files += pictures(subject)
@@ -115,7 +116,7 @@ def prepare(
     text = with_proof(card or _own_card(built) or render(about, owner), proof)
     text = checked_card(text, about, owner, given=card is not None)
     known = known if known.key else facts.license_from(read_head(text))
-    about = replace(about, licence=known)
+    about = replace(about, license=known)
     files.append(made("README.md", text.encode()))
     files.sort(key=lambda file: file.path)
     files.append(made(MANIFEST, manifest(mark, base, files, proof)))
@@ -128,9 +129,9 @@ def prepare(
 
 
 def _contents(
-    subject: "Run | Dataset", kind: str, built: Built | None, owner: Owner
-) -> tuple[Base | None, list[PlannedFile]]:
-    """The base, where there is one, and the files of what is published."""
+    subject: "Run | Dataset", kind: str, built: Publishable | None, owner: Owner
+) -> tuple[BaseFacts | None, list[PlannedFile]]:
+    """Return the base model, where there is one, and the files of what is published."""
     if not isinstance(subject, Run):
         assert built is not None, "a dataset is built before it is published"
         return None, collect(built.folder, owner, kind)
@@ -140,16 +141,17 @@ def _contents(
     return base, collect(folder, owner, kind, base.hub_id or base.name, base.revision)
 
 
-def _own_card(built: Built | None) -> str | None:
-    """The card that was built along, as demo Spaces and datasets have one."""
+def _own_card(built: Publishable | None) -> str | None:
+    """Return the card that the kind itself built, as demo Spaces and datasets do."""
     path = built.folder / "README.md" if built else None
     return path.read_text(encoding="utf-8") if path is not None and path.is_file() else None
 
 
 def manifest(
-    mark: dict[str, str], base: Base | None, files: list[PlannedFile], proof: dict[str, Any] | None = None
+    mark: dict[str, str], base: BaseFacts | None, files: list[PlannedFile], proof: dict[str, Any] | None = None
 ) -> bytes:
-    """`tunescope.json`: what was published, the base it was trained on, the SHA-256 of every other file, the proof."""
+    """Return `tunescope.json`: what was published, its base model, the SHA-256 of every other file, the
+    verification."""
     value: dict[str, Any] = {"tunescope": FORMAT, **mark}
     if base is not None:
         value |= {
@@ -164,14 +166,16 @@ def manifest(
     return json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"
 
 
-def _warnings(subject: Subject, found: Found, private: bool, visible: bool, difference: Difference | None) -> list[str]:
+def _warnings(
+    subject: Subject, found: DestinationState, private: bool, visible: bool, difference: Difference | None
+) -> list[str]:
     base, repo_id = subject.base, subject.to.repo_id
     warnings = []
     if base is not None and base.stand_in:
         warnings.append(say("publish.warn_stand_in", name=base.name, base=base.hub_id))
     if base is not None and not base.hub_id:
         warnings.append(say("publish.warn_local_base", name=base.name))
-    if not subject.licence.key and subject.to.repo_type != "space":
+    if not subject.license.key and subject.to.repo_type != "space":
         code = "publish.warn_licence" if visible else "publish.ask_licence"
         warnings.append(say(code, base=(base.hub_id or base.name) if base else repo_id))
     if found.private and not private:
@@ -182,13 +186,13 @@ def _warnings(subject: Subject, found: Found, private: bool, visible: bool, diff
         code = "publish.continues_request" if found.pull_request else "publish.opens_request"
         warnings.append(say(code, repo=repo_id, number=found.pull_request))
     elif found.target == "foreign":
-        warnings.append(_what_lies_there(repo_id, found, subject.files))
+        warnings.append(_foreign_warning(repo_id, found, subject.files))
     if difference is not None:
         warnings.append(difference.sentence(repo_id))
     return warnings
 
 
-def _what_lies_there(repo_id: str, found: Found, files: list[PlannedFile]) -> str:
+def _foreign_warning(repo_id: str, found: DestinationState, files: list[PlannedFile]) -> str:
     replaced = sorted(set(found.files) & {*(file.path for file in files), "README.md", MANIFEST})
     if not replaced:
         return say("publish.warn_foreign_kept", repo=repo_id, count=len(found.files))

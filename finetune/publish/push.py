@@ -1,4 +1,4 @@
-"""Send a plan: large files first, then one commit, so that nothing is ever half visible and a re-run completes it."""
+"""Send a plan: large files first, then one commit, so that nothing is visible in part and a rerun completes it."""
 
 import threading
 from dataclasses import replace
@@ -13,11 +13,11 @@ from core.workspace import Owner
 from finetune.publish.plan import PushPlan
 from finetune.publish.repo import remote
 from finetune.publish.repo.differences import since_the_preview, tree
-from finetune.publish.repo.files import git_name, sha256_of
-from finetune.publish.repo.records import PushResult, keep_push, read_push
-from finetune.publish.repo.remote import MANIFEST, Found
+from finetune.publish.repo.files import git_blob_id, sha256_of
+from finetune.publish.repo.records import PushResult, read_push, write_push
+from finetune.publish.repo.remote import MANIFEST, DestinationState
 from finetune.publish.repo.scan import PlannedFile
-from finetune.publish.repo.upload import Teller, additions, send_large
+from finetune.publish.repo.upload import PushProgress, additions, send_large
 from inference.models.types import Report
 
 _SDK = "gradio"
@@ -32,21 +32,21 @@ def push(
     progress: Report | None = None,
     stop: threading.Event | None = None,
 ) -> PushResult:
-    """Make the repository and the branch where there are none, upload, commit; the result is kept beside the run.
+    """Create the repository and the branch where needed, upload, commit; the result is stored beside the run.
 
-    Looks at the target again first: what is foreign, or changed by somebody since our last push, needs `confirmed`;
+    Checks the destination again first: what is foreign, or changed by somebody since our last push, needs `confirmed`;
     what changed after the preview needs another preview. Raises UserError; after one that says so, running it again
-    goes on where it ended (what was uploaded is not sent again).
+    continues where it ended (uploaded files are not sent again).
     """
-    tell = Teller(plan.size, progress, stop)
+    tell = PushProgress(plan.size, progress, stop)
     tell(say("publish.looking", repo=plan.repo_id))
     found = remote.look(plan.to, plan.mark, owner, stop)
-    _agreed(plan, found, owner, confirmed)
-    _unchanged(plan)
+    _check_confirmed(plan, found, owner, confirmed)
+    _check_unchanged(plan)
     with in_words(plan.repo_id, owner, lost="publish.lost"):
         if found.target == "new":
             found = _create(plan, owner, tell)
-            _agreed(plan, found, owner, confirmed)
+            _check_confirmed(plan, found, owner, confirmed)
         if found.make_branch:
             found = _branch(plan, found, owner, tell)
         commit, number, changed = _commit(plan, found, owner, tell)
@@ -69,7 +69,7 @@ def push(
         changed,
     )
     with in_words(plan.repo_id, owner):
-        keep_push(plan.run, result)
+        write_push(plan.run, result)
     return result
 
 
@@ -83,14 +83,14 @@ def _url(plan: PushPlan, number: int | None) -> str:
     return f"{plan.to.url}/tree/{plan.to.branch}" if plan.to.branch else plan.to.url
 
 
-def _agreed(plan: PushPlan, found: Found, owner: Owner, confirmed: bool) -> None:
-    """Raise UserError where the person has not agreed to what a push would do now."""
+def _check_confirmed(plan: PushPlan, found: DestinationState, owner: Owner, confirmed: bool) -> None:
+    """Raise UserError where the person has not confirmed what a push would do now."""
     if found.target == "foreign" and not plan.to.pull_request and not confirmed:
         raise UserError("publish.foreign", repo=plan.repo_id, count=len(found.files))
     if plan.private and found.private is False:
         raise UserError("publish.is_public", repo=plan.repo_id)
     visible = found.private is False or (found.private is None and not plan.private)
-    if visible and not plan.licence.key and plan.to.repo_type != "space":
+    if visible and not plan.license.key and plan.to.repo_type != "space":
         raise UserError("publish.licence_needed", repo=plan.repo_id)
     seen = plan.found
     moved = found.commit is not None and found.commit != seen.commit and found.target != "empty"
@@ -102,30 +102,31 @@ def _agreed(plan: PushPlan, found: Found, owner: Owner, confirmed: bool) -> None
         raise UserError("publish.changed_by", repo=plan.repo_id, what=plan.difference.sentence(plan.repo_id))
 
 
-def _complete(plan: PushPlan, found: Found, owner: Owner) -> bool:
-    """Whether every file of the plan lies there and none that is new, as after a push whose answer was lost."""
+def _complete(plan: PushPlan, found: DestinationState, owner: Owner) -> bool:
+    """Return whether the destination holds every file of the plan and no new one, as after a push whose answer was
+    lost."""
     if found.manifest.get("files") != {file.path: file.sha256 for file in plan.files if file.path != MANIFEST}:
         return False
     with in_words(plan.repo_id, owner):
         there = tree(plan.to, str(found.commit), owner)
     known = {file.path for file in plan.files} | set(plan.found.files) | {".gitattributes"}
-    return there.keys() <= known and all(_is(file, there.get(file.path)) for file in plan.files)
+    return there.keys() <= known and all(_has_content(file, there.get(file.path)) for file in plan.files)
 
 
-def _is(file: PlannedFile, name: str | None) -> bool:
-    """Whether the Hub's name of a content (SHA-256 of a large file, git's of a small one) is this file's."""
-    return name == file.sha256 or (file.size <= _LARGEST_READ and name == git_name(file.content()))
+def _has_content(file: PlannedFile, name: str | None) -> bool:
+    """Return whether the Hub's id of a content (SHA-256 of a large file, git's id of a small one) is this file's."""
+    return name == file.sha256 or (file.size <= _LARGEST_READ and name == git_blob_id(file.content()))
 
 
-def _unchanged(plan: PushPlan) -> None:
-    """Refuse where a file is no longer what the preview showed."""
+def _check_unchanged(plan: PushPlan) -> None:
+    """Raise UserError where a file is no longer what the preview showed."""
     for file in plan.files:
         if isinstance(file.source, Path) and (not file.source.is_file() or sha256_of(file.source) != file.sha256):
             raise UserError("publish.file_changed", file=file.path)
 
 
-def _create(plan: PushPlan, owner: Owner, tell: Teller) -> Found:
-    """Make the repository. Where the answer was lost on the way, look whether it is there."""
+def _create(plan: PushPlan, owner: Owner, tell: PushProgress) -> DestinationState:
+    """Create the repository. Where the answer was lost, check whether it exists."""
     tell(say("publish.creating", repo=plan.repo_id))
     to, sdk = plan.to, _SDK if plan.to.repo_type == "space" else None
     try:
@@ -135,14 +136,14 @@ def _create(plan: PushPlan, owner: Owner, tell: Teller) -> Found:
     except Exception as error:
         if not uncertain(error):
             raise
-        if (found := _looked(plan, owner, error)).target == "new":
+        if (found := _look_after_error(plan, owner, error)).target == "new":
             raise
         return found
     return remote.look(to, plan.mark, owner, tell.stop)
 
 
-def _branch(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> Found:
-    """Make the branch, from what was looked at; one that came to be meanwhile is as good."""
+def _branch(plan: PushPlan, found: DestinationState, owner: Owner, tell: PushProgress) -> DestinationState:
+    """Create the branch from the commit that was checked; one created meanwhile is as good."""
     tell(say("publish.branching", repo=plan.repo_id, branch=plan.to.branch))
     assert plan.to.branch is not None, "only a branch is missing"
     try:
@@ -154,13 +155,13 @@ def _branch(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> Found:
             token=remote.token_of(owner),
         )
     except Exception as error:
-        if not uncertain(error) or _looked(plan, owner, error).make_branch:
+        if not uncertain(error) or _look_after_error(plan, owner, error).make_branch:
             raise
     return remote.look(plan.to, plan.mark, owner, tell.stop)
 
 
-def _commit(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> tuple[str, int | None, bool]:
-    """Upload what is large, then put everything into one commit on top of what was looked at.
+def _commit(plan: PushPlan, found: DestinationState, owner: Owner, tell: PushProgress) -> tuple[str, int | None, bool]:
+    """Upload large files, then put everything into one commit on top of the commit that was checked.
 
     Returns the commit, the number of the pull request, and whether anything changed.
     """
@@ -169,7 +170,7 @@ def _commit(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> tuple[s
     api, to = remote.api(owner), plan.to
     opens = to.pull_request and not found.pull_request
     remote.check_card(plan.card, to, owner, tell.stop)
-    added = additions(_other_than(found, plan, owner), tell)
+    added = additions(_files_to_send(found, plan, owner), tell)
     left = sorted(set(found.pushed_before) - {file.path for file in plan.files})
     if not added and not left:
         return str(found.commit), found.pull_request, False
@@ -188,30 +189,30 @@ def _commit(plan: PushPlan, found: Found, owner: Owner, tell: Teller) -> tuple[s
             parent_commit=found.commit,
         )
     except Exception as error:
-        return _went_through(plan, owner, error)
+        return _committed_anyway(plan, owner, error)
     return made.oid, made.pr_num if opens else found.pull_request, True
 
 
-def _other_than(found: Found, plan: PushPlan, owner: Owner) -> list[PlannedFile]:
-    """The files of a plan that are not at the destination just so."""
+def _files_to_send(found: DestinationState, plan: PushPlan, owner: Owner) -> list[PlannedFile]:
+    """Return the files of a plan that the destination does not hold with the same content."""
     if not {file.path for file in plan.files} & set(found.files):
         return plan.files
     there = retries.again(lambda: tree(plan.to, str(found.commit), owner))
-    return [file for file in plan.files if not _is(file, there.get(file.path))]
+    return [file for file in plan.files if not _has_content(file, there.get(file.path))]
 
 
-def _went_through(plan: PushPlan, owner: Owner, error: Exception) -> tuple[str, int | None, bool]:
-    """The commit, where it was made although its answer was lost. Raises the error where it was not, and says so
-    where that cannot be found out."""
+def _committed_anyway(plan: PushPlan, owner: Owner, error: Exception) -> tuple[str, int | None, bool]:
+    """Return the commit, where it was made although its answer was lost. Raises the error where it was not made, and
+    another where that cannot be determined."""
     if uncertain(error):
-        found = _looked(plan, owner, error)
+        found = _look_after_error(plan, owner, error)
         if _complete(plan, found, owner) and (found.pull_request or not plan.to.pull_request):
             return str(found.commit), found.pull_request, True
     raise error
 
 
-def _looked(plan: PushPlan, owner: Owner, error: Exception) -> Found:
-    """What lies at the destination after a call whose answer was lost."""
+def _look_after_error(plan: PushPlan, owner: Owner, error: Exception) -> DestinationState:
+    """Return the state of the destination after a call whose answer was lost."""
     try:
         return remote.look(plan.to, plan.mark, owner)
     except UserError as blind:

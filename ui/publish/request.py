@@ -15,7 +15,7 @@ from core.words import say
 from core.workspace import Owner, dataset_folder
 from finetune.publish.card.facts import Sample
 from finetune.publish.card.samples import samples_of
-from finetune.publish.kinds import KINDS, Built, Options, build
+from finetune.publish.kinds import KINDS, BuiltKind, Options, build
 from finetune.publish.plan import PushPlan, prepare
 from finetune.publish.repo import remote
 from finetune.publish.repo.destination import destination
@@ -78,7 +78,7 @@ class Order:
         """What the kinds read."""
         lines = tuple(line.strip() for line in self.columns.splitlines() if line.strip())
         return Options(
-            licence=self.licence or None,
+            license=self.licence or None,
             repo_id=self.shows or None,
             columns=lines,
             types=self.types,
@@ -99,7 +99,7 @@ class Order:
         self,
         subject: "Run | Dataset",
         owner: Owner,
-        built: Built | None,
+        built: BuiltKind | None,
         samples: tuple[Sample, ...] = (),
         card: str | None = None,
     ) -> PushPlan:
@@ -112,7 +112,7 @@ class Order:
             built=built,
             branch=self.branch or None,
             pull_request=self.pull_request,
-            licence=self.licence or None,
+            license=self.licence or None,
             card=card,
             samples=samples,
         )
@@ -140,7 +140,7 @@ class Preview:
     order: Order
     plan: PushPlan
     samples: tuple[Sample, ...] = ()
-    built: Built | None = None
+    built: BuiltKind | None = None
     scratch: TemporaryDirectory | None = None
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 

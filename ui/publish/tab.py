@@ -166,7 +166,7 @@ def preview(caller: Caller, *values: Any) -> Iterator[tuple]:
     idle = lambda: ("", gr.update(visible=False), gr.skip(), gr.skip(), *_no_plan())  # noqa: E731
     found = yield from work.run(caller, "look", lambda job: look(order, caller, job), busy, idle)
     keep(caller, found)
-    unknown = not found.plan.licence.key and found.plan.to.repo_type != "space"
+    unknown = not found.plan.license.key and found.plan.to.repo_type != "space"
     licence = gr.update(visible=unknown or bool(order.licence) or order.kind == "dataset")
     yield "", gr.update(visible=False), _outcome(found.plan.run, order.kind), licence, *_shown(found)
 

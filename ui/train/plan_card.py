@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from core.words import counted, say
 from core.workspace import Owner
 from finetune.config.run_config import RunConfig
-from finetune.launch.jobs.flavors import flavours
+from finetune.launch.jobs.flavors import known_flavors
 from finetune.launch.local.launcher import check_here
 from finetune.plan.card import data_facts, dollars, weight_facts
 from finetune.plan.planner import plan_of
@@ -25,7 +25,7 @@ def look(owner: Owner, config: RunConfig, job: work.Job, *, trial: bool) -> tupl
         check_here(owner)
     with looking(config, owner, job.report, job.stop) as looked:
         found = checked(looked.config, looked.datasets, looked.base.name, looked.base.folder)
-        rented = flavours(owner)
+        rented = known_flavors(owner)
         plan = plan_of(looked, owner, calibrate=trial, flavours=rented, progress=job.report, stop=job.stop)
     return found, plan
 

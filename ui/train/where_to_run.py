@@ -18,7 +18,7 @@ from core.workspace import Owner
 from finetune.config.run_config import RunConfig
 from finetune.launch.follow.api import api
 from finetune.launch.jobs.checks import Check, look, seconds_of
-from finetune.launch.jobs.launcher import Estimate, Flavor, estimate, flavours
+from finetune.launch.jobs.launcher import Flavor, JobEstimate, estimate, known_flavors
 from finetune.plan.prepare import import_data, look_at
 from ui.parts import job as work
 from ui.parts.controls import button, dropdown, textbox
@@ -91,7 +91,7 @@ def available(owner: Owner) -> list[Flavor]:
     if time.monotonic() - asked >= REMEMBERED_SECONDS:
         if not reach.reachable():
             raise UserError("job.unreachable", value="jobs", endpoint=reach.endpoint(), reason=say("job.no_answer"))
-        found = flavours(owner)
+        found = known_flavors(owner)
         if all(one.current for one in found):
             _known[client.endpoint] = (time.monotonic(), found)
     return found
@@ -119,7 +119,7 @@ def usual(found: list[Flavor], chosen: str | None) -> str | None:
 
 def guesses(
     owner: Owner, found: list[Flavor], datasets: Sequence[str] | None, values: Sequence[Any]
-) -> tuple[dict[str, Estimate], str]:
+) -> tuple[dict[str, JobEstimate], str]:
     """Rough time and price of this run by machine; where the form does not say enough yet, none, and why."""
     try:
         config = form.read(datasets, values)
@@ -128,7 +128,7 @@ def guesses(
         return {}, str(error)
 
 
-def flavor_table(found: list[Flavor], chosen: str | None, rough: dict[str, Estimate], why: str) -> str:
+def flavor_table(found: list[Flavor], chosen: str | None, rough: dict[str, JobEstimate], why: str) -> str:
     """Name, GPU, memory, price, and rough time and price of this run."""
     return render("flavours", flavours=found, chosen=chosen, rough=rough, why=why, price=price, usd=usd)
 
@@ -148,7 +148,7 @@ class Offer:
     checks: list[Check]
     flavour: Flavor
     seconds: int
-    rough: Estimate
+    rough: JobEstimate
     findings: list["Finding"]
 
     @property

@@ -1,4 +1,4 @@
-"""The Hub as jobs need it: the client with the caller's token, who the caller is, and refusals in words."""
+"""The Hub as jobs need it: the client with the caller's token, who the caller is, errors as sentences."""
 
 import hashlib
 import time
@@ -19,7 +19,7 @@ LABEL = "tunescope"
 """The label of our jobs; its value is the run's id."""
 _REMEMBERED_SECONDS = 60.0
 UNCERTAIN = ("job.unreachable", "job.hub_broken", "job.strange")
-"""The refusals after which the Hub may have done what it was asked all the same."""
+"""Errors after which the Hub may have carried out the request all the same."""
 _SENTENCES = {
     "wrong_token": "job.wrong_token",
     "no_credit": "job.no_credit",
@@ -35,19 +35,19 @@ _SENTENCES = {
     "incomplete": "job.strange",
 }
 _READ = ("strange", "incomplete")
-"""What is told only where it arose in the client: our own mistakes stay what they are."""
+"""Kinds that become a sentence only where the client raised them: errors of our own code are re-raised as they are."""
 _known: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
 
 
 def token_of(owner: Owner) -> str:
-    """The caller's token. Raises UserError where there is none: the process's own is never used for them."""
+    """Return the caller's token. Raises UserError where there is none: the process's own is never used instead."""
     if not isinstance(owner.token, str) or not owner.token:
         raise UserError("core.sign_in" if settings.on_space() else "job.no_token")
     return owner.token
 
 
 def api(owner: Owner) -> "HfApi":
-    """The client, with the caller's token and no other, and with a time limit: of itself it waits for ever.
+    """Return a client with the caller's token and no other, and with a time limit, which it lacks by default.
 
     Raises UserError where the Hub is switched off.
     """
@@ -60,11 +60,11 @@ def api(owner: Owner) -> "HfApi":
 
 
 def whoami(owner: Owner) -> dict[str, Any]:
-    """Whose token it is; remembered for a minute, for the Hub answers this question only so often."""
+    """Return whose token it is; cached for a minute, since the Hub limits how often it answers this."""
     token = token_of(owner)
     key = (reach.endpoint(), hashlib.sha256(token.encode()).hexdigest())
-    asked, me = _known.get(key, (-_REMEMBERED_SECONDS, {}))
-    if time.monotonic() - asked >= _REMEMBERED_SECONDS:
+    requested, me = _known.get(key, (-_REMEMBERED_SECONDS, {}))
+    if time.monotonic() - requested >= _REMEMBERED_SECONDS:
         with in_words(owner, "whoami"):
             me = retries.again(lambda: api(owner).whoami(token=token))
         if not isinstance(me, dict) or not isinstance(me.get("name"), str):
@@ -75,9 +75,9 @@ def whoami(owner: Owner) -> dict[str, Any]:
 
 @contextmanager
 def in_words(owner: Owner, what: str) -> Iterator[None]:
-    """Turn what the client raises inside the block into a sentence; `what` names the call: a repository or a job.
+    """Turn what the client raises inside the block into a UserError; `what` names the call: a repository or a job.
 
-    The error's cause is that of the client which tells most.
+    The error's cause is the most specific one that the client raised.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Folders of a job's private repository: which checkpoints lie there, and bringing a folder home, checked by hash."""
+"""Folders of a job's private repository: list its checkpoints, download a folder and check its hashes."""
 
 import hashlib
 import os
@@ -20,18 +20,18 @@ _BLOCK = 2**20
 
 
 def checkpoint_steps(paths: list[str]) -> list[int]:
-    """The steps of the checkpoints among a repository's files, in order. A commit brings a checkpoint whole."""
+    """Return the steps of the checkpoints among a repository's files, in order. Each comes in one commit."""
     return sorted({int(match[1]) for path in paths if (match := _CHECKPOINT.fullmatch(path))})
 
 
 def bring_folder(
     client: "HfApi", token: str, repo_id: str, folder: str, target: Path, room: Callable[[int], None] | None = None
 ) -> bool:
-    """Download a folder of a model repository and let it appear at `target` whole, or not at all.
+    """Download a folder of a model repository; it appears at `target` complete, or not at all.
 
-    Every file must have the hash that the repository lists. `room` is told the bytes before any comes and may raise.
-    Returns False where there is no such folder or where `target` is there already. Raises UserError for a file that
-    arrives with other bytes, and what the client raises.
+    Every file must have the hash that the repository lists. `room` is called with the size in bytes before the download
+    and may raise. Returns False where there is no such folder or where `target` exists. Raises UserError for a file
+    that arrives with other bytes, and what the client raises.
     """
     from huggingface_hub import snapshot_download
 
@@ -55,7 +55,7 @@ def bring_folder(
 
 
 def _check(path: Path, listed: Any, name: str, repo_id: str) -> None:
-    """Raise UserError unless the file has the SHA-256 (large files) or git's name (small ones) that is listed."""
+    """Raise UserError unless the file has the listed SHA-256 (large files) or git blob id (small files)."""
     large = listed.lfs is not None
     digest = hashlib.sha256() if large else hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
     with path.open("rb") as file:

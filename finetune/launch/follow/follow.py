@@ -1,4 +1,4 @@
-"""Follows a job's log while an app is open: a thread that copies lines as they come and connects again when cut."""
+"""Follow a job's log while an app is open: a thread copies lines as they arrive and reconnects."""
 
 import threading
 from typing import TYPE_CHECKING
@@ -18,11 +18,12 @@ SAMPLE_EVERY = 10
 _lock = threading.Lock()
 _followers: dict[str, threading.Thread] = {}
 _owners: dict[str, Owner] = {}
-"""Who asked last for a run to be followed: a sign-in ends, and the next one has another token."""
+"""The latest owner who asked to follow a run: a sign-in ends, and the next one has another token."""
 
 
 def follow(run: "Run", owner: Owner) -> threading.Thread:
-    """Follow a run's job in the background until it has ended and told everything. One thread a run and process."""
+    """Follow a run's job in the background until it has ended and its ending is recorded. One thread per run and
+    process."""
     with _lock:
         _owners[str(run.folder)] = owner
         known = _followers.get(str(run.folder))
@@ -52,7 +53,7 @@ def _follow(run: "Run") -> None:
 
 
 def _read(run: "Run", owner: Owner, job_id: str, namespace: str) -> None:
-    """Copy line by line until the job ends or the connection does."""
+    """Copy the log line by line until the job ends or the connection does."""
     client, token, plain = api(owner), token_of(owner), 0
     try:
         with in_words(owner, job_id):
@@ -64,7 +65,7 @@ def _read(run: "Run", owner: Owner, job_id: str, namespace: str) -> None:
 
 
 def _measure(run: "Run", owner: Owner, job_id: str) -> None:
-    """Every tenth sample of the metrics, which come once a second; stage and cost are asked for as often."""
+    """Store every tenth sample of the metrics, which arrive once a second; stage and cost are requested as often."""
     record = job_of(run)
     assert record is not None, "it is being followed"
     client, token = api(owner), token_of(owner)

@@ -1,4 +1,4 @@
-"""What a job tells goes into the run's own files, each line once, however often the log is read."""
+"""Copy a job's events and log into the run's own files, each line once, however often the log is read."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 _TAIL_BYTES = 16 * 1024
 _LONGEST_LINE, _LARGEST_LOG = 4_000, 20_000_000
 RESULT_GONE = ("job.result_gone", "job.no_result")
-"""The refusals of `bring_result` that no later try changes."""
+"""Errors of `bring_result` that no later try changes."""
 _FACTS_OF_THE_JOB = ("fingerprint", "device", "device_name", "dtype", "threads", "versions")
 
 
 def feed(run: "Run", owner: Owner, job_id: str, lines: Sequence[str], plain_before: int = 0) -> int:
     """Copy lines of a job's log that are not here yet. Safe to call from several threads and processes.
 
-    `plain_before` is how many lines that are no events came before in this reading; returns that count after these.
-    A run is done only once its result is here: it is fetched before the event that says so is written. Where that is
-    gone for good, the run has failed.
+    `plain_before` is the number of lines without an event that this reading has passed already; returns that number
+    after these lines. A run is done only once its result is here: it is fetched before the "done" event is written.
+    Where the result is gone for good, the run has failed.
     """
     events = [from_line(line) for line in lines]
     if any(event and event["type"] == "done" for event in events):
@@ -53,7 +53,7 @@ def feed(run: "Run", owner: Owner, job_id: str, lines: Sequence[str], plain_befo
 
 
 def _with_result(run: "Run", owner: Owner, events: list[dict[str, Any] | None]) -> list[dict[str, Any] | None]:
-    """Fetch the result of a job that is done. Returns the events, told as a failure where there is none any more."""
+    """Fetch the result of a job that is done. Returns the events, "done" replaced by a failure where it is gone."""
     try:
         bring_result(run, owner)
     except UserError as error:
@@ -64,8 +64,8 @@ def _with_result(run: "Run", owner: Owner, events: list[dict[str, Any] | None]) 
     return events
 
 
-def retell(run: "Run", job_id: str, lines: Sequence[str]) -> None:
-    """Write the events of an earlier job of the run, in a folder that is just being made."""
+def copy_earlier_events(run: "Run", job_id: str, lines: Sequence[str]) -> None:
+    """Write the events of an earlier job of the run, into a run folder that is being made."""
     for line in lines:
         event = from_line(line)
         if event and event["type"] != "done":
@@ -73,7 +73,7 @@ def retell(run: "Run", job_id: str, lines: Sequence[str]) -> None:
 
 
 def _write(run: "Run", job_id: str, event: dict[str, Any]) -> None:
-    """One event into events.jsonl; what the run runs on goes into env.json, the queue is the Hub's."""
+    """Write an event to events.jsonl; the environment goes to env.json; "queued" is skipped, as the Hub reports it."""
     if event["type"] == ENVIRONMENT:
         environment = event.get("environment")
         facts = (
@@ -87,7 +87,7 @@ def _write(run: "Run", job_id: str, event: dict[str, Any]) -> None:
 
 
 def _last_number(run: "Run", job_id: str) -> int:
-    """The number of the job's last event in the file: the record may be older where its writer was killed."""
+    """Return the number of the job's last event in the file: the record may be older where its writer was killed."""
     try:
         size = run.log.path.stat().st_size
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def _last_number(run: "Run", job_id: str) -> int:
 
 
 def _append(run: "Run", lines: list[str]) -> None:
-    """Into the log, which takes what people can read: a job may print without end."""
+    """Append lines to the log, up to a size: a job may print without end."""
     if lines:
         with open(run.log_path, "a", encoding="utf-8") as log:
             if log.tell() < _LARGEST_LOG:
@@ -105,10 +105,10 @@ def _append(run: "Run", lines: list[str]) -> None:
 
 
 def bring_result(run: "Run", owner: Owner) -> None:
-    """Fetch `model/` of a job that is done from its private repository, checked by hash.
+    """Fetch `model/` of a finished job from its private repository, checked by hash.
 
     Raises UserError: one of `RESULT_GONE` where the Hub says that there is no such repository, or it holds no result;
-    any other where it cannot be fetched now, or takes more room than a person has. Nothing is half there.
+    any other where it cannot be fetched now, or needs more disk than the owner has left. It is never there in part.
     """
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -131,8 +131,8 @@ def bring_result(run: "Run", owner: Owner) -> None:
         raise UserError("job.no_result", **facts)
 
 
-def is_left(run: "Run", owner: Owner) -> bool:
-    """Whether the job's private repository, with its checkpoints, is still there, as far as the Hub clearly says.
+def results_exist(run: "Run", owner: Owner) -> bool:
+    """Return whether the job's private repository, with its checkpoints, still exists, as far as the Hub clearly says.
 
     Raises UserError where it cannot be asked now.
     """
@@ -150,17 +150,17 @@ def is_left(run: "Run", owner: Owner) -> bool:
     return True
 
 
-def kept_lines(run: "Run", owner: Owner, attempt: int) -> list[str]:
-    """The events of a job as its last upload has them: for when its log cannot be read any more."""
+def uploaded_lines(run: "Run", owner: Owner, attempt: int) -> list[str]:
+    """Return the events of a job from its last upload: for when its log cannot be read any more."""
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
     record = job_of(run)
     assert record is not None, "only a job has uploads"
-    place = run.folder / ".events"
+    folder = run.folder / ".events"
     with in_words(owner, record.results):
         try:
             name = f"attempts/{attempt}/events.txt"
-            options: dict[str, Any] = {"token": token_of(owner), "local_dir": place}
+            options: dict[str, Any] = {"token": token_of(owner), "local_dir": folder}
             path = again(lambda: api(owner).hf_hub_download(record.results, name, **options))
         except (EntryNotFoundError, RepositoryNotFoundError):
             return []

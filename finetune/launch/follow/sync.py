@@ -1,4 +1,4 @@
-"""Brings a run up to date with its job: stage, events, log, metrics, cost, how it ended and, at the end, its result."""
+"""Sync a run with its job: stage, events, log, metrics, cost, how it ended and, at the end, its result."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from core.hub.retries import again
 from core.words import say
 from core.workspace import Owner
 from finetune.launch.follow.api import LABEL, UNCERTAIN, api, clean, in_words, token_of
-from finetune.launch.follow.intake import RESULT_GONE, bring_result, feed, is_left, kept_lines
+from finetune.launch.follow.intake import RESULT_GONE, bring_result, feed, results_exist, uploaded_lines
 from finetune.launch.follow.lines import UPLOADED
 from finetune.runs.job_record import VANISHED, JobRecord, job_of, locked, update
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from finetune.runs.run import Run
 
 GRACE_SECONDS = 300.0
-"""How long a job that was asked to stop may take to save before it is cancelled."""
+"""How long a job that was asked to stop may take to save before it is canceled."""
 LATE_SECONDS = 300.0
 """How long a job may take to appear after the answer to its start was lost: until then nothing is started again."""
 _STARTING = "renting"
@@ -30,12 +30,13 @@ _AT_ONCE = 1000
 
 
 def sync(run: "Run", owner: Owner, *, log: bool = True) -> None:
-    """Ask the Hub what became of the run's job and write it down; again and again gives the same.
+    """Ask the Hub for the state of the run's job and record it; calling it again gives the same.
 
-    With `log=False` the log of a job at work is left to who follows it: reading it waits five seconds for more.
+    With `log=False` the log of a running job is left to the thread that follows it: reading it waits five seconds for
+    more.
 
-    A run of this machine, and one whose job has ended and told everything, is left as it is. Raises UserError where
-    the Hub cannot be asked, or where the result of a finished job cannot be fetched: the next call tries again.
+    Does nothing for a local run, and for one whose job has ended with its ending recorded. Raises UserError where the
+    Hub cannot be asked, or where the result of a finished job cannot be fetched: the next call tries again.
     """
     record = job_of(run)
     if record is None or (not record.at_work and run.progress().ending is not None):
@@ -45,7 +46,7 @@ def sync(run: "Run", owner: Owner, *, log: bool = True) -> None:
             record = _inspect(run, owner, record)
             if record.id is not None and (log or not record.at_work):
                 _read(run, owner, record)
-            _settle(run, owner)
+            _settle_ending(run, owner)
             _remember(run, None)
     except UserError as error:
         with suppress(OSError):
@@ -54,7 +55,7 @@ def sync(run: "Run", owner: Owner, *, log: bool = True) -> None:
 
 
 def sync_quietly(run: "Run", owner: Owner, *, log: bool = True) -> None:
-    """As `sync`, for a list of many: what goes wrong stands in the record."""
+    """Call `sync`, for a list of many; a problem is stored in the job's record."""
     with suppress(UserError):
         sync(run, owner, log=log)
 
@@ -65,7 +66,7 @@ def _remember(run: "Run", problem: str | None) -> None:
 
 
 def _inspect(run: "Run", owner: Owner, record: JobRecord) -> JobRecord:
-    """The job's stage and time as the Hub tells them now."""
+    """Record the job's stage and time as the Hub reports them now."""
     from huggingface_hub.errors import JobNotFoundError
 
     with in_words(owner, record.id or run.id):
@@ -89,7 +90,7 @@ def _inspect(run: "Run", owner: Owner, record: JobRecord) -> JobRecord:
 
 
 def facts_of(job: Any) -> dict[str, Any]:
-    """What a record takes from a JobInfo."""
+    """Return the fields of a record that a JobInfo holds."""
     return {
         "id": job.id,
         "url": job.url,
@@ -101,7 +102,7 @@ def facts_of(job: Any) -> dict[str, Any]:
 
 
 def _look_for(run: "Run", owner: Owner, record: JobRecord) -> JobRecord:
-    """Find the job that was asked for when its id was lost: by its label. Whoever starts it holds the run's lock."""
+    """Find by its label a job whose id was lost. While the run's lock is held, its start is still in progress."""
     if run.held():
         return record
     client, token = api(owner), token_of(owner)
@@ -114,7 +115,7 @@ def _look_for(run: "Run", owner: Owner, record: JobRecord) -> JobRecord:
 
 
 def _read(run: "Run", owner: Owner, record: JobRecord) -> None:
-    """Copy the log as far as it is there and one sample of the metrics. Both wait for a silent Hub, so side by side."""
+    """Copy the log so far and one sample of the metrics, in parallel: each call waits for a silent Hub."""
     with ThreadPoolExecutor(2) as pool:
         sample = pool.submit(_sample, run, owner, record)
         plain, lines = 0, _log(owner, record)
@@ -124,7 +125,7 @@ def _read(run: "Run", owner: Owner, record: JobRecord) -> None:
 
 
 def _log(owner: Owner, record: JobRecord) -> Iterator[str]:
-    """The lines of the log as they come: somebody else's job may print without end."""
+    """Yield the lines of the log as they arrive: a job may print without end."""
     from huggingface_hub.errors import HfHubHTTPError
 
     client, token = api(owner), token_of(owner)
@@ -140,7 +141,7 @@ def _log(owner: Owner, record: JobRecord) -> Iterator[str]:
 
 
 def _sample(run: "Run", owner: Owner, record: JobRecord) -> None:
-    """One line of what the machine does; without one the run is no worse."""
+    """Store one sample of the machine's metrics; failures are ignored."""
     import httpx2
 
     if record.stage != "RUNNING":
@@ -161,54 +162,55 @@ def write_sample(run: "Run", sample: dict[str, Any]) -> None:
         file.write(line + "\n")
 
 
-def _settle(run: "Run", owner: Owner) -> None:
-    """Cancel a job that was asked to stop and does not; write the ending of one that ended without a last word."""
+def _settle_ending(run: "Run", owner: Owner) -> None:
+    """Cancel a job that does not follow a stop request in time; write the ending of one that ended without reporting
+    it."""
     record = job_of(run)
     assert record is not None, "it was there before"
     if record.at_work:
         if record.asked_to_stop and record.id and time.time() - record.asked_to_stop > GRACE_SECONDS:
             cancel(run, owner)
-            return _settle(run, owner)
+            return _settle_ending(run, owner)
         return
-    if _told_its_ending(run):
+    if _has_ending(run):
         return
     if record.id is not None:
-        feed(run, owner, record.id, kept_lines(run, owner, record.attempt))
-    if _told_its_ending(run):
+        feed(run, owner, record.id, uploaded_lines(run, owner, record.attempt))
+    if _has_ending(run):
         return
-    reason, error = _completed(run, record, owner) if record.stage == "COMPLETED" else _why(run, record, owner)
+    reason, error = _completed(run, record, owner) if record.stage == "COMPLETED" else _ending_of(run, record, owner)
     with locked(run):
-        if not _told_its_ending(run):
+        if not _has_ending(run):
             facts = {"step": run.progress().step, "reason": reason, "job": record.id}
             kind = reason if reason in ("stopped", "done") else "failed"
             run.log.write(kind, **facts, **({"error": error} if error else {}))
 
 
-def _told_its_ending(run: "Run") -> bool:
+def _has_ending(run: "Run") -> bool:
     return run.progress().ending is not None
 
 
-def ask_to_stop(run: "Run", owner: Owner) -> None:
-    """Tell a job at work to save and end. Raises UserError."""
+def request_stop(run: "Run", owner: Owner) -> None:
+    """Ask a running job to save a checkpoint and end. Raises UserError."""
     record = job_of(run)
-    assert record is not None, "only a job is asked"
+    assert record is not None, "only a job is stopped this way"
     options: dict[str, Any] = {"repo_id": record.results, "commit_message": "Stop", "token": token_of(owner)}
     name = f"control/stop-{record.attempt}"
-    with _wish(run, record), in_words(owner, record.results):
+    with _stop_recorded(run, record), in_words(owner, record.results):
         again(lambda: api(owner).upload_file(path_or_fileobj=b"stop\n", path_in_repo=name, **options))
 
 
-def call_off(run: "Run", owner: Owner) -> None:
-    """End a job that a person wants to stop and that does not run yet. Raises UserError."""
+def cancel_before_start(run: "Run", owner: Owner) -> None:
+    """Cancel a job that does not run yet. Raises UserError."""
     record = job_of(run)
-    assert record is not None, "only a job is called off"
-    with _wish(run, record):
+    assert record is not None, "only a job is canceled"
+    with _stop_recorded(run, record):
         cancel(run, owner)
 
 
 @contextmanager
-def _wish(run: "Run", record: JobRecord) -> Iterator[None]:
-    """Keep that somebody wants the job to stop. Where the Hub clearly refuses to be told, nobody has asked."""
+def _stop_recorded(run: "Run", record: JobRecord) -> Iterator[None]:
+    """Record the stop request. Where the Hub clearly refuses it, the record is restored."""
     with locked(run):
         update(run, asked_to_stop=record.asked_to_stop or time.time())
     try:
@@ -221,9 +223,9 @@ def _wish(run: "Run", record: JobRecord) -> Iterator[None]:
 
 
 def cancel(run: "Run", owner: Owner) -> None:
-    """End the job now."""
+    """Cancel the job now."""
     record = job_of(run)
-    assert record is not None and record.id is not None, "only a known job is cancelled"
+    assert record is not None and record.id is not None, "only a known job is canceled"
     with in_words(owner, record.id):
         named = {"job_id": record.id, "namespace": record.namespace, "token": token_of(owner)}
         again(lambda: api(owner).cancel_job(**named))
@@ -232,7 +234,8 @@ def cancel(run: "Run", owner: Owner) -> None:
 
 
 def _completed(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | None]:
-    """As `_why`, of a job that did all it was to do: it is done once its result is here, or it saved and stopped."""
+    """Return reason and sentence, as `_ending_of` does, of a completed job: done once its result is here, or stopped
+    after it had saved."""
     try:
         bring_result(run, owner)
     except UserError as error:
@@ -243,8 +246,8 @@ def _completed(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | 
     return "done", None
 
 
-def _why(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | None]:
-    """How a job ended that had no last word: a reason for programs, a sentence for people."""
+def _ending_of(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | None]:
+    """Return how a job ended that did not report its ending: a reason for programs, a sentence for people."""
     if record.id is None:
         return "never_started", say("job.ended.never_started")
     if record.asked_to_stop and record.stage == "CANCELED":
@@ -253,7 +256,7 @@ def _why(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | None]:
         "value": record.id,
         "url": record.url,
         "usd": f"{record.usd_so_far:.2f}",
-        "next": _next(run, record, owner),
+        "next": _resume_hint(run, record, owner),
     }
     if record.stage in (VANISHED, "DELETED"):
         return "vanished", say("job.ended.vanished", **facts)
@@ -265,10 +268,11 @@ def _why(run: "Run", record: JobRecord, owner: Owner) -> tuple[str, str | None]:
     return "error", say("job.ended.error", **facts, message=message, log=run.log_tail(5) or say("run.log_empty"))
 
 
-def _next(run: "Run", record: JobRecord, owner: Owner) -> str:
-    """Where Resume goes on. Raises UserError where the Hub does not tell whether anything is left."""
-    if is_left(run, owner):
-        return say("job.ended.next", step=last_kept(run))
+def _resume_hint(run: "Run", record: JobRecord, owner: Owner) -> str:
+    """Return the sentence that says where Resume continues. Raises UserError where the Hub does not say whether
+    anything is left."""
+    if results_exist(run, owner):
+        return say("job.ended.next", step=last_uploaded_step(run))
     return say("job.ended.nothing_left", repo=record.results, endpoint=reach.endpoint())
 
 
@@ -276,6 +280,6 @@ def _time_is_up(record: JobRecord) -> bool:
     return record.stage in ("ERROR", "CANCELED") and record.running_secs >= record.timeout
 
 
-def last_kept(run: "Run") -> int:
-    """The step of the newest checkpoint that was uploaded, 0 where there is none."""
+def last_uploaded_step(run: "Run") -> int:
+    """Return the step of the newest checkpoint that was uploaded, 0 where there is none."""
     return max((event["step"] for event in run.events()[0] if event["type"] == UPLOADED), default=0)

@@ -1,1 +1,1 @@
-"""What runs inside a rented job: it trains, tells and keeps."""
+"""What runs inside a rented job: training, event lines, uploads."""

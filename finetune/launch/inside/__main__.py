@@ -1,4 +1,4 @@
-"""Start what runs inside a rented job: `python -m finetune.launch.inside INPUTS_FOLDER RUN_ID`, as jobs are told to."""
+"""Entry point inside a rented job: `python -m finetune.launch.inside INPUTS_FOLDER RUN_ID`."""
 
 import sys
 

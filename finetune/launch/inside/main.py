@@ -1,4 +1,4 @@
-"""What runs inside a rented job: makes a workspace, trains, tells, keeps checkpoints and result in a private repo.
+"""The program of a rented job: makes a workspace, trains, prints events, uploads checkpoints and the result.
 
 python -m finetune.launch.inside INPUTS_FOLDER RUN_ID
 """
@@ -23,7 +23,7 @@ from core.runtime import no_bar_monitors, quiet_libraries
 from core.workspace import Owner
 from finetune.launch.follow.files import bring_folder, checkpoint_steps
 from finetune.launch.follow.lines import ENDINGS, ENVIRONMENT
-from finetune.launch.inside.keep import Keeper
+from finetune.launch.inside.keep import Uploader
 from finetune.launch.inside.tell import EventPrinter
 from finetune.runs.run import Run
 
@@ -32,8 +32,8 @@ PROJECT = Path(__file__).parents[3]
 _SECRETS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
 
 
-class Inside:
-    """One job: `record` is its job.json, `run` its run folder in a workspace of its own."""
+class RentedJob:
+    """One rented job: `record` is its job.json, `run` its run folder in a workspace of its own."""
 
     def __init__(self, inputs: Path, run_id: str, token: str) -> None:
         self.inputs, self.token = inputs, token
@@ -42,12 +42,13 @@ class Inside:
         self.run = Run(self.owner.runs / run_id)
         self.stop = threading.Event()
         self.printer = EventPrinter(token)
-        self.keeper = Keeper(self.run, self.record, token, self.printer)
+        self.uploader = Uploader(self.run, self.record, token, self.printer)
         self.cursor = 0
         self.ending: dict[str, Any] | None = None
 
-    def work(self) -> int:
-        """From an empty machine to the end of the run. 0 where it is done or was stopped, 1 where it failed."""
+    def execute(self) -> int:
+        """Run the job from an empty machine to the end of the run. Returns 0 where it is done or stopped, 1 where it
+        failed."""
         words.speak(self.record.get("locale", "en"))
         self._make_workspace()
         self._bring_base()
@@ -57,13 +58,13 @@ class Inside:
         return self._end()
 
     def _make_workspace(self) -> None:
-        """Data and config as they lay where the job was started."""
+        """Copy data and config as they were where the job was started."""
         shutil.copytree(self.inputs / "datasets", self.owner.datasets, dirs_exist_ok=True)
         self.run.folder.mkdir(parents=True)
         shutil.copyfile(self.inputs / "runs" / self.run.id / "config.yaml", self.run.folder / "config.yaml")
 
     def _bring_base(self) -> None:
-        """Fetch the pinned base with the job's token; the training itself has none and asks nobody."""
+        """Fetch the pinned base model with the job's token; training itself has no token and uses no network."""
         from inference.models import hub_files
         from inference.models.fingerprint import fingerprint
 
@@ -85,25 +86,25 @@ class Inside:
         write_json(self.run.folder / "env.json", {**recorded, "fingerprint": found, "stand_in": False})
 
     def _bring_checkpoint(self) -> None:
-        """Go on from what an earlier job of the run left."""
-        steps = checkpoint_steps(self.keeper.files())
+        """Fetch the newest checkpoint that an earlier job of the run uploaded."""
+        steps = checkpoint_steps(self.uploader.files())
         if steps:
             name = f"checkpoint-{steps[-1]}"
             self.run.checkpoints.mkdir()
-            place = f"checkpoints/{name}"
-            client = self.keeper.client
-            bring_folder(client, self.token, self.record["results"], place, self.run.checkpoints / name)
-            self.keeper.kept = steps[-1]
+            source = f"checkpoints/{name}"
+            client = self.uploader.client
+            bring_folder(client, self.token, self.record["results"], source, self.run.checkpoints / name)
+            self.uploader.uploaded_step = steps[-1]
 
     def _listen(self) -> None:
-        """Look now and then whether somebody asked to stop."""
+        """Poll whether a stop was requested."""
         while not self.stop.is_set():
-            if self.keeper.asked_to_stop():
+            if self.uploader.stop_requested():
                 self.stop.set()
             self.stop.wait(self.record["poll_seconds"])
 
     def _train(self) -> None:
-        """Run the training as a child and pass on what it writes, until it ends."""
+        """Run the training as a child process and pass on its output and events until it ends."""
         child = subprocess.Popen(
             [settings.python(), "-m", "finetune", "train", self.run.id],
             cwd=PROJECT,
@@ -114,21 +115,21 @@ class Inside:
         )
         relay = threading.Thread(target=self.printer.relay, args=(child.stdout,))
         relay.start()
-        told_to_stop = False
+        signaled = False
         while True:
             try:
                 child.wait(TICK_SECONDS)
                 break
             except subprocess.TimeoutExpired:
                 self._pass_on()
-            if self.stop.is_set() and not told_to_stop:
-                told_to_stop = True
+            if self.stop.is_set() and not signaled:
+                signaled = True
                 child.send_signal(signal.SIGTERM)
         relay.join()
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Tell new events; the last one waits until what it speaks of is kept."""
+        """Print new events; the last one waits until what it reports is uploaded."""
         events, self.cursor = self.run.events(self.cursor)
         for event in events:
             if event["type"] in ENDINGS:
@@ -138,13 +139,14 @@ class Inside:
             if event["type"] == "started":
                 self.printer.tell({"t": event["t"], "type": ENVIRONMENT, "environment": self.run.environment()})
             if event["type"] == "checkpoint":
-                self.keeper.wake(event["step"])
+                self.uploader.wake(event["step"])
 
     def _end(self) -> int:
-        """Keep what is left to keep, then say the last word; one who died silently has none, unless told to stop."""
+        """Upload what is left, then print the last event; a child that died without one gets "stopped" where a stop was
+        requested."""
         if self.ending is None and self.stop.is_set():
-            self.ending = {"t": round(time.time(), 3), "type": "stopped", "step": self.keeper.kept or 0}
-        self.keeper.finish(self.ending)
+            self.ending = {"t": round(time.time(), 3), "type": "stopped", "step": self.uploader.uploaded_step or 0}
+        self.uploader.finish(self.ending)
         if self.ending is None:
             return 1
         self.printer.tell(self.ending)
@@ -152,32 +154,32 @@ class Inside:
 
 
 def _environment() -> dict[str, str]:
-    """The job's environment without anything secret; the base lies in the cache, so the Hub is not asked."""
+    """Return the job's environment without secrets; the base model is in the cache, so the Hub is not needed."""
     kept = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in _SECRETS)}
     return kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def main() -> int:
-    """The token leaves the environment first, so that no child inherits it."""
+    """Run the job. The token is removed from the environment first, so that no child inherits it."""
     inputs, run_id = Path(sys.argv[1]), sys.argv[2]
     token = os.environ.pop("HF_TOKEN")
     no_bar_monitors()
     quiet_libraries()
     os.environ["TUNESCOPE_HOME"] = str(Path.cwd().parent / "tunescope-home")
-    inside = Inside(inputs, run_id, token)
+    job = RentedJob(inputs, run_id, token)
 
-    def heard(number: int, frame: FrameType | None) -> None:
-        inside.stop.set()
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        job.stop.set()
 
-    signal.signal(signal.SIGTERM, heard)
+    signal.signal(signal.SIGTERM, on_signal)
     try:
-        return inside.work()
+        return job.execute()
     except UserError as error:
-        inside.printer.fail(str(error))
+        job.printer.fail(str(error))
     except Exception as error:
-        inside.printer.say(traceback.format_exc())
+        job.printer.say(traceback.format_exc())
         message = " ".join(str(error).replace(token, "***").split())[:200]
-        inside.printer.fail(words.say("run.bug", kind=type(error).__name__, message=message))
+        job.printer.fail(words.say("run.bug", kind=type(error).__name__, message=message))
     return 1
 
 

@@ -1,4 +1,4 @@
-"""What a job prints: whole lines, events behind their prefix, never the token."""
+"""What a job prints: complete lines, events behind their prefix, never the token."""
 
 import os
 import threading
@@ -23,17 +23,17 @@ class EventPrinter:
             self._write(self.events[-1])
 
     def fail(self, sentence: str) -> None:
-        """The last event of a job that could not do its work."""
+        """Print the last event of a job that could not do its work."""
         self.tell({"t": round(time.time(), 3), "type": "failed", "step": 0, "error": sentence})
 
     def say(self, text: str) -> None:
-        """Lines for people; none of them can be taken for an event."""
+        """Print lines for people; none of them can be taken for an event."""
         with self._lock:
             for line in text.replace("\r", "\n").splitlines():
                 self._write(" " + line if line.startswith(PREFIX) else line)
 
     def relay(self, lines: IO[bytes]) -> None:
-        """Pass on what a child prints."""
+        """Pass on what a child process prints."""
         for line in lines:
             self.say(line.decode(errors="replace"))
 

@@ -1,4 +1,4 @@
-"""Finds the caller's jobs by label and makes run folders of those that are not here: another machine, a new disk."""
+"""Find the caller's jobs by label and make run folders for those not here: another machine, a new disk."""
 
 import logging
 import shutil
@@ -13,7 +13,7 @@ from core.files import new_folder, read_json, write_json
 from core.hub.retries import again
 from core.workspace import RUN_ID, Owner
 from finetune.launch.follow.api import LABEL, api, in_words, token_of, whoami
-from finetune.launch.follow.intake import feed, kept_lines, retell
+from finetune.launch.follow.intake import copy_earlier_events, feed, uploaded_lines
 from finetune.launch.follow.sync import facts_of, sync_quietly
 from finetune.launch.jobs.newer import attempt_of, costs_of, prices, take_over
 from finetune.runs.job_record import JobRecord, path_of, removed
@@ -23,10 +23,10 @@ log = logging.getLogger("tunescope")
 
 
 def attach(owner: Owner) -> list[Run]:
-    """Bring every job of the caller's that the Hub still lists into the workspace; returns the runs, the newest first.
+    """Bring every job of the caller that the Hub still lists into the workspace; returns the runs, newest first.
 
-    A run that is here already is only brought up to date; one that was deleted here stays so. Raises UserError where
-    the Hub cannot be asked.
+    A run that is here already is only synced; one that was deleted here stays deleted. Raises UserError where the Hub
+    cannot be asked.
     """
     user = str(whoami(owner)["name"])
     client, token = api(owner), token_of(owner)
@@ -39,16 +39,20 @@ def attach(owner: Owner) -> list[Run]:
         if RUN_ID.fullmatch(run_id) and run_id not in gone:
             jobs.setdefault(run_id, []).append(job)
     paid = prices(owner) if jobs else {}
-    runs = [run for run_id, some in jobs.items() if (run := _try(Run(owner.runs / run_id), owner, user, some, paid))]
+    runs = [
+        run
+        for run_id, some in jobs.items()
+        if (run := _attach_or_log(Run(owner.runs / run_id), owner, user, some, paid))
+    ]
     for run in runs:
         sync_quietly(run, owner)
     return sorted(runs, key=lambda run: run.id, reverse=True)
 
 
-def _try(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, float]) -> Run | None:
-    """As `_attached`; a run whose inputs are gone, or are not what this version writes, keeps no other from coming."""
+def _attach_or_log(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, float]) -> Run | None:
+    """Call `_attach_run`; a run whose inputs are gone, or in an unknown format, does not stop the others."""
     try:
-        return _attached(run, owner, user, jobs, prices)
+        return _attach_run(run, owner, user, jobs, prices)
     except (UserError, OSError, ValueError, KeyError, TypeError) as error:
         log.info(
             "job not attached", extra={"facts": {"run": run.id, "why": getattr(error, "code", type(error).__name__)}}
@@ -56,20 +60,20 @@ def _try(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, f
         return None
 
 
-def _attached(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, float]) -> Run | None:
-    """The run of some jobs: as it is here, or made from what the newest was given. None where that is gone."""
+def _attach_run(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[str, float]) -> Run | None:
+    """Return the run of some jobs: the one here, or one made from the newest job's inputs. None where they are gone."""
     job = max(jobs, key=attempt_of)
     if path_of(run.folder).is_file():
         take_over(run, jobs, prices)
         return run
-    volume = next((one for one in job.volumes or [] if one.mount_path == "/inputs"), None)
+    volume = next((mounted for mounted in job.volumes or [] if mounted.mount_path == "/inputs"), None)
     if run.folder.exists() or volume is None or not volume.source.startswith(f"{user}/"):
         return None
     inputs = Path(tempfile.mkdtemp(prefix="tunescope-inputs-"))
     try:
         _download(owner, volume, run.id, inputs)
         job_json = read_json(inputs / "runs" / run.id / "job.json")
-        others = costs_of([one for one in jobs if one is not job], prices)
+        others = costs_of([attempt for attempt in jobs if attempt is not job], prices)
         record = _record(job, others, job_json, user, volume, prices)
         _bring_datasets(inputs, owner)
         with new_folder(run.folder) as folder:
@@ -79,12 +83,12 @@ def _attached(run: Run, owner: Owner, user: str, jobs: list[Any], prices: dict[s
             write_json(path_of(folder), record.to_json())
     finally:
         shutil.rmtree(inputs, ignore_errors=True)
-    _retell(run, owner, record)
+    _copy_events(run, owner, record)
     return run
 
 
 def _download(owner: Owner, volume: Any, run_id: str, inputs: Path) -> None:
-    """The config, and the datasets that it names, as the job has them."""
+    """Download the job's config and the datasets that it names."""
     from huggingface_hub import snapshot_download
 
     where: dict[str, Any] = {"repo_type": "dataset", "revision": volume.revision, "local_dir": inputs}
@@ -98,7 +102,7 @@ def _download(owner: Owner, volume: Any, run_id: str, inputs: Path) -> None:
 
 
 def _check_room(owner: Owner, volume: Any, names: list[str]) -> None:
-    """Raise UserError where the files of these names would take more room than a person has."""
+    """Raise UserError where the files matching these patterns need more disk than the owner has left."""
     options: dict[str, Any] = {"revision": volume.revision, "files_metadata": True, "token": token_of(owner)}
     info = again(lambda: api(owner).dataset_info(volume.source, **options))
     sizes = [file.size or 0 for file in info.siblings or [] if any(fnmatch(file.rfilename, name) for name in names)]
@@ -108,7 +112,7 @@ def _check_room(owner: Owner, volume: Any, names: list[str]) -> None:
 def _record(
     job: Any, others: dict[str, float], job_json: dict[str, Any], user: str, volume: Any, prices: dict[str, float]
 ) -> JobRecord:
-    """What is known of a job here; `others` is what the other jobs of its run cost."""
+    """Make the record of a job; `others` is what the other jobs of its run cost."""
     return JobRecord(
         namespace=user,
         flavour=str(job.flavor),
@@ -130,12 +134,12 @@ def _bring_datasets(inputs: Path, owner: Owner) -> None:
             shutil.copytree(folder, part, dirs_exist_ok=True)
 
 
-def _retell(run: Run, owner: Owner, record: JobRecord) -> None:
-    """The events of this and earlier jobs of the run, from their uploads; the log brings the rest of this one's."""
+def _copy_events(run: Run, owner: Owner, record: JobRecord) -> None:
+    """Write the events of this and earlier jobs of the run, from their uploads; the log adds the rest of this one's."""
     for attempt in range(1, record.attempt + 1):
         run.log.write("queued", device=record.flavour, attempt=attempt)
-        lines = kept_lines(run, owner, attempt)
+        lines = uploaded_lines(run, owner, attempt)
         if attempt < record.attempt:
-            retell(run, f"attempt-{attempt}", lines)
+            copy_earlier_events(run, f"attempt-{attempt}", lines)
         else:
             feed(run, owner, str(record.id), lines)

@@ -1,4 +1,4 @@
-"""What travels to a job: the sources, pinned requirements, the datasets and the config, in a private dataset repo."""
+"""What a job is sent: sources, pinned requirements, datasets and config, in a private dataset repository."""
 
 import hashlib
 import importlib.metadata
@@ -43,8 +43,8 @@ _A_DAY_IN_1980 = (1980, 1, 1, 0, 0, 0)
 
 
 def source_files(project: Path = PROJECT) -> list[Path]:
-    """The program's own files, relative to `project`: those git tracks or, where there is no git, those of the packages
-    by their suffix. What nobody added to git stays here."""
+    """Return the program's own files, relative to `project`: those tracked by git or, without git, those of the
+    packages by suffix. Files not added to git are not sent."""
     command = ["git", "-C", str(project), "ls-files", "-z", "--cached", *PACKAGES]
     try:
         done = subprocess.run(command, capture_output=True, check=True)
@@ -60,7 +60,7 @@ def source_files(project: Path = PROJECT) -> list[Path]:
 
 
 def bundle(project: Path = PROJECT) -> tuple[bytes, str]:
-    """The sources as a zip file, the same bytes for the same files, and its SHA-256."""
+    """Return the sources as a zip file, the same bytes for the same files, and its SHA-256."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for path in source_files(project):
@@ -91,7 +91,7 @@ def requirements() -> str:
 
 
 def push_inputs(run_id: str, config: RunConfig, owner: Owner, repo_id: str, record: dict[str, Any]) -> tuple[str, str]:
-    """Bring everything that the job of a run reads into the private dataset repo `repo_id`, in one commit.
+    """Commit everything that a run's job reads to the private dataset repository `repo_id`, in one commit.
 
     `record` goes into the run's `job.json` there. Returns the commit and the SHA-256 of the sources. Large files that
     are there already (the same sources, the same data) are not sent again. Raises UserError.
@@ -112,7 +112,7 @@ def push_inputs(run_id: str, config: RunConfig, owner: Owner, repo_id: str, reco
 
 
 def _commit(owner: Owner, repo_id: str, message: str, files: dict[str, bytes | Path]) -> str:
-    """Send the files; done twice it gives the same. Returns the commit."""
+    """Commit the files and return the commit; repeating it is harmless."""
     from huggingface_hub import CommitOperationAdd
 
     operations = [CommitOperationAdd(path, content) for path, content in files.items()]

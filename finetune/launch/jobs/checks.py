@@ -1,4 +1,4 @@
-"""What is settled before anything is paid: who pays and may, what is trained, how long it may take, whether it fits."""
+"""The checks before anything is paid: token and credit, base model, time limit, memory and disk."""
 
 import math
 import re
@@ -24,21 +24,21 @@ from finetune.plan.prepare import check_context
 NEEDED_SCOPES = ("jobs", "contribute-repos")
 _INCLUDED_IN = {"contribute-repos": ("write-repos", "manage-repos")}
 NEEDED_RIGHTS = ("repo.write", "job.write")
-"""What a fine-grained token must allow its owner, in the Hub's words."""
+"""The permissions that a fine-grained token needs, as the Hub names them."""
 INPUTS = "tunescope-inputs"
 """The caller's private dataset repository in which data and sources travel."""
 MARGIN_SECONDS = 600
-"""A token must live so much longer than the job may run: the result is fetched with it."""
+"""A token must stay valid this much longer than the job's time limit: the result is fetched with it."""
 LONGEST_SECONDS = 7 * 24 * 3600
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 _TIMEOUT = re.compile(r"(\d{1,7}(?:\.\d{1,3})?)\s*([smhd]?)")
 _SPARE_GB = 15
-"""Room on the disk for Python packages with CUDA libraries."""
+"""Disk space for Python packages with CUDA libraries."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at. `ok` is False where it may go wrong and None where it could not be told."""
+    """One result of a check. `ok` is False where it may go wrong and None where it could not be determined."""
 
     name: str
     ok: bool | None
@@ -46,9 +46,9 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Base:
-    """The model that a job starts from, pinned; `parameters` and `weights_gb` as far as the Hub tells. Its small files
-    lie in `folder`."""
+class PinnedBase:
+    """The base model of a job, pinned to a commit; `parameters` and `weights_gb` follow from its file sizes. Its small
+    files are in `folder`."""
 
     reference: str
     revision: str
@@ -58,7 +58,7 @@ class Base:
 
 
 def seconds_of(timeout: str | int) -> int:
-    """A time limit as a person writes it ("2h", "90m", 5400), in seconds. Raises UserError."""
+    """Return a time limit as a person writes it ("2h", "90m", 5400) in seconds. Raises UserError."""
     match = _TIMEOUT.fullmatch(str(timeout).strip().lower())
     seconds = int(float(match[1]) * _UNITS[match[2] or "s"]) if match else 0
     if not 60 <= seconds <= LONGEST_SECONDS:
@@ -66,22 +66,22 @@ def seconds_of(timeout: str | int) -> int:
     return seconds
 
 
-def preflight(config: RunConfig, owner: Owner, flavour: str, timeout: str | int) -> list[Check]:
-    """Look at everything that can be known before a job is paid for. Raises UserError for what forbids the start."""
-    return look(config, owner, flavour, timeout)[0]
+def preflight(config: RunConfig, owner: Owner, flavor: str, timeout: str | int) -> list[Check]:
+    """Check everything that can be known before a job is paid for. Raises UserError for what forbids the start."""
+    return look(config, owner, flavor, timeout)[0]
 
 
 def look(
-    config: RunConfig, owner: Owner, flavour: str, timeout: str | int, agreed: float | None = None
-) -> tuple[list[Check], Flavor, Base]:
-    """As `preflight`, with the machine and the pinned base. `agreed`: see `flavor_named`."""
+    config: RunConfig, owner: Owner, flavor: str, timeout: str | int, agreed: float | None = None
+) -> tuple[list[Check], Flavor, PinnedBase]:
+    """Run the checks of `preflight`; return them, the machine and the pinned base. `agreed`: see `flavor_named`."""
     token_of(owner)
     seconds = seconds_of(timeout)
     checks = [_time(owner, seconds), _scopes(owner)]
     reach.forget()
     if not reach.reachable():
-        raise UserError("job.unreachable", value=flavour, endpoint=reach.endpoint(), reason=say("job.no_answer"))
-    machine = flavor_named(flavour, owner, agreed)
+        raise UserError("job.unreachable", value=flavor, endpoint=reach.endpoint(), reason=say("job.no_answer"))
+    machine = flavor_named(flavor, owner, agreed)
     config = with_processes(config, machine)
     checks += _payer(owner)
     base = pinned_base(config, owner)
@@ -115,7 +115,7 @@ def _scopes(owner: Owner) -> Check:
 
 
 def _payer(owner: Owner) -> list[Check]:
-    """Whether the token may write, and whether the Hub knows how its owner pays."""
+    """Check whether the token may write, and whether the Hub knows how its owner pays."""
     me = whoami(owner)
     write = _token(me)
     if me.get("canPay") is None:
@@ -126,8 +126,8 @@ def _payer(owner: Owner) -> list[Check]:
 
 
 def _token(me: dict[str, Any]) -> Check:
-    """What the token may do, as far as the Hub tells: a fine-grained one lists its rights, for everything or for one
-    account or repository."""
+    """Check what the token may do, as far as the Hub says: a fine-grained one lists its permissions, for everything or
+    for one account or repository."""
     name = str(me["name"])
     token = (me.get("auth") or {}).get("accessToken") or {}
     role = token.get("role")
@@ -144,7 +144,7 @@ def _token(me: dict[str, Any]) -> Check:
 
 
 def _rights(scopes: Any, user: str) -> set[str] | None:
-    """The rights of a fine-grained token over everything of `user`; None where they are not told."""
+    """Return the permissions of a fine-grained token over everything of `user`; None where they are not listed."""
     if not isinstance(scopes, dict) or not isinstance(scopes.get("scoped"), list):
         return None
     rights = {str(right) for right in scopes.get("global") or []}
@@ -155,10 +155,10 @@ def _rights(scopes: Any, user: str) -> set[str] | None:
     return rights
 
 
-def pinned_base(config: RunConfig, owner: Owner) -> Base:
-    """The base as the Hub has it now: may the caller read it, can it be trained here, at which commit.
+def pinned_base(config: RunConfig, owner: Owner) -> PinnedBase:
+    """Return the base model at its newest commit on the Hub, once the caller may read it and it can be trained here.
 
-    Only its small files are fetched. Raises UserError, also for what is not on the Hub: a job cannot reach it.
+    Only its small files are fetched. Raises UserError, also for a model that is not on the Hub: a job cannot reach it.
     """
     from inference.models import hub_files
     from inference.models.model_config import check_config, context_length, read_config
@@ -184,15 +184,15 @@ def pinned_base(config: RunConfig, owner: Owner) -> Base:
     check_context(config, config.model, context_length(described))
     size = sum(listing.sizes[name] for name in weights)
     wide = 4 if "32" in str(getattr(described, "dtype", None)) else 2
-    return Base(f"{resolved.base.repo_id}@{listing.commit}", listing.commit, size / wide, size / 1e9, folder)
+    return PinnedBase(f"{resolved.base.repo_id}@{listing.commit}", listing.commit, size / wide, size / 1e9, folder)
 
 
-def _model(base: Base) -> Check:
+def _model(base: PinnedBase) -> Check:
     return Check("model", True, say("job.check.model", value=base.reference, gigabytes=f"{base.weights_gb:.2f}"))
 
 
 def _repository(owner: Owner) -> Check:
-    """Whether data may be sent to the caller's own repository; nothing is made yet. Raises UserError."""
+    """Check whether data may be sent to the caller's own repository, which is not created yet. Raises UserError."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     repo_id = f"{whoami(owner)['name']}/{INPUTS}"
@@ -214,35 +214,41 @@ def _refuse_public(repo_id: str, info: Any) -> None:
 
 
 def _launch(config: RunConfig) -> list[Check]:
-    """How several processes are started; nothing where there is one."""
+    """Return how several processes are started; nothing for one process."""
     count = config.compute.processes
     return [Check("launch", True, say("run.launched", command=launch_line(count)))] if count > 1 else []
 
 
 def _processes(config: RunConfig, machine: Flavor) -> Check:
-    """A process a GPU: fewer leave GPUs idle, more have none."""
-    asked, there = config.compute.processes, machine.gpus or config.compute.processes
-    if machine.gpus and asked > machine.gpus:
-        raise UserError("job.too_many_processes", value=asked, flavour=machine.name, gpus=machine.gpus)
-    sentence = "job.check.processes" if asked == there else "job.check.idle_gpus"
-    return Check("processes", asked == there, say(sentence, processes=asked, gpus=machine.gpus, flavour=machine.name))
+    """Check that there is one process per GPU: fewer leave GPUs idle, more are refused."""
+    processes, available = config.compute.processes, machine.gpus or config.compute.processes
+    if machine.gpus and processes > machine.gpus:
+        raise UserError("job.too_many_processes", value=processes, flavour=machine.name, gpus=machine.gpus)
+    sentence = "job.check.processes" if processes == available else "job.check.idle_gpus"
+    return Check(
+        "processes", processes == available, say(sentence, processes=processes, gpus=machine.gpus, flavour=machine.name)
+    )
 
 
-def _memory(config: RunConfig, machine: Flavor, base: Base) -> Check:
-    """Weights, and for full training their float32 masters with two moments and gradients; rows come on top. Each GPU
-    holds all of it, unless the processes share it out."""
+def _memory(config: RunConfig, machine: Flavor, base: PinnedBase) -> Check:
+    """Check that the model fits: the weights and, for full training, float32 masters, two moments and gradients.
+
+    Activations come on top. Each GPU holds all of it, unless the processes shard it.
+    """
     shares = config.compute.processes if config.compute.sharding == "fsdp" and machine.gpus else 1
-    there = (machine.gpu_memory_gb or machine.memory_gb) * shares
-    each = 2 if machine.gpus else 4
-    needed = base.parameters * (each + (16 if config.method == "full" else 0)) / 1e9 * 1.2 + 1
-    facts = {"needed": f"{needed:.0f}", "there": f"{there:.0f}", "flavour": machine.name}
-    if base.parameters * each / 1e9 > there:
+    available = (machine.gpu_memory_gb or machine.memory_gb) * shares
+    bytes_per_weight = 2 if machine.gpus else 4
+    needed = base.parameters * (bytes_per_weight + (16 if config.method == "full" else 0)) / 1e9 * 1.2 + 1
+    facts = {"needed": f"{needed:.0f}", "there": f"{available:.0f}", "flavour": machine.name}
+    if base.parameters * bytes_per_weight / 1e9 > available:
         raise UserError("job.too_small", value=machine.name, needed=facts["needed"], there=facts["there"])
-    return Check("memory", needed <= there, say("job.check.memory" if needed <= there else "job.check.tight", **facts))
+    return Check(
+        "memory", needed <= available, say("job.check.memory" if needed <= available else "job.check.tight", **facts)
+    )
 
 
-def _disk(config: RunConfig, machine: Flavor, base: Base) -> Check:
-    """Packages, the base, and three checkpoints with their optimizer state."""
+def _disk(config: RunConfig, machine: Flavor, base: PinnedBase) -> Check:
+    """Check that packages, the base model and three checkpoints with optimizer state fit on the disk."""
     a_checkpoint = base.weights_gb + base.parameters * 12 / 1e9 if config.method == "full" else 0.3
     needed = math.ceil(_SPARE_GB + base.weights_gb + 4 * a_checkpoint)
     if machine.storage_gb is None:
@@ -253,9 +259,9 @@ def _disk(config: RunConfig, machine: Flavor, base: Base) -> Check:
 
 
 def write_access(owner: Owner, repo_id: str, kind: str) -> None:
-    """Make a private repository of the caller's, or see that theirs may be written to and is private.
+    """Create a private repository of the caller, or check that the existing one is private and may be written to.
 
-    Raises UserError, also where it lies open for all to read.
+    Raises UserError, also where it is public.
     """
     client = api(owner)
     with in_words(owner, repo_id):

@@ -1,6 +1,7 @@
-"""Roughly how long a job takes and what it costs, before its base and data are here: tokens by what such machines do.
+"""A rough estimate of a job's time and cost before its base model and data are here: tokens by the speed of such
+machines.
 
-`finetune/plan` says it better, once they are.
+`finetune/plan` is more exact, once they are.
 """
 
 import re
@@ -20,55 +21,57 @@ _NAMED_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([mb])(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Estimate:
+class JobEstimate:
     """Seconds and dollars, right within a factor of two or three at best."""
 
     seconds: int
     usd: float
 
 
-def estimate(config: RunConfig, rows: Owner | int, flavour: Flavor | str, parameters: float | None = None) -> Estimate:
-    """The time and price of a run on a machine, with its start-up. Never exact: say so where it is shown.
+def estimate(
+    config: RunConfig, rows: Owner | int, flavor: Flavor | str, parameters: float | None = None
+) -> JobEstimate:
+    """Return the time and price of a run on a machine, with its start-up. Never exact: say so where it is shown.
 
     `rows` is the owner of the datasets that the config names, or how many rows each stage has. `parameters` is the
-    model's size; by default what its name says ("135M", "7b"), else a billion. Raises UserError for an unknown flavour.
+    model's size; by default what its name says ("135M", "7b"), else a billion. Raises UserError for an unknown flavor.
     """
     owner = rows if isinstance(rows, Owner) else Owner("local")
-    machine = flavour if isinstance(flavour, Flavor) else flavor_named(flavour, owner)
+    machine = flavor if isinstance(flavor, Flavor) else flavor_named(flavor, owner)
     size = parameters or size_by_name(config.model)
     passes = 4 if METHODS[config.method].adapter else 6
     operations = _tokens(config, rows) * size * passes
     chip = chip_of(machine.accelerator) if machine.gpus else None
     seconds = START_SECONDS + seconds_on(chip, machine.cpus, operations / max(machine.gpus, 1), 0.0, 0)
-    return Estimate(round(seconds), round(seconds / 3600 * machine.usd_per_hour, 4))
+    return JobEstimate(round(seconds), round(seconds / 3600 * machine.usd_per_hour, 4))
 
 
 def size_by_name(model: str) -> float:
-    """How many weights a model has, by its name; a billion where that says nothing."""
+    """Return the number of weights that a model's name states; a billion where it states none."""
     found = _NAMED_SIZE.findall(model.rpartition("/")[2])
     return max(float(number) * (1e6 if unit in "mM" else 1e9) for number, unit in found) if found else 1e9
 
 
 def _tokens(config: RunConfig, rows: Owner | int) -> float:
-    """Tokens over all stages and epochs, evaluations left out."""
+    """Return the tokens over all stages and epochs, without evaluations."""
     return sum(_of_stage(config, stage, rows) for stage in config.stages)
 
 
 def _of_stage(config: RunConfig, stage: Stage, rows: Owner | int) -> float:
     optim, limits = config.optim_of(stage), config.limits
     if isinstance(rows, int):
-        count, each = rows, min(limits.max_length, 256.0)
+        count, row_tokens = rows, min(limits.max_length, 256.0)
     else:
-        count, each = _measured(stage, rows)
+        count, row_tokens = _measured(stage, rows)
     count = min(count, limits.max_rows or count)
-    a_row = min(each, limits.max_length) * (2 if OBJECTIVES[stage.objective].pairs else 1)
-    tokens = count * (1 - limits.validation) * a_row * optim.epochs
-    most = (optim.max_steps or 0) * optim.batch_size * optim.gradient_accumulation * a_row
+    tokens_per_row = min(row_tokens, limits.max_length) * (2 if OBJECTIVES[stage.objective].pairs else 1)
+    tokens = count * (1 - limits.validation) * tokens_per_row * optim.epochs
+    most = (optim.max_steps or 0) * optim.batch_size * optim.gradient_accumulation * tokens_per_row
     return min(tokens, most) if most else tokens
 
 
 def _measured(stage: Stage, owner: Owner) -> tuple[int, float]:
-    """Rows, and tokens a row, of the datasets that are imported; a file that is not counts as a thousand rows."""
+    """Return rows, and tokens per row, of the imported datasets; a file that is not imported counts as 1000 rows."""
     from finetune.data.store import open_dataset
 
     count, characters = 0, 0

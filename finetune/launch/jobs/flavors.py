@@ -1,4 +1,4 @@
-"""The machines that can be rented: asked of the Hub, from a table where it cannot be asked."""
+"""The machines for rent: requested from the Hub, from a table where it does not answer."""
 
 import re
 from dataclasses import replace
@@ -27,12 +27,13 @@ _KNOWN = (
     Flavor("a10g-largex2", "2x Nvidia A10G - large", "A10G", 2, 24, 92, 24, 3.00, 1000),
     Flavor("h200", "Nvidia H200", "H200", 1, 141, 256, 23, 5.00, 3000),
 )
-FALLBACK = tuple(replace(one, current=False) for one in _KNOWN)
-"""What is known without the Hub; prices of August 2026. Its own table is asked wherever it can be."""
+FALLBACK = tuple(replace(flavor, current=False) for flavor in _KNOWN)
+"""The flavors known without the Hub, with prices of August 2026. The Hub's own table is used whenever it answers."""
 
 
-def flavours(owner: Owner) -> list[Flavor]:
-    """Every machine for rent, the cheapest first, to be shown: where the Hub does not tell, the table in here."""
+def known_flavors(owner: Owner) -> list[Flavor]:
+    """Return every machine for rent to be shown, cheapest first: where the Hub does not answer, those of the table
+    here."""
     if settings.hub_offline() or not reach.reachable():
         return list(FALLBACK)
     try:
@@ -42,7 +43,7 @@ def flavours(owner: Owner) -> list[Flavor]:
 
 
 def for_rent(owner: Owner) -> list[Flavor]:
-    """Every machine for rent as the Hub tells it now, the cheapest first. Raises UserError where it does not."""
+    """Return every machine for rent as the Hub lists it now, cheapest first. Raises UserError without an answer."""
     from huggingface_hub import HfApi
 
     from core.hub import retries
@@ -51,19 +52,19 @@ def for_rent(owner: Owner) -> list[Flavor]:
     client = HfApi(endpoint=reach.endpoint(), token=owner.token or False)
     with in_words(owner, "hardware"):
         found = again(lambda: client.list_jobs_hardware(token=owner.token or False))
-    return sorted((_flavor(one) for one in found), key=lambda one: one.usd_per_hour)
+    return sorted((_flavor(hardware) for hardware in found), key=lambda flavor: flavor.usd_per_hour)
 
 
 def flavor_named(name: str, owner: Owner, agreed: float | None = None) -> Flavor:
-    """The machine that a person named, at its price now; `agreed` is the price an hour that they said yes to.
+    """Return the machine of that name, at its price now; `agreed` is the price per hour that a person confirmed.
 
-    Raises UserError with the names there are, where the Hub does not tell its prices, and where the price is another
-    than the one agreed to.
+    Raises UserError with the names there are, where the Hub does not list its prices, and where the price differs from
+    the confirmed one.
     """
     known = for_rent(owner)
-    found = next((one for one in known if one.name == name.strip().lower()), None)
+    found = next((flavor for flavor in known if flavor.name == name.strip().lower()), None)
     if found is None:
-        names = ", ".join(one.name for one in known)
+        names = ", ".join(flavor.name for flavor in known)
         if agreed is None:
             raise UserError("job.no_flavour", value=name[:40], known=names)
         raise UserError("job.not_for_rent", value=name[:40], agreed=_dollars(agreed), known=names)
@@ -75,12 +76,12 @@ def flavor_named(name: str, owner: Owner, agreed: float | None = None) -> Flavor
 
 
 def _dollars(amount: float) -> str:
-    """With as many digits as it takes to see a change, two at least."""
+    """Return a price with as many digits as it takes to see a change, at least two."""
     return f"{amount:.2f}" if round(amount, 2) == amount else f"{amount:.4f}"
 
 
 def _flavor(hardware: Any) -> Flavor:
-    """A row of the Hub's table. Its memory of a GPU is that of all GPUs together."""
+    """Return a row of the Hub's table as a Flavor. The Hub's GPU memory is that of all GPUs together."""
     gpu = hardware.accelerator
     count = int(_number(gpu.quantity) or 0) if gpu else 0
     memory = _number(gpu.vram) if gpu else None
@@ -98,6 +99,6 @@ def _flavor(hardware: Any) -> Flavor:
 
 
 def _number(text: str) -> float | None:
-    """The number in "46 GB" or "1 TB", in GB."""
+    """Return the number in "46 GB" or "1 TB", in GB."""
     match = re.search(r"([\d.]+)\s*(T?)", str(text))
     return float(match[1]) * (1000 if match[2] else 1) if match else None

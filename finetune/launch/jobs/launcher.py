@@ -19,15 +19,15 @@ from finetune.config.run_config import RunConfig
 from finetune.launch import Launcher
 from finetune.launch.follow.api import UNCERTAIN, api, in_words, whoami
 from finetune.launch.follow.follow import follow
-from finetune.launch.follow.sync import ask_to_stop, call_off, facts_of, sync, sync_quietly
+from finetune.launch.follow.sync import cancel_before_start, facts_of, request_stop, sync, sync_quietly
 from finetune.launch.jobs.attach import attach
 from finetune.launch.jobs.bundle import push_inputs
-from finetune.launch.jobs.checks import INPUTS, Base, Check, look, preflight, seconds_of, write_access
-from finetune.launch.jobs.estimate import Estimate, estimate
-from finetune.launch.jobs.flavors import flavor_named, flavours
+from finetune.launch.jobs.checks import INPUTS, Check, PinnedBase, look, preflight, seconds_of, write_access
+from finetune.launch.jobs.estimate import JobEstimate, estimate
+from finetune.launch.jobs.flavors import flavor_named, known_flavors
 from finetune.launch.jobs.newer import catch_up
 from finetune.launch.jobs.spec import specification, with_processes
-from finetune.launch.jobs.submit import Steps, starting, take_back, write_down
+from finetune.launch.jobs.submit import StartSteps, record_start, starting, undo_start
 from finetune.plan import prepare
 from finetune.plan.machines import Flavor
 from finetune.plan.prepare import Checked, OnProgress, import_data, look_at
@@ -41,41 +41,41 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Check",
-    "Estimate",
     "Flavor",
+    "JobEstimate",
     "JobRecord",
     "JobsLauncher",
     "attach",
     "estimate",
-    "flavours",
     "follow",
     "job_of",
+    "known_flavors",
     "launcher_of",
     "preflight",
     "sync",
     "sync_quietly",
 ]
 
-OnChecked = Callable[[list[Check], Flavor, Estimate], None]
+OnChecked = Callable[[list[Check], Flavor, JobEstimate], None]
 POLL_SECONDS = 15.0
-"""How often a job looks whether it was asked to stop."""
+"""How often a job checks whether it was asked to stop."""
 
 
 class JobsLauncher:
-    """Starts, resumes and stops runs as Hugging Face Jobs. `owner` is who asks where a call does not say; `agreed` is
-    the price an hour that a person said yes to: at any other nothing starts. `on_checked` hears what was looked at,
-    before anything is sent."""
+    """Starts, resumes and stops runs as Hugging Face Jobs. `owner` is the default for calls that do not name one;
+    `agreed` is the price per hour that a person confirmed: at any other price nothing starts. `on_checked` is called
+    with the results of the checks before anything is sent."""
 
     def __init__(
         self,
-        flavour: str,
+        flavor: str,
         timeout: str | int,
         owner: Owner | None = None,
         agreed: float | None = None,
         on_checked: OnChecked | None = None,
     ) -> None:
-        self.flavour, self.timeout, self.owner, self.agreed, self.on_checked = (
-            flavour,
+        self.flavor, self.timeout, self.owner, self.agreed, self.on_checked = (
+            flavor,
             timeout,
             owner,
             agreed,
@@ -90,7 +90,7 @@ class JobsLauncher:
         progress: OnProgress | None = None,
         stop: threading.Event | None = None,
     ) -> list["Finding"]:
-        """What the data holds that is left out or cut. Raises UserError where the job could not start."""
+        """Return which rows are skipped or truncated. Raises UserError where the job could not start."""
         return self.checked(config, owner, progress=progress, stop=stop).findings
 
     def checked(
@@ -101,7 +101,7 @@ class JobsLauncher:
         progress: OnProgress | None = None,
         stop: threading.Event | None = None,
     ) -> Checked:
-        """As `check`, with rows and steps. Nothing is paid, sent or kept."""
+        """Return what `check` returns, with rows and steps. Nothing is paid, sent or stored."""
 
         def find_base(placed: RunConfig, scratch: Owner) -> tuple[str, Path]:
             base = self._look(placed, owner, scratch)[1]
@@ -109,9 +109,9 @@ class JobsLauncher:
 
         return prepare.look(config, owner, progress, stop, find_base)
 
-    def _look(self, config: RunConfig, owner: Owner, datasets: Owner) -> tuple[Flavor, Base]:
-        """Look at all that can be known before; `datasets` is who has those that the config names."""
-        checks, machine, base = look(config, owner, self.flavour, self.timeout, self.agreed)
+    def _look(self, config: RunConfig, owner: Owner, datasets: Owner) -> tuple[Flavor, PinnedBase]:
+        """Run the checks and report them; `datasets` is the owner of the datasets that the config names."""
+        checks, machine, base = look(config, owner, self.flavor, self.timeout, self.agreed)
         if self.on_checked is not None:
             self.on_checked(checks, machine, estimate(config, datasets, machine, base.parameters))
         return machine, base
@@ -126,10 +126,10 @@ class JobsLauncher:
     ) -> str:
         """Check everything, send data and sources to a private repository, start the job. Returns the run's id.
 
-        Raises UserError; what was refused before it was paid leaves no run. Where the Hub took the job but its answer
+        Raises UserError; a start refused before it was paid leaves no run. Where the Hub took the job but its answer
         was lost, the run stays and `sync` finds the job by its label.
         """
-        steps = Steps(progress, stop)
+        steps = StartSteps(progress, stop)
         steps.next("job.progress.checking")
         config = import_data(config, owner, progress, stop)
         machine, base = self._look(config, owner, owner)
@@ -140,8 +140,8 @@ class JobsLauncher:
         with full_disk_in_words(owner.runs):
             return self._begin(config, owner, machine, base, steps)
 
-    def _begin(self, config: RunConfig, owner: Owner, machine: Flavor, base: Base, steps: Steps) -> str:
-        """A new run and its job. Returns the run's id; a run whose job was not asked for goes again."""
+    def _begin(self, config: RunConfig, owner: Owner, machine: Flavor, base: PinnedBase, steps: StartSteps) -> str:
+        """Create a run and start its job. Returns the run's id; a run whose job was not requested is deleted again."""
         run = reserve(owner)
         environment = {"base": base.reference, "asked": config.model, "revision": base.revision, "stand_in": False}
         try:
@@ -161,7 +161,7 @@ class JobsLauncher:
         progress: OnProgress | None = None,
         stop: threading.Event | None = None,
     ) -> None:
-        """Start a new job that goes on from the last checkpoint that was uploaded. Raises UserError."""
+        """Start a new job that continues from the last uploaded checkpoint. Raises UserError."""
         sync(run, owner, log=False)
         catch_up(run, owner)
         if run.alive():
@@ -170,7 +170,7 @@ class JobsLauncher:
             raise UserError("run.is_done", value=run.id)
         check_config_kept(run)
         check_room(owner)
-        steps = Steps(progress, stop)
+        steps = StartSteps(progress, stop)
         steps.next("job.progress.checking")
         pinned = run.config().model_copy(update={"model": str(run.environment()["base"])})
         machine, base = self._look(pinned, owner, owner)
@@ -178,9 +178,9 @@ class JobsLauncher:
             self._launch(run, run.config(), owner, machine, base, steps)
 
     def stop(self, run: Run, owner: Owner | None = None) -> None:
-        """Ask the job to save a checkpoint and end; returns at once. One that does not run yet is cancelled.
+        """Ask the job to save a checkpoint and end; returns at once. A job that does not run yet is canceled.
 
-        `sync` cancels it when it takes too long. Raises UserError where nothing is at work.
+        `sync` cancels it when it takes too long. Raises UserError where nothing is running.
         """
         owner = owner or self.owner
         assert owner is not None, "a job is stopped with somebody's token"
@@ -189,20 +189,22 @@ class JobsLauncher:
         if record is None or not record.at_work or record.id is None:
             raise UserError("run.not_alive", value=run.id, status=run.status().status)
         if record.stage != "RUNNING":
-            call_off(run, owner)
+            cancel_before_start(run, owner)
             return sync(run, owner)
-        ask_to_stop(run, owner)
+        request_stop(run, owner)
 
     def alive(self, run: Run) -> bool:
-        """Whether the job is queued or running, as far as was last heard."""
+        """Return whether the job is queued or running, as of the last sync."""
         return run.alive()
 
     def wait(self, run: Run, owner: Owner) -> None:
-        """Come back when the job has ended."""
+        """Wait until the job has ended."""
         follow(run, owner).join()
 
-    def _launch(self, run: Run, config: RunConfig, owner: Owner, machine: Flavor, base: Base, steps: Steps) -> None:
-        """Everything from the private repositories to the job's id in the run folder, under the run's lock."""
+    def _launch(
+        self, run: Run, config: RunConfig, owner: Owner, machine: Flavor, base: PinnedBase, steps: StartSteps
+    ) -> None:
+        """Create the private repositories, send the inputs and start the job, under the run's lock."""
         before = job_of(run)
         user = str(whoami(owner)["name"])
         record = JobRecord(
@@ -227,24 +229,24 @@ class JobsLauncher:
             steps.next("job.progress.renting")
             flavor_named(machine.name, owner, machine.usd_per_hour)  # sending takes a while, and prices change
             with room(owner), locked(run):
-                write_down(run, config, record, before)
+                record_start(run, config, record, before)
             self._rent(run, owner, record, before)
 
     def _rent(self, run: Run, owner: Owner, record: JobRecord, before: JobRecord | None) -> None:
-        """Ask for the machine. A clear refusal takes everything back; an answer that got lost is looked for later."""
+        """Request the machine. A clear refusal undoes everything; after a lost answer the job is looked for later."""
         try:
             with in_words(owner, record.flavour):
                 job = api(owner).run_job(**specification(run, record, owner))
         except UserError as error:
             if error.code in UNCERTAIN:
                 raise UserError("job.unknown_start", value=run.id, reason=str(error)) from error
-            take_back(run, before, str(error))
+            undo_start(run, before, str(error))
             raise
-        with suppress(OSError), locked(run):  # on a full disk the job, which is paid for, is found by its label
+        with suppress(OSError), locked(run):  # with a full disk the job, which is paid for, is found by its label
             update(run, **facts_of(job))
 
 
-def _push(run: Run, config: RunConfig, owner: Owner, record: JobRecord, base: Base) -> JobRecord:
+def _push(run: Run, config: RunConfig, owner: Owner, record: JobRecord, base: PinnedBase) -> JobRecord:
     job_json = {
         "results": record.results,
         "base": base.reference,
@@ -260,7 +262,7 @@ def _push(run: Run, config: RunConfig, owner: Owner, record: JobRecord, base: Ba
 
 
 def launcher_of(run: Run, owner: Owner | None = None) -> Launcher:
-    """What runs a run: a job as before (same machine, same time limit) or a process of this machine."""
+    """Return the launcher of a run: a job as before (same machine, same time limit) or a process of this machine."""
     from finetune.launch.local.launcher import LocalLauncher
 
     record = job_of(run)

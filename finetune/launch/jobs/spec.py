@@ -1,4 +1,4 @@
-"""What a job is asked to be: its command, labels, volumes and time limit, and a process for each of its GPUs."""
+"""The specification of a job: its command, labels, volumes and time limit, and a process for each of its GPUs."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def specification(run: "Run", record: JobRecord, owner: Owner) -> dict[str, Any]:
-    """The arguments of `run_job`. The caller's token goes into the job's secrets and nowhere else."""
+    """Return the arguments of `run_job`. The caller's token goes into the job's secrets and nowhere else."""
     from huggingface_hub import Volume
 
     mine = f"/inputs/runs/{run.id}"
@@ -45,7 +45,7 @@ def specification(run: "Run", record: JobRecord, owner: Owner) -> dict[str, Any]
 
 
 def with_processes(config: RunConfig, machine: Flavor) -> RunConfig:
-    """The config with a process for each GPU, where it does not say how many."""
+    """Return the config with a process for each GPU, where it does not set how many."""
     if machine.gpus < 2 or "processes" in config.compute.model_fields_set:
         return config
     compute = config.compute.model_copy(update={"processes": machine.gpus})

@@ -1,4 +1,4 @@
-"""What a start of a job does here, around what it asks of the Hub: steps, lock, what it writes down and takes back."""
+"""The local side of a job's start: progress steps, the lock, what is recorded and undone."""
 
 import fcntl
 import os
@@ -13,8 +13,8 @@ from finetune.runs.job_record import JobRecord, locked, save
 from finetune.runs.run import Run
 
 
-class Steps:
-    """Tells what is being done, and ends it between two steps where somebody asked to."""
+class StartSteps:
+    """Reports the steps of a start, and ends it between two steps where a stop was requested."""
 
     def __init__(self, progress: OnProgress | None, stop: threading.Event | None) -> None:
         self.progress, self.stop, self.done = progress, stop, 0
@@ -30,7 +30,7 @@ class Steps:
 
 
 class starting:
-    """Hold the run's lock while its job is being started: nobody else starts one, and who looks knows."""
+    """Holds the run's lock while its job is being started: nobody else starts one, and readers see it."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -47,8 +47,8 @@ class starting:
         os.close(self.lock)
 
 
-def write_down(run: Run, config: RunConfig, record: JobRecord, before: JobRecord | None) -> None:
-    """What a machine is about to be asked for; where it cannot be written whole, as if nobody had begun."""
+def record_start(run: Run, config: RunConfig, record: JobRecord, before: JobRecord | None) -> None:
+    """Record the job that is about to be requested; where that cannot be written completely, undo it."""
     try:
         if before is None:
             run.save(config)
@@ -63,8 +63,8 @@ def write_down(run: Run, config: RunConfig, record: JobRecord, before: JobRecord
         raise
 
 
-def take_back(run: Run, before: JobRecord | None, error: str) -> None:
-    """The Hub said no: a new run is no run; a resumed one stands as its last job left it."""
+def undo_start(run: Run, before: JobRecord | None, error: str) -> None:
+    """Undo a refused start: a new run is removed; a resumed one returns to the record of its last job."""
     with locked(run):
         if before is None:
             (run.folder / "job.json").unlink()

@@ -1,4 +1,4 @@
-"""Runs on this machine: a detached process each, in its own session, that outlives whoever started it."""
+"""Runs on this machine: one detached process each, in its own session, that outlives its starter."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from core.errors import UserError
 from core.files import full_disk_in_words, read_json, write_json
 from core.workspace import Owner
 from finetune.config.run_config import RunConfig
-from finetune.launch.local.warm_start import PROJECT, Ahead
+from finetune.launch.local.warm_start import PROJECT, PrestartedWorker
 from finetune.plan.planner import plan_for_start
 from finetune.plan.prepare import OnProgress, base_of, import_data, look, same_base
 from finetune.plan.record import keep_plan
@@ -43,7 +43,7 @@ class LocalLauncher:
         progress: OnProgress | None = None,
         stop: threading.Event | None = None,
     ) -> list["Finding"]:
-        """What the data holds that is left out or cut. Raises UserError where the run could not start."""
+        """Return which rows are skipped or truncated. Raises UserError where the run could not start."""
         _refuse_on_zero()
         return look(config, owner, progress, stop).findings
 
@@ -55,7 +55,8 @@ class LocalLauncher:
         progress: OnProgress | None = None,
         stop: threading.Event | None = None,
     ) -> str:
-        """Import the data, fetch the base, then start a detached run. Returns its id at once; it waits for its device.
+        """Import the data, fetch the base model, then start a detached run. Returns its id at once; the run waits for
+        its device.
 
         Raises UserError before there is any run. `stop` ends the fetching.
         """
@@ -65,15 +66,15 @@ class LocalLauncher:
         return launch.run.id
 
     def train(self, config: RunConfig, owner: Owner, *, progress: OnProgress | None = None) -> NoReturn:
-        """As `start`, but in the foreground: Ctrl-C stops the run, and its exit code is this process's.
+        """Do as `start`, but in the foreground: Ctrl-C stops the run, and its exit code is this process's.
 
-        What trains is started ahead and imports what it needs while config and data are checked here.
+        The training process is started ahead and imports what it needs while config and data are checked here.
         """
         devices = devices_of(config.compute.device, config.compute.processes)
         if config.compute.processes > 1:
             self._begin(config, owner, progress, None).become()
-        with Ahead(devices) as ahead:
-            self._begin(config, owner, progress, None).become(ahead)
+        with PrestartedWorker(devices) as worker:
+            self._begin(config, owner, progress, None).become(worker)
 
     def resume(
         self,
@@ -83,15 +84,17 @@ class LocalLauncher:
         progress: OnProgress | None = None,
         stop: threading.Event | None = None,
     ) -> None:
-        """Go on from the last whole checkpoint, detached. Raises UserError where the run is at work or done."""
+        """Continue from the last complete checkpoint, detached. Raises UserError where the run is running or done."""
         with full_disk_in_words(run.folder):
-            self._go_on(run, owner, progress, stop).spawn()
+            self._prepare_resume(run, owner, progress, stop).spawn()
 
-    def go_on(self, run: Run, owner: Owner, *, progress: OnProgress | None = None) -> NoReturn:
-        """As `resume`, but this very process becomes the run. So trains a rented job, whose run is a folder already."""
-        self._go_on(run, owner, progress, None).become()
+    def resume_in_process(self, run: Run, owner: Owner, *, progress: OnProgress | None = None) -> NoReturn:
+        """Resume the run in this very process. A rented job trains this way; its run folder exists already."""
+        self._prepare_resume(run, owner, progress, None).become()
 
-    def _go_on(self, run: Run, owner: Owner, progress: OnProgress | None, stop: threading.Event | None) -> "_Launch":
+    def _prepare_resume(
+        self, run: Run, owner: Owner, progress: OnProgress | None, stop: threading.Event | None
+    ) -> "_Launch":
         with room(owner):
             lock = take(run)
         try:
@@ -104,7 +107,7 @@ class LocalLauncher:
             raise
 
     def stop(self, run: Run) -> None:
-        """Ask the run to save a checkpoint and end; returns at once. Raises UserError where nothing is at work."""
+        """Ask the run to save a checkpoint and end; returns at once. Raises UserError where nothing is running."""
         handle = _handle(run)
         if not run.alive() or not handle:
             raise UserError("run.not_alive", value=run.id, status=run.status().status)
@@ -116,7 +119,7 @@ class LocalLauncher:
             raise UserError("run.not_alive", value=run.id, status=run.status().status) from None
 
     def alive(self, run: Run) -> bool:
-        """Whether the run is queued or running."""
+        """Return whether the run is queued or running."""
         return run.alive()
 
     def _begin(
@@ -141,7 +144,7 @@ class LocalLauncher:
 
 
 class _Launch:
-    """A run whose lock is held here and about to be handed on to its process."""
+    """A run whose lock is held here and about to be passed to its process."""
 
     def __init__(self, run: Run, base: "Fetched", lock: int) -> None:
         self.run = run
@@ -158,9 +161,9 @@ class _Launch:
             raise
 
     def spawn(self) -> None:
-        """Start the process in a session of its own, its output in the log, and let go of our copies of the locks.
+        """Start the process in a session of its own, its output in the log, and close our copies of the locks.
 
-        The stop signals wait, blocked, until the process has its handlers: one sent at once is not lost.
+        Stop signals are blocked until the process has its handlers, so that one sent at once is not lost.
         """
         signals = {signal.SIGTERM, signal.SIGINT}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -188,11 +191,11 @@ class _Launch:
                 os.close(descriptor)
         threading.Thread(target=process.wait, daemon=True).start()
 
-    def become(self, ahead: Ahead | None = None) -> NoReturn:
-        """Turn this process into the run's, or hand the run to the one that was started ahead and wait for its end."""
-        if ahead is not None:
-            self._write_handle(ahead.process.pid)
-            ahead.become(self._arguments("--foreground"), [self.lock, *self.tickets])
+    def become(self, worker: PrestartedWorker | None = None) -> NoReturn:
+        """Turn this process into the run's, or give the run to the one that was started ahead and wait for its end."""
+        if worker is not None:
+            self._write_handle(worker.process.pid)
+            worker.become(self._arguments("--foreground"), [self.lock, *self.tickets])
         self._write_handle(os.getpid())
         for descriptor in (self.lock, *self.tickets):
             os.set_inheritable(descriptor, True)
@@ -210,14 +213,14 @@ class _Launch:
         return [settings.python(), "-m", "finetune.launch.local.worker", *self._arguments(*more), *locks]
 
     def _arguments(self, *more: str) -> list[str]:
-        """The worker's arguments but for the locks."""
-        place = [str(self.run.folder), "--base", str(self.base.folder), "--devices", *self.devices]
-        return [*place, "--locale", words.current(), *more]
+        """Return the worker's arguments without the locks."""
+        arguments = [str(self.run.folder), "--base", str(self.base.folder), "--devices", *self.devices]
+        return [*arguments, "--locale", words.current(), *more]
 
 
 @contextmanager
 def _all_or_nothing(run: Run) -> Iterator[None]:
-    """A new run whose start fails is no run. Raises UserError where the disk was full."""
+    """Delete a new run whose start fails. Raises UserError where the disk was full."""
     try:
         with full_disk_in_words(run.folder):
             yield
@@ -227,13 +230,13 @@ def _all_or_nothing(run: Run) -> Iterator[None]:
 
 
 def check_here(owner: Owner) -> None:
-    """Raise UserError where the owner may not let this machine train now."""
+    """Raise UserError where the owner may not start a run on this machine now."""
     _refuse_on_zero()
     check_room(owner)
 
 
 def _refuse_on_zero() -> None:
-    """Raise UserError on a ZeroGPU Space, whose GPU is gone after a comparison: a run would outlive it."""
+    """Raise UserError on a ZeroGPU Space, whose GPU is released after a comparison: a run would outlive it."""
     if settings.zero_gpu():
         raise UserError("run.zero_gpu")
 
@@ -244,7 +247,7 @@ def _handle(run: Run) -> dict | None:
 
 
 def _recorded(base: "Fetched") -> dict[str, object]:
-    """What env.json says of the base before the process adds versions, device and dtype."""
+    """Return what env.json says of the base model before the process adds versions, device and dtype."""
     return {
         "base": base.reference,
         "asked": base.asked,

@@ -10,7 +10,7 @@ from core import settings, words
 from core.errors import UserError
 from finetune.config.device import launch_line, launch_options
 from finetune.config.run_config import RunConfig
-from finetune.launch.local.rendezvous import Meeting
+from finetune.launch.local.rendezvous import Rendezvous
 from finetune.runs.failure_reasons import explain
 from finetune.runs.run import Run
 
@@ -20,34 +20,34 @@ STOPPED = ("stopped", "done")
 def train_together(
     run: Run, base: Path, device: str, on_stop: Callable[[Callable[[], None]], None], foreground: bool
 ) -> bool:
-    """Train on as many processes as the config says. Returns whether the run was stopped before its end.
+    """Train with as many processes as the config says. Returns whether the run was stopped before its end.
 
-    `on_stop` is given what to call when somebody asks to stop. Raises UserError with the reason of the process that
-    failed first, or because one was gone without a word.
+    `on_stop` is given the function to call when a stop is requested. Raises UserError with the reason of the process
+    that failed first, or because one ended without giving a reason.
     """
     config = run.config()
-    meeting = Meeting.open_in(run)
+    rendezvous = Rendezvous.open_in(run)
     try:
-        on_stop(meeting.ask_to_stop)
+        on_stop(rendezvous.request_stop)
         more = ["--foreground"] if foreground else []
-        code = _wait(_start(_command(config, run, base, meeting, more), config, device))
+        code = _wait(_start(_command(config, run, base, rendezvous, more), config, device))
         ending = run.progress().ending
         if code == 0 and ending in STOPPED:
             return ending == "stopped"
-        raise meeting.reason() or _lost(run, config, device)
+        raise rendezvous.reason() or _lost_process(run, config, device)
     finally:
-        meeting.close()
+        rendezvous.close()
 
 
-def _lost(run: Run, config: RunConfig, device: str) -> UserError:
-    """Why a process may have gone without a word: a full disk, which takes the word as well, or somebody killed it."""
+def _lost_process(run: Run, config: RunConfig, device: str) -> UserError:
+    """Return why a process may have ended without a reason: a full disk, where it cannot write one, or a kill."""
     found = explain(ChildProcessError(), config, run.progress().step, device, run.folder)
     full = found.code == "run.disk"
     return found if full else UserError("run.process_lost", count=config.compute.processes)
 
 
-def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: list[str]) -> list[str]:
-    """Also on a CPU the launcher is told of several GPUs: with `--cpu` it starts a single process."""
+def _command(config: RunConfig, run: Run, base: Path, rendezvous: Rendezvous, more: list[str]) -> list[str]:
+    """Return the launcher's command. On a CPU, too, it is told of several GPUs: with `--cpu` it starts one process."""
     count = config.compute.processes
     quiet = [
         "--mixed_precision",
@@ -63,20 +63,21 @@ def _command(config: RunConfig, run: Run, base: Path, meeting: Meeting, more: li
         "--base",
         str(base),
         "--meeting",
-        str(meeting.folder),
+        str(rendezvous.folder),
     ]
     program = [settings.python(), "-m", "accelerate.commands.launch", *launch_options(count), *quiet, "-m", *rank]
     return [*program, "--locale", words.current(), *more]
 
 
 def _threads(processes: int) -> int:
-    """Threads of each process: its share of the cores, unless the environment says otherwise."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() else max(1, (os.cpu_count() or 1) // processes)
+    """Return the threads of each process: its share of the cores, unless the environment sets them."""
+    value = os.environ.get("OMP_NUM_THREADS", "")
+    return int(value) if value.isdigit() else max(1, (os.cpu_count() or 1) // processes)
 
 
 def _start(command: list[str], config: RunConfig, device: str) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that a terminal's Ctrl-C reaches the worker alone. The log shows what was started."""
+    """Start the launcher in its own session, so that a terminal's Ctrl-C reaches the worker alone; print its command to
+    the log."""
     print(f"$ {launch_line(config.compute.processes)}", flush=True)
     environment = dict(os.environ)
     if device == "cpu":

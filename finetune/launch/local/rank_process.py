@@ -1,4 +1,4 @@
-"""One of several processes that train a run; `accelerate launch` starts them, the run's worker starts that.
+"""One of several processes that train a run; the run's worker starts `accelerate launch`, which starts these.
 
 python -m finetune.launch.local.rank_process RUN_FOLDER --base FOLDER --meeting FOLDER
 """
@@ -12,26 +12,26 @@ from pathlib import Path
 from core import words
 from core.errors import UserError
 from core.runtime import no_bar_monitors, quiet_libraries
-from finetune.launch.local.rendezvous import Meeting
+from finetune.launch.local.rendezvous import Rendezvous
 from finetune.runs.failure_reasons import explain
 from finetune.runs.log import Journal, Silence
 from finetune.runs.run import Run
 
 
 def main() -> int:
-    """0 when the run is done or stopped, 1 when this process gave up."""
+    """Train and return 0 where the run is done or stopped, 1 where this process failed."""
     arguments = _arguments()
     words.speak(arguments.locale)
     no_bar_monitors()
     quiet_libraries()
-    meeting = Meeting(arguments.meeting)
-    meeting.end_with_worker()
+    rendezvous = Rendezvous(arguments.meeting)
+    rendezvous.end_with_worker()
     run = Run(arguments.folder)
     try:
-        _train(run, arguments.base, meeting, arguments.foreground)
+        _train(run, arguments.base, rendezvous, arguments.foreground)
         return 0
     except BaseException as error:
-        _give_up(run, meeting, error)
+        _give_up(run, rendezvous, error)
         return 1
 
 
@@ -45,7 +45,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _train(run: Run, base: Path, meeting: Meeting, foreground: bool) -> None:
+def _train(run: Run, base: Path, rendezvous: Rendezvous, foreground: bool) -> None:
     import torch.distributed as dist
 
     from finetune.config.device import choose_device
@@ -54,24 +54,24 @@ def _train(run: Run, base: Path, meeting: Meeting, foreground: bool) -> None:
 
     config = run.config()
     team = join(config.compute.processes, choose_device(config).type)
-    train(run, base, Journal(run, foreground) if team.leads else Silence(run), meeting.stop_requested, team)
+    train(run, base, Journal(run, foreground) if team.leads else Silence(run), rendezvous.stop_requested, team)
     dist.destroy_process_group()
 
 
-def _give_up(run: Run, meeting: Meeting, error: BaseException) -> None:
-    """Leave the reason for the worker, which writes it into the run."""
+def _give_up(run: Run, rendezvous: Rendezvous, error: BaseException) -> None:
+    """Write the reason for the worker, which records it in the run."""
     from finetune.training.distributed import lost_another
 
     rank = int(os.environ.get("RANK", "0"))
     if isinstance(error, UserError):
-        meeting.fail(rank, error)
+        rendezvous.fail(rank, error)
         return
     traceback.print_exc()
     if lost_another(error):
-        meeting.fail(rank, None)
+        rendezvous.fail(rank, None)
         return
     config, progress = run.config(), run.progress()
-    meeting.fail(rank, explain(error, config, progress.step, config.compute.device, run.folder, progress.at_stage))
+    rendezvous.fail(rank, explain(error, config, progress.step, config.compute.device, run.folder, progress.at_stage))
 
 
 if __name__ == "__main__":

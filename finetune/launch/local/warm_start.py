@@ -1,7 +1,7 @@
-"""A run's process that is started ahead: it imports what training needs while its starter still checks config and data.
+"""Start a run's process ahead: it imports what training needs while its starter checks config and data.
 
-Both take some seconds, and a machine has more than one core. The process waits on a socket for what it shall do: the
-worker's arguments, and the open locks. It ends with its starter, whatever ends that one.
+Both take some seconds, and a machine has more than one core. The process waits on a socket for the worker's arguments
+and the open locks. It ends with its starter, however that ends.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ _MOST_LOCKS = 256
 _SET_PDEATHSIG = 1
 
 
-class Ahead:
-    """The starter's side. Use it as a context: a process that was given nothing to do ends with it."""
+class PrestartedWorker:
+    """The starter's side. Use it as a context manager: a process that was given nothing to do ends with it."""
 
     def __init__(self, devices: list[str]) -> None:
         ours, theirs = socket.socketpair()
@@ -46,7 +46,7 @@ class Ahead:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
 
-    def __enter__(self) -> "Ahead":
+    def __enter__(self) -> "PrestartedWorker":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -55,8 +55,8 @@ class Ahead:
             self.process.wait()
 
     def become(self, arguments: list[str], locks: list[int]) -> NoReturn:
-        """Hand over the worker's arguments and the open locks, the run's first; wait for the end, and end with its exit
-        code. Ctrl-C and a request to end are passed on: the process is in a group of its own, so it hears each once."""
+        """Send the worker's arguments and the open locks, the run's first; wait for the end and exit with its code.
+        Ctrl-C and a request to end are passed on: the process is in a group of its own, so it receives each once."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._pass_on)
         socket.send_fds(self._socket, [json.dumps(arguments).encode()], locks)
@@ -71,7 +71,7 @@ class Ahead:
 
 
 def await_arguments(descriptor: int) -> list[str] | None:
-    """The process's side: import what training needs, then wait. None where there is nothing to do."""
+    """Import what training needs, then wait for the arguments (the process's side). None if nothing is to do."""
     _end_with_starter()
     waiting = socket.socket(fileno=descriptor)
     import peft  # noqa: F401
@@ -86,6 +86,6 @@ def await_arguments(descriptor: int) -> list[str] | None:
 
 
 def _end_with_starter() -> None:
-    """Be killed when the starter dies (prctl(2)); where the system has no such thing, a closed socket still ends us."""
+    """Have this process killed when the starter dies (prctl(2)); without prctl a closed socket still ends it."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The process of a run: holds its lock for life, waits for its device before torch is imported, then trains.
+"""The process of a run: holds its lock until it ends, waits for its device before torch is imported, then trains.
 
 python -m finetune.launch.local.worker RUN_FOLDER --base FOLDER --lock FD --tickets FD... --devices NAME...
 """
@@ -24,21 +24,22 @@ from finetune.runs.run import Run
 
 
 class Stopped(BaseException):
-    """Somebody asked to stop while the run was waiting."""
+    """A stop was requested while the run was waiting."""
 
 
 class StopSignal:
-    """SIGTERM and SIGINT ask to stop: at once while waiting, at the next step while training. A second Ctrl-C kills."""
+    """SIGTERM and SIGINT request a stop: at once while waiting, at the next step while training. A second Ctrl-C kills
+    the process."""
 
     def __init__(self) -> None:
         self.stop_requested = False
         self.waiting = False
         self._tell: Callable[[], None] | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._heard)
+            signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop_requested = True
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if self._tell:
@@ -48,7 +49,7 @@ class StopSignal:
             raise Stopped
 
     def pass_on(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when somebody asks to stop; at once where somebody has."""
+        """Call `tell` when a stop is requested; at once where one was."""
         self._tell = tell
         if self.stop_requested:
             tell()
@@ -58,7 +59,7 @@ class StopSignal:
 
 
 def main() -> int:
-    """0 when the run is done, 1 when it failed or was stopped."""
+    """Train and return 0 where the run is done, 1 where it failed or was stopped."""
     quiet_libraries()
     given = sys.argv[1:]
     if given[:1] == ["--ahead"]:
@@ -97,7 +98,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
 
 
 def _wait(run: Run, devices: list[str], stop: StopSignal, journal: Journal) -> None:
-    """Sleep until it is this run's turn. Raises Stopped."""
+    """Wait for this run's turn on its devices. Raises Stopped."""
     stop.waiting = True
     if stop.stop_requested:
         raise Stopped
@@ -122,7 +123,7 @@ def _train(run: Run, arguments: argparse.Namespace, stop: StopSignal, journal: J
 
 
 def _fail(run: Run, error: BaseException, device: str, journal: Journal) -> None:
-    """Write down why; on a full disk there is room for it once what is half written is gone."""
+    """Record why the run failed; on a full disk there is room for it once unfinished files are deleted."""
     if not isinstance(error, UserError):
         journal.say(traceback.format_exc())
     progress = run.progress()

@@ -1,4 +1,4 @@
-"""What a card says of a run's evaluation: figures and verdicts, never a row."""
+"""A run's evaluation for its card: figures and verdicts, never a row."""
 
 import logging
 import math
@@ -21,8 +21,8 @@ _RESULT, _BASE, _DIFFERENCE = "this model", "base model", "difference"
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One line of the card's table: a measure of a model, or of both, on a set of rows."""
+class MeasureRow:
+    """One line of the card's table: a measure of a model, or of both, on a row set."""
 
     rows: str
     measure: str
@@ -31,8 +31,8 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Counted:
-    """How many rows of a set were measured of those there are, and what became of the others."""
+class RowCounts:
+    """How many rows of a set were measured of those available, and how many were skipped or truncated."""
 
     rows: str
     available: int
@@ -44,11 +44,11 @@ class Counted:
 
 @dataclass(frozen=True)
 class BeforeAfter:
-    """A run's evaluation, for its card. `ngrams` are how the baselines were counted."""
+    """A run's evaluation, for its card. `ngrams` describes how the n-gram baselines were counted."""
 
     sentences: Sequence[str]
-    figures: list[Figure]
-    counts: list[Counted]
+    figures: list[MeasureRow]
+    counts: list[RowCounts]
     ngrams: list[dict[str, Any]]
     dtype: str
     device: str
@@ -57,7 +57,7 @@ class BeforeAfter:
 
 
 def before_after_of(run: Run) -> BeforeAfter | None:
-    """The evaluation of the very weights that the run holds; None where there is none, or it cannot be read."""
+    """Return the evaluation of the weights that the run holds now; None where there is none, or it cannot be read."""
     try:
         report = load(run)
     except UserError as error:
@@ -66,50 +66,53 @@ def before_after_of(run: Run) -> BeforeAfter | None:
     if report is None or not fits(run, report):
         return None
     sets = report["sets"]
-    figures = [figure for one in sets for figure in _figures(one)]
-    ngrams = [one["ngram"] for one in sets if one["ngram"]]
+    figures = [figure for row_set in sets for figure in _figures(row_set)]
+    ngrams = [row_set["ngram"] for row_set in sets if row_set["ngram"]]
     counts = [
-        Counted(_named(one), *(one[name] for name in ("rows", "measured", "tokens", "dropped", "cut"))) for one in sets
+        RowCounts(_row_set_name(row_set), *(row_set[name] for name in ("rows", "measured", "tokens", "dropped", "cut")))
+        for row_set in sets
     ]
     sentences = [sentence for _, sentence in judged(report)]
-    where = report["dtype"], report["device"], report["created"][:10]
-    return BeforeAfter(sentences, figures, counts, ngrams, *where, report)
+    run_facts = report["dtype"], report["device"], report["created"][:10]
+    return BeforeAfter(sentences, figures, counts, ngrams, *run_facts, report)
 
 
-def _named(one: Set) -> str:
-    """A set as a card names it: of a person's dataset the name, without folders."""
-    if one["key"] == "held_out":
-        return f"held-out rows, stage {one['stage']} ({one['objective']})" if one["stage"] else "held-out rows"
-    return "general text" if one["name"] is None else f"general text: {Path(one['name']).name}"
+def _row_set_name(row_set: Set) -> str:
+    """Return a row set's name in the card: of a person's dataset the file name, without folders."""
+    if row_set["key"] == "held_out":
+        return (
+            f"held-out rows, stage {row_set['stage']} ({row_set['objective']})" if row_set["stage"] else "held-out rows"
+        )
+    return "general text" if row_set["name"] is None else f"general text: {Path(row_set['name']).name}"
 
 
-def _figures(one: Set) -> list[Figure]:
-    rows, loss, ngram, found = _named(one), loss_of(one), one["ngram"], []
-    for line in lines_of(one):
+def _figures(row_set: Set) -> list[MeasureRow]:
+    rows, loss, ngram, found = _row_set_name(row_set), loss_of(row_set), row_set["ngram"], []
+    for line in lines_of(row_set):
         measure = say(f"evaluate.measure.{line.key}")
-        told = ((_BASE, line.base, ""), (_RESULT, line.tuned, ""), (_DIFFERENCE, line.difference, "+"))
-        found += [Figure(rows, measure, model, interval(value, sign=sign)) for model, value, sign in told]
+        values = ((_BASE, line.base, ""), (_RESULT, line.tuned, ""), (_DIFFERENCE, line.difference, "+"))
+        found += [MeasureRow(rows, measure, model, interval(value, sign=sign)) for model, value, sign in values]
     if ngram:
         counted = Estimate.from_json(ngram["loss"])
-        found.append(Figure(rows, say("evaluate.measure.loss"), f"{ngram['order']}-gram model", interval(counted)))
+        found.append(MeasureRow(rows, say("evaluate.measure.loss"), f"{ngram['order']}-gram model", interval(counted)))
     for model, value in ((_BASE, loss.base), (_RESULT, loss.tuned)):
-        found.append(Figure(rows, say("evaluate.measure.perplexity"), model, interval(perplexity(value))))
+        found.append(MeasureRow(rows, say("evaluate.measure.perplexity"), model, interval(perplexity(value))))
     return found
 
 
 def results_of(found: BeforeAfter) -> "list[EvalResult]":
-    """The result's loss and perplexity on each set, as `model-index` keeps them."""
-    return [result for one in found.report["sets"] for result in _results(one)]
+    """Return the tuned model's loss and perplexity on each row set, in the form of `model-index`."""
+    return [result for row_set in found.report["sets"] for result in _results(row_set)]
 
 
-def _results(one: Set) -> "list[EvalResult]":
+def _results(row_set: Set) -> "list[EvalResult]":
     from huggingface_hub import EvalResult
 
-    held, loss = one["key"] == "held_out", loss_of(one).tuned
-    others = "general text of Tunescope" if one["name"] is None else "general text chosen by the trainer"
-    where = f" (stage {one['stage']}, {one['objective']})" if one["stage"] else ""
-    name = f"held-out rows of the run{where}" if held else others
-    values = {line.key: line.tuned.mean for line in lines_of(one)} | {"perplexity": perplexity(loss).mean}
+    held, loss = row_set["key"] == "held_out", loss_of(row_set).tuned
+    others = "general text of Tunescope" if row_set["name"] is None else "general text chosen by the trainer"
+    stage = f" (stage {row_set['stage']}, {row_set['objective']})" if row_set["stage"] else ""
+    name = f"held-out rows of the run{stage}" if held else others
+    values = {line.key: line.tuned.mean for line in lines_of(row_set)} | {"perplexity": perplexity(loss).mean}
     return [
         EvalResult(
             task_type="text-generation",

@@ -1,4 +1,4 @@
-"""The model card: what a run is, in the words of `card.md.jinja`, with every value made harmless."""
+"""The model card: the facts of a run in the sentences of `card.md.jinja`, with every value escaped."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from finetune.config.run_config import RunConfig
 from finetune.methods import METHODS
 from finetune.publish.card import facts, measures
 from finetune.publish.card.before_after import BeforeAfter, before_after_of
-from finetune.publish.card.facts import Base, Subject
+from finetune.publish.card.facts import BaseFacts, Subject
 from finetune.publish.card.languages import languages
 from finetune.publish.card.literature import METHOD_NAMES, Paper, objective_name, papers_of
 from finetune.publish.card.metadata import head
@@ -28,7 +28,7 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", ":": "&#58;"}
 _WWW = re.compile(r"(www)\.", re.IGNORECASE)
 _MARKUP = re.compile(r"([\\`*_\[\](){}#!|~$^=+])")
 _BLOCK = re.compile(r"( *)(?:(-)|(\d{1,9})(\.))?(.*)", re.DOTALL)
-"""What makes a block of a line where it stands first: an indent, a dash, a number with a point."""
+"""What starts a Markdown block at the beginning of a line: an indent, a dash, a number with a point."""
 
 
 class Trusted(str):
@@ -36,7 +36,7 @@ class Trusted(str):
 
 
 def harmless(value: object, longest: int = _LONGEST_VALUE) -> str:
-    """A value as one line of Markdown that shows itself and does nothing: no markup, HTML, mentions or links.
+    """Return a value as one line of Markdown that shows literally and does nothing: no markup, HTML, mentions, links.
 
     Nor the links that GitHub's Markdown makes of bare text (https://github.github.com/gfm/#autolinks-extension-).
     """
@@ -51,7 +51,7 @@ def harmless(value: object, longest: int = _LONGEST_VALUE) -> str:
 
 
 def render(subject: Subject, owner: Owner) -> str:
-    """The whole README.md, in English."""
+    """Return the complete README.md, in English."""
     with speaking("en"):
         run = subject.run
         config = run.config()
@@ -87,7 +87,7 @@ def render(subject: Subject, owner: Owner) -> str:
             "compared": _compared(run),
             "environment": facts.environment_of(run),
             "run_id": run.id,
-            "licence": subject.licence,
+            "license": subject.license,
             "papers": sorted(name for name in names if name.startswith(("LICEN", "NOTICE", "USE_POLICY"))),
             "facts": subject.facts,
         }
@@ -95,7 +95,7 @@ def render(subject: Subject, owner: Owner) -> str:
 
 
 def _stages(config: RunConfig, run: Run) -> list[tuple[str, StageReport | None]]:
-    """What each stage did, in the field's words, and what is known of it."""
+    """Return the objective of each stage, by its name in the field, with the stage's report where there is one."""
     found = reports(run.progress())
     known = found if len(found) == len(config.stages) else [None] * len(config.stages)
     return [(objective_name(stage), report) for stage, report in zip(config.stages, known, strict=True)]
@@ -106,19 +106,19 @@ def _arxiv(paper: Paper) -> str:
 
 
 def _compared(run: Run) -> BeforeAfter | None:
-    """The run's evaluation; its sentences are the program's own, with numbers in them."""
+    """Return the run's evaluation; its sentences are the program's own, with numbers in them."""
     found = before_after_of(run)
     return found and replace(found, sentences=[Trusted(sentence) for sentence in found.sentences])
 
 
 def _decoding(subject: Subject) -> list[tuple[str, str]]:
-    """What the `generation_config.json` that goes along says; where none goes, the one that the run has."""
+    """Return the decoding settings of the published `generation_config.json`; without one, those of the run's own."""
     files = [file for file in subject.files if file.path == "generation_config.json"]
     return facts.decoding_in(json.loads(files[0].content())) if files else facts.decoding_of(subject.run.model)
 
 
 def snippet(subject: Subject) -> str:
-    """Python that loads what was pushed, as `model` and `tokenizer`."""
+    """Return Python that loads what was pushed, as `model` and `tokenizer`."""
     base = subject.base
     return snippet_of(
         subject.adapter, subject.repo_id, subject.to.branch, base.hub_id or "path/to/the/base", base.revision
@@ -126,7 +126,7 @@ def snippet(subject: Subject) -> str:
 
 
 def snippet_of(adapter: bool, repo_id: str, branch: str | None, base_id: str, revision: str | None) -> str:
-    """The same of names alone; a proof runs it."""
+    """Return the same from names alone; a verification runs it."""
     return _template("load.py.jinja").render(
         adapter=adapter,
         repo_id=Trusted(repo_id),
@@ -137,7 +137,7 @@ def snippet_of(adapter: bool, repo_id: str, branch: str | None, base_id: str, re
 
 
 def ways(subject: Subject) -> list[tuple[str, str, str]]:
-    """How to load it, as (title, language of the code, code): the ways that this kind can be loaded."""
+    """Return how to load it, as (title, language of the code, code), for each way that suits this kind."""
     if subject.kind == "gguf":
         names = sorted(file.path for file in subject.files if file.path.endswith(".gguf"))
         types = [name.removesuffix(".gguf").rsplit("-", 1)[-1] for name in names]
@@ -179,7 +179,7 @@ def _template(name: str) -> Any:
 
 
 def _quoted(text: str) -> Trusted:
-    """A text of several lines as a quotation in which nothing is markup; what is too long ends in an ellipsis."""
+    """Return a text of several lines as a quotation without markup; a long text is truncated with an ellipsis."""
     text = text.strip()
     lines = text[:_LONGEST_SAMPLE].splitlines() or [""]
     shown = [_in_quotation(line) for line in lines[:_MOST_LINES]]
@@ -189,19 +189,20 @@ def _quoted(text: str) -> Trusted:
 
 
 def _in_quotation(line: str) -> str:
-    """A line that begins no block: no code by its indent, no list, no rule, no heading above it."""
+    """Return a line that starts no Markdown block: no indented code, list, rule or underlined heading."""
     match = _BLOCK.fullmatch(harmless(line, _LONGEST_SAMPLE))
     assert match is not None, "it fits everything"
     indent, dash, number, point, rest = match.groups(default="")
     return "&nbsp;" * len(indent) + (dash and "\\-") + number + (point and "\\.") + rest
 
 
-def _link(base: Base) -> str:
+def _link(base: BaseFacts) -> str:
     return f"[{base.hub_id}](https://huggingface.co/{base.hub_id})" if base.hub_id else f'"{harmless(base.name)}"'
 
 
-def _shown(base: Base) -> Base:
-    """The base with its fixed words marked as such, so that they stand unchanged between backticks."""
+def _shown(base: BaseFacts) -> BaseFacts:
+    """Return the base model with its fixed values marked as trusted, so that they appear unchanged between
+    backticks."""
     fixed = ["fingerprint", "revision", *(["name"] if base.stand_in else [])]
     marked: dict[str, Any] = {
         name: Trusted(getattr(base, name)) for name in fixed if re.fullmatch(r"[\w.-]+", getattr(base, name) or "")
@@ -210,7 +211,7 @@ def _shown(base: Base) -> Base:
 
 
 def proof_section(proof: dict[str, Any]) -> str:
-    """What a card says of a proof (see `proofcard`)."""
+    """Return the card's section on a verification (see `in_card`)."""
     difference = proof["logits_max_difference"]
     marked = {**proof, "revision": Trusted(proof["revision"])}
     return _template("proof.md.jinja").render(

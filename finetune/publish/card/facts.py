@@ -1,4 +1,4 @@
-"""What is known of a run that others should know too: its base, its data, its curves, what it ran on."""
+"""Facts of a run for its card: its base model, data, curves, settings and environment."""
 
 import re
 from dataclasses import dataclass, field
@@ -32,15 +32,15 @@ _DECODING = (
     "max_new_tokens",
     "max_length",
 )
-_LICENCES = {"HuggingFaceTB/SmolLM2-": "apache-2.0"}
+_LICENSES = {"HuggingFaceTB/SmolLM2-": "apache-2.0"}
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseFacts:
     """The model a run was trained on.
 
-    `hub_id` is where others find it (None for a folder of this machine), `name` what people call it. With `stand_in`
-    the weights were the stand-in's, and `hub_id` names the model it stands for.
+    `hub_id` is its repository (None for a folder of this machine), `name` what the card calls it. With `stand_in`
+    the weights were the stand-in's, and `hub_id` names the model it stands in for.
     """
 
     reference: str
@@ -53,7 +53,7 @@ class Base:
 
 @dataclass(frozen=True)
 class License:
-    """A licence as the Hub's cards name it; `name` and `link` go with "other". `key` None: not known."""
+    """A license as the Hub's cards name it; `name` and `link` go with "other". `key` None: not known."""
 
     key: str | None = None
     name: str | None = None
@@ -89,24 +89,24 @@ class CurveRow:
 
 
 def check_done(run: Run) -> None:
-    """Raises UserError for a run that has no result yet."""
+    """Raise UserError for a run that has no result yet."""
     status = run.status().status
     if status != "done":
         raise UserError("publish.not_done", run=run.id, status=say(f"publish.status.{status}"))
 
 
-def base_of(run: Run, owner: Owner) -> Base:
-    """The base that the run recorded when it started."""
+def base_of(run: Run, owner: Owner) -> BaseFacts:
+    """Return the base model that the run recorded when it started."""
     recorded = run.environment()
     text = str(recorded.get("base") or run.config().model)
     reference, fingerprint = parse(text, owner), recorded.get("fingerprint")
     if isinstance(reference, StandIn):
-        return Base(text, settings.DEFAULT_MODEL, settings.STANDIN, None, fingerprint, True)
+        return BaseFacts(text, settings.DEFAULT_MODEL, settings.STANDIN, None, fingerprint, True)
     if isinstance(reference, Hub):
         revision = reference.revision or _revision(recorded.get("revision"))
-        return Base(text, reference.repo_id, reference.repo_id, revision, fingerprint, False)
+        return BaseFacts(text, reference.repo_id, reference.repo_id, revision, fingerprint, False)
     if isinstance(reference, Folder):
-        return Base(text, None, reference.path.name, None, fingerprint, False)
+        return BaseFacts(text, None, reference.path.name, None, fingerprint, False)
     raise UserError("core.not_a_base", value=text[:80])
 
 
@@ -114,9 +114,9 @@ def _revision(value: object) -> str | None:
     return value if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{7,64}", value) else None
 
 
-def known_license(base: Base, owner: Owner) -> License:
-    """The licence of the base as far as this machine knows it, without asking the Hub."""
-    for beginning, key in _LICENCES.items():
+def known_license(base: BaseFacts, owner: Owner) -> License:
+    """Return the license of the base model as far as this machine knows it, without asking the Hub."""
+    for beginning, key in _LICENSES.items():
         if (base.hub_id or "").startswith(beginning):
             return License(key)
     reference = parse(base.reference, owner)
@@ -137,7 +137,7 @@ def _card_license(card: Path) -> License:
 
 
 def license_from(head: dict[str, Any]) -> License:
-    """The licence in the head of a card."""
+    """Return the license in the head of a card."""
     key = head.get("license")
     if not isinstance(key, str) or not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,60}", key):
         return License()
@@ -148,7 +148,7 @@ def license_from(head: dict[str, Any]) -> License:
 
 
 def data_of(config: RunConfig, owner: Owner) -> list[DataFacts]:
-    """What the import found in each dataset; a dataset that is gone is passed over."""
+    """Return what the import found in each dataset; a dataset that is gone is skipped."""
     ids = [source.dataset for stage in config.stages for source in stage.data if source.dataset]
     return [facts for facts in (_dataset(dataset_id, owner) for dataset_id in ids) if facts]
 
@@ -174,7 +174,7 @@ def _dataset(dataset_id: str, owner: Owner) -> DataFacts | None:
 
 
 def curve_of(run: Run) -> list[CurveRow]:
-    """Losses at up to twelve steps, evenly spread, validation steps first."""
+    """Return the losses at up to twelve steps, evenly spread, validation steps first."""
     progress = run.progress()
     steps = _spread(sorted(progress.evals), CURVE_ROWS)
     others = sorted(set(progress.train) - set(steps))
@@ -198,16 +198,17 @@ def _stage_at(progress: Progress, step: int) -> int:
 
 
 def _spread(steps: list[int], most: int) -> list[int]:
-    """Up to `most` of the steps, evenly, with the first and the last."""
+    """Return up to `most` of the steps, evenly spread, with the first and the last."""
     if len(steps) <= most:
         return steps
     if most < 2:
         return steps[-most:] if most else []
-    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
+    return [steps[round(index * (len(steps) - 1) / (most - 1))] for index in range(most)]
 
 
 def settings_of(config: RunConfig) -> list[tuple[str, str]]:
-    """The knobs that shaped the result, as (path, value); no data, no prompts, nothing that names a machine."""
+    """Return the settings that shaped the result, as (path, value); no data, no prompts, nothing that names a
+    machine."""
     chosen = config.model_dump(mode="json", exclude_none=True, exclude={"model", "stages", "watch", "compute", "optim"})
     stages = [_stage(config, stage) for stage in config.stages]
     if len(stages) == 1:
@@ -223,7 +224,7 @@ def _stage(config: RunConfig, stage: Stage) -> dict[str, Any]:
 
 
 def _alike(stages: list[dict[str, Any]], name: str) -> bool:
-    """Whether a setting of the optimiser is the same in all stages."""
+    """Return whether a setting of the optimizer is the same in all stages."""
     return all(stage["optim"].get(name) == stages[0]["optim"][name] for stage in stages)
 
 
@@ -239,18 +240,18 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def decoding_of(model: Path) -> list[tuple[str, str]]:
-    """What `generation_config.json` says of decoding."""
+    """Return the decoding settings in a model's `generation_config.json`."""
     path = model / "generation_config.json"
     return decoding_in(read_json(path) if path.is_file() else {})
 
 
 def decoding_in(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """The settings of a `generation_config.json` that shape what is written."""
+    """Return the settings of a `generation_config.json` that shape the generated text."""
     return [(name, str(values[name])) for name in _DECODING if values.get(name) is not None]
 
 
 def environment_of(run: Run) -> list[tuple[str, str]]:
-    """What the run ran on: device, precision, versions."""
+    """Return what the run ran on: device, precision, versions."""
     recorded = run.environment()
     versions = recorded.get("versions")
     rows = [(name, str(recorded[name])) for name in ("device", "dtype") if recorded.get(name)]
@@ -259,8 +260,8 @@ def environment_of(run: Run) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Sample:
-    """A text that the result wrote to a prompt, with the strategy that chose its tokens; `base`: that its base wrote,
-    without the training."""
+    """A text that the tuned model generated from a prompt, and the strategy that chose its tokens; `base`: the base
+    model generated it."""
 
     prompt: str
     text: str
@@ -270,13 +271,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a card is about: what is published (a run; a dataset brings its own card), where it goes, the base and its
-    licence, the kind with its facts, and samples that a person chose."""
+    """The subject of a card: what is published (a run; a dataset brings its own card), where it goes, the base model
+    and its license, the kind with its facts, and samples that a person chose."""
 
     run: Any
     to: Destination
     base: Any
-    licence: License
+    license: License
     files: list[PlannedFile]
     kind: str = "adapter"
     facts: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Which languages a text is in, as far as its script and its smallest words tell: a guess for a card, to be edited."""
+"""Guess the languages of a text by its script and its most frequent small words, for a card that people edit."""
 
 import re
 from collections import Counter
@@ -31,8 +31,8 @@ _LATIN = re.compile(r"[a-zà-öø-ÿ]+")
 
 
 def languages(texts: Iterable[str]) -> list[str]:
-    """Codes of the languages that make up a tenth of the texts or more, the most frequent first; none where nothing
-    tells."""
+    """Return the codes of the languages that make up a tenth of the texts or more, most frequent first; empty where
+    nothing is recognized."""
     text = _beginning(texts).lower()
     counts: Counter[str] = Counter()
     for language, script in _SCRIPTS.items():

@@ -1,4 +1,4 @@
-"""The licence that is carried over from a base, and the papers that go with it: LICENSE, NOTICE, terms of use."""
+"""The license carried over from a base model, and the files that go with it: LICENSE, NOTICE, terms of use."""
 
 import re
 import tempfile
@@ -10,7 +10,7 @@ from core.hub import retries
 from core.references import Folder, parse
 from core.workspace import Owner
 from finetune.publish.card import facts
-from finetune.publish.card.facts import Base, License
+from finetune.publish.card.facts import BaseFacts, License
 from finetune.publish.repo import remote
 from finetune.publish.repo.files import made
 from finetune.publish.repo.scan import PlannedFile
@@ -22,20 +22,22 @@ _NO_ANSWER = ("other", "unknown", "none")
 _APACHE = Path(__file__).parents[3] / "LICENSE"
 
 
-def chosen(licence: str | None) -> License:
-    """A licence as a person named it; none where they named none. Raises UserError for what is no name of one."""
-    key = (licence or "").strip().lower()
+def chosen(license_key: str | None) -> License:
+    """Return the license that a person named; an empty one where they named none. Raises UserError for an invalid
+    key."""
+    key = (license_key or "").strip().lower()
     if key and (not _KEY.fullmatch(key) or key in _NO_ANSWER):
         raise UserError("publish.licence_name", value=key[:60])
     return License(key or None)
 
 
-def of_base(base: Base, owner: Owner, licence: str | None) -> tuple[License, list[PlannedFile]]:
-    """The base's licence with its papers. `licence` is the answer of a person where it is not known.
+def of_base(base: BaseFacts, owner: Owner, license_key: str | None) -> tuple[License, list[PlannedFile]]:
+    """Return the license of the base model, with its license files. `license_key` is a person's answer where it is not
+    known.
 
-    Raises UserError where their answer is another than the licence that is known: a licence is carried over as it is.
+    Raises UserError where the answer differs from the license that is known: a license is carried over unchanged.
     """
-    answer = chosen(licence)
+    answer = chosen(license_key)
     known = facts.known_license(base, owner)
     info = _info(base, owner)
     if not known.key and info is not None and info.card_data:
@@ -48,8 +50,8 @@ def of_base(base: Base, owner: Owner, licence: str | None) -> tuple[License, lis
     return known if known.key else answer, papers
 
 
-def _info(base: Base, owner: Owner) -> Any:
-    """What the Hub says of the base; None where it has none, or says nothing to this caller."""
+def _info(base: BaseFacts, owner: Owner) -> Any:
+    """Return what the Hub says of the base model; None where it has none, or does not answer this caller."""
     if not base.hub_id:
         return None
     token = remote.token_of(owner)
@@ -62,7 +64,7 @@ def _info(base: Base, owner: Owner) -> Any:
         return None
 
 
-def _local(base: Base, owner: Owner) -> list[PlannedFile]:
+def _local(base: BaseFacts, owner: Owner) -> list[PlannedFile]:
     reference = parse(base.reference, owner)
     if not isinstance(reference, Folder):
         return []
@@ -71,7 +73,7 @@ def _local(base: Base, owner: Owner) -> list[PlannedFile]:
     return [made(path.name, path.read_bytes()) for path in small[:_MOST]]
 
 
-def _fetched(base: Base, info: Any, owner: Owner) -> list[PlannedFile]:
+def _fetched(base: BaseFacts, info: Any, owner: Owner) -> list[PlannedFile]:
     names = [file.rfilename for file in info.siblings or [] if _PAPER.fullmatch(file.rfilename)]
     with remote.in_words(str(base.hub_id), owner):
         papers = [made(name, _content(str(base.hub_id), name, str(info.sha), owner)) for name in sorted(names)[:_MOST]]

@@ -1,4 +1,4 @@
-"""What methods, objectives and settings are called in the field, and the papers that they come from."""
+"""The names of methods, objectives and settings in the field, and the papers that they come from."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ _NEFTUNE = Paper(
 
 
 def papers_of(config: RunConfig) -> list[Paper]:
-    """The papers of a run's method, of its stages' objectives and of what else it used, each once."""
+    """Return the papers of a run's method, of its stages' objectives and of other settings, each once."""
     return list(dict.fromkeys(_papers(config)))
 
 
@@ -89,7 +89,7 @@ def _papers(config: RunConfig) -> Iterator[Paper]:
 
 
 def objective_name(stage: Stage) -> str:
-    """What a stage did, in the field's words."""
+    """Return the name of a stage's objective in the field."""
     if isinstance(stage.settings, Dpo) and stage.settings.loss == "ipo":
         return "identity preference optimization (IPO)"
     return OBJECTIVE_NAMES[stage.objective]

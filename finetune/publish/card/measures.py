@@ -1,4 +1,4 @@
-"""What a run measured and wrote, what of its config is not as it comes, and the config to make it again."""
+"""Measurements, samples, changed settings and the config of a run, for its card."""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from core.errors import UserError
 from core.workspace import Owner, dataset_folder
 from finetune.config.run_config import RunConfig, Stage, knobs, stage_knobs, to_yaml
 from finetune.objectives import OBJECTIVES
-from finetune.publish.card.facts import Base, Sample
+from finetune.publish.card.facts import BaseFacts, Sample
 from finetune.runs.run import Run
 from finetune.runs.stage_report import reports
 
@@ -18,9 +18,9 @@ _LARGEST_LOSS = 20
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The loss on the rows held out before and after the run's last stage, with its steps (the first None where it was
-    measured once). `likelihood`: it is that of the next token, so e to it is a perplexity."""
+class HeldOutLosses:
+    """The loss on the held-out rows before and after the run's last stage, with its steps (the first None where it was
+    measured once). `likelihood`: it is the loss of the next token, so that exp(loss) is a perplexity."""
 
     first_step: int | None
     first_loss: float | None
@@ -42,34 +42,35 @@ def _number(value: float | None) -> bool:
 
 
 def perplexity(loss: float | None) -> float | None:
-    """e to the loss; None where that is no number worth reading."""
+    """Return exp(loss); None where that is too large to be useful."""
     return math.exp(loss) if loss is not None and loss < _LARGEST_LOSS else None
 
 
-def measured_of(run: Run) -> Measured | None:
-    """What was measured on rows held out; None where nothing was. Losses of different stages are not compared."""
+def measured_of(run: Run) -> HeldOutLosses | None:
+    """Return the measurements on held-out rows; None where there are none. Losses of different stages are not
+    compared."""
     last = next((stage for stage in reversed(reports(run.progress())) if _number(stage.after)), None)
     if last is not None and last.after is not None and last.measured is not None:
         first = last.first_step if _number(last.before) else None
         likelihood = not OBJECTIVES[last.objective].pairs
-        return Measured(first, last.before if first is not None else None, last.measured, last.after, likelihood)
+        return HeldOutLosses(first, last.before if first is not None else None, last.measured, last.after, likelihood)
     losses = {step: event.get("eval_loss") for step, event in sorted(run.progress().evals.items())}
     known = [(step, loss) for step, loss in losses.items() if isinstance(loss, int | float) and math.isfinite(loss)]
     if not known:
         return None
     first_step, first_loss = known[0] if len(known) > 1 else (None, None)
-    return Measured(first_step, first_loss, *known[-1])
+    return HeldOutLosses(first_step, first_loss, *known[-1])
 
 
 def samples_of(run: Run) -> list[Sample]:
-    """What the run wrote to the prompts that it watched, the last time it did: greedily, as training does."""
+    """Return the samples of the last step that wrote any, decoded greedily as in training."""
     samples = run.progress().samples
     last = samples[max(samples)] if samples else []
     return [Sample(str(event.get("prompt", "")), str(event.get("text", ""))) for event in last[:_SAMPLES]]
 
 
 def changed_of(config: RunConfig) -> list[tuple[str, str, str]]:
-    """The knobs that are not as they come, as (path, value, default)."""
+    """Return the settings that differ from their defaults, as (path, value, default)."""
     defaults = {knob.path: knob.default for knob in knobs()}
     chosen = config.model_dump(mode="json", exclude={"model", "stages", "watch", "compute"})
     return [
@@ -80,15 +81,16 @@ def changed_of(config: RunConfig) -> list[tuple[str, str, str]]:
 
 
 def _changed_in(config: RunConfig, stage: Stage, number: int) -> Iterator[tuple[str, str, str]]:
-    """What a stage sets itself: its objective's settings, and of the optimiser what is another than the run's."""
+    """Yield what a stage sets itself: settings of its objective, and of the optimizer where they differ from the
+    run's."""
     for knob in stage_knobs()[1:]:
         _, block, name = knob.path.split(".")
         value = getattr(stage.settings, name) if block == stage.objective else knob.default
         if value != knob.default:
             yield f"stage {number}: {block}.{name}", str(value), str(knob.default)
-    told, run = config.told_optim(stage).model_dump(mode="json"), config.optim.model_dump(mode="json")
-    for name in (name for name in told if told[name] != run[name]):
-        yield f"stage {number}: optim.{name}", str(told[name]), str(run[name])
+    own, shared = config.told_optim(stage).model_dump(mode="json"), config.optim.model_dump(mode="json")
+    for name in (name for name in own if own[name] != shared[name]):
+        yield f"stage {number}: optim.{name}", str(own[name]), str(shared[name])
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -99,9 +101,9 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{name}", value
 
 
-def recipe_of(config: RunConfig, base: Base) -> str:
-    """The config that reproduces the run, as YAML. Prompts that were watched, and what names a machine, are left out;
-    a dataset is named by what is in it."""
+def recipe_of(config: RunConfig, base: BaseFacts) -> str:
+    """Return the config that reproduces the run, as YAML, without sample prompts and what names a machine; a dataset is
+    named by its fingerprint."""
     import yaml
 
     raw = yaml.safe_load(to_yaml(config))
@@ -116,7 +118,7 @@ def recipe_of(config: RunConfig, base: Base) -> str:
 
 
 def texts_of(config: RunConfig, owner: Owner) -> Iterator[str]:
-    """What stands in the first rows of the datasets, to guess languages by."""
+    """Yield the texts in the first rows of the datasets, to guess languages from."""
     from finetune.data.store import open_dataset
 
     for source in (source for stage in config.stages for source in stage.data if source.dataset):
@@ -125,17 +127,17 @@ def texts_of(config: RunConfig, owner: Owner) -> Iterator[str]:
         except UserError:
             continue
         for row in rows:
-            yield from _said(row.model_dump())
+            yield from _texts_in(row.model_dump())
 
 
-def _said(value: Any) -> Iterator[str]:
-    """The texts in a row, without the names of its parts and of roles."""
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts in a row, without the names of fields and roles."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if name not in ("role", "tools"):
-                yield from _said(inner)
+                yield from _texts_in(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _said(inner)
+            yield from _texts_in(inner)
     elif isinstance(value, str):
         yield value

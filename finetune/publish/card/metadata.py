@@ -1,4 +1,5 @@
-"""The head of a card, which the Hub reads: made from what is known, and checked before anything is sent."""
+"""The YAML head of a card
+, which the Hub reads: made from the facts, and checked before anything is sent."""
 
 import html
 import re
@@ -29,10 +30,10 @@ _NEEDED = {
 
 
 def head(subject: "Subject", hub_datasets: list[str], languages: list[str]) -> str:
-    """The YAML between the dashes, with a line at its end."""
+    """Return the YAML between the dashes, with a newline at its end."""
     from huggingface_hub import ModelCardData
 
-    base, licence, measured = subject.base, subject.licence, measures.measured_of(subject.run)
+    base, base_license, measured = subject.base, subject.license, measures.measured_of(subject.run)
     name, relation = _base(subject)
     compared = before_after_of(subject.run)
     found = results_of(compared) if compared else _results(measured)
@@ -43,9 +44,9 @@ def head(subject: "Subject", hub_datasets: list[str], languages: list[str]) -> s
         datasets=hub_datasets or None,
         language=languages or None,
         library_name=_LIBRARIES[subject.kind],
-        license=licence.key,
-        license_name=licence.name,
-        license_link=licence.link,
+        license=base_license.key,
+        license_name=base_license.name,
+        license_link=base_license.link,
         pipeline_tag="text-generation",
         tags=["tunescope", *(_TAGS.get(subject.kind, []) if base else [])],
         model_name=subject.name if results else None,
@@ -55,7 +56,8 @@ def head(subject: "Subject", hub_datasets: list[str], languages: list[str]) -> s
 
 
 def _base(subject: "Subject") -> tuple[str | None, str]:
-    """What a model was made from, and how. A GGUF is the merged model in other numbers, where that was published."""
+    """Return the repository that a model was made from, and the relation. A GGUF is a quantization of the merged model,
+    where that was published."""
     base = subject.base.hub_id
     if subject.kind == "gguf":
         merged = records.read_push(subject.run, "merged")
@@ -63,8 +65,9 @@ def _base(subject: "Subject") -> tuple[str | None, str]:
     return base, "adapter" if subject.kind == "adapter" else "finetune"
 
 
-def _results(measured: "measures.Measured | None") -> list[Any]:
-    """Measurements as `model-index` keeps them. The data is the run's own, so its name says no more than that."""
+def _results(measured: "measures.HeldOutLosses | None") -> list[Any]:
+    """Return measurements in the form of `model-index`. The data is the run's own, so its name says no more than
+    that."""
     from huggingface_hub import EvalResult
 
     if measured is None:
@@ -85,8 +88,8 @@ def _results(measured: "measures.Measured | None") -> list[Any]:
 
 
 def checked_card(text: str, subject: "Subject", owner: Owner, *, given: bool) -> str:
-    """The card, looked through: its head has what the Hub needs, it names no secret and no folder of this machine,
-    and the Hub takes it. `given` cards were written by a person. Raises UserError."""
+    """Check a card and return it: its head has what the Hub needs, it contains no secret and no folder of this machine,
+    and the Hub accepts it. `given`: a person wrote it. Raises UserError."""
     if len(text.encode()) > _LONGEST_CARD:
         raise UserError("publish.oversized", file="README.md", size=len(text.encode()) // 10**6, limit=1)
     _check_head(text, subject, given)
@@ -100,7 +103,7 @@ def checked_card(text: str, subject: "Subject", owner: Owner, *, given: bool) ->
 
 
 def _as_read(text: str) -> str:
-    """The card without what keeps values from being markup (`card.harmless`): a secret may hide behind it."""
+    """Return the card without escapes (`card.harmless`): a secret may hide behind them."""
     return html.unescape(re.sub(r"\\([^\w\s]|_)", r"\1", text))
 
 
@@ -110,17 +113,19 @@ def _check_head(text: str, subject: "Subject", given: bool) -> None:
         needed = key != "base_model" or (subject.base is not None and subject.base.hub_id)
         if needed and not values.get(key):
             raise UserError("publish.card_lacks", field=key)
-    base, licence = subject.base, subject.licence
+    base, base_license = subject.base, subject.license
     if given and base is not None and base.hub_id and subject.kind == "adapter":
         named = values.get("base_model")
         if base.hub_id not in (named if isinstance(named, list) else [named]):
             raise UserError("publish.card_says", field="base_model", value=str(named)[:80], wanted=base.hub_id)
-    if licence.key and values.get("license") != licence.key and subject.kind != "space":
-        raise UserError("publish.card_says", field="license", value=str(values.get("license"))[:80], wanted=licence.key)
+    if base_license.key and values.get("license") != base_license.key and subject.kind != "space":
+        raise UserError(
+            "publish.card_says", field="license", value=str(values.get("license"))[:80], wanted=base_license.key
+        )
 
 
 def read_head(text: str) -> dict[str, Any]:
-    """The metadata of a card. Raises UserError where there is none, or it cannot be read."""
+    """Return the metadata of a card. Raises UserError where there is none, or it cannot be read."""
     import yaml
 
     match = _HEAD.match(text)

@@ -1,4 +1,4 @@
-"""Texts of a comparison for the card: what the very weights of a run wrote in it, and its base beside them."""
+"""Texts of a comparison for the card: those generated with the weights of a run, and by its base model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,15 +15,16 @@ from inference.strategies.syntax import join_line, split_line
 from inference.strategies.table import STRATEGIES
 
 _WHOLE = ("eos", "length", "stop")
-"""How a column ends that wrote all it was to write."""
+"""The finish reasons of a column that is complete."""
 
 
 def samples_of(record: dict[str, Any], run: Run, what: str) -> tuple[Sample, ...]:
-    """The texts of a record (`inference.compare.record`) that may stand in the card of a finished run: those of its
-    result, then those of its base, told by the fingerprints of the weights. One a column, so twelve at most.
+    """Return the texts of a record (`inference.compare.record`) that the card of a finished run may show: those of its
+    result, then those of its base model, identified by the fingerprints of the weights. One per column, so twelve at
+    most.
 
-    `what` names the record in a refusal. Raises UserError for what is no record, and for one in which the run's result
-    wrote nothing.
+    `what` names the record in an error. Raises UserError for what is no record, and for one in which the run's result
+    generated nothing.
     """
     request, columns = written(record)
     check_done(run)
@@ -46,8 +47,8 @@ def samples_of(record: dict[str, Any], run: Run, what: str) -> tuple[Sample, ...
 
 
 def _result(run: Run) -> tuple[str | None, str | None]:
-    """The fingerprints of what a run made: of its base (None where that was never written down) and its adapter, or
-    of the whole model and None."""
+    """Return the fingerprints of a run's result: of its base model (None where it was not recorded) and its adapter, or
+    of the full model and None."""
     if (run.model / "adapter_config.json").is_file():
         return run.environment().get("fingerprint"), file_fingerprint(run.model / ADAPTER_WEIGHTS)
     return fingerprint(run.model), None
@@ -62,8 +63,8 @@ def _shown(prompt: str, columns: Sequence[Wrote], *, base: bool) -> list[Sample]
 
 
 def _line(column: Wrote) -> str:
-    """The column's line with all knobs of its strategy, for readers do not know the defaults, and without its model,
-    which may be a folder of somebody's machine."""
+    """Return the column's line with all knobs of its strategy, since readers do not know the defaults, and without its
+    model, which may be a folder of somebody's machine."""
     typed = dict(word.split("=", 1) for word in split_line(column.spec.name)[1:])
     typed.pop("model", None)
     own = {knob.name: str(knob.default).lower() for knob in STRATEGIES[column.spec.strategy].knobs}
@@ -71,8 +72,10 @@ def _line(column: Wrote) -> str:
 
 
 def _prompt(request: CompareRequest) -> str:
-    """What was asked; of a conversation all turns, each with its role."""
+    """Return the prompt; of a conversation all turns, each with its role."""
     if request.prompt is not None:
         return request.prompt
     turns = request.messages or []
-    return turns[0]["content"] if len(turns) == 1 else "\n\n".join(f"{one['role']}: {one['content']}" for one in turns)
+    return (
+        turns[0]["content"] if len(turns) == 1 else "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+    )

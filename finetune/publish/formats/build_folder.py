@@ -1,4 +1,4 @@
-"""Where a kind is built: a folder that appears whole or not at all, room on the disk, progress and stop."""
+"""The folder in which a kind is built: it appears complete or not at all; disk space, progress and stop."""
 
 import errno
 import os
@@ -16,20 +16,20 @@ from inference.models.types import Progress, Report
 MARGIN = 64 * 2**20
 
 
-class Work:
-    """Passes progress on, in bytes, and ends the work when it was stopped."""
+class BuildProgress:
+    """Reports the progress of a build, in bytes, and ends it when it was stopped."""
 
     def __init__(self, total: int, progress: Report | None, stop: threading.Event | None) -> None:
         self.total, self.done, self.text = max(total, 1), 0, ""
         self.progress, self.stop = progress, stop
 
-    def say(self, text: str) -> None:
-        """Tell what is being done now. Raises UserError when the work was stopped."""
+    def step(self, text: str) -> None:
+        """Report the current step. Raises UserError when the build was stopped."""
         self.text = text
         self.add(0)
 
     def add(self, count: int) -> None:
-        """Count bytes that were written. Raises UserError when the work was stopped."""
+        """Count bytes that were written. Raises UserError when the build was stopped."""
         if self.stop is not None and self.stop.is_set():
             raise UserError("kinds.stopped")
         self.done = min(self.done + count, self.total)
@@ -38,31 +38,31 @@ class Work:
 
 
 def room(folder: Path, needed: int, kind: str) -> None:
-    """Raise UserError where the disk under `folder` cannot take `needed` bytes."""
-    free = shutil.disk_usage(_standing(folder)).free
+    """Raise UserError where the disk of `folder` has no space for `needed` bytes."""
+    free = shutil.disk_usage(_existing_parent(folder)).free
     if free < needed + MARGIN:
         raise _no_room(folder, needed, kind)
 
 
 def _no_room(folder: Path, needed: int, kind: str) -> UserError:
-    free = shutil.disk_usage(_standing(folder)).free
+    free = shutil.disk_usage(_existing_parent(folder)).free
     facts = {"kind": say(f"kinds.title.{kind}"), "needed": megabytes(needed), "free": megabytes(free)}
     return UserError("kinds.no_room", folder=folder.parent, **facts)
 
 
-def _standing(folder: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there."""
+def _existing_parent(folder: Path) -> Path:
+    """Return the folder itself, or the nearest existing one above it."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 @contextmanager
 def built_folder(folder: Path, needed: int, kind: str) -> Iterator[Path]:
-    """Build under a temporary name; what lay at `folder` before is replaced at the end, or stays.
+    """Build under a temporary name; at the end it replaces what was at `folder`, on failure that stays.
 
-    One at a time: a second one is refused, and what a killed one left is removed. Raises UserError where there is not
-    room enough, also when that turns out only on the way.
+    One build at a time: a second one is refused, and leftovers of a killed one are removed. Raises UserError where the
+    disk space is too small, also when that turns out during the build.
     """
-    with _alone(folder, kind):
+    with _locked(folder, kind):
         _sweep(folder)
         room(folder, needed, kind)
         part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
@@ -81,7 +81,7 @@ def built_folder(folder: Path, needed: int, kind: str) -> Iterator[Path]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what is half built; what was set aside comes back unless its successor stands."""
+    """Remove unfinished builds; a folder that was set aside comes back unless its successor is in place."""
     old = folder.with_name(f".{folder.name}.old")
     if old.exists() and not folder.exists():
         os.rename(old, folder)
@@ -90,8 +90,8 @@ def _sweep(folder: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path, kind: str) -> Iterator[None]:
-    """Hold the lock of a folder, which the system lets go of when a process dies. Raises UserError where it is held."""
+def _locked(folder: Path, kind: str) -> Iterator[None]:
+    """Hold the lock of a folder, which the system releases when a process dies. Raises UserError where it is held."""
     import fcntl
 
     folder.parent.mkdir(parents=True, exist_ok=True)

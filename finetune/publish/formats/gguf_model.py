@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from core.errors import UserError
 from core.words import say
 from finetune.publish.formats import gguf_vocab
-from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.build_folder import BuildProgress
 from finetune.publish.formats.gguf_vocab import Vocabulary
 from finetune.publish.formats.lora_delta import HEAD, WeightPlan
 from finetune.publish.formats.weights import Reader, WeightPart
@@ -31,7 +31,7 @@ _ROPES = ("default", "linear", "llama3", "yarn")
 
 @dataclass(frozen=True)
 class Header:
-    """All but the tensors: `config` is transformers' own, `vocabulary` what the tokens are."""
+    """The metadata of the file: `config` is that of transformers, `vocabulary` the tokens."""
 
     name: str
     config: Any
@@ -48,8 +48,9 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Out:
-    """A tensor of the file: `type` is F32, F16 or Q8_0, `head_dim` set where rows are put into rotary order."""
+class OutputTensor:
+    """A tensor of the file: `type` is F32, F16 or Q8_0; `head_dim` is set where rows are put into llama.cpp's rotary
+    order."""
 
     name: str
     part: WeightPart
@@ -65,7 +66,7 @@ class Out:
 
 
 def check_family(config: Any) -> None:
-    """Raise UserError for a model whose arithmetic a GGUF would not tell rightly."""
+    """Raise UserError for a model that a GGUF cannot represent correctly."""
     if config.model_type not in FAMILIES:
         raise UserError("kinds.family", value=str(config.model_type)[:40], known=", ".join(FAMILIES))
     rope = config.rope_parameters or {}
@@ -77,8 +78,8 @@ def check_family(config: Any) -> None:
         raise UserError("kinds.gguf_feature", value=f"hidden_act={config.hidden_act}"[:60])
 
 
-def outline(plan: WeightPlan, header: Header, file_type: str) -> list[Out]:
-    """The tensors of the file in the order of the plan: matrices in `file_type`, vectors in F32.
+def outline(plan: WeightPlan, header: Header, file_type: str) -> list[OutputTensor]:
+    """Return the tensors of the file in the order of the plan: matrices in `file_type`, vectors in F32.
 
     A matrix whose rows are no multiple of 32 stays F16 in a Q8_0 file. Raises UserError for a tensor of no known name.
     """
@@ -86,20 +87,24 @@ def outline(plan: WeightPlan, header: Header, file_type: str) -> list[Out]:
 
     architecture = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[header.family]
     names = gguf.get_tensor_name_map(architecture, header.config.num_hidden_layers)
-    outs = []
+    outputs = []
     for part in plan.parts:
-        if part.name.endswith("rotary_emb.inv_freq") or _spare(part, header, plan):
+        if part.name.endswith("rotary_emb.inv_freq") or _is_tied_head(part, header, plan):
             continue
         name = names.get_name(part.name, try_suffixes=(".weight", ".bias"))
         if name is None:
             raise UserError("kinds.gguf_tensor", value=part.name[:120])
-        turned = header.family == "llama" and (".q_proj." in part.name or ".k_proj." in part.name)
-        outs.append(Out(name, replace(part, dtype="F32"), _type(part, file_type), header.head_dim if turned else 0))
-    return outs
+        interleaved = header.family == "llama" and (".q_proj." in part.name or ".k_proj." in part.name)
+        outputs.append(
+            OutputTensor(
+                name, replace(part, dtype="F32"), _type(part, file_type), header.head_dim if interleaved else 0
+            )
+        )
+    return outputs
 
 
-def _spare(part: WeightPart, header: Header, plan: WeightPlan) -> bool:
-    """Whether this is the head of a model that uses its embeddings instead."""
+def _is_tied_head(part: WeightPart, header: Header, plan: WeightPlan) -> bool:
+    """Return whether this is the head of a model that uses its embeddings instead."""
     return part.name == HEAD and header.config.tie_word_embeddings and not plan.untied
 
 
@@ -109,12 +114,12 @@ def _type(part: WeightPart, file_type: str) -> str:
     return "F16" if file_type == "Q8_0" and part.shape[-1] % _GROUP else file_type
 
 
-def write(path: Path, outs: list[Out], header: Header, file_type: str, work: Work) -> None:
+def write(path: Path, outputs: list[OutputTensor], header: Header, file_type: str, progress: BuildProgress) -> None:
     """Write the file. Raises UserError for a weight that half precision cannot hold, or when stopped."""
     import gguf
     import numpy
 
-    work.say(say("kinds.writing", file=path.name))
+    progress.step(say("kinds.writing", file=path.name))
     writer = gguf.GGUFWriter(path, header.family)
     try:
         _metadata(writer, header, file_type)
@@ -122,17 +127,17 @@ def write(path: Path, outs: list[Out], header: Header, file_type: str, work: Wor
         factors = _rope_factors(header)
         if factors is not None:
             writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
-        for out in outs:
-            raw = getattr(gguf.GGMLQuantizationType, out.type)
-            writer.add_tensor_info(out.name, out.part.shape, numpy.dtype("float32"), out.size, raw)
+        for output in outputs:
+            raw = getattr(gguf.GGMLQuantizationType, output.type)
+            writer.add_tensor_info(output.name, output.part.shape, numpy.dtype("float32"), output.size, raw)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         if factors is not None:
             writer.write_tensor_data(factors)
         with Reader() as reader:
-            for out in outs:
-                stream: Any = _Stream(out, reader, work)
+            for output in outputs:
+                stream: Any = _Stream(output, reader, progress)
                 writer.write_tensor_data(stream, gguf.GGUFEndian.LITTLE)
     finally:
         writer.close()
@@ -141,35 +146,35 @@ def write(path: Path, outs: list[Out], header: Header, file_type: str, work: Wor
 class _Stream:
     """A tensor that is made while it is written; GGUFWriter asks for `nbytes` and `tofile` only."""
 
-    def __init__(self, out: Out, reader: Reader, work: Work) -> None:
-        self.out, self.reader, self.work, self.nbytes = out, reader, work, out.size
+    def __init__(self, output: OutputTensor, reader: Reader, progress: BuildProgress) -> None:
+        self.output, self.reader, self.progress, self.nbytes = output, reader, progress, output.size
 
     def tofile(self, file: IO[bytes]) -> None:
         block: Any
         for block in self._encoded():
-            file.write(block)  # numpy's own tofile hides why the disk would not take it
-            self.work.add(block.nbytes)
+            file.write(block)  # numpy's own tofile hides the reason of a failed write
+            self.progress.add(block.nbytes)
 
     def _encoded(self) -> "Iterator[numpy.ndarray[Any, Any]]":
         import numpy
 
-        for rows in self.reader.blocks(self.out.part, _BLOCK, self.out.head_dim or 1):
-            values = (_turned(rows, self.out.head_dim) if self.out.head_dim else rows).numpy()
-            if not numpy.isfinite(values).all() or (self.out.type == "F16" and numpy.abs(values).max() > 65504):
-                raise UserError("kinds.overflow", value=self.out.part.name[:120])
+        for rows in self.reader.blocks(self.output.part, _BLOCK, self.output.head_dim or 1):
+            values = (_interleaved(rows, self.output.head_dim) if self.output.head_dim else rows).numpy()
+            if not numpy.isfinite(values).all() or (self.output.type == "F16" and numpy.abs(values).max() > 65504):
+                raise UserError("kinds.overflow", value=self.output.part.name[:120])
             yield numpy.ascontiguousarray(self._typed(values))
 
     def _typed(self, values: "numpy.ndarray[Any, Any]") -> "numpy.ndarray[Any, Any]":
         import gguf
         import numpy
 
-        if self.out.type == "Q8_0":
+        if self.output.type == "Q8_0":
             return gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
-        return values.astype(numpy.float16) if self.out.type == "F16" else values
+        return values.astype(numpy.float16) if self.output.type == "F16" else values
 
 
-def _turned(rows: "torch.Tensor", head_dim: int) -> "torch.Tensor":
-    """Rows of whole heads in llama.cpp's rotary order: the two halves of a head interleaved."""
+def _interleaved(rows: "torch.Tensor", head_dim: int) -> "torch.Tensor":
+    """Return rows of complete heads in llama.cpp's rotary order: the two halves of a head interleaved."""
     heads = len(rows) // head_dim
     return rows.reshape(heads, 2, head_dim // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
@@ -218,7 +223,7 @@ def _rope(writer: Any, config: Any) -> None:
 
 
 def _rope_factors(header: Header) -> "numpy.ndarray[Any, Any] | None":
-    """By what Llama 3.1's scaling divides each frequency, [head_dim / 2]; None for other models."""
+    """Return the divisor of each rotary frequency in Llama 3.1's scaling, [head_dim / 2]; None for other models."""
     import numpy
 
     rope = header.config.rope_parameters or {}

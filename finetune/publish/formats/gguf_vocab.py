@@ -1,6 +1,6 @@
-"""A tokenizer as a GGUF tells it: the tokens in order, what each is, the merges or scores, and how text is split first.
+"""A tokenizer as GGUF stores it: the tokens in order, their types, merges or scores, and the pre-tokenizer.
 
-llama.cpp knows the splitting by a name only, so a tokenizer that splits otherwise is refused: its tokens would differ.
+llama.cpp knows pre-tokenizers by name only, so a tokenizer with another one is refused: its tokens would differ.
 """
 
 import json
@@ -22,8 +22,8 @@ _SPACE = "▁"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`model` is "gpt2" (byte-level BPE, with `merges`) or "llama" (SentencePiece, with `scores`); `pre` names the
-    splitting; `special` holds the ids of bos, eos, unk and pad as far as there are any."""
+    """A tokenizer's vocabulary. `model` is "gpt2" (byte-level BPE, with `merges`) or "llama" (SentencePiece, with
+    `scores`); `pre` names the pre-tokenizer; `special` holds the ids of bos, eos, unk and pad, those that exist."""
 
     model: str
     pre: str
@@ -39,7 +39,7 @@ class Vocabulary:
 
 
 def read(folder: Path, size: int) -> Vocabulary:
-    """The vocabulary of a tokenizer folder, filled up to `size`, the rows of the embeddings. Raises UserError."""
+    """Return the vocabulary of a tokenizer folder, padded to `size`, the rows of the embeddings. Raises UserError."""
     from inference.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(folder)
@@ -67,7 +67,7 @@ def read(folder: Path, size: int) -> Vocabulary:
 
 
 def write(vocabulary: Vocabulary, writer: Any) -> None:
-    """Put the vocabulary into a GGUFWriter."""
+    """Write the vocabulary to a GGUFWriter."""
     writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(vocabulary.tokens)
@@ -87,7 +87,7 @@ def write(vocabulary: Vocabulary, writer: Any) -> None:
 
 
 def _pre(backend: dict[str, Any]) -> str:
-    """The name that llama.cpp has for how the text is split. Raises UserError where it has none."""
+    """Return llama.cpp's name for the pre-tokenizer. Raises UserError where it has none."""
     outer = backend.get("pre_tokenizer") or {}
     steps = outer.get("pretokenizers", [outer])
     kinds = [step.get("type") for step in steps]
@@ -107,7 +107,7 @@ def _pre(backend: dict[str, Any]) -> str:
 def _tokens(
     backend: dict[str, Any], size: int, unknown: str | None, sentencepiece: bool
 ) -> tuple[list[str], list[int]]:
-    """The tokens by id and the type of each; ids without a token are filled, so that every row has a name."""
+    """Return the tokens by id and the type of each; ids without a token are padded, so that every row has a name."""
     added = {token["id"]: token for token in backend.get("added_tokens", [])}
     by_id = {number: text for text, number in backend["model"]["vocab"].items()}
     by_id |= {number: token["content"] for number, token in added.items()}
@@ -134,7 +134,8 @@ def _type(text: str | None, added: dict[str, Any] | None, unknown: str | None, s
 
 
 def _scores(tokens: list[str], merges: list[str]) -> list[float]:
-    """SentencePiece merges what scores highest: the rank of the first merge that makes a token, negated."""
+    """Return scores such that SentencePiece merges as BPE does: the negated rank of the first merge that makes a
+    token."""
     ranks: dict[str, int] = {}
     for rank, merge in enumerate(merges):
         ranks.setdefault(merge.replace(" ", ""), rank)
@@ -146,15 +147,15 @@ def _special(tokenizer: Any, size: int) -> dict[str, int]:
     return {name: number for name, number in ids.items() if isinstance(number, int) and 0 <= number < size}
 
 
-def _adds(tokenizer: Any, token_id: int | None, place: int) -> bool:
-    """Whether the tokenizer puts this token before (place 0) or behind (-1) a text."""
+def _adds(tokenizer: Any, token_id: int | None, index: int) -> bool:
+    """Return whether the tokenizer puts this token before (index 0) or behind (-1) a text."""
     ids = tokenizer("a")["input_ids"]
-    return token_id is not None and len(ids) > 1 and ids[place] == token_id
+    return token_id is not None and len(ids) > 1 and ids[index] == token_id
 
 
 def _space_prefix(backend: dict[str, Any]) -> bool:
     outer = [backend.get("normalizer") or {}, backend.get("pre_tokenizer") or {}]
-    steps = [step for one in outer for step in one.get("normalizers", one.get("pretokenizers", [one]))]
+    steps = [step for part in outer for step in part.get("normalizers", part.get("pretokenizers", [part]))]
     for step in steps:
         if step.get("type") == "Prepend" and step.get("prepend") == _SPACE:
             return True

@@ -1,4 +1,4 @@
-"""How far two models are from each other, by the logits they give for the same prompts."""
+"""The difference between two models, measured by their logits for the same prompts."""
 
 import copy
 import math
@@ -23,15 +23,14 @@ PROMPTS = (
     "请用一句话解释什么是机器学习。",
 )
 LIMIT = 1e-3
-"""The largest difference of two logits that still counts as the same model, rounded alike."""
+"""The largest difference of two logits at which two models count as the same, rounded in the same way."""
 
 
 @dataclass(frozen=True)
 class Distance:
-    """`max_difference`: of any logit at any position, `mean_difference`: over all of them; `top1`: how often both name
-    the same token as the likeliest (0 to 1); `largest`: the largest logit of the first model, to judge the differences
-    by; `positions`: how many.
-    """
+    """`max_difference`: of any logit at any position, `mean_difference`: over all of them; `top1`: how often both have
+    the same most likely token (0 to 1); `largest`: the largest logit of the first model, for scale; `positions`: how
+    many."""
 
     max_difference: float
     mean_difference: float
@@ -44,26 +43,26 @@ class Distance:
 
 
 def distance(wanted: "list[torch.Tensor]", got: "list[torch.Tensor]") -> Distance:
-    """The distance between the logits [tokens, vocabulary] of two models, one tensor a prompt.
+    """Return the distance between the logits [tokens, vocabulary] of two models, one tensor per prompt.
 
-    Where one vocabulary was padded, the columns that both have are compared. What is no number is infinitely far.
+    Where one vocabulary was padded, the columns that both have are compared. NaN counts as an infinite difference.
     """
     import torch
 
     worst, total, largest, same, positions, numbers = 0.0, 0.0, 0.0, 0, 0, 0
-    for one, other in zip(wanted, got, strict=True):
-        width = min(one.shape[1], other.shape[1])
-        one, other = one[:, :width], other[:, :width]
-        apart = (one - other).abs().nan_to_num(nan=math.inf, posinf=math.inf)
-        worst, largest = max(worst, apart.max().item()), max(largest, one.abs().max().item())
-        total += apart.sum(dtype=torch.float64).item()
-        same += int((one.argmax(dim=1) == other.argmax(dim=1)).sum())
-        positions, numbers = positions + len(one), numbers + one.numel()
+    for first, second in zip(wanted, got, strict=True):
+        width = min(first.shape[1], second.shape[1])
+        first, second = first[:, :width], second[:, :width]
+        difference = (first - second).abs().nan_to_num(nan=math.inf, posinf=math.inf)
+        worst, largest = max(worst, difference.max().item()), max(largest, first.abs().max().item())
+        total += difference.sum(dtype=torch.float64).item()
+        same += int((first.argmax(dim=1) == second.argmax(dim=1)).sum())
+        positions, numbers = positions + len(first), numbers + first.numel()
     return Distance(worst, total / numbers, same / positions, largest, positions)
 
 
 def prompt_ids(tokenizer_folder: Path) -> list[list[int]]:
-    """The prompts as ids."""
+    """Return the token ids of the prompts."""
     from inference.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(tokenizer_folder)
@@ -77,7 +76,7 @@ def _quiet() -> None:
 
 
 def logits(model: Any, prompts: Iterable[list[int]]) -> "list[torch.Tensor]":
-    """Logits [tokens, vocabulary] in float32, a tensor a prompt."""
+    """Return logits [tokens, vocabulary] in float32, a tensor per prompt."""
     import torch
 
     with torch.inference_mode():
@@ -85,7 +84,7 @@ def logits(model: Any, prompts: Iterable[list[int]]) -> "list[torch.Tensor]":
 
 
 def logits_of_folder(folder: Path, prompts: list[list[int]], adapter: Path | None = None) -> "list[torch.Tensor]":
-    """Logits of a model folder, with an adapter through PEFT if one is given, computed in float32 on the CPU."""
+    """Return logits of a model folder, with an adapter through PEFT if given, computed in float32 on the CPU."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -101,16 +100,16 @@ def logits_of_folder(folder: Path, prompts: list[list[int]], adapter: Path | Non
 
 
 def merged_against_adapter(base: Path, adapter: Path | None, merged: Path) -> Distance:
-    """A merged model in its folder against base and adapter as PEFT runs them, both computed in float32.
+    """Compare a merged model in its folder with base model and adapter in PEFT, both computed in float32.
 
-    In a base stored in half precision the merged weights are rounded to it, which the distance shows.
+    With a base model stored in half precision the merged weights are rounded to it, which the distance shows.
     """
     prompts = prompt_ids(merged)
     return distance(logits_of_folder(base, prompts, adapter), logits_of_folder(merged, prompts))
 
 
 def config_of(folder: Path, plan: WeightPlan) -> Any:
-    """The model's configuration; its head parts from the embeddings where the plan says so."""
+    """Return the model's configuration; the plan says whether its head is untied from the embeddings."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -119,9 +118,9 @@ def config_of(folder: Path, plan: WeightPlan) -> Any:
 
 
 def logits_of_gguf(path: Path, config: Any, prompts: list[list[int]]) -> "list[torch.Tensor]":
-    """Logits of a GGUF, as transformers reads it back and computes it in float32.
+    """Return logits of a GGUF, as transformers reads it back and computes it in float32.
 
-    Its configuration is the model's own: transformers takes the width of Qwen3's heads for 128 where a GGUF says
+    The configuration is the model's own: transformers assumes 128 for the head width of Qwen3 where a GGUF says
     otherwise.
     """
     import torch
@@ -142,7 +141,7 @@ def logits_of_gguf(path: Path, config: Any, prompts: list[list[int]]) -> "list[t
 def in_memory(
     plan: WeightPlan, config_folder: Path, change: "Callable[[torch.Tensor], torch.Tensor] | None" = None
 ) -> Any:
-    """The model of a plan, in float32, without writing it; `change` is applied to every matrix."""
+    """Return the model of a plan, in float32, without writing it; `change` is applied to every matrix."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -162,8 +161,8 @@ def in_memory(
 
 
 def skipped(plan: WeightPlan, wanted: bool, copies: int) -> str | None:
-    """Why nothing is loaded back, in a sentence: it was not asked for, or so many copies of the model in float32 do not
-    fit into what memory is free. None where it can be."""
+    """Return why nothing is loaded back, as a sentence: it was not requested, or that many copies of the model in
+    float32 do not fit into the free memory. None where it can be."""
     import psutil
 
     needed = int(sum(part.numbers for part in plan.parts) * 4 * (copies + 0.5))
@@ -174,7 +173,7 @@ def skipped(plan: WeightPlan, wanted: bool, copies: int) -> str | None:
 
 
 def rounded(kind: str) -> "Callable[[torch.Tensor], torch.Tensor]":
-    """What a GGUF type makes of a matrix, as a function that gives it back in float32."""
+    """Return a function that rounds a matrix as a GGUF type does, and gives it back in float32."""
 
     def half(weight: "torch.Tensor") -> "torch.Tensor":
         return weight.half().float()

@@ -1,4 +1,4 @@
-"""Which tensors of a base an adapter changes, and how; what cannot be merged exactly is refused in a sentence."""
+"""The tensors of a base model that an adapter changes, and how; what cannot be merged exactly is refused."""
 
 import math
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ _PAIRS = {
 
 @dataclass(frozen=True)
 class WeightPlan:
-    """The parts of the merged model in the order of the base's files; `untied` where the head parts from the
+    """The parts of the merged model in the order of the base's files; `untied` where the head no longer shares the
     embeddings; `changed` counts the tensors that the adapter changes."""
 
     parts: list[WeightPart]
@@ -40,7 +40,8 @@ class WeightPlan:
 
 
 def plan(base: Path, adapter: Path | None) -> WeightPlan:
-    """What to write for a base with an adapter on it, or for a whole model. Raises UserError for what cannot be."""
+    """Return what to write for a base model with an adapter, or for a full model. Raises UserError where it cannot be
+    merged."""
     config = read_json(base / "config.json")
     found = sorted(fingerprint.weights(base), key=lambda tensor: (tensor.path, tensor.start))
     if config.get("quantization_config") or any(
@@ -57,7 +58,7 @@ def plan(base: Path, adapter: Path | None) -> WeightPlan:
 
 
 def _check(settings: dict[str, Any]) -> None:
-    """Refuse what is not LoRA, or LoRA with parts that are no product of two matrices."""
+    """Raise UserError for what is not LoRA, or LoRA with parts that are not a product of two matrices."""
     wrong = None
     if str(settings.get("peft_type", "")).upper() != "LORA":
         wrong = str(settings.get("peft_type"))
@@ -93,7 +94,7 @@ class _Changes:
                 raise UserError("kinds.adapter_tensor", name=name[:120])
 
     def of(self, module: str) -> LowRank:
-        """The change of one module's weight. Raises UserError where half of it is missing."""
+        """Return the change of one module's weight. Raises UserError where half of it is missing."""
         held = self.low_rank[module]
         embedding = "embedding_a" in held
         a, b = (held.get(f"embedding_{letter}" if embedding else letter) for letter in "ab")
@@ -112,7 +113,7 @@ class _Changes:
 
 
 def _merged(parts: list[WeightPart], changes: _Changes, embedding: str | None) -> WeightPlan:
-    """Put the changes on the parts. `embedding` is the name of the tensor that the head shares, if it does."""
+    """Apply the changes to the parts. `embedding` is the name of the tensor that the head shares, if it does."""
     known = {part.name: part for part in parts}
     touched = {_target(f"{module}.weight", known) for module in changes.low_rank}
     touched |= {_target(name, known) for name in changes.saved}
@@ -133,7 +134,8 @@ def _merged(parts: list[WeightPart], changes: _Changes, embedding: str | None) -
 
 
 def _target(name: str, known: dict[str, WeightPart]) -> str:
-    """The name in the base's files: some leave out the first word of a module's name ("transformer.", "model.")."""
+    """Return the name in the base's files: some leave out the first word of a module's name ("transformer.",
+    "model.")."""
     return name if name in known or name.partition(".")[2] not in known else name.partition(".")[2]
 
 
@@ -150,7 +152,7 @@ def _fits(part: WeightPart, shape: tuple[int, ...]) -> None:
 
 
 def _tied(base: Path, parts: list[WeightPart]) -> str | None:
-    """The embedding that is the head as well; None where they are two."""
+    """Return the name of the embedding that the head shares; None where it shares none."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)

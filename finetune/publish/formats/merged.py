@@ -1,6 +1,6 @@
 """A merged model: base plus adapter as one set of sharded safetensors, written as a stream of rows.
 
-The memory it takes depends on neither the model nor the shards: a block of rows and one pair of LoRA matrices.
+Its memory depends on neither the model's nor the shards' size: a block of rows and one pair of LoRA matrices.
 """
 
 import json
@@ -12,9 +12,9 @@ from typing import Any
 
 from core.files import read_json, write_json
 from core.words import say
-from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.build_folder import BuildProgress
 from finetune.publish.formats.lora_delta import WeightPlan
-from finetune.publish.formats.trained_run import Trained
+from finetune.publish.formats.trained_run import TrainedFolders
 from finetune.publish.formats.weights import Reader, WeightPart
 from inference.models.fingerprint import INDEX
 
@@ -46,7 +46,7 @@ class Shard:
 
 
 def shards(plan: WeightPlan, most: int) -> list[Shard]:
-    """The parts in files of at most `most` bytes, in their order; a larger tensor has a file of its own."""
+    """Return the parts in files of at most `most` bytes, in order; a larger tensor has a file of its own."""
     groups: list[list[WeightPart]] = [[]]
     for part in plan.parts:
         if groups[-1] and sum(known.size for known in groups[-1]) + part.size > most:
@@ -60,14 +60,14 @@ def shards(plan: WeightPlan, most: int) -> list[Shard]:
     ]
 
 
-def write(plan: WeightPlan, source: Trained, folder: Path, most: int, work: Work) -> dict[str, Any]:
-    """Write the merged model into `folder`; returns what it is, for the card."""
+def write(plan: WeightPlan, source: TrainedFolders, folder: Path, most: int, progress: BuildProgress) -> dict[str, Any]:
+    """Write the merged model into `folder`; returns its facts for the card."""
     files = shards(plan, most)
     largest = max(shard.size for shard in files)
     with Reader() as reader:
         for shard in files:
-            work.say(say("kinds.merging", file=shard.name))
-            _write_shard(shard, folder / shard.name, reader, min(_BLOCK, max(largest // 8, 4096)), work)
+            progress.step(say("kinds.merging", file=shard.name))
+            _write_shard(shard, folder / shard.name, reader, min(_BLOCK, max(largest // 8, 4096)), progress)
     if len(files) > 1:
         weight_map = {part.name: shard.name for shard in files for part in shard.parts}
         write_json(folder / INDEX, {"metadata": {"total_size": plan.size}, "weight_map": weight_map})
@@ -84,8 +84,8 @@ def write(plan: WeightPlan, source: Trained, folder: Path, most: int, work: Work
     }
 
 
-def _write_shard(shard: Shard, path: Path, reader: Reader, block: int, work: Work) -> None:
-    """One file (https://github.com/huggingface/safetensors#format), tensor after tensor."""
+def _write_shard(shard: Shard, path: Path, reader: Reader, block: int, progress: BuildProgress) -> None:
+    """Write one file (https://github.com/huggingface/safetensors#format), tensor after tensor."""
     import torch
 
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -105,10 +105,10 @@ def _write_shard(shard: Shard, path: Path, reader: Reader, block: int, work: Wor
             for rows in reader.blocks(part, block):
                 content: Any = rows.contiguous().reshape(-1).view(torch.uint8).numpy()
                 file.write(content)
-                work.add(content.nbytes)
+                progress.add(content.nbytes)
 
 
-def _write_config(plan: WeightPlan, source: Trained, folder: Path) -> None:
+def _write_config(plan: WeightPlan, source: TrainedFolders, folder: Path) -> None:
     config = {key: value for key, value in read_json(source.base / "config.json").items() if key not in _LOCAL_NAMES}
     if plan.untied:
         config["tie_word_embeddings"] = False

@@ -1,6 +1,6 @@
-"""An Ollama Modelfile beside a GGUF: where the weights are, how a conversation is written, when to stop, how to draw.
+"""An Ollama Modelfile for a GGUF: its weights, the conversation template, stop tokens and sampling parameters.
 
-A template goes in only where it was proved to write what the model's own chat template writes.
+A template is included only where it was verified to write what the model's own chat template writes.
 https://docs.ollama.com/modelfile
 """
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inference.strategies.table import ColumnSpec
+from inference.strategies.knobs import Value
+from inference.strategies.table import ColumnSpec, known_knobs
 
 _TRIAL = (
     {"role": "system", "content": "Be brief."},
@@ -21,7 +22,7 @@ _TRIAL = (
 
 @dataclass(frozen=True)
 class Family:
-    """How a family writes a conversation: each message between `before` (with its role) and `after`, then `reply`."""
+    """A family's conversation template: each message between `before` (with its role) and `after`, then `reply`."""
 
     key: str
     before: str
@@ -30,11 +31,14 @@ class Family:
     stops: tuple[str, ...]
 
     def write(self, messages: tuple[dict[str, str], ...]) -> str:
-        """A conversation as this family writes it, up to where the model answers."""
-        return "".join(self.before.format(**one) + one["content"] + self.after for one in messages) + self.reply
+        """Return a conversation as this family writes it, up to where the model answers."""
+        return (
+            "".join(self.before.format(**message) + message["content"] + self.after for message in messages)
+            + self.reply
+        )
 
     def template(self) -> str:
-        """The same in Ollama's template language."""
+        """Return the same in Ollama's template language."""
         before = self.before.format(role="{{ .Role }}")
         return "{{- range .Messages }}" + before + "{{ .Content }}" + self.after + "{{ end }}" + self.reply
 
@@ -56,7 +60,7 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Chat:
-    """What is known of a model's conversations: its family, the system message it puts in unasked, its end tokens."""
+    """What is known of a model's conversations: its family, its default system message, its end tokens."""
 
     family: Family | None
     system: str | None
@@ -64,7 +68,7 @@ class Chat:
 
 
 def chat_of(tokenizer_folder: Path, end_ids: list[int]) -> Chat:
-    """Find the family whose writing is the chat template's own, to the letter."""
+    """Find the family that writes exactly what the chat template writes."""
     from inference.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(tokenizer_folder)
@@ -72,12 +76,12 @@ def chat_of(tokenizer_folder: Path, end_ids: list[int]) -> Chat:
     family = next((family for family in FAMILIES if _rendered(tokenizer, _TRIAL) == family.write(_TRIAL)), None)
     known = set(tokenizer.get_vocab())
     stops = [*ends, *(stop for stop in (family.stops if family else ()) if stop in known)]
-    unasked = _system(_rendered(tokenizer, _TRIAL[1:2]), family)
-    return Chat(family, unasked, tuple(dict.fromkeys(stop for stop in stops if stop)))
+    system = _system(_rendered(tokenizer, _TRIAL[1:2]), family)
+    return Chat(family, system, tuple(dict.fromkeys(stop for stop in stops if stop)))
 
 
 def _rendered(tokenizer: Any, messages: tuple[dict[str, str], ...]) -> str | None:
-    """A conversation by the model's own template, without the token that llama.cpp puts before every text."""
+    """Render a conversation with the model's own template, without the token that llama.cpp puts before every text."""
     import jinja2
 
     if not tokenizer.chat_template:
@@ -95,7 +99,7 @@ def _adds_bos(tokenizer: Any) -> bool:
 
 
 def _system(rendered: str | None, family: Family | None) -> str | None:
-    """The system message in a conversation that was given none."""
+    """Return the default system message, from a conversation that was given none."""
     if family is None or rendered is None:
         return None
     before, rest = family.before.format(role="system"), family.write(_TRIAL[1:2])
@@ -105,7 +109,7 @@ def _system(rendered: str | None, family: Family | None) -> str | None:
 
 
 def render(gguf: str, chat: Chat, column: ColumnSpec | None) -> str:
-    """The Modelfile for a GGUF that lies beside it."""
+    """Return the Modelfile for a GGUF in the same folder."""
     lines = [f"FROM ./{gguf}", ""]
     if chat.family is not None:
         lines += [f'TEMPLATE """{chat.family.template()}"""', ""]
@@ -121,12 +125,15 @@ def render(gguf: str, chat: Chat, column: ColumnSpec | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def parameters(column: ColumnSpec | None) -> dict[str, float | int]:
-    """What Ollama needs to draw as a column does, its own defaults off. It has no beams: those become greedy."""
-    neutral: dict[str, float | int] = {"repeat_penalty": 1.0, "temperature": 0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+def parameters(column: ColumnSpec | None) -> dict[str, Value | None]:
+    """Return the parameters with which Ollama samples as a column does. Ollama has no beams: those become greedy, which
+    is its temperature 0."""
+    knobs = known_knobs()
+    repetition: dict[str, Value | None] = {"repeat_penalty": knobs["repetition_penalty"].neutral}
     if column is None:
-        return {"repeat_penalty": 1.0}
+        return repetition
+    filters = {name: knobs[name].neutral for name in ("top_k", "top_p", "min_p")}
     if column.kind != "sample":
-        return neutral
+        return {**repetition, "temperature": 0, **filters}
     given = {name: value for name, value in column.knobs.items() if not isinstance(value, str)}
-    return {**neutral, "temperature": 1.0, **given}
+    return {**repetition, "temperature": knobs["temperature"].neutral, **filters, **given}

@@ -1,4 +1,4 @@
-"""What a run was trained on and what it gave: the folders that a kind reads."""
+"""The folders that a kind reads: what a run was trained on and its result."""
 
 import threading
 from dataclasses import dataclass
@@ -16,23 +16,23 @@ _TOKENIZER = ("tokenizer_config.json", "tokenizer.json")
 
 
 @dataclass(frozen=True)
-class Trained:
-    """`base`: the folder with the base's weights (of a full run its own result), `adapter`: the adapter's, if any,
-    `tokenizer`: the one whose tokenizer and chat template were learned."""
+class TrainedFolders:
+    """The folders of a run that is done. `base`: the base model (of a full run its own result), `adapter`: the adapter,
+    if any, `tokenizer`: the tokenizer and chat template that the run was trained with."""
 
     base: Path
     adapter: Path | None
     tokenizer: Path
 
 
-def trained(run: Run, owner: Owner, progress: Report | None, stop: threading.Event | None) -> Trained:
-    """The folders of a run that is done; its base is fetched where it is not here. Raises UserError."""
+def trained(run: Run, owner: Owner, progress: Report | None, stop: threading.Event | None) -> TrainedFolders:
+    """Return the folders of a run that is done; its base model is fetched where it is not here. Raises UserError."""
     done(run)
     if not (run.model / ADAPTER_CONFIG).is_file():
-        return Trained(run.model, None, run.model)
+        return TrainedFolders(run.model, None, run.model)
     base = _base(run, owner, progress, stop)
     own = all((run.model / name).is_file() for name in _TOKENIZER)
-    return Trained(base, run.model, run.model if own else base)
+    return TrainedFolders(base, run.model, run.model if own else base)
 
 
 def done(run: Run) -> None:
@@ -57,5 +57,5 @@ def _base(run: Run, owner: Owner, progress: Report | None, stop: threading.Event
 
 
 def adapter(run: Run) -> bool:
-    """Whether the run gave an adapter."""
+    """Return whether the run's result is an adapter."""
     return (run.model / ADAPTER_CONFIG).is_file()

@@ -1,6 +1,6 @@
-"""The tensors of a model folder, read a few rows at a time, with what an adapter changes put in on the way.
+"""The tensors of a model folder, read a few rows at a time, with the adapter's changes applied on the way.
 
-Files are read, not mapped: what has passed through leaves no trace in the memory of the process.
+Files are read, not memory-mapped, so that the process does not grow with what it has read.
 """
 
 import math
@@ -89,14 +89,15 @@ class Reader:
             file.close()
 
     def blocks(self, part: WeightPart, most: int, multiple: int = 1) -> "Iterator[torch.Tensor]":
-        """The tensor in blocks of whole rows, each about `most` bytes in float32; rows a multiple of `multiple`."""
+        """Yield the tensor in blocks of complete rows, each about `most` bytes in float32; rows a multiple of
+        `multiple`."""
         a_row = max(1, part.numbers // max(part.rows, 1)) * 4
         step = max(1, most // (a_row * multiple)) * multiple
         for start in range(0, part.rows, step):
             yield self._block(part, start, min(start + step, part.rows))
 
     def _block(self, part: WeightPart, start: int, stop: int) -> "torch.Tensor":
-        """Rows `start` to `stop`, changed in float32 and rounded once."""
+        """Return rows `start` to `stop`, changed in float32 and rounded once."""
         import torch
 
         rows = self._rows(part.source, start, stop)
@@ -117,7 +118,7 @@ class Reader:
         return rows
 
     def _pair(self, change: LowRank) -> "tuple[torch.Tensor, torch.Tensor]":
-        """A and B of the tensor that is being read, in float32."""
+        """Return A and B of the tensor that is being read, in float32."""
         import torch
 
         if self._factors is None or self._factors[0] is not change:

@@ -4,6 +4,6 @@ built = build("merged", run, owner, folder, Options(shard_size="1GB"))      # a 
 """
 
 from finetune.publish.kinds.options import Options
-from finetune.publish.kinds.table import KINDS, Built, Cost, Kind, build, cost
+from finetune.publish.kinds.table import KINDS, BuiltKind, Cost, Kind, build, cost
 
-__all__ = ["KINDS", "Built", "Cost", "Kind", "Options", "build", "cost"]
+__all__ = ["KINDS", "BuiltKind", "Cost", "Kind", "Options", "build", "cost"]

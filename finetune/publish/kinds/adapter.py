@@ -1,4 +1,4 @@
-"""The adapter as training left it: small, and only useful with its base, which it names as others find it."""
+"""The adapter as training saved it: small, and only useful with its base model, named as others find it."""
 
 import shutil
 from pathlib import Path
@@ -8,13 +8,14 @@ from core.errors import UserError
 from core.files import read_json, write_json
 from core.words import say
 from finetune.publish.card.facts import base_of
-from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.build_folder import BuildProgress
 from finetune.publish.formats.trained_run import ADAPTER_CONFIG, adapter, done
-from finetune.publish.kinds.request import Cost, Job, Request
+from finetune.publish.kinds.request import Cost, PreparedBuild, Request
 
 
-def prepare(request: Request) -> Job:
-    """Raises UserError for a run that trained every weight. Which files may go is judged when they are planned."""
+def prepare(request: Request) -> PreparedBuild:
+    """Prepare the adapter's files. Raises UserError for a run without an adapter. What may go is checked by the
+    plan."""
     run = request.run
     done(run)
     if not adapter(run):
@@ -26,15 +27,15 @@ def prepare(request: Request) -> Job:
         if path.is_file() and not path.is_symlink() and path.name != "README.md"
     }
 
-    def write(folder: Path, work: Work) -> dict[str, Any]:
+    def write(folder: Path, progress: BuildProgress) -> dict[str, Any]:
         for name, size in files.items():
-            work.say(say("kinds.copying", file=name))
+            progress.step(say("kinds.copying", file=name))
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run.model / name, folder / name)
-            work.add(size)
+            progress.add(size)
         settings = {**read_json(folder / ADAPTER_CONFIG), "revision": base.revision}
         settings["base_model_name_or_path"] = base.hub_id or base.name
         write_json(folder / ADAPTER_CONFIG, settings)
         return {"base": base.hub_id or base.name, "rank": settings.get("r"), "targets": settings.get("target_modules")}
 
-    return Job(Cost(files), write)
+    return PreparedBuild(Cost(files), write)

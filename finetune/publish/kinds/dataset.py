@@ -1,4 +1,4 @@
-"""An imported dataset as a dataset repository: its rows as parquet, and a card with what the import found."""
+"""An imported dataset as a dataset repository: its rows as parquet, and a card with the import's findings."""
 
 import re
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from core.errors import UserError
 from core.files import write_file
 from core.words import say, speaking
 from finetune.data.store import ROWS, Dataset
-from finetune.publish.formats.build_folder import Work
-from finetune.publish.kinds.request import Cost, Job, Request
+from finetune.publish.formats.build_folder import BuildProgress
+from finetune.publish.kinds.request import Cost, PreparedBuild, Request
 from finetune.publish.kinds.templates import rendered
 
 if TYPE_CHECKING:
@@ -25,23 +25,23 @@ _TASKS = {"chat": "text-generation", "text": "text-generation", "pair": "transla
 _STEPS = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def prepare(request: Request) -> Job:
-    """Raises UserError where no licence was said, and for rows that hold a token of the Hub."""
-    dataset, licence = request.dataset, request.options.known_license()
+def prepare(request: Request) -> PreparedBuild:
+    """Prepare the rows and the card. Raises UserError without a license, and for rows that hold a token of the Hub."""
+    dataset, license_key = request.dataset, request.options.known_license()
     size = (dataset.folder / ROWS).stat().st_size
 
-    def write(folder: Path, work: Work) -> dict[str, Any]:
-        work.say(say("kinds.writing", file=TARGET))
-        rows = _copy(dataset, folder / TARGET, work)
-        facts = facts_of(dataset, rows, licence)
+    def write(folder: Path, progress: BuildProgress) -> dict[str, Any]:
+        progress.step(say("kinds.writing", file=TARGET))
+        rows = _copy(dataset, folder / TARGET, progress)
+        facts = facts_of(dataset, rows, license_key)
         write_file(folder / "README.md", card(facts))
         return facts
 
-    return Job(Cost({TARGET: size, "README.md": _CARD}), write)
+    return PreparedBuild(Cost({TARGET: size, "README.md": _CARD}), write)
 
 
-def facts_of(dataset: Dataset, rows: int, licence: str) -> dict[str, Any]:
-    """Counts, never rows: what the card says."""
+def facts_of(dataset: Dataset, rows: int, license_key: str) -> dict[str, Any]:
+    """Return the facts of the card: counts, never rows."""
     report = dataset.report
     with speaking("en"):
         findings = [
@@ -58,26 +58,26 @@ def facts_of(dataset: Dataset, rows: int, licence: str) -> dict[str, Any]:
         "statistics": dict(report.statistics),
         "findings": findings,
         "source": dataset.hub_id,
-        "licence": licence,
+        "license": license_key,
         "size_category": next((name for most, name in _STEPS if rows < most), "n>1M"),
         "task": _TASKS.get(dataset.kind),
     }
 
 
 def card(facts: dict[str, Any]) -> str:
-    """The README.md of the repository, in English."""
+    """Return the README.md of the repository, in English."""
     from huggingface_hub import DatasetCardData
 
     tasks = [facts["task"]] if facts["task"] else None
     head = DatasetCardData(
-        license=facts["licence"],
+        license=facts["license"],
         task_categories=tasks,
         size_categories=[facts["size_category"]],
         tags=["tunescope"],
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": TARGET}]}],
     )
     return rendered(
-        "dataset.md.jinja", head.to_yaml(), ("id", "kind", "licence", "source", "path"), path=TARGET, **facts
+        "dataset.md.jinja", head.to_yaml(), ("id", "kind", "license", "source", "path"), path=TARGET, **facts
     )
 
 
@@ -87,8 +87,8 @@ def _columns(dataset: Dataset) -> list[str]:
     return [name for name in parquet.read_schema(dataset.folder / ROWS).names if name != "row"]
 
 
-def _copy(dataset: Dataset, target: Path, work: Work) -> int:
-    """Copy the rows without their numbers in the file they came from; returns how many there are.
+def _copy(dataset: Dataset, target: Path, progress: BuildProgress) -> int:
+    """Copy the rows without their row numbers in the imported file; returns how many there are.
 
     Raises UserError where a row holds a token of the Hub.
     """
@@ -104,14 +104,14 @@ def _copy(dataset: Dataset, target: Path, work: Work) -> int:
             for batch in source.iter_batches(batch_size=_BATCH):
                 found += _with_token(batch)
                 writer.write_batch(batch.drop_columns(["row"]))
-                work.add(size * batch.num_rows // max(count, 1))
+                progress.add(size * batch.num_rows // max(count, 1))
     if found:
         raise UserError("kinds.token_in_rows", count=len(found), rows=", ".join(map(str, found[:_SHOWN_ROWS])))
     return count
 
 
 def _with_token(batch: "pyarrow.RecordBatch") -> list[int]:
-    """The numbers of the rows in which a token of the Hub stands."""
+    """Return the numbers of the rows that contain a token of the Hub."""
     return [row["row"] for row in batch.to_pylist() if any(_TOKEN.search(text) for text in _strings(row))]
 
 

@@ -1,4 +1,4 @@
-"""The merged kind: a whole model that loads without PEFT, checked against base and adapter."""
+"""The merged kind: a full model that loads without PEFT, checked against base model and adapter."""
 
 from pathlib import Path
 from typing import Any
@@ -6,36 +6,39 @@ from typing import Any
 from core.errors import UserError
 from core.words import say
 from finetune.publish.formats import logit_check, lora_delta, merged
-from finetune.publish.formats.build_folder import Work
-from finetune.publish.formats.trained_run import Trained, trained
-from finetune.publish.kinds.request import Cost, Job, Request, sizes
+from finetune.publish.formats.build_folder import BuildProgress
+from finetune.publish.formats.trained_run import TrainedFolders, trained
+from finetune.publish.kinds.request import Cost, PreparedBuild, Request, sizes
 
 LIMIT = 1e-2
 _SMALL = 64 * 1024
 
 
-def prepare(request: Request) -> Job:
-    """Raises UserError for an adapter that cannot be merged, a shard size that is none, a run that is not done."""
+def prepare(request: Request) -> PreparedBuild:
+    """Prepare the merged model. Raises UserError for an adapter that cannot be merged, an invalid shard size, a run
+    that is not done."""
     most = request.options.shard_bytes()
     source = trained(request.run, request.owner, request.progress, request.stop)
     plan = lora_delta.plan(source.base, source.adapter)
     files = {shard.name: shard.size + _SMALL for shard in merged.shards(plan, most)}
     small = sizes(source.tokenizer, merged.TOKENIZER)
 
-    def write(folder: Path, work: Work) -> dict[str, Any]:
-        facts = merged.write(plan, source, folder, most, work)
+    def write(folder: Path, progress: BuildProgress) -> dict[str, Any]:
+        facts = merged.write(plan, source, folder, most, progress)
         facts["comparisons"] = []
         facts["not_compared"] = logit_check.skipped(plan, request.options.check, copies=1)
         if facts["not_compared"] is None:
-            facts["comparisons"] = [_checked(source, plan, folder, work)]
+            facts["comparisons"] = [_checked(source, plan, folder, progress)]
         return facts
 
-    return Job(Cost({**files, **small, "config.json": _SMALL}), write)
+    return PreparedBuild(Cost({**files, **small, "config.json": _SMALL}), write)
 
 
-def _checked(source: Trained, plan: lora_delta.WeightPlan, folder: Path, work: Work) -> dict[str, Any]:
-    """Load it back and compare. Raises UserError where float32 weights do not give what base and adapter gave."""
-    work.say(say("kinds.checking", name="safetensors"))
+def _checked(
+    source: TrainedFolders, plan: lora_delta.WeightPlan, folder: Path, progress: BuildProgress
+) -> dict[str, Any]:
+    """Load the files back and compare. Raises UserError where float32 weights differ from base model and adapter."""
+    progress.step(say("kinds.checking", name="safetensors"))
     found = logit_check.merged_against_adapter(source.base, source.adapter, folder)
     exact = all(part.dtype in ("F32", "F64") for part in plan.parts)
     if exact and not found.max_difference <= LIMIT:

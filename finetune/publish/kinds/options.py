@@ -1,4 +1,4 @@
-"""What a person can choose when something is made ready to be published, checked before anything is written."""
+"""The options of a kind, checked before anything is written."""
 
 import re
 from dataclasses import dataclass
@@ -8,30 +8,30 @@ from core.errors import UserError
 GGUF_TYPES = ("F16", "Q8_0")
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SMALLEST_SHARD, _LARGEST_SHARD = 64 * 10**3, 50 * 10**9
-_LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
+_LICENSE_KEY = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Each kind reads what concerns it.
+    """Options of all kinds; each kind reads its own.
 
     `shard_size`: of merged weights, in bytes or as "2GB". `types`: which GGUF files. `columns`: decoding presets as
-    Compare writes them; the first is what the model does unless told otherwise. `licence`: of a dataset, as the Hub
-    names it. `repo_id`: the repository of the published model that a demo Space shows. `name`: what GGUF files are
-    called. `check`: load what was written back and compare it.
+    Compare writes them; the first is the model's default. `license`: of a dataset, as the Hub
+    names it. `repo_id`: the repository of the published model that a demo Space shows. `name`: the name of GGUF
+    files. `check`: load the written files back and compare them.
     """
 
     shard_size: int | str = "2GB"
     types: tuple[str, ...] = GGUF_TYPES
     columns: tuple[str, ...] = ()
-    licence: str | None = None
+    license: str | None = None
     repo_id: str | None = None
     name: str | None = None
     check: bool = True
 
     def shard_bytes(self) -> int:
-        """The shard size in bytes. Raises UserError for what is no size, or out of range."""
+        """Return the shard size in bytes. Raises UserError for an invalid size, or one out of range."""
         text = str(self.shard_size).strip().upper().replace(" ", "")
         match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)([KMGT]?B)?", text)
         size = int(float(match[1]) * _UNITS[match[2] or "B"]) if match else 0
@@ -40,7 +40,7 @@ class Options:
         return size
 
     def gguf_types(self) -> tuple[str, ...]:
-        """The GGUF types, in the table's order. Raises UserError for one that is not there, or none."""
+        """Return the GGUF types, in the table's order. Raises UserError for an unknown type, or none."""
         wanted = {str(name).upper() for name in self.types}
         unknown = sorted(wanted - set(GGUF_TYPES))
         if unknown or not wanted:
@@ -48,14 +48,14 @@ class Options:
         return tuple(name for name in GGUF_TYPES if name in wanted)
 
     def known_license(self) -> str:
-        """The licence. Raises UserError where none was said: nobody but the person can know it."""
-        value = (self.licence or "").strip().lower()
-        if not _LICENCE.fullmatch(value):
-            raise UserError("kinds.licence", value=(self.licence or "-")[:60])
+        """Return the license. Raises UserError where none was given: only the person can know it."""
+        value = (self.license or "").strip().lower()
+        if not _LICENSE_KEY.fullmatch(value):
+            raise UserError("kinds.licence", value=(self.license or "-")[:60])
         return value
 
     def file_name(self, otherwise: str) -> str:
-        """What GGUF files are called. Raises UserError for what is no file name."""
+        """Return the name of GGUF files. Raises UserError for an invalid file name."""
         value = self.name or otherwise
         if not _NAME.fullmatch(value):
             raise UserError("kinds.name", value=value[:100])

@@ -1,6 +1,6 @@
 """Decoding presets: a column of Compare as the `generation_config.json` that `generate` and its friends read.
 
-The first preset is what the model does unless told otherwise; the others lie under `presets/` and are loaded by name.
+The first preset is the model's default; the others are under `presets/` and are loaded by name.
 """
 
 import re
@@ -11,10 +11,10 @@ from typing import Any
 from core.errors import UserError
 from core.files import read_json, write_json
 from core.words import say
-from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.build_folder import BuildProgress
 from finetune.publish.formats.trained_run import done
-from finetune.publish.kinds.request import Cost, Job, Request
-from inference.strategies.table import MAX_COLUMNS, STRATEGIES, ColumnSpec, parse_column
+from finetune.publish.kinds.request import Cost, PreparedBuild, Request
+from inference.strategies.table import MAX_COLUMNS, STRATEGIES, ColumnSpec, known_knobs, parse_column
 
 MAIN = "generation_config.json"
 _SIZE = 2048
@@ -22,8 +22,14 @@ _ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id
 _Known = Callable[[ColumnSpec], dict[str, Any]]
 
 
+def _neutral(*names: str) -> dict[str, Any]:
+    """Return the settings of `generate` that turn these knobs off."""
+    knobs = known_knobs()
+    return {knobs[name].generate_name: knobs[name].neutral for name in names}
+
+
 def _greedy(_: ColumnSpec) -> dict[str, Any]:
-    return {"do_sample": False, "num_beams": 1}
+    return {"do_sample": False, **_neutral("num_beams")}
 
 
 def _beam(spec: ColumnSpec) -> dict[str, Any]:
@@ -31,8 +37,9 @@ def _beam(spec: ColumnSpec) -> dict[str, Any]:
 
 
 def _sample(spec: ColumnSpec) -> dict[str, Any]:
-    """Filters that were not asked for are switched off: left out, `generate` would take its own 50 for `top_k`."""
-    return {"do_sample": True, "num_beams": 1, "temperature": 1.0, "top_k": 0, "top_p": 1.0, **spec.knobs}
+    """Return the settings of a sampling column. Filters it does not set are turned off: by default `generate` uses 50
+    for `top_k`."""
+    return {"do_sample": True, **_neutral("num_beams", "temperature", "top_k", "top_p"), **spec.knobs}
 
 
 GENERATE: dict[str, _Known] = {
@@ -43,12 +50,13 @@ GENERATE: dict[str, _Known] = {
 
 
 def first(columns: tuple[str, ...]) -> ColumnSpec | None:
-    """The preset that counts unless told otherwise; None where there is none. Raises UserError for a wrong line."""
+    """Return the default preset; None where there is none. Raises UserError for an invalid line."""
     return parse_column(columns[0]) if columns else None
 
 
 def generation_config(spec: ColumnSpec) -> dict[str, Any]:
-    """What `generate` needs to decode as the column does. Raises UserError for a strategy that it lacks."""
+    """Return the settings with which `generate` decodes as the column does. Raises UserError for a strategy that it
+    lacks."""
     known = GENERATE.get(spec.strategy)
     if known is None:
         names = ", ".join(key for key in STRATEGIES if key in GENERATE)
@@ -57,13 +65,14 @@ def generation_config(spec: ColumnSpec) -> dict[str, Any]:
 
 
 def file_name(spec: ColumnSpec) -> str:
-    """The name of a further preset: `presets/nucleus-top_p-0.9-temperature-0.8.json`."""
+    """Return the path of a further preset: `presets/nucleus-top_p-0.9-temperature-0.8.json`."""
     words = [word for word in spec.name.split() if not word.startswith("model=")]
     return f"presets/{re.sub(r'[^A-Za-z0-9._-]+', '-', '-'.join(words))[:80]}.json"
 
 
-def prepare(request: Request) -> Job:
-    """Raises UserError for no column, more than a comparison holds, a wrong line, a strategy that `generate` lacks."""
+def prepare(request: Request) -> PreparedBuild:
+    """Prepare the presets. Raises UserError for no column, too many, an invalid line, a strategy that `generate`
+    lacks."""
     done(request.run)
     columns = request.options.columns
     if not 1 <= len(columns) <= MAX_COLUMNS:
@@ -73,18 +82,18 @@ def prepare(request: Request) -> Job:
     contents = dict(zip(names, map(generation_config, specs), strict=True))
     ends = ends_of(request.run.model)
 
-    def write(folder: Path, work: Work) -> dict[str, Any]:
+    def write(folder: Path, progress: BuildProgress) -> dict[str, Any]:
         for name, content in contents.items():
-            work.say(say("kinds.writing", file=name))
+            progress.step(say("kinds.writing", file=name))
             write_json(folder / name, {**ends, **content})
-            work.add(_SIZE)
+            progress.add(_SIZE)
         return {"presets": {name: spec.name for name, spec in zip(names, specs, strict=True)}}
 
-    return Job(Cost(dict.fromkeys(contents, _SIZE)), write)
+    return PreparedBuild(Cost(dict.fromkeys(contents, _SIZE)), write)
 
 
 def ends_of(model: Path) -> dict[str, Any]:
-    """The tokens at which a model starts and ends, as its own generation config names them."""
+    """Return the special tokens that start and end a model's text, as its own generation config names them."""
     path = model / MAIN
     values = read_json(path) if path.is_file() else {}
     return {name: values[name] for name in _ENDS if values.get(name) is not None}

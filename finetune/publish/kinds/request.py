@@ -1,4 +1,4 @@
-"""What is asked of a kind, and what it answers: a job with its price, not yet begun."""
+"""The request to a kind, and its answer: a build that is prepared and priced in bytes, not yet begun."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 
 from core.workspace import Owner
 from finetune.data.store import Dataset
-from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.build_folder import BuildProgress
 from finetune.publish.kinds.options import Options
 from finetune.runs.run import Run
 from inference.models.types import Report
@@ -16,7 +16,7 @@ from inference.models.types import Report
 
 @dataclass(frozen=True)
 class Request:
-    """A run or a dataset, whose it is, and what was chosen."""
+    """A run or a dataset, its owner, and the options."""
 
     subject: Run | Dataset
     owner: Owner
@@ -37,7 +37,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Cost:
-    """`files`: size in bytes by name (small ones rounded up); `disk`: bytes needed while building."""
+    """What a build takes. `files`: bytes by name (small files rounded up); `disk`: bytes needed while building."""
 
     files: dict[str, int] = field(default_factory=dict)
     extra: int = 0
@@ -53,15 +53,15 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Job:
-    """`write` makes the files in a folder and returns facts."""
+class PreparedBuild:
+    """A build with its cost, not yet begun: `write` makes the files in a folder and returns facts for the card."""
 
     cost: Cost
-    write: Callable[[Path, Work], dict[str, Any]]
+    write: Callable[[Path, BuildProgress], dict[str, Any]]
 
 
 def sizes(folder: Path, names: tuple[str, ...] | None = None) -> dict[str, int]:
-    """The sizes of the plain files in a folder, all or those named."""
+    """Return the sizes of the plain files in a folder, all or those named."""
     return {
         path.name: path.stat().st_size
         for path in sorted(folder.iterdir())

@@ -1,4 +1,4 @@
-"""A demo Space: a small Gradio app that lets visitors talk to the published model and streams what it writes."""
+"""A demo Space: a small Gradio app in which visitors chat with the published model, streaming its answers."""
 
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,10 @@ from core.files import write_file
 from core.references import Hub, parse
 from core.words import say, speaking
 from finetune.publish.card.facts import base_of, known_license
-from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.build_folder import BuildProgress
 from finetune.publish.formats.trained_run import adapter, done
 from finetune.publish.kinds import presets
-from finetune.publish.kinds.request import Cost, Job, Request
+from finetune.publish.kinds.request import Cost, PreparedBuild, Request
 from finetune.publish.kinds.templates import program, rendered
 from finetune.publish.repo.records import read_push
 
@@ -21,8 +21,9 @@ _SIZE = 8 * 1024
 _PREFIX = {"app.py": "space/app.py.jinja", "requirements.txt": "space/requirements.txt.jinja"}
 
 
-def prepare(request: Request) -> Job:
-    """Raises UserError where no model was published yet, its base is not on the Hub, or the name is no repository's."""
+def prepare(request: Request) -> PreparedBuild:
+    """Prepare the Space. Raises UserError where no model was published yet, its base model is not on the Hub, or the
+    name is not a repository's."""
     run = request.run
     done(run)
     column = presets.first(request.options.columns)
@@ -39,22 +40,22 @@ def prepare(request: Request) -> Job:
         "title": repo_id.split("/")[1],
         "base": base.hub_id or base.name,
     }
-    licence = known_license(base, request.owner).key
+    license_key = known_license(base, request.owner).key
 
-    def write(folder: Path, work: Work) -> dict[str, Any]:
+    def write(folder: Path, progress: BuildProgress) -> dict[str, Any]:
         for name, template in _PREFIX.items():
-            work.say(say("kinds.writing", file=name))
+            progress.step(say("kinds.writing", file=name))
             write_file(folder / name, program(template, **values))
-            work.add(_SIZE)
-        head = _head(values, licence)
+            progress.add(_SIZE)
+        head = _head(values, license_key)
         write_file(folder / "README.md", rendered("space/README.md.jinja", head, ("repo_id", "base"), **values))
-        return {**values, "python": PYTHON, "sdk": SDK, "licence": licence}
+        return {**values, "python": PYTHON, "sdk": SDK, "license": license_key}
 
-    return Job(Cost(dict.fromkeys((*_PREFIX, "README.md"), _SIZE)), write)
+    return PreparedBuild(Cost(dict.fromkeys((*_PREFIX, "README.md"), _SIZE)), write)
 
 
 def _published(request: Request) -> tuple[str, str | None]:
-    """The repository to show: the one named, or the run's last push."""
+    """Return the repository to show: the one named, or that of the run's last push."""
     if request.options.repo_id:
         reference = parse(request.options.repo_id, request.owner)
         if not isinstance(reference, Hub):
@@ -66,7 +67,7 @@ def _published(request: Request) -> tuple[str, str | None]:
     return pushed.repo_id, pushed.commit
 
 
-def _head(values: dict[str, Any], licence: str | None) -> str:
+def _head(values: dict[str, Any], license_key: str | None) -> str:
     import yaml
 
     head = {
@@ -80,6 +81,6 @@ def _head(values: dict[str, Any], licence: str | None) -> str:
         "app_file": "app.py",
         "short_description": "Chat with a model fine-tuned with Tunescope",
         "models": [values["repo_id"]],
-        **({"license": licence} if licence else {}),
+        **({"license": license_key} if license_key else {}),
     }
     return yaml.safe_dump(head, allow_unicode=True, sort_keys=False)

@@ -1,4 +1,4 @@
-"""The table of kinds, and the one way in which each is built: priced, written under another name, moved into place."""
+"""The table of kinds, and how each is built: priced, written under another name, moved into place."""
 
 import threading
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from core.files import folder_size
 from core.words import say
 from core.workspace import Owner
 from finetune.data.store import Dataset
-from finetune.publish.formats.build_folder import Work, built_folder
+from finetune.publish.formats.build_folder import BuildProgress, built_folder
 from finetune.publish.kinds import adapter, dataset, gguf, merged_model, presets, space
 from finetune.publish.kinds.options import Options
-from finetune.publish.kinds.request import Cost, Job, Request
+from finetune.publish.kinds.request import Cost, PreparedBuild, Request
 from finetune.runs.run import Run
 from inference.models.types import Report
 
@@ -23,13 +23,13 @@ RepoType = Literal["model", "dataset", "space"]
 
 @dataclass(frozen=True)
 class Kind:
-    """One thing that can be published. `subject` is what it is made of, `repo_type` what it lies in on the Hub;
-    `prepare` looks at a request, refuses what cannot be, and gives back a job with its price. `samples`: whether its
-    card shows texts."""
+    """One kind of thing that can be published. `subject` is what it is made from, `repo_type` the type of its
+    repository; `prepare` checks a request and returns the build with its price. `samples`: whether its card shows
+    texts."""
 
     key: str
     repo_type: RepoType
-    prepare: Callable[[Request], Job]
+    prepare: Callable[[Request], PreparedBuild]
     subject: Literal["run", "dataset"] = "run"
     samples: bool = True
 
@@ -56,10 +56,10 @@ KINDS: dict[str, Kind] = {
 
 
 @dataclass(frozen=True)
-class Built:
-    """What was built: `folder` holds the files as they will lie in the repository, `facts` are for card and proof
+class BuiltKind:
+    """What was built: `folder` holds the files as they will be in the repository, `facts` are for card and verification
     (always `files`: their sizes by path, and `size`: all of them in bytes; of models `comparisons`: what was loaded
-    back, against what, and the distance, see `check.Distance`)."""
+    back, against what, and the distance, see `logit_check.Distance`)."""
 
     kind: str
     repo_type: RepoType
@@ -75,7 +75,8 @@ def cost(
     progress: Report | None = None,
     stop: threading.Event | None = None,
 ) -> Cost:
-    """Which files would be made and how much disk that takes, before anything is written. Raises as `build` does."""
+    """Return which files would be made and how much disk that takes, before anything is written. Raises as `build`
+    does."""
     return _prepared(kind, subject, owner, options, progress, stop).cost
 
 
@@ -87,22 +88,22 @@ def build(
     options: Options | None = None,
     progress: Report | None = None,
     stop: threading.Event | None = None,
-) -> Built:
-    """Make the files of a kind in `folder`, whole or not at all; what lay there before is replaced.
+) -> BuiltKind:
+    """Make the files of a kind in `folder`, complete or not at all; what was there before is replaced.
 
-    Raises UserError: no such kind, a run that is not done, what this kind cannot do, no room, "kinds.stopped".
+    Raises UserError: no such kind, a run that is not done, what this kind cannot do, no disk space, "kinds.stopped".
     """
-    job = _prepared(kind, subject, owner, options, progress, stop)
-    work = Work(job.cost.written, progress, stop)
-    with built_folder(folder, job.cost.disk, kind) as part:
-        facts = job.write(part, work)
+    prepared = _prepared(kind, subject, owner, options, progress, stop)
+    build_progress = BuildProgress(prepared.cost.written, progress, stop)
+    with built_folder(folder, prepared.cost.disk, kind) as part:
+        facts = prepared.write(part, build_progress)
         files = {
             path.relative_to(part).as_posix(): path.stat().st_size for path in sorted(part.rglob("*")) if path.is_file()
         }
         facts |= {"files": files, "size": folder_size(part)}
-        work.text = say("kinds.built", kind=say(KINDS[kind].title_key))
-        work.add(work.total)
-    return Built(kind, KINDS[kind].repo_type, folder, facts)
+        build_progress.text = say("kinds.built", kind=say(KINDS[kind].title_key))
+        build_progress.add(build_progress.total)
+    return BuiltKind(kind, KINDS[kind].repo_type, folder, facts)
 
 
 def _prepared(
@@ -112,7 +113,7 @@ def _prepared(
     options: Options | None,
     progress: Report | None,
     stop: threading.Event | None,
-) -> Job:
+) -> PreparedBuild:
     entry = KINDS.get(kind)
     if entry is None:
         raise UserError("kinds.unknown", value=str(kind)[:40], known=", ".join(KINDS))

@@ -1,4 +1,4 @@
-"""Jinja templates of cards and of the demo Space. Values are made harmless unless they are the program's own words."""
+"""Jinja templates of cards and of the demo Space. Values are escaped unless they are the program's own words."""
 
 import json
 import re
@@ -9,9 +9,9 @@ _FOLDER = Path(__file__).parent
 
 
 def rendered(template: str, head: str, codes: tuple[str, ...], **values: Any) -> str:
-    """A Markdown file in which values show themselves and do nothing; `head` is the program's own.
+    """Render a Markdown file in which values show literally and do nothing; `head` is the program's own.
 
-    `codes` names the values that stand between backticks, where a backslash would be seen: names and numbers.
+    `codes` names the values between backticks, where a backslash would show: names and numbers.
     """
     from finetune.publish.card.card import Trusted, harmless
 
@@ -21,7 +21,7 @@ def rendered(template: str, head: str, codes: tuple[str, ...], **values: Any) ->
 
 
 def program(name: str, **values: Any) -> str:
-    """A Python file; its values go through the filter `literal`."""
+    """Render a Python file; its values go through the filter `literal`."""
     return _environment().get_template(name).render(values)
 
 
@@ -37,5 +37,5 @@ def _environment(**options: Any) -> Any:
 
 
 def _literal(value: Any) -> str:
-    """A value as Python writes it: what JSON can hold, and nothing that runs."""
+    """Return a value as a Python literal: what JSON can hold, and nothing that runs."""
     return repr(json.loads(json.dumps(value)))

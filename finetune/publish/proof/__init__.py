@@ -1,1 +1,1 @@
-"""The proof: what was pushed is downloaded by a fresh process and compared."""
+"""The verification of a push: a fresh process downloads what was pushed and compares it."""

@@ -1,4 +1,4 @@
-"""Put a verification into the card and `tunescope.json` of its push, by a second commit."""
+"""Put a verification into the card and `tunescope.json` of its push, in a second commit."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from core.workspace import Owner
 from finetune.publish.repo import remote
 from finetune.publish.repo.differences import PROOF
 from finetune.publish.repo.files import made
-from finetune.publish.repo.records import PushResult, keep_push, read_push, summary
+from finetune.publish.repo.records import PushResult, read_push, summary, write_push
 from finetune.publish.repo.remote import MANIFEST
 from inference.models.types import Progress, Report
 
@@ -28,21 +28,22 @@ if TYPE_CHECKING:
 
 _SECTION = re.compile(r"<!-- tunescope:proof -->.*?<!-- /tunescope:proof -->\n*", re.DOTALL)
 _BEFORE = re.compile(r"\n(?=## Licen[cs]e\n)")
-"""The section that a verification goes before; cards of earlier versions spell it the other way."""
+"""The heading that a verification goes before; cards of earlier versions use the British spelling."""
 
 
 def with_proof(card: str, proof: dict[str, Any] | None) -> str:
-    """The card with the section of a proof in the place of an older one; without one where there is no proof."""
+    """Return the card with the section of this verification in place of an older one; without a section where `proof`
+    is None."""
     from finetune.publish.card.card import proof_section
 
     card = _SECTION.sub("", card)
     if proof is None:
         return card
     section = proof_section(proof)
-    places = [found.end() for found in _BEFORE.finditer(card)]
-    if not places:
+    positions = [found.end() for found in _BEFORE.finditer(card)]
+    if not positions:
         return f"{card.rstrip()}\n\n{section.rstrip()}\n"
-    return f"{card[: places[-1]]}{section}{card[places[-1] :]}"
+    return f"{card[: positions[-1]]}{section}{card[positions[-1] :]}"
 
 
 def keep_in_card(
@@ -54,33 +55,33 @@ def keep_in_card(
     kind: str | None = None,
     stop: threading.Event | None = None,
 ) -> PushResult:
-    """Commit the proof of the last push into its card and `tunescope.json`, and nothing else, on top of that push.
+    """Commit the verification of the last push to its card and `tunescope.json`, and nothing else, on top of that push.
 
-    Raises UserError where there is nothing to be said of it, or where somebody changed the repository since.
+    Raises UserError where it is not a passed verification of that push, or where somebody changed the repository since.
     """
     sent = read_push(subject, kind)
     if sent is None or not proof.ok or proof.revision != sent.commit or sent.repo_id != proof.repo_id:
         raise UserError("publish.not_pushed", run=subject.id, repo=proof.repo_id)
     if progress is not None:
         progress(Progress(say("publish.proof_in_card", repo=sent.repo_id)))
-    told = summary(proof.to_json())
+    record = summary(proof.to_json())
     with in_words(sent.repo_id, owner, lost="publish.lost"):
         newest = sent.card_commit or sent.commit
         old = {name: _fetch(sent, name, newest, owner, stop) for name in ("README.md", MANIFEST)}
-        new = _changed(old, told)
+        new = _changed(old, record)
         if new == old:
             return sent
         commit = _commit(sent, new, newest, owner)
     result = replace(sent, card_commit=commit)
-    keep_push(subject, result)
+    write_push(subject, result)
     return result
 
 
-def _changed(old: dict[str, bytes], told: dict[str, Any]) -> dict[str, bytes]:
-    card = with_proof(old["README.md"].decode(), told).encode()
+def _changed(old: dict[str, bytes], record: dict[str, Any]) -> dict[str, bytes]:
+    card = with_proof(old["README.md"].decode(), record).encode()
     value = json.loads(old[MANIFEST])
     value["files"]["README.md"] = made("README.md", card).sha256
-    value["proof"] = told
+    value["proof"] = record
     return {"README.md": card, MANIFEST: json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"}
 
 
@@ -97,8 +98,8 @@ def _fetch(sent: PushResult, name: str, commit: str, owner: Owner, stop: threadi
             )
             return Path(path).read_bytes()
 
-    work: Callable[[], bytes] = fetch
-    return retries.again(work, stop)
+    request: Callable[[], bytes] = fetch
+    return retries.again(request, stop)
 
 
 def _commit(sent: PushResult, files: dict[str, bytes], parent: str, owner: Owner) -> str:
@@ -123,7 +124,7 @@ def _commit(sent: PushResult, files: dict[str, bytes], parent: str, owner: Owner
 
 
 def _already(sent: PushResult, files: dict[str, bytes], owner: Owner) -> str | None:
-    """The newest commit, where it holds these files: one whose answer was lost, now or at an earlier try."""
+    """Return the newest commit where it holds these files already: its answer was lost, now or at an earlier try."""
     try:
         info = retries.again(
             lambda: remote.api(owner).repo_info(

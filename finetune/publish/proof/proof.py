@@ -1,8 +1,8 @@
-"""After a push: fetch it back as a stranger to this machine would, and compare it with what was trained.
+"""The verification of a push: download it as somebody else would, and compare it with what was trained.
 
-A fresh process with an empty cache downloads the repository, hashes the files, loads the model by the card's own code,
-and computes the logits of five prompts with it and with the local weights. The token goes to it through its standard
-input. What others see of a proof stands in the card (see `proofcard`).
+A fresh process with an empty cache downloads the repository, hashes the files, loads the model with the card's own
+code, and computes the logits of five prompts with it and with the local weights. The token is passed through its
+standard input. The result is recorded in the card (see `in_card`).
 """
 
 import shutil
@@ -40,7 +40,7 @@ _MARGIN = 64 * 2**20
 
 @dataclass(frozen=True)
 class FileProof:
-    """SHA-256 of a file as it was sent and as it came back (None where it did not)."""
+    """SHA-256 of a file as it was sent and as it was received (None where it was not)."""
 
     path: str
     sent: str
@@ -53,9 +53,9 @@ class FileProof:
 
 @dataclass(frozen=True)
 class Proof:
-    """Whether what lies on the Hub is what was trained. `logits_max_difference` is None where files already differ,
-    and for kinds that are no model to load; `prompts` is how many were compared.
-    `more` holds `not_loaded`: a sentence why a model was not."""
+    """Whether the published files are what was trained. `logits_max_difference` is None where files already differ, and
+    for kinds that are not a model to load; `prompts` is how many were compared. `more` holds `not_loaded`: a sentence
+    why a model was not loaded."""
 
     ok: bool
     repo_id: str
@@ -74,15 +74,15 @@ class Proof:
         return asdict(self)
 
     def sentence(self) -> str:
-        """The result in the reader's language."""
+        """Return the result in the reader's language."""
         difference = "" if self.logits_max_difference is None else f"{self.logits_max_difference:.3g}"
         facts = {"repo": self.repo_id, "count": len(self.files)}
         if self.ok:
             loaded = "publish.proved_gguf" if self.kind == "gguf" else "publish.proved"
-            said = say(
+            sentence = say(
                 loaded if difference else "publish.proved_files", **facts, difference=difference, prompts=self.prompts
             )
-            return f"{said} {self.more['not_loaded']}" if self.more.get("not_loaded") else said
+            return f"{sentence} {self.more['not_loaded']}" if self.more.get("not_loaded") else sentence
         wrong = [file.path for file in self.files if not file.same]
         if wrong:
             return say("publish.files_differ", repo=self.repo_id, files=", ".join(wrong))
@@ -92,7 +92,7 @@ class Proof:
 
 
 def read_proof(subject: "Run | Dataset", kind: str | None = None) -> Proof | None:
-    """The last proof of a kind, if there was one; without a kind that of the run's own result."""
+    """Return the last verification of a kind, if there was one; without a kind that of the run's own result."""
     path = path_of(subject, "proof", kind)
     if not path.is_file():
         return None
@@ -112,12 +112,12 @@ def prove(
     kind: str | None = None,
     local: Path | None = None,
 ) -> Proof:
-    """Download `repo_id` at a commit into an empty cache, in a fresh process, and compare; kept beside the run.
+    """Download `repo_id` at a commit into an empty cache, in a fresh process, and compare; stored beside the run.
 
     Files are compared with what the last push of that kind sent; logits with those of the folder `local`, by default
-    the run's own result. Raises UserError where it could not be found out (no such push, the network, no room); a
-    difference is a Proof that is not `ok`. A merged model and a GGUF are compared with base and adapter. Where this
-    time no logits could be compared, an earlier proof of the same commit that did stays the proof.
+    the run's own result. Raises UserError where it could not be determined (no such push, the network, no disk space);
+    a difference is a Proof that is not `ok`. A merged model and a GGUF are compared with base model and adapter. Where
+    no logits could be compared this time, an earlier verification of the same commit that compared them stays.
     """
     sent = read_push(run, kind)
     if sent is None or sent.repo_id != repo_id:
@@ -141,14 +141,14 @@ def prove(
             "load": _load(run, sent, local, owner, progress, stop),
         }
         answer = ask(order, progress, stop)
-    proof = _stronger(compare(sent, revision, answer, time.monotonic() - started), read_proof(run, kind))
+    proof = _more_thorough(compare(sent, revision, answer, time.monotonic() - started), read_proof(run, kind))
     with remote.in_words(repo_id, owner):
         write_json(path_of(run, "proof", kind), proof.to_json())
     return proof
 
 
-def _stronger(proof: Proof, earlier: Proof | None) -> Proof:
-    """The new proof, unless it found nothing wrong and looked less closely at the same commit than an earlier one."""
+def _more_thorough(proof: Proof, earlier: Proof | None) -> Proof:
+    """Return the new verification, unless it passed and compared less of the same commit than an earlier one."""
     if earlier is None or not (proof.ok and earlier.ok) or earlier.revision != proof.revision:
         return proof
     weaker = proof.logits_max_difference is None and earlier.logits_max_difference is not None
@@ -163,7 +163,8 @@ def _load(
     progress: Report | None,
     stop: threading.Event | None,
 ) -> dict[str, Any] | None:
-    """How the fresh process loads the model, and what it compares it with; None for what is no model to load."""
+    """Return how the fresh process loads the model, and what it compares it with; None for what is not a model to
+    load."""
     if sent.kind not in _LOADED or not isinstance(run, Run):
         return None
     if sent.kind in ("merged", "gguf"):
@@ -194,7 +195,8 @@ def _load(
 def _load_whole(
     run: Run, sent: PushResult, owner: Owner, progress: Report | None, stop: threading.Event | None
 ) -> dict[str, Any]:
-    """What came of base and adapter in one piece is compared with these: what was built lies here no longer."""
+    """Return the same for a merged model or a GGUF: it is compared with base model and adapter, since the files that
+    were built are here no longer."""
     from finetune.publish.formats.trained_run import trained
 
     source = trained(run, owner, progress, stop)
@@ -211,14 +213,14 @@ def _load_whole(
 
 
 def _sweep(where: Path) -> None:
-    """Remove what proofs left that were killed more than a day ago."""
+    """Remove leftovers of verifications that were killed more than a day ago."""
     for folder in where.glob(f"{_SCRATCH}*"):
         if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _base_folder(run: Run, owner: Owner, progress: Report | None, stop: threading.Event | None) -> str:
-    """Where the base of an adapter lies."""
+    """Return the folder of an adapter's base model, which is fetched where it is not here."""
     from inference.models.locate import fetch
 
     base = base_of(run, owner)

@@ -1,8 +1,8 @@
-"""The fresh process of a proof: reads its order from standard input, downloads into an empty cache, hashes, loads the
-model by the card's own code from that cache alone, computes logits, answers.
+"""The fresh process of a verification: reads its order from standard input, downloads into an empty cache, hashes,
+loads the model with the card's own code from that cache alone, computes logits, answers.
 
 Answers are lines on standard output behind a mark: {"progress", "done", "total"} in bytes, then {"files",
-"logits_max_difference", "same_tokens"}, or {"code", "facts"} of a sentence. What differs from what was sent is never
+"logits_max_difference", "same_tokens"}, or {"code", "facts"} of an error. Files that differ from those sent are never
 loaded.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 _ROUNDINGS = 8
-"""Weights that were merged are rounded once more: so many roundings of the largest logit may come of it."""
+"""Merged weights are rounded once more: the tolerance, in units of the precision times the largest logit."""
 _FLOAT32_BELOW = 4_000_000_000
 
 
@@ -43,11 +43,11 @@ def main() -> int:
         answer = _answer(order)
     except UserError as error:
         answer = {"code": error.code, "facts": error.facts}
-    _say(answer)
+    _print_message(answer)
     return 0
 
 
-def _say(value: dict[str, Any]) -> None:
+def _print_message(value: dict[str, Any]) -> None:
     print(MARK + json.dumps(value, default=str), flush=True)
 
 
@@ -59,7 +59,7 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
     nothing = {"files": received, "logits_max_difference": None, "same_tokens": None, "loads": load is not None}
     if received != order["files"] or load is None:
         return nothing
-    _say({"progress": say("publish.computing", repo=repo_id), "done": 0, "total": 0})
+    _print_message({"progress": say("publish.computing", repo=repo_id), "done": 0, "total": 0})
     if load["program"] is None:
         from finetune.publish.proof.prover_gguf import compared
 
@@ -69,12 +69,12 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _measured(folder: Path, total: int, text: str) -> Iterator[None]:
-    """Tell, twice a second, how many bytes have arrived in a folder while the block runs."""
+    """Report, twice a second, how many bytes have arrived in a folder while the block runs."""
     ended = threading.Event()
 
     def measure() -> None:
         while True:
-            _say({"progress": text, "done": min(folder_size(folder), total), "total": total})
+            _print_message({"progress": text, "done": min(folder_size(folder), total), "total": total})
             if ended.wait(0.5):
                 return
 
@@ -88,7 +88,7 @@ def _measured(folder: Path, total: int, text: str) -> Iterator[None]:
 
 
 def _download(order: dict[str, Any]) -> Path:
-    """The files of the push, and no others, at the push's commit."""
+    """Download the files of the push, and no others, at the push's commit."""
     from huggingface_hub import snapshot_download
 
     owner = Owner("local", order["token"])
@@ -105,11 +105,11 @@ def _download(order: dict[str, Any]) -> Path:
 
 
 def _compared(order: dict[str, Any]) -> dict[str, Any]:
-    """The largest difference between the logits of what came back and of what was trained, how large it may be, and
+    """Return the largest difference between the logits of the downloaded and the trained model, the tolerance, and
     whether both split the prompts into the same tokens."""
     load = order["load"]
     local = Path(load["local"])
-    there = _by_the_card(order)
+    there = _run_card_code(order)
     prompts = [
         (_token_ids(Path(load["tokenizer"]), prompt), there["tokenizer"](prompt)["input_ids"])
         for prompt in load["prompts"]
@@ -120,33 +120,33 @@ def _compared(order: dict[str, Any]) -> dict[str, Any]:
     precision = _precision(there["model"])
     got = _logits(there.pop("model"), token_ids)
     wanted = _logits(_local_model(local, load["base"]), token_ids)
-    largest = max(one.abs().max().item() for one in wanted)
+    largest = max(logits.abs().max().item() for logits in wanted)
     tolerance = max(TOLERANCE, _ROUNDINGS * precision * largest) if "adapter" in load else TOLERANCE
-    return {"logits_max_difference": _apart(wanted, got), "same_tokens": True, "tolerance": tolerance}
+    return {"logits_max_difference": _max_difference(wanted, got), "same_tokens": True, "tolerance": tolerance}
 
 
 def _precision(model: Any) -> float:
-    """How far apart the neighbours of 1 are in the coarsest type of a model's weights."""
+    """Return the machine epsilon of the coarsest type among a model's weights."""
     import torch
 
     return max(torch.finfo(weight.dtype).eps for weight in model.parameters() if weight.is_floating_point())
 
 
-def _apart(wanted: "list[torch.Tensor]", got: "list[torch.Tensor]") -> float:
-    """The largest difference of any two logits; infinite where one is no number, which `max` would pass over."""
+def _max_difference(wanted: "list[torch.Tensor]", got: "list[torch.Tensor]") -> float:
+    """Return the largest difference of any two logits; infinite for NaN, which `max` would skip."""
     pairs = zip(wanted, got, strict=True)
-    return max((one - other).abs().nan_to_num(nan=math.inf, posinf=math.inf).max().item() for one, other in pairs)
+    return max((first - second).abs().nan_to_num(nan=math.inf, posinf=math.inf).max().item() for first, second in pairs)
 
 
-def _by_the_card(order: dict[str, Any]) -> dict[str, Any]:
-    """What the card's code makes, run on the files that came back and nothing else: offline, with the names that it
-    uses leading to them."""
+def _run_card_code(order: dict[str, Any]) -> dict[str, Any]:
+    """Run the card's code on the downloaded files and nothing else, and return its variables: offline, with the names
+    that it uses pointing to those files."""
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)
-    _name(cache, order["repo_id"], order["branch"] or "main", order["revision"])
+    _write_ref(cache, order["repo_id"], order["branch"] or "main", order["revision"])
     _mark_missing(cache, order)
-    _lend_base(cache, order["load"])
+    _link_base(cache, order["load"])
     program = Path(order["folder"]) / "card.py"
     program.write_text(order["load"]["program"], encoding="utf-8")
     constants.HF_HUB_OFFLINE = True
@@ -157,15 +157,15 @@ def _by_the_card(order: dict[str, Any]) -> dict[str, Any]:
         raise UserError("publish.card_code", repo=order["repo_id"], reason=lines[0][:200]) from error
 
 
-def _name(cache: Path, repo_id: str, name: str, commit: str) -> None:
-    """Let a branch's name lead to a commit in the cache."""
+def _write_ref(cache: Path, repo_id: str, name: str, commit: str) -> None:
+    """Point a branch's name to a commit in the cache."""
     ref = cache / f"models--{repo_id.replace('/', '--')}" / "refs" / name
     ref.parent.mkdir(parents=True, exist_ok=True)
     ref.write_text(commit)
 
 
 def _mark_missing(cache: Path, order: dict[str, Any]) -> None:
-    """Record that an adapter has no configuration of a model, as the Hub would have answered."""
+    """Record that an adapter has no model configuration, as the Hub would have answered."""
     known = cache / f"models--{order['repo_id'].replace('/', '--')}" / ".no_exist" / order["revision"]
     known.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "adapter_config.json"):
@@ -173,15 +173,15 @@ def _mark_missing(cache: Path, order: dict[str, Any]) -> None:
             (known / name).touch()
 
 
-def _lend_base(cache: Path, load: dict[str, Any]) -> None:
-    """Put the base, which was not published, into the cache as it lies on this machine."""
+def _link_base(cache: Path, load: dict[str, Any]) -> None:
+    """Link the base model, which was not published, from this machine into the cache."""
     if load["base"] is None or load["base_id"] is None:
         return
     commit = load["base_revision"] or "0" * 40
     snapshots = cache / f"models--{load['base_id'].replace('/', '--')}" / "snapshots"
     snapshots.mkdir(parents=True, exist_ok=True)
     (snapshots / commit).symlink_to(Path(load["base"]).absolute(), target_is_directory=True)
-    _name(cache, load["base_id"], "main", commit)
+    _write_ref(cache, load["base_id"], "main", commit)
 
 
 def _token_ids(folder: Path, prompt: str) -> list[int]:
@@ -191,7 +191,7 @@ def _token_ids(folder: Path, prompt: str) -> list[int]:
 
 
 def _local_model(folder: Path, base: str | None) -> Any:
-    """What was trained, as plain transformers and PEFT load it from its folder."""
+    """Load what was trained from its folder, with plain transformers and PEFT."""
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(base or folder, use_safetensors=True)
@@ -203,7 +203,7 @@ def _local_model(folder: Path, base: str | None) -> Any:
 
 
 def _logits(model: Any, prompts: list[list[int]]) -> "list[torch.Tensor]":
-    """Logits [tokens, vocabulary] in float32, a tensor a prompt; a small model computes in float32 too."""
+    """Return logits [tokens, vocabulary] in float32, a tensor per prompt; a small model computes in float32 too."""
     import torch
 
     if sum(weight.numel() * weight.element_size() for weight in model.parameters()) < _FLOAT32_BELOW:

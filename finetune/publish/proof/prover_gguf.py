@@ -1,4 +1,4 @@
-"""A GGUF that came back, against the model it was made of with its matrices rounded as the file rounds them."""
+"""Compare a downloaded GGUF with the model it was made from, its matrices rounded as in the file."""
 
 from pathlib import Path
 from typing import Any
@@ -7,8 +7,8 @@ from finetune.publish.formats import logit_check
 
 
 def compared(folder: Path, load: dict[str, Any]) -> dict[str, Any]:
-    """The largest difference of any logit over all GGUF files in `folder`, how large it may be, and whether the
-    tokens are the same; `not_loaded` says why where there is not memory enough."""
+    """Return the largest difference of any logit over all GGUF files in `folder`, the tolerance, and whether the tokens
+    are the same; `not_loaded` says why where the memory is too small."""
     from finetune.publish.formats import lora_delta
     from finetune.publish.formats.logit_check import LIMIT
 
@@ -29,7 +29,7 @@ def compared(folder: Path, load: dict[str, Any]) -> dict[str, Any]:
 
 
 def _same_tokens(path: Path, prompts: list[list[int]]) -> bool:
-    """Whether the file's own vocabulary splits the prompts as the tokenizer does."""
+    """Return whether the file's own vocabulary splits the prompts as the tokenizer does."""
     from inference.models.fallback_model import tokenizer_of
 
     tokenizer = tokenizer_of(path)

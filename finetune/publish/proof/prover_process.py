@@ -1,4 +1,4 @@
-"""The fresh process of a proof, seen from here: given its order, listened to, ended when somebody stops it."""
+"""The parent's side of the fresh process: send the order, read its answers, end it when a stop is requested."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from core.errors import UserError
 from inference.models.types import Progress, Report
 
 MARK = "@proof "
-"""What a line of the process begins with that is meant for us: its progress, and at the end its answer."""
+"""The prefix of lines meant for the parent: progress and, at the end, the answer."""
 _ROOT = Path(__file__).parents[3]
 _LEFT_OUT = (
     "HF_TOKEN",
@@ -63,7 +63,7 @@ def _end_when_stopped(child: subprocess.Popen, stop: threading.Event | None, end
 
 
 def _listen(child: subprocess.Popen, order: dict[str, Any], progress: Report | None) -> dict[str, Any]:
-    """Give the order and read until the child has answered or is gone."""
+    """Send the order and read until the child has answered or ended."""
     assert child.stdin is not None and child.stdout is not None
     try:
         child.stdin.write(json.dumps(order))
@@ -81,7 +81,7 @@ def _listen(child: subprocess.Popen, order: dict[str, Any], progress: Report | N
 
 
 def _checked(answer: dict[str, Any], order: dict[str, Any], complaints: str) -> dict[str, Any]:
-    """The child's result. Raises the UserError it met, or one that says it ended without a word."""
+    """Return the child's result. Raises the UserError it reported, or one where it ended without an answer."""
     if "code" in answer:
         raise UserError(answer["code"], **answer["facts"])
     if "files" not in answer:

@@ -1,4 +1,4 @@
-"""Where something goes on the Hub: which repository, of which type, on which branch, or as a pull request."""
+"""The destination of a push on the Hub: which repository, of which type, on which branch, or a pull request."""
 
 import re
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ _DISCUSS = ("write-discussions",)
 
 @dataclass(frozen=True)
 class Destination:
-    """A repository and how to get something into it.
+    """A repository and how a push reaches it.
 
-    `branch` None is the main one. With `pull_request` nothing is written to a branch: the repository's people decide.
+    `branch` None is the main branch. With `pull_request` no branch is written to: the repository's owners decide.
     """
 
     repo_id: str
@@ -41,8 +41,8 @@ NOWHERE = Destination("")
 def destination(
     text: str, owner: Owner, repo_type: RepoType = "model", branch: str | None = None, pull_request: bool = False
 ) -> Destination:
-    """The destination that a person named. Raises UserError for what is no repository or branch, or for both a branch
-    and a pull request."""
+    """Return the destination that a person named. Raises UserError for an invalid repository or branch, or for both a
+    branch and a pull request."""
     branch = (branch or "").strip() or None
     if branch and (not _BRANCH.fullmatch(branch) or _NO_BRANCH.search(branch)):
         raise UserError("publish.branch_name", value=branch[:100])
@@ -54,7 +54,7 @@ def destination(
 
 
 def repository(text: str, owner: Owner) -> str:
-    """The repository that a person named, as `namespace/name`. Raises UserError for anything else."""
+    """Return the repository that a person named, as `namespace/name`. Raises UserError for anything else."""
     try:
         reference = parse(text, owner)
     except UserError:
@@ -65,7 +65,7 @@ def repository(text: str, owner: Owner) -> str:
 
 
 def check_scopes(to: Destination, exists: bool, owner: Owner) -> None:
-    """Raise UserError, naming the missing scope, where a sign-in cannot reach the destination.
+    """Raise UserError, naming the missing scope, where a sign-in cannot write to the destination.
 
     A token of one's own has no scopes (None) and is judged by the Hub alone.
     """
@@ -75,6 +75,6 @@ def check_scopes(to: Destination, exists: bool, owner: Owner) -> None:
 
 
 def missing_scope(to: Destination, scope: str) -> UserError:
-    """The sentence for a scope that a sign-in does not bring, with the way that works."""
+    """Return the error for a scope that a sign-in lacks, with the remedy."""
     code = "publish.scope_others" if scope == "write-repos" else "publish.scope"
     return UserError(code, scope=scope, repo=to.repo_id)

@@ -1,4 +1,4 @@
-"""What somebody else changed at a destination since the last push, or since the preview."""
+"""Changes by somebody else at a destination since the last push, or since the preview."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,18 +7,18 @@ from core.words import say
 from core.workspace import Owner
 from finetune.publish.repo import remote
 from finetune.publish.repo.destination import Destination
-from finetune.publish.repo.remote import Found
+from finetune.publish.repo.remote import DestinationState
 
 PROOF = "Add the verification to the card"
 PROOFS = (PROOF, "Put the proof of the push into the card")
-"""The titles that commits of a verification have, and had in earlier versions."""
+"""The titles of commits of a verification, of this and earlier versions."""
 _MOST_NAMES = 12
 _MOST_CHANGES = 5
 
 
 @dataclass(frozen=True)
 class Change:
-    """A commit of somebody: `when` as "2026-11-24 02:45 UTC"."""
+    """A commit in a repository's history: `when` as "2026-11-24 02:45 UTC"."""
 
     commit: str
     title: str
@@ -40,7 +40,7 @@ class Difference:
         return bool(self.changes or self.added or self.changed or self.removed)
 
     def sentence(self, repo_id: str) -> str:
-        """Who changed which files, and when, in the reader's language."""
+        """Return who changed which files, and when, in the reader's language."""
         who = "; ".join(
             say("publish.by_whom", by=change.by, when=change.when, title=change.title[:80])
             for change in self.changes[:_MOST_CHANGES]
@@ -58,11 +58,13 @@ def _names(paths: tuple[str, ...]) -> str:
     return shown if len(paths) <= _MOST_NAMES else f"{shown}, …"
 
 
-def since_our_push(to: Destination, found: Found, last: str | None, called: str, owner: Owner) -> Difference | None:
-    """What happened since our last push; None where nothing did.
+def since_our_push(
+    to: Destination, found: DestinationState, last: str | None, called: str, owner: Owner
+) -> Difference | None:
+    """Return what changed since our last push; None where nothing did.
 
-    `last` is the commit that this machine remembers. Where it remembers none, the newest commit of a push by that
-    name, or of its proof, counts as ours.
+    `last` is the commit that this machine remembers. Without one, the newest commit titled as a push of ours, or as its
+    verification, counts as ours.
     """
     if found.target != "same" or found.commit is None or found.make_branch or last == found.commit:
         return None
@@ -73,15 +75,17 @@ def since_our_push(to: Destination, found: Found, last: str | None, called: str,
         return between(to, last, found, history, owner) if last != found.commit else None
 
 
-def since_the_preview(to: Destination, before: Found, found: Found, owner: Owner) -> Difference:
-    """What happened between two looks."""
+def since_the_preview(to: Destination, before: DestinationState, found: DestinationState, owner: Owner) -> Difference:
+    """Return what changed between two calls of `look`."""
     assert found.commit is not None, "there is something to look at"
     with remote.in_words(to.repo_id, owner):
         return between(to, before.commit, found, _history(to, found.commit, owner), owner)
 
 
-def between(to: Destination, since: str | None, found: Found, history: list[Change], owner: Owner) -> Difference:
-    """The commits after `since` (all where it is None or gone), and which files they added, changed or removed."""
+def between(
+    to: Destination, since: str | None, found: DestinationState, history: list[Change], owner: Owner
+) -> Difference:
+    """Return the commits after `since` (all where it is None or gone), and the files they added, changed or removed."""
     known = [change.commit for change in history]
     after = history[: known.index(since)] if since in known else history
     now = tree(to, str(found.commit), owner)
@@ -107,7 +111,7 @@ def _change(commit: Any) -> Change:
 
 
 def tree(to: Destination, revision: str, owner: Owner) -> dict[str, str]:
-    """Every file at a commit, by its content's name."""
+    """Return every file at a commit, with the id of its content."""
     token = remote.token_of(owner)
     entries: list[Any] = list(
         remote.api(owner).list_repo_tree(

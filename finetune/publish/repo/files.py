@@ -1,4 +1,4 @@
-"""Which files of a folder go to the Hub: only those that belong to what is published, and none that tells too much."""
+"""Select the files of a folder that go to the Hub: those of its kind, without secrets and paths of this machine."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from core.workspace import Owner
 from finetune.publish.repo.scan import VOCABULARY, WEIGHTS, PlannedFile, look_inside, machine_path, read
 from inference.models.hub_files import PICKLES
 
-__all__ = ["WEIGHTS", "PlannedFile", "collect", "git_name", "machine_path", "made", "sha256_of"]
+__all__ = ["WEIGHTS", "PlannedFile", "collect", "git_blob_id", "machine_path", "made", "sha256_of"]
 
 _CONFIGURATION = re.compile(
     r"(config|generation_config|adapter_config|tokenizer_config|special_tokens_map|added_tokens|chat_template"
@@ -45,16 +45,16 @@ _LARGEST, _LARGEST_OTHER = 50 * 10**9, 200 * 10**6
 
 
 def made(path: str, content: bytes) -> PlannedFile:
-    """A file that exists in memory only."""
+    """Make a planned file that exists in memory only."""
     return PlannedFile(path, len(content), hashlib.sha256(content).hexdigest(), content)
 
 
 def collect(
     folder: Path, owner: Owner, kind: str = "adapter", base: str | None = None, revision: str | None = None
 ) -> list[PlannedFile]:
-    """The files of a folder that go to the Hub, in the order of their paths.
+    """Return the files of a folder that go to the Hub, in the order of their paths.
 
-    `adapter_config.json` goes as a copy that names the base as others find it. Raises UserError, naming the file,
+    `adapter_config.json` goes as a copy that names the base model as others find it. Raises UserError, naming the file,
     for one that does not belong to that kind, is too large, or holds a pickle, a secret or a path of this machine.
     """
     paths = [path for path in sorted(folder.rglob("*")) if not path.is_dir() or path.is_symlink()]
@@ -87,12 +87,12 @@ def _listed(name: str, kind: str) -> bool:
     return any(pattern.fullmatch(name) for pattern in (*_ALLOWED[kind], _PAPERS))
 
 
-def git_name(content: bytes) -> str:
-    """What git calls a content (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects)."""
+def git_blob_id(content: bytes) -> str:
+    """Return the id of a content in git (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects)."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, as 64 hex digits."""
+    """Return the SHA-256 of a file, as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

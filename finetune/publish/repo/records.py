@@ -1,4 +1,4 @@
-"""What this machine remembers of pushes and proofs: beside the run or the dataset, one file a kind."""
+"""This machine's records of pushes and verifications: beside the run or the dataset, one file per kind."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.files import read_json, write_json
 from finetune.publish.repo.destination import Destination
-from finetune.publish.repo.remote import Found
+from finetune.publish.repo.remote import DestinationState
 from finetune.publish.repo.scan import PlannedFile
 from finetune.runs.run import Run
 
@@ -18,11 +18,11 @@ _OWN = ("adapter", "merged")
 
 @dataclass(frozen=True)
 class PushResult:
-    """Where something lies now: `url` to look at, the commit, the SHA-256 of each file sent, by path, and the size of
-    all in bytes (0 where it was not written down).
+    """The result of a push: `url` to look at, the commit, the SHA-256 of each file sent, by path, and the size of all
+    in bytes (0 where it was not recorded).
 
     `revision` is the branch, or `refs/pr/7` of `pull_request` 7; None is the main branch. `changed` is False where
-    everything lay there already. `card_commit` is the later commit that put the proof into the card.
+    everything was there already. `card_commit` is the later commit that put the verification into the card.
     """
 
     repo_id: str
@@ -40,30 +40,30 @@ class PushResult:
 
 
 def path_of(subject: "Run | Dataset", name: str, kind: str | None) -> Path:
-    """Where a record lies: a run's own result has the plain name, other kinds have one of their own."""
+    """Return the path of a record: a run's own result has the plain name, other kinds have one of their own."""
     own = kind in (None, "", *_own(subject))
     return subject.folder / (f"{name}.json" if own else f"{name}-{kind}.json")
 
 
 def _own(subject: "Run | Dataset") -> tuple[str, ...]:
-    """The kind that is the subject itself."""
+    """Return the kinds that are the subject itself."""
     if not isinstance(subject, Run):
         return ("dataset",)
     return ("adapter",) if (subject.model / "adapter_config.json").is_file() else ("adapter", "merged")
 
 
 def read_push(subject: "Run | Dataset", kind: str | None = None) -> PushResult | None:
-    """The last push of a kind, if there was one; without a kind that of the run's own result."""
+    """Return the last push of a kind, if there was one; without a kind that of the run's own result."""
     path = path_of(subject, "published", kind)
     return PushResult(**read_json(path)) if path.is_file() else None
 
 
-def keep_push(subject: "Run | Dataset", result: PushResult) -> None:
+def write_push(subject: "Run | Dataset", result: PushResult) -> None:
     write_json(path_of(subject, "published", result.kind), asdict(result))
 
 
-def last_commit(subject: "Run | Dataset", kind: str, to: Destination, found: Found) -> str | None:
-    """The newest commit that we made at the destination, as far as this machine remembers."""
+def last_commit(subject: "Run | Dataset", kind: str, to: Destination, found: DestinationState) -> str | None:
+    """Return the newest commit that we made at the destination, as far as this machine remembers."""
     record = read_push(subject, kind)
     if record is None or (record.repo_id, record.repo_type, record.revision) != (
         to.repo_id,
@@ -77,7 +77,7 @@ def last_commit(subject: "Run | Dataset", kind: str, to: Destination, found: Fou
 def matching_proof(
     subject: "Run | Dataset", kind: str, to: Destination, files: list[PlannedFile]
 ) -> dict[str, Any] | None:
-    """What the card says of the last proof, where it was of these very files at this very destination."""
+    """Return the card's summary of the last verification, where it was of these files at this destination."""
     path = path_of(subject, "proof", kind)
     value = read_json(path) if path.is_file() else {}
     proved = {file["path"]: file["sent"] for file in value.get("files", [])}
@@ -89,7 +89,7 @@ def matching_proof(
 
 
 def summary(proof: dict[str, Any]) -> dict[str, Any]:
-    """What is worth saying of a proof in a card."""
+    """Return the part of a verification that a card shows."""
     return {
         "revision": proof["revision"],
         "files": len(proof["files"]),

@@ -1,4 +1,4 @@
-"""What the Hub says: who the caller is, and what lies at a destination already."""
+"""Requests to the Hub: who the caller is, and the state of a destination."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from finetune.publish.repo.destination import Destination, check_scopes, missing
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-__all__ = ["MANIFEST", "Found", "Target", "api", "greet", "in_words", "look", "no_room", "token_of"]
+__all__ = ["MANIFEST", "DestinationState", "Target", "api", "greet", "in_words", "look", "no_room", "token_of"]
 
 Target = Literal["new", "empty", "same", "foreign"]
 MANIFEST = "tunescope.json"
@@ -31,12 +31,12 @@ _known: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lies at the destination: `files` by name, the newest commit, and which files an earlier push of the same
-    thing left (`pushed_before`, with the `manifest` of that push).
+class DestinationState:
+    """The state of a destination: `files` by name, the newest commit, and the files of an earlier push of the same
+    thing (`pushed_before`, with the `manifest` of that push).
 
     `revision` is what a push goes to: None for the main branch, a branch, or `refs/pr/7` where a pull request of ours
-    is open (`pull_request` 7). `make_branch`: it is not there yet and begins at `commit`.
+    is open (`pull_request` 7). `make_branch`: the branch does not exist yet and will start at `commit`.
     """
 
     target: Target
@@ -51,7 +51,7 @@ class Found:
 
 
 def api(owner: Owner) -> "HfApi":
-    """The client, with the caller's token and no other, and with a time limit."""
+    """Return a client with the caller's token and no other, and with a time limit."""
     from huggingface_hub import HfApi
 
     retries.limit_time()
@@ -59,7 +59,7 @@ def api(owner: Owner) -> "HfApi":
 
 
 def token_of(owner: Owner) -> str:
-    """The caller's token. Raises UserError where there is none: the process's own is never used for them."""
+    """Return the caller's token. Raises UserError where there is none: the process's own is never used instead."""
     if not isinstance(owner.token, str) or not owner.token:
         raise UserError("core.sign_in" if settings.on_space() else "publish.no_token")
     return owner.token
@@ -88,39 +88,39 @@ def greet(to: Destination, owner: Owner) -> None:
 
 
 def _who(owner: Owner) -> dict[str, Any]:
-    """Whose token it is; remembered for a minute, for the Hub answers this question only so often."""
+    """Return whose token it is; cached for a minute, since the Hub limits how often it answers this."""
     token = token_of(owner)
     key = (reach.endpoint(), hashlib.sha256(token.encode()).hexdigest())
-    told, me = _known.get(key, (-_REMEMBERED_SECONDS, {}))
-    if time.monotonic() - told >= _REMEMBERED_SECONDS:
+    requested, me = _known.get(key, (-_REMEMBERED_SECONDS, {}))
+    if time.monotonic() - requested >= _REMEMBERED_SECONDS:
         me = api(owner).whoami(token=token)
         _known[key] = (time.monotonic(), me)
     return me
 
 
 def check_card(text: str, to: Destination, owner: Owner, stop: threading.Event | None = None) -> None:
-    """Let the Hub look a card's head through, as it does before a commit. Raises UserError where it refuses it."""
+    """Let the Hub check a card's head, as it does before a commit. Raises UserError where the Hub refuses it."""
     from huggingface_hub import get_session
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
     retries.limit_time()
     headers = build_hf_headers(token=token_of(owner))
-    asked = {"content": text, "repoType": to.repo_type}
+    request = {"content": text, "repoType": to.repo_type}
 
     def check() -> None:
-        response = get_session().post(f"{reach.endpoint()}/api/validate-yaml", json=asked, headers=headers)
+        response = get_session().post(f"{reach.endpoint()}/api/validate-yaml", json=request, headers=headers)
         if response.status_code != 400:
             hf_raise_for_status(response)
-        told = response.json()
+        answer = response.json()
         if response.status_code == 400:
-            said = "; ".join(str(one["message"]) for one in told.get("errors", [])) or str(told.get("error"))
-            raise UserError("publish.card_refused", reason=clean(said, owner))
+            reason = "; ".join(str(error["message"]) for error in answer.get("errors", [])) or str(answer.get("error"))
+            raise UserError("publish.card_refused", reason=clean(reason, owner))
 
     retries.again(check, stop)
 
 
-def look(to: Destination, mark: dict[str, str], owner: Owner, stop: threading.Event | None = None) -> Found:
-    """What lies at the destination now, and whether it is an earlier push of the same thing.
+def look(to: Destination, mark: dict[str, str], owner: Owner, stop: threading.Event | None = None) -> DestinationState:
+    """Return the state of the destination now, and whether it is an earlier push of the same thing.
 
     `mark` is what the manifest of such a push says, as {"run": id, "kind": kind}. Raises UserError.
     """
@@ -135,7 +135,7 @@ def look(to: Destination, mark: dict[str, str], owner: Owner, stop: threading.Ev
             if to.pull_request:
                 raise UserError("publish.nothing_to_change", repo=to.repo_id) from None
             check_scopes(to, False, owner)
-            return Found("new")
+            return DestinationState("new")
         check_scopes(to, True, owner)
         if not to.pull_request:
             _may_write(to, owner, stop)
@@ -153,7 +153,7 @@ def _info(to: Destination, owner: Owner, revision: str | None) -> Any:
 
 
 def _may_write(to: Destination, owner: Owner, stop: threading.Event | None) -> None:
-    """Raise what the Hub says to a caller who may not write; for a sign-in the scope that is missing."""
+    """Raise the Hub's refusal of a caller who may not write; for a sign-in the error for the missing scope."""
     from huggingface_hub.errors import HfHubHTTPError
 
     token = token_of(owner)
@@ -166,7 +166,9 @@ def _may_write(to: Destination, owner: Owner, stop: threading.Event | None) -> N
         raise
 
 
-def _at_revision(to: Destination, main: Any, mark: dict[str, str], owner: Owner, stop: threading.Event | None) -> Found:
+def _at_revision(
+    to: Destination, main: Any, mark: dict[str, str], owner: Owner, stop: threading.Event | None
+) -> DestinationState:
     from huggingface_hub.errors import RevisionNotFoundError
 
     info, make_branch = main, False
@@ -182,7 +184,7 @@ def _at_revision(to: Destination, main: Any, mark: dict[str, str], owner: Owner,
     target = _target(files, manifest, mark)
     before = manifest.get("files") if target == "same" else None
     pushed_before = tuple(path for path in before if path in files) if isinstance(before, dict) else ()
-    return Found(
+    return DestinationState(
         target, bool(main.private), str(info.sha), files, pushed_before, revision, make_branch, number, manifest
     )
 
@@ -195,12 +197,12 @@ def _target(files: tuple[str, ...], manifest: dict[str, Any], mark: dict[str, st
 
 
 def title(mark: dict[str, str]) -> str:
-    """What commits and pull requests of a thing are called."""
+    """Return the title of commits and pull requests of a thing."""
     return f"Publish run {mark['run']} with Tunescope" if "run" in mark else "Publish a dataset with Tunescope"
 
 
 def open_request(to: Destination, called: str, owner: Owner, stop: threading.Event | None = None) -> int | None:
-    """The number of the caller's own open pull request of that name, if there is one."""
+    """Return the number of the caller's own open pull request of that title, if there is one."""
     token = token_of(owner)
 
     def ours() -> list[int]:
@@ -213,13 +215,14 @@ def open_request(to: Destination, called: str, owner: Owner, stop: threading.Eve
             discussion_status="open",
             token=token,
         )
-        return [one.num for one in requests if one.title == called and one.author == me]
+        return [request.num for request in requests if request.title == called and request.author == me]
 
     return max(retries.again(ours, stop), default=None)
 
 
 def _manifest(to: Destination, commit: str, owner: Owner, stop: threading.Event | None) -> dict[str, Any]:
-    """What an earlier push says it was; nothing where it is none of ours: anybody can call a file of any size so."""
+    """Return the manifest of an earlier push; empty where the file is not ours: anybody may use that name, at any
+    size."""
     where: dict[str, Any] = {"repo_type": to.repo_type, "revision": commit, "token": token_of(owner)}
 
     def fetch() -> bytes:

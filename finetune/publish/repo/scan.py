@@ -1,4 +1,4 @@
-"""What must not be in a file that others will read: secrets, pickles, folders of this machine."""
+"""Scan files before others can read them: secrets, pickles, folders of this machine."""
 
 import json
 import re
@@ -31,7 +31,7 @@ _SECRETS = {
     "npm": rb"\bnpm_[A-Za-z0-9]{36}\b",
     "private key": rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----",
 }
-_SECRET = re.compile(b"|".join(b"(?P<n%d>%s)" % (place, text) for place, text in enumerate(_SECRETS.values())))
+_SECRET = re.compile(b"|".join(b"(?P<n%d>%s)" % (index, text) for index, text in enumerate(_SECRETS.values())))
 _HUB_TOKEN = re.compile(_SECRETS["Hub"])
 _ABSOLUTE = re.compile(r"(/[^/\s{}<>|]+){2,}/?|[A-Za-z]:[\\/][^\s]+|\\\\[^\s]+")
 _LARGEST_HEADER = 100_000_000
@@ -39,7 +39,7 @@ _LARGEST_HEADER = 100_000_000
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file as it will lie in the repository: `size` in bytes, and where its content is (a file, or the bytes)."""
+    """A file as it will be in the repository: `size` in bytes, and the source of its content (a file, or the bytes)."""
 
     path: str
     size: int
@@ -51,7 +51,7 @@ class PlannedFile:
 
 
 def look_inside(file: PlannedFile, owner: Owner) -> None:
-    """Refuse, by name, a file that tells what nobody should know, or is something else than its name says."""
+    """Raise UserError for a file that contains a secret or a path of this machine, or is not what its name says."""
     if file.path.endswith(".parquet"):
         _look_at_rows(file, owner)
     elif file.path.endswith(".gguf"):
@@ -72,7 +72,7 @@ def _look_at_content(file: PlannedFile, owner: Owner) -> None:
 
 
 def refuse_secrets(name: str, content: bytes, owner: Owner, *, only_hub: bool = False) -> None:
-    """Raise UserError where the caller's token, or anything like a secret, is in a content."""
+    """Raise UserError where a content contains the caller's token, or anything like a secret."""
     if isinstance(owner.token, str) and owner.token.encode() in content:
         raise UserError("publish.token_inside", file=name)
     if _HUB_TOKEN.search(content):
@@ -84,7 +84,7 @@ def refuse_secrets(name: str, content: bytes, owner: Owner, *, only_hub: bool = 
 
 
 def _look_at_rows(file: PlannedFile, owner: Owner) -> None:
-    """Every text of a table, for secrets; paths are what people write about."""
+    """Scan every text of a table for secrets; paths are allowed, since people write about them."""
     from pyarrow import ArrowException, parquet
 
     assert isinstance(file.source, Path), "tables are files"
@@ -98,7 +98,7 @@ def _look_at_rows(file: PlannedFile, owner: Owner) -> None:
 
 
 def _look_at_gguf(file: PlannedFile, owner: Owner) -> None:
-    """The texts of a GGUF's head, without its vocabulary."""
+    """Scan the texts in a GGUF's header, without its vocabulary."""
     assert isinstance(file.source, Path), "weights are files"
     with file.source.open("rb") as content:
         if content.read(4) != b"GGUF":
@@ -121,7 +121,7 @@ def _look_at_gguf(file: PlannedFile, owner: Owner) -> None:
 
 
 def _header(file: PlannedFile) -> bytes:
-    """The description at the head of a safetensors file. Raises UserError where the file is something else."""
+    """Return the header of a safetensors file. Raises UserError where the file is something else."""
     assert isinstance(file.source, Path), "weights are files"
     with file.source.open("rb") as weights:
         start = weights.read(8)
@@ -133,7 +133,7 @@ def _header(file: PlannedFile) -> bytes:
 
 
 def read(name: str, content: bytes) -> dict[str, Any]:
-    """A JSON object. Raises UserError where it is none."""
+    """Parse a JSON object. Raises UserError for anything else."""
     try:
         value = json.loads(content)
     except ValueError:
@@ -144,7 +144,7 @@ def read(name: str, content: bytes) -> dict[str, Any]:
 
 
 def _texts(name: str, content: bytes) -> list[str]:
-    """The strings in which a path of this machine could stand."""
+    """Return the strings that may contain a path of this machine."""
     if name.endswith(_PLAIN_TEXT) or name.startswith(_PLAIN_NAMES):
         return [f" {line}" for line in content.decode("utf-8", "replace").splitlines()]
     value = read(name, content)
@@ -152,7 +152,7 @@ def _texts(name: str, content: bytes) -> list[str]:
 
 
 def strings(value: Any) -> Iterator[str]:
-    """Every text in nested values, names of fields among them."""
+    """Yield every text in nested values, with the names of fields."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from (str(key), *strings(inner))
@@ -164,13 +164,14 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def machine_path(texts: list[str]) -> str | None:
-    """The first text that is, or contains, a path of this machine."""
+    """Return the first text that is, or contains, a path of this machine."""
     roots = _roots()
     return next((text for text in texts if _ABSOLUTE.fullmatch(text) or roots.search(text)), None)
 
 
 def _roots() -> re.Pattern[str]:
-    """The folders that this program and its person use, as whole paths: `/data` stands not in `org/data-model`."""
+    """Return a pattern of the folders that this program and its user use, as complete paths: `/data` does not match
+    `org/data-model`."""
     known = [settings.home(), settings.cache(), Path(tempfile.gettempdir()), Path.home()]
     names = {str(form) for path in known for form in (path, path.resolve()) if form != Path("/")}
     listed = "|".join(re.escape(name) for name in sorted(names))

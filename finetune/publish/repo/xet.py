@@ -1,6 +1,6 @@
-"""Large files through Xet storage: in pieces that the Hub lacks, with progress in bytes, and stopped when asked.
+"""Upload large files through Xet storage: only the chunks that the Hub lacks, with progress in bytes, stoppable.
 
-https://huggingface.co/docs/hub/xet. The client's own way tells its progress to a terminal only.
+https://huggingface.co/docs/hub/xet. The client's own way reports its progress to a terminal only.
 """
 
 import threading
@@ -19,7 +19,7 @@ _TICK_SECONDS = 0.1
 
 
 def available() -> bool:
-    """Whether the package is there and not switched off (`HF_HUB_DISABLE_XET`)."""
+    """Return whether hf_xet is installed and not disabled (`HF_HUB_DISABLE_XET`)."""
     from huggingface_hub import constants
 
     return not constants.HF_HUB_DISABLE_XET and find_spec("hf_xet") is not None
@@ -32,15 +32,16 @@ def upload(
     tell: "Callable[[str, int], None]",
     stop: threading.Event | None,
 ) -> None:
-    """Upload the contents of additions; `url` is where the Hub hands out the right to.
+    """Upload the contents of additions; `url` is where the Hub hands out write tokens.
 
-    That is asked for here, for its refusals have sentences, and hf_xet's own way waits minutes for a Hub that is gone.
+    The token is requested here, since refusals get a sentence this way, and hf_xet itself waits minutes for an absent
+    Hub.
     """
     import hf_xet
 
     granted = retries.again(lambda: _grant(url, headers), stop)
     session = hf_xet.XetSession()
-    seen = _Seen()
+    seen = _UploadedBytes()
     commit = session.new_upload_commit(
         endpoint=granted["casUrl"],
         token=granted["accessToken"],
@@ -72,8 +73,9 @@ def _grant(url: str, headers: dict[str, str]) -> dict[str, Any]:
     return granted
 
 
-class _Seen:
-    """How many bytes are there, as hf_xet tells every tenth of a second, and since when nothing moved."""
+class _UploadedBytes:
+    """The progress that hf_xet reports every tenth of a second: how many bytes are uploaded, and when that last
+    changed."""
 
     def __init__(self) -> None:
         self.done, self.moved, self.since = 0, -1, time.monotonic()
@@ -89,10 +91,10 @@ class _Seen:
         return time.monotonic() - self.since > retries.patience.answer
 
 
-def _finish(commit: Any, seen: _Seen, tell: "Callable[[], None]") -> None:
-    """Wait until all is there, telling how far it is; end it where it was stopped, or where nothing moves any more.
+def _finish(commit: Any, seen: _UploadedBytes, tell: "Callable[[], None]") -> None:
+    """Wait until everything is uploaded, reporting progress; end it when stopped, or when nothing moves any more.
 
-    Raises what hf_xet raised, which of itself would try for minutes.
+    Raises what hf_xet raised; by itself it would retry for minutes.
     """
     failed: list[BaseException] = []
     ended = threading.Event()

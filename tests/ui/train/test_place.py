@@ -10,7 +10,7 @@ from core.words import LOCALES, say, speaking
 from core.workspace import Owner
 from finetune.config.run_config import load_yaml, to_yaml, validate
 from finetune.launch.jobs.checks import Check
-from finetune.launch.jobs.estimate import Estimate
+from finetune.launch.jobs.estimate import JobEstimate
 from finetune.launch.jobs.flavors import FALLBACK
 from finetune.plan.prepare import import_data
 from finetune.runs.job_record import JobRecord, save
@@ -67,7 +67,7 @@ def test_a_form_that_says_too_little_still_shows_prices_and_what_it_lacks(owner)
 
 def test_the_bound_is_the_whole_time_at_the_machines_price():
     machine = next(one for one in FALLBACK if one.name == "a10g-large")
-    offer = where_to_run.Offer([Check("x", None, MARKUP)], machine, 5400, Estimate(600, 0.25), [])
+    offer = where_to_run.Offer([Check("x", None, MARKUP)], machine, 5400, JobEstimate(600, 0.25), [])
     assert offer.most == pytest.approx(2.25)
     for language in LOCALES:
         with speaking(language):

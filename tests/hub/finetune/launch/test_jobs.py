@@ -18,7 +18,7 @@ from core import settings
 from core.workspace import Owner
 from finetune.launch.follow import follow as job_follow
 from finetune.launch.follow.intake import feed
-from finetune.launch.follow.sync import last_kept
+from finetune.launch.follow.sync import last_uploaded_step
 from finetune.launch.jobs import launcher as jobs
 from finetune.runs.run import Run
 from tests.hub.conftest import speak_to
@@ -88,7 +88,7 @@ def start_from_the_shell(story, data):
 def stop_from_the_shell(story):
     """Let it train a while, then stop it as a person types it, and look at it."""
     follower = jobs.follow(story.long, story.owner)
-    while not last_kept(story.long):
+    while not last_uploaded_step(story.long):
         assert follower.is_alive(), story.long.log_tail()
         time.sleep(0.05)
     story.stop = shell("stop", story.long.id)
@@ -205,7 +205,7 @@ def test_stopping_saves_and_keeps_the_checkpoint_of_that_step(story):
 
 def test_an_upload_that_fails_is_said_and_the_next_checkpoint_kept(story):
     assert "503" in story.long.log_path.read_text()
-    assert last_kept(story.long) == story.long.status().step
+    assert last_uploaded_step(story.long) == story.long.status().step
 
 
 def test_the_shell_says_what_was_checked_and_what_it_may_cost(story):

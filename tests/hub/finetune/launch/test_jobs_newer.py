@@ -96,7 +96,7 @@ def test_attaching_brings_a_newer_job_and_events_go_on(hub, renter, recipe, monk
     second.say(to_line({"t": 2.0, "type": "uploaded", "step": 9}, 1))
     monkeypatch.setenv("TUNESCOPE_HOME", str(home))
     assert [run.id for run in jobs.attach(renter)] == [here.id]
-    assert here.status().status == "running" and job_sync.last_kept(here) == 9
+    assert here.status().status == "running" and job_sync.last_uploaded_step(here) == 9
 
 
 def hours(hub, *spans):

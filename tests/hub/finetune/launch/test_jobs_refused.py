@@ -12,7 +12,7 @@ from finetune.cli import jobs as job_shell
 from finetune.launch.jobs import checks as job_checks
 from finetune.launch.jobs import flavors
 from finetune.launch.jobs import launcher as jobs
-from finetune.launch.jobs.checks import Base
+from finetune.launch.jobs.checks import PinnedBase
 from finetune.runs.run import Run, list_runs
 from tests.hub.standin import TOKEN, USER
 from ui.train import where_to_run
@@ -170,8 +170,8 @@ def test_a_machine_with_several_gpus_gets_a_process_for_each(hub, renter, recipe
 @pytest.mark.parametrize(("sharding", "fits"), [("fsdp", True), ("none", False)])
 def test_a_model_that_one_gpu_cannot_hold_fits_where_its_weights_are_shared_out(renter, recipe, sharding, fits):
     compute = type(recipe.compute)(dtype="bfloat16", sharding=sharding, processes=2)
-    (pair,) = [one for one in jobs.flavours(renter) if one.name == "a10g-largex2"]
-    base = Base("acme/large", "ab" * 20, parameters=15e9, weights_gb=30, folder=Path())
+    (pair,) = [one for one in jobs.known_flavors(renter) if one.name == "a10g-largex2"]
+    base = PinnedBase("acme/large", "ab" * 20, parameters=15e9, weights_gb=30, folder=Path())
     config = recipe.model_copy(update={"compute": compute})
     if fits:
         assert job_checks._memory(config, pair, base).ok
@@ -182,11 +182,11 @@ def test_a_model_that_one_gpu_cannot_hold_fits_where_its_weights_are_shared_out(
 
 
 def test_the_machines_have_prices_with_the_hub_and_without(hub, renter, monkeypatch):
-    there = {one.name: one for one in jobs.flavours(renter)}
+    there = {one.name: one for one in jobs.known_flavors(renter)}
     assert there["a10g-largex2"].gpus == 2 and there["a10g-largex2"].gpu_memory_gb == 24
     assert there["a10g-small"].usd_per_hour == pytest.approx(1, rel=0.01)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert jobs.flavours(renter) == list(flavors.FALLBACK)
+    assert jobs.known_flavors(renter) == list(flavors.FALLBACK)
 
 
 @pytest.mark.parametrize("fault", [{"status": 401}, {"status": 403}, {"status": 503}, {"cut": True}])

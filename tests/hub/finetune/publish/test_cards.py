@@ -25,7 +25,7 @@ def test_an_unknown_licence_is_asked_for_and_a_public_push_needs_the_answer(hub,
     plan = prepare(finished, REPO, publisher, private=False)
     assert any("--license" in warning for warning in plan.warnings)
     assert "--license" in refused("publish.licence_needed", push, plan, publisher) and "create" not in hub.kinds()
-    plan = prepare(finished, REPO, publisher, private=False, licence="CC-BY-4.0")
+    plan = prepare(finished, REPO, publisher, private=False, license="CC-BY-4.0")
     assert "license: cc-by-4.0" in plan.card and not any("--license" in warning for warning in plan.warnings)
     push(plan, publisher)
 
@@ -38,7 +38,7 @@ def test_data_from_the_hub_is_named_in_the_card_and_its_head(hub, finished, publ
     finished.save(config.model_copy(update={"stages": [Stage(data=[DataSource(dataset=dataset.id)])]}))
     card = prepare(finished, REPO, publisher).card
     assert read_head(card)["datasets"] == ["acme/tea-rows"] and "(from the Hub: acme/tea-rows)" in card
-    built = build("dataset", dataset, publisher, tmp_path / "out", Options(licence="mit"))
+    built = build("dataset", dataset, publisher, tmp_path / "out", Options(license="mit"))
     assert "huggingface.co/datasets/acme/tea-rows" in (built.folder / "README.md").read_text()
     plan = prepare(dataset, "tester/rows-again", publisher, built=built)
     assert "acme/tea-rows" in plan.card
@@ -46,7 +46,7 @@ def test_data_from_the_hub_is_named_in_the_card_and_its_head(hub, finished, publ
 
 @pytest.mark.parametrize("licence", ["other", "my own", "mit; rm -rf", "unknown"])
 def test_what_is_no_licence_is_refused(hub, finished, publisher, licence):
-    assert licence in refused("publish.licence_name", prepare, finished, REPO, publisher, licence=licence)
+    assert licence in refused("publish.licence_name", prepare, finished, REPO, publisher, license=licence)
 
 
 def test_a_known_licence_is_carried_over_with_its_papers(hub, finished, publisher):
@@ -56,7 +56,7 @@ def test_a_known_licence_is_carried_over_with_its_papers(hub, finished, publishe
     kept = {file.path: file.content() for file in plan.files if file.path.startswith(("LICENSE", "NOTICE"))}
     assert kept == {"LICENSE": b"Tea Licence 1.0", "NOTICE.txt": b"by Grace"}
     assert "mit, inherited" in plan.card and "LICENSE, NOTICE.txt" in plan.card
-    sentence = refused("publish.licence_differs", prepare, finished, REPO, publisher, licence="apache-2.0")
+    sentence = refused("publish.licence_differs", prepare, finished, REPO, publisher, license="apache-2.0")
     assert "mit" in sentence and BASE_ID in sentence
 
 
@@ -70,7 +70,7 @@ def test_an_edited_card_is_what_is_published_and_states_the_licence(hub, finishe
     card = prepare(finished, REPO, publisher).card
     edited = card.replace("# tea-adapter", "# My tea").replace("base_model:", "license: mit\nbase_model:")
     plan = prepare(finished, REPO, publisher, card=edited, private=False)
-    assert plan.card == edited and plan.licence.key == "mit"
+    assert plan.card == edited and plan.license.key == "mit"
     push(plan, publisher)
     assert hub.content(REPO, "README.md").decode() == edited
 

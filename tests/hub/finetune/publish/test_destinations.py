@@ -65,8 +65,8 @@ def test_a_name_that_is_no_branch_is_refused(hub, finished, publisher, name):
 
 
 def test_a_pull_request_goes_to_a_repository_of_others_and_changes_nothing_there(hub, others, finished, publisher):
-    refused("publish.no_namespace", prepare, finished, OTHERS, publisher, private=False, licence="mit")
-    plan = prepare(finished, OTHERS, publisher, private=False, licence="mit", pull_request=True)
+    refused("publish.no_namespace", prepare, finished, OTHERS, publisher, private=False, license="mit")
+    plan = prepare(finished, OTHERS, publisher, private=False, license="mit", pull_request=True)
     assert not plan.needs_yes and any("pull request" in warning for warning in plan.warnings)
     result = push(plan, publisher)
     assert len(others.commits) == 2 and [pull.author for pull in others.pulls] == ["tester"]
@@ -76,7 +76,7 @@ def test_a_pull_request_goes_to_a_repository_of_others_and_changes_nothing_there
 
 
 def test_a_pull_request_is_proved_by_code_that_loads_it_and_told_so_in_its_card(hub, others, finished, publisher):
-    result = send(finished, publisher, OTHERS, private=False, licence="mit", pull_request=True)
+    result = send(finished, publisher, OTHERS, private=False, license="mit", pull_request=True)
     proof = prove(finished, OTHERS, result.commit, publisher)
     kept = keep_in_card(finished, proof, publisher)
     assert proof.ok and proof.prompts == 5 and len(others.commits) == 2
@@ -84,7 +84,7 @@ def test_a_pull_request_is_proved_by_code_that_loads_it_and_told_so_in_its_card(
 
 
 def test_a_pull_request_of_ours_is_continued_while_it_is_open(hub, others, finished, publisher):
-    told = {"private": False, "licence": "mit", "pull_request": True}
+    told = {"private": False, "license": "mit", "pull_request": True}
     first = send(finished, publisher, OTHERS, **told)
     again = prepare(finished, OTHERS, publisher, **told)
     assert any("1" in warning and "will update your open pull request" in warning for warning in again.warnings)
@@ -117,9 +117,9 @@ def test_what_a_sign_in_does_not_reach_is_said_with_the_scope_that_is_missing(
     owner = replace(publisher, scopes=frozenset(scopes))
     repo = options.pop("repo", REPO)
     if code is None:
-        assert send(finished, owner, repo, private=False, licence="mit", **options).commit
+        assert send(finished, owner, repo, private=False, license="mit", **options).commit
         return
-    sentence = refused(code, prepare, finished, repo, owner, private=False, licence="mit", **options)
+    sentence = refused(code, prepare, finished, repo, owner, private=False, license="mit", **options)
     assert missing in sentence and "python -m finetune publish" in sentence
 
 
@@ -254,7 +254,7 @@ def test_the_shell_publishes_a_dataset_and_a_demo_too_and_says_when_nothing_chan
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "one two three"}\n')
     dataset = import_file(path, publisher)
-    options = {"what": "dataset", "licence": "mit"}
+    options = {"what": "dataset", "license": "mit"}
     assert publish_command(dataset.id, "tester/rows", True, False, publisher, **options) == 0
     push(prepare(finished, REPO, publisher), publisher)
     assert publish_command(finished.id, "tester/demo", False, False, publisher, what="space") == 0

@@ -80,5 +80,5 @@ def test_a_dataset_is_pushed_and_proved_with_its_licence(hub, publisher, capsys)
     dataset = import_file(example_file(), publisher)
     assert publish_command(dataset.id, REPO, False, False, publisher, what="dataset") == 2
     assert "--license" in capsys.readouterr().err and ("datasets", REPO) not in hub.repos
-    assert publish_command(dataset.id, REPO, False, False, publisher, what="dataset", licence="cc-by-4.0") == 0
+    assert publish_command(dataset.id, REPO, False, False, publisher, what="dataset", license="cc-by-4.0") == 0
     assert {"README.md", "data/train.parquet"} <= set(hub.repos["datasets", REPO].head.files)

@@ -134,11 +134,11 @@ def test_a_base_with_other_weights_is_refused(hub, finished, publisher):
 def test_the_examples_of_the_cards_run_as_they_stand(hub, finished, publisher, trained, tmp_path):
     programs = []
     for run, repo in ((finished, REPO), (copy_run(trained["full"], publisher), "tester/tea-model")):
-        plan = prepare(run, repo, publisher, private=False, licence="mit")
+        plan = prepare(run, repo, publisher, private=False, license="mit")
         push(plan, publisher)
         programs += re.findall(r"```python\n(.*?)```", plan.card, re.DOTALL)
     built = build("presets", finished, publisher, tmp_path / "built", Options(columns=("nucleus top_p=0.9", "greedy")))
-    plan = prepare(finished, "tester/presets", publisher, built=built, private=False, licence="mit")
+    plan = prepare(finished, "tester/presets", publisher, built=built, private=False, license="mit")
     push(plan, publisher)
     programs += re.findall(r"```python\n(.*?)```", plan.card, re.DOTALL)
     assert "| top\\_p | 0.9 |" in plan.card and "| presets/greedy.json | greedy |" in plan.card

@@ -41,7 +41,7 @@ def test_a_push_makes_a_private_repository_in_one_commit_and_is_remembered(hub, 
 
 def test_a_push_is_public_when_told_so(hub, finished, publisher):
     assert REPO in refused("publish.licence_needed", publish, finished, publisher, private=False)
-    assert publish(finished, publisher, private=False, licence="mit").private is False
+    assert publish(finished, publisher, private=False, license="mit").private is False
     assert not hub.repos["models", REPO].private
 
 

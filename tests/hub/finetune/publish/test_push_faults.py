@@ -193,7 +193,7 @@ def give(call, answer):
 def test_a_lost_answer_to_a_pull_request_opens_no_second_one(hub, finished, publisher, fault):
     hub.add_user("grace")
     others = hub.add_repo("grace/coffee", {"README.md": b"# coffee"})
-    plan = prepare(finished, "grace/coffee", publisher, private=False, licence="mit", pull_request=True)
+    plan = prepare(finished, "grace/coffee", publisher, private=False, license="mit", pull_request=True)
     hub.heal()
     hub.fail("commit", **fault)
     if "lost" in fault:

@@ -111,7 +111,7 @@ def test_a_stopped_upload_ends_and_the_next_one_completes_it(hub, with_xet, fini
 def test_a_pull_request_goes_the_same_way_with_xet(hub, with_xet, finished, publisher):
     hub.add_user("grace")
     others = hub.add_repo("grace/coffee", {"README.md": b"# coffee"})
-    plan = prepare(finished, "grace/coffee", publisher, private=False, licence="mit", pull_request=True)
+    plan = prepare(finished, "grace/coffee", publisher, private=False, license="mit", pull_request=True)
     assert push(plan, publisher).pull_request == 1
     [grant] = [request.path for request in hub.requests if request.kind == "xet_grant"]
     assert grant.endswith("/xet-write-token/None?create_pr=1") and len(others.commits) == 2

@@ -10,7 +10,7 @@ from finetune.data.store import example_file
 from finetune.publish.kinds import Options, build, cost
 from tests.refusals import refused
 
-LICENSED = Options(licence="CC-BY-4.0")
+LICENSED = Options(license="CC-BY-4.0")
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_findings_are_counted_and_what_strangers_wrote_does_nothing(owner, tmp_p
     rows = [{"instruction": f"Question {number}?", "input": "", "output": "An answer."} for number in range(3)]
     path.write_text("\n".join(json.dumps(row) for row in [*rows, {"instruction": "", "input": "", "output": ""}]))
     dataset = import_file(path, owner)
-    built = build("dataset", dataset, owner, tmp_path / "out", Options(licence="other"))
+    built = build("dataset", dataset, owner, tmp_path / "out", Options(license="other"))
     card = (built.folder / "README.md").read_text()
     assert built.facts["findings"] and "| error | 1 |" in card
     assert "<img" not in card and "[a](b)" not in card
@@ -54,7 +54,7 @@ def test_findings_are_counted_and_what_strangers_wrote_does_nothing(owner, tmp_p
 
 @pytest.mark.parametrize("licence", [None, "", "my own licence!", "-"])
 def test_a_licence_must_be_said(owner, dataset, tmp_path, licence):
-    sentence = refused("kinds.licence", build, "dataset", dataset, owner, tmp_path / "out", Options(licence=licence))
+    sentence = refused("kinds.licence", build, "dataset", dataset, owner, tmp_path / "out", Options(license=licence))
     assert "--license" in sentence and not (tmp_path / "out").exists()
 
 

@@ -19,7 +19,7 @@ def small(tmp_path):
 
 CHOSEN = {
     "presets": {"columns": ("greedy", "nucleus top_p=0.9", "beam num_beams=3")},
-    "dataset": {"licence": "cc-by-4.0"},
+    "dataset": {"license": "cc-by-4.0"},
     "space": {"repo_id": "ada/tea"},
 }
 

@@ -7,7 +7,7 @@ import pytest
 
 from core.words import say
 from finetune.publish.formats import gguf_model, gguf_vocab, logit_check, lora_delta, modelfile
-from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.build_folder import BuildProgress
 from finetune.publish.formats.gguf_model import Header
 from finetune.publish.kinds import Options, build
 from inference.strategies.table import parse_column
@@ -50,7 +50,7 @@ def write(base, path, kind="F16", name="tea"):
     gguf_model.check_family(config)
     rows = next(part.rows for part in plan.parts if part.name.endswith("embed_tokens.weight"))
     header = Header(name, config, gguf_vocab.read(base, rows), "apache-2.0")
-    gguf_model.write(path, gguf_model.outline(plan, header, kind), header, kind, Work(1, None, None))
+    gguf_model.write(path, gguf_model.outline(plan, header, kind), header, kind, BuildProgress(1, None, None))
     return plan, config
 
 

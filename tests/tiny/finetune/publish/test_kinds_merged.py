@@ -10,8 +10,8 @@ import pytest
 
 from core import settings
 from finetune.publish.formats import logit_check, lora_delta, merged
-from finetune.publish.formats.build_folder import Work, built_folder
-from finetune.publish.formats.trained_run import Trained
+from finetune.publish.formats.build_folder import BuildProgress, built_folder
+from finetune.publish.formats.trained_run import TrainedFolders
 from finetune.publish.kinds import KINDS, Options, build, cost
 from tests.refusals import refused
 from tests.tiny.kinds import TARGETS, change_settings, finished, make_model, trained_adapter
@@ -34,7 +34,7 @@ ADAPTERS = {
 def merge(base, adapter, folder, most=10**9):
     folder.mkdir()
     plan = lora_delta.plan(base, adapter)
-    merged.write(plan, Trained(base, adapter, base), folder, most, Work(plan.size, None, None))
+    merged.write(plan, TrainedFolders(base, adapter, base), folder, most, BuildProgress(plan.size, None, None))
     return plan
 
 
@@ -238,8 +238,8 @@ import json, sys
 from pathlib import Path
 import torch
 from finetune.publish.formats import lora_delta as lora, merged
-from finetune.publish.formats.trained_run import Trained
-from finetune.publish.formats.build_folder import Work
+from finetune.publish.formats.trained_run import TrainedFolders
+from finetune.publish.formats.build_folder import BuildProgress
 
 def status(name):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
@@ -249,7 +249,7 @@ plan = lora.plan(base, adapter)
 torch.randn(64, 64) @ torch.randn(64, 64)
 Path("/proc/self/clear_refs").write_text("5")
 before = status("VmRSS")
-merged.write(plan, Trained(base, adapter, base), target, 30_000_000, Work(plan.size, None, None))
+merged.write(plan, TrainedFolders(base, adapter, base), target, 30_000_000, BuildProgress(plan.size, None, None))
 largest = max(path.stat().st_size for path in target.glob("*.safetensors"))
 print(json.dumps({"grown": status("VmHWM") - before, "largest": largest, "size": plan.size, "changed": plan.changed}))
 """

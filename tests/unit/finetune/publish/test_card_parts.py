@@ -15,7 +15,7 @@ from finetune.publish.card.card import render
 from finetune.publish.card.facts import Sample, Subject
 from finetune.publish.card.languages import languages
 from finetune.publish.card.literature import METHOD_NAMES, OBJECTIVE_NAMES, papers_of
-from finetune.publish.card.pictures import HEIGHT, WIDTH, Line, draw, losses, pictures
+from finetune.publish.card.pictures import HEIGHT, WIDTH, Curve, draw, losses, pictures
 from finetune.publish.repo.destination import Destination
 from finetune.publish.repo.files import made
 from finetune.runs import run as runs
@@ -70,7 +70,7 @@ def test_curves_are_pictures_that_are_the_same_each_time(run):
 
 @pytest.mark.parametrize("points", [((1, 2.0),), ((1, 0.0), (2, 0.0)), ((5, -1.0), (9, 3.0)), ((1, 1e-9), (2, 2e-9))])
 def test_a_picture_of_anything_can_be_drawn(points):
-    assert draw((Line("loss", points),)).startswith(b"\x89PNG")
+    assert draw((Curve("loss", points),)).startswith(b"\x89PNG")
 
 
 def test_the_pictures_stand_in_the_card_when_they_are_there(run, owner):
