@@ -1,4 +1,5 @@
-"""What changed in a workspace, for its backup to see: what is new, and what somebody deleted for good."""
+"""Changes in a workspace that its backup must see: signals that something is new, and marks for what was deleted for
+good."""
 
 import threading
 from pathlib import Path
@@ -10,18 +11,19 @@ _news = threading.Event()
 
 
 def hint() -> None:
-    """There is something new to copy: the keeper of this process, where there is one, looks sooner."""
+    """Signal that there is something new to copy, so that the backup keeper of this process, if there is one, looks
+    sooner."""
     _news.set()
 
 
 def wait_for_news(seconds: float) -> None:
-    """Come back after so many seconds, or sooner where there is something new."""
+    """Wait for `seconds`, or less if something new is signaled."""
     _news.wait(seconds)
     _news.clear()
 
 
 def forget(folder: Path) -> None:
-    """Mark a dataset's or a run's folder that is about to be deleted for good, so that its copies go as well."""
+    """Mark a dataset's or a run's folder that is about to be deleted for good, so that its copies are deleted, too."""
     kind, owner = folder.parent, folder.parent.parent
     if (owner.parent / KEEPER).exists():
         (owner / DELETED).mkdir(exist_ok=True)
