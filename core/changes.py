@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 KEEPER = ".keeper"
-"""Lies in a workspace that is kept: the lock of the app that keeps it."""
+"""A file in a workspace that is backed up: the lock of the app that does so."""
 DELETED = ".deleted"
 _news = threading.Event()
 

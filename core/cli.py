@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.runtime import no_bar_monitors, quiet_libraries, share_the_cores
 
 BAD_INPUT, INTERRUPTED = 2, 130
-"""Exit codes of every command: a person can put something right; Ctrl-C."""
+"""Exit codes of every command: an error that a person can fix; Ctrl-C."""
 
 
 class Parser(argparse.ArgumentParser):

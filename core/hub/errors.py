@@ -17,7 +17,7 @@ from core.hub import reach
 from core.workspace import Owner
 
 PASSING = (408, 429, 500, 502, 503, 504)
-"""The statuses of a Hub that is busy or broken: the same call may be answered a moment later."""
+"""The statuses of a Hub that is busy or broken: the same call may succeed a moment later."""
 _BY_STATUS = {
     401: "wrong_token",
     402: "no_credit",
@@ -45,7 +45,7 @@ _SENTENCES = {
     "strange": "publish.strange",
 }
 _INCOMPLETE = (KeyError, TypeError, AttributeError)
-"""What the client raises over an answer that lacks what it should hold."""
+"""What the client raises for an answer that lacks what it should hold."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ _READING = {
     "models.no_repository": _PRIVATE,
     "data.hub_missing": _PRIVATE,
 }
-"""The scopes of which one is needed where these refusals come; what is private looks as if it were not there."""
+"""Access scopes, of which one is needed, by the key of the refusal; a private repository looks like a missing one."""
 _lock = threading.Lock()
 _known: dict[str, tuple[float, bool]] = {}
 

@@ -1,4 +1,5 @@
-"""What `python -m inference` offers. The result goes to stdout, all else to stderr; nothing heavy is imported early."""
+"""The commands of `python -m inference`. The result goes to stdout, all else to stderr; nothing heavy is imported
+early."""
 
 import argparse
 import contextlib
@@ -28,7 +29,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Returns 0, 3 where single columns failed, or what every command returns (see `core.cli`)."""
+    """Run one command. Returns 0, 3 if single columns failed, or an exit code that every command may return (see
+    `core.cli`)."""
     return cli.run(_parser, argv)
 
 
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: Any, name: str, what: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-    """A command with what all of them take."""
+    """Return a command with the options that all commands share."""
     how = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": _strategies()}
     command: argparse.ArgumentParser = commands.add_parser(name, help=what, **how)
     command.set_defaults(run=run)
@@ -133,7 +135,7 @@ def _request(options: argparse.Namespace) -> "CompareRequest":
 def _checks(
     request: "CompareRequest", result: Result, owner: "Owner", shelf: "Shelf", stop: threading.Event
 ) -> list["Verdict"]:
-    """Replay every column and say on stderr what was found, one line each."""
+    """Replay every column and print one line per verdict to stderr."""
     from inference.compare.service import replay
 
     verdicts = []
@@ -150,7 +152,7 @@ def _prompts(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _own_stdout() -> Iterator[TextIO]:
-    """The real stdout for the result alone: whatever libraries print, from C too, goes to stderr or nowhere."""
+    """Reserve the real stdout for the result: what libraries print, from C too, goes to stderr or nowhere."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
@@ -171,7 +173,7 @@ def _own_stdout() -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """Ctrl-C asks for a stop; a second one ends the process the usual way."""
+    """Make Ctrl-C request a stop; a second one ends the process as usual."""
     stop = threading.Event()
     before = signal.getsignal(signal.SIGINT)
 
@@ -187,7 +189,7 @@ def _stopping() -> Iterator[threading.Event]:
 
 
 class _Printer:
-    """Shows a comparison as it runs: the columns one under the other, each streaming from the moment it is its turn."""
+    """Prints a comparison as it runs: the columns one after the other, each streaming once it is its turn."""
 
     def __init__(self, out: TextIO, quiet: bool) -> None:
         self.board = Board()
@@ -225,7 +227,7 @@ class _Printer:
         self._given = len(column.firm)
 
     def _close(self) -> None:
-        """End the column in turn and go on with the next ones, as far as they are."""
+        """End the current column and go on with the next ones, as far as they have results."""
         while self._column < len(self.board.columns):
             column = self.board.columns[self._column]
             if column.result is None:

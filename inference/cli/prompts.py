@@ -13,7 +13,7 @@ from inference.events import Loading
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """What the command takes besides what `compare` does."""
+    """Add the options that `compare` does not have."""
     add = command.add_argument
     add("file", type=Path, metavar="FILE", help="prompts or conversations: .txt (one prompt per line), .json or .jsonl")
     add("--first", type=int, metavar="N", help="max prompts: use only the first N of the file")
@@ -21,7 +21,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, out: TextIO, stop: threading.Event) -> int:
-    """Run the set; prints the table, or one JSON. Returns 0, or 3 where a prompt or a column failed."""
+    """Run the set and print the table, or one JSON object. Returns 0, or 3 if a prompt or a column failed."""
     from core.workspace import local_owner
     from inference.compare.request import CompareRequest
     from inference.prompt_sets import report as set_report
@@ -62,7 +62,7 @@ def _write(path: Path, content: str) -> None:
 
 
 class _Bar:
-    """Says on stderr how far the set is, one line a change."""
+    """Prints the progress of the set to stderr, one line per change."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet, self._said = quiet, ""
@@ -74,7 +74,8 @@ class _Bar:
 
 
 def table(report: dict) -> str:
-    """The report for a terminal: a block a column, a line a measure, its difference to the first column at the end."""
+    """Return the report for a terminal: a block per column, a line per measure, with its difference to the first column
+    at the end."""
     from inference.measures.summary import MEASURES
 
     facts = {name: report[name] for name in ("answered", "prompts", "model", "dtype")}
@@ -90,7 +91,7 @@ def table(report: dict) -> str:
 
 
 def _interval(found: dict, digits: int, sign: str) -> str:
-    """Such as `   12.40 [   11.90,    13.10]`; a difference has its sign."""
+    """Return a mean with its interval, such as `   12.40 [   11.90,    13.10]`; a difference has its sign."""
     places = digits or 1
     mean = f"{found['mean']:{sign}10.{places}f}"
     if found["low"] is None:

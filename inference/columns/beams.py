@@ -1,4 +1,4 @@
-"""Beam search: several hypotheses at once, the best continuations taken or drawn.
+"""Beam search: several hypotheses at once; the best continuations are kept, or sampled.
 
 Both do what `generate` does in transformers 5.23 (`_beam_search`).
 """
@@ -22,8 +22,8 @@ _OUT_OF_REACH = -1e9
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Node:
-    """A token of a hypothesis and the way back to its beginning; hypotheses share their beginnings. `branch` is its
-    place in the beam tree."""
+    """A token of a hypothesis with a link to the token before it; hypotheses share their beginnings. `branch` is its
+    index in the beam tree."""
 
     written: GeneratedToken
     parent: "Node | None"
@@ -31,12 +31,15 @@ class Node:
     branch: int
 
     def path(self) -> list[GeneratedToken]:
+        """Return the hypothesis up to this token."""
         return [node.written for node in self.back()][::-1]
 
     def ids(self) -> list[int]:
+        """Return the token ids of the hypothesis up to this token."""
         return [node.written.token_id for node in self.back()][::-1]
 
     def back(self) -> Iterator["Node"]:
+        """Yield this node and those before it, back to the first."""
         node: Node | None = self
         while node is not None:
             yield node
@@ -53,7 +56,8 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A continuation: its score, the row (among the column's own) it goes on from, its token, whether it ends there."""
+    """A continuation: its score, the row (among the column's own) that it continues, its token, and whether it ends
+    there."""
 
     score: float
     row: int
@@ -66,10 +70,10 @@ class BeamColumn(Column):
 
     A step takes the best (1 + number of end tokens) * num_beams continuations, so that num_beams stay alive whatever
     ends; of those that end, the ones among the first num_beams may become finished hypotheses, the best num_beams of
-    which are kept. With `beam_sample` the continuations are drawn, without replacement, in place of the best.
+    which are kept. With `beam_sample` the continuations are sampled without replacement instead.
 
-    What `start` asks for counts neither for the score nor for the length that it is divided by: the search goes on as
-    if it were the end of the prompt.
+    The tokens of `start` count neither for the score nor for the length that it is divided by: the search continues as
+    if they were the end of the prompt.
     """
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
@@ -92,7 +96,7 @@ class BeamColumn(Column):
             self._search(inputs)
 
     def _force(self, inputs: StepInput, token: int) -> None:
-        """Go on with the one token that was asked for."""
+        """Continue with the one token that `start` requires."""
         self.live = [self._extend(inputs, Candidate(0.0, 0, token), "live")]
         self.tokens, self.parents = [token], [0]
         if self.length >= self.limit or token in self.end_ids:
@@ -108,9 +112,9 @@ class BeamColumn(Column):
         self._advance(inputs, self._candidates(inputs, self._scores(inputs)))
 
     def _advance(self, inputs: StepInput, best: list[Candidate]) -> None:
-        """Go on with the candidates that do not end; keep those that do.
+        """Continue with the candidates that do not end; keep those that do.
 
-        Raises UserError where no token is left to go on with and nothing is finished.
+        Raises UserError if there is no token to continue with and no finished hypothesis.
         """
         out_of_reach = [one.score + _OUT_OF_REACH * one.ended for one in best]
         going = [best[place] for place in _places(out_of_reach, self.beams) if not best[place].ended]
@@ -129,7 +133,8 @@ class BeamColumn(Column):
         return self.length >= self.limit
 
     def _scores(self, inputs: StepInput) -> Tensor:
-        """Log-probabilities [rows, V] as the chain leaves them. Like `generate`, it does not make them sum to 1."""
+        """Return the log-probabilities [rows, V] after the processors. As in `generate`, they are not normalized
+        again."""
         if not self.chain.processors:
             return inputs.logprobs
         history: list[list[int]] = [[]]
@@ -139,9 +144,9 @@ class BeamColumn(Column):
         return self.chain(inputs.logprobs, history)
 
     def _candidates(self, inputs: StepInput, scores: Tensor) -> list[Candidate]:
-        """The best continuations over all beams, best first; those that are drawn in the order of the draw.
+        """Return the best continuations over all beams, best first; sampled ones in the order in which they were drawn.
 
-        A token that the chain took away is none of them, even where too few are left.
+        A token that the processors removed is never among them, even if too few are left.
         """
         if self.live:
             scores = scores + torch.tensor([beam.score for beam in self.live], device=scores.device)[:, None]
@@ -160,13 +165,14 @@ class BeamColumn(Column):
         ]
 
     def _drawn(self, scores: Tensor, count: int) -> tuple[list[float], list[int]]:
-        """Draw as `generate` does: from num_beams rows, all but the first of which are out of reach at first."""
+        """Sample as `generate` does: from num_beams rows, of which all but the first are out of reach at the first
+        step."""
         flat = _flat(scores, self.beams)[None]
         places = torch.multinomial(flat.softmax(-1), min(count, flat.shape[-1]), generator=self._generator)
         return flat.gather(1, places)[0].tolist(), places[0].tolist()
 
     def _ended(self, path: list[int], token: int) -> bool:
-        """Whether a hypothesis ends with `token`; `path` holds the ids before it where there are stop texts."""
+        """Return whether a hypothesis ends with `token`; `path` holds the ids before it if there are stop texts."""
         if self._at_limit() or token in self.end_ids:
             return True
         return self.context.stopped is not None and self.context.stopped([*path, token])
@@ -178,7 +184,7 @@ class BeamColumn(Column):
         return Hypothesis(Node(written, parent, self.length, branch), candidate.score)
 
     def _note(self, parent: Node | None, candidate: Candidate, state: BranchState) -> int:
-        """Put a branch into the tree; returns its index, or -1 once the tree is as large as it may get."""
+        """Add a branch to the tree and return its index, or -1 if the tree has reached its maximum size."""
         if len(self._branches) >= _MOST_BRANCHES:
             return -1
         before = None if parent is None or parent.branch < 0 else parent.branch
@@ -192,7 +198,7 @@ class BeamColumn(Column):
                 self._note(self.live[one.row].node if self.live else None, one, "pruned")
 
     def _best_finished(self, best: list[Candidate], closed: dict[Candidate, Hypothesis]) -> list[Hypothesis]:
-        """The best of what was finished before and of the candidates that are `closed` now."""
+        """Return the best of the finished hypotheses: those kept before and the candidates that are `closed` now."""
         normed = (torch.tensor([one.score for one in best]) / self._scored**self.length_penalty).tolist()
         missing = [_OUT_OF_REACH] * (self.beams - len(self.kept))
         now = [score if one in closed else _OUT_OF_REACH for one, score in zip(best, normed, strict=True)]
@@ -205,7 +211,7 @@ class BeamColumn(Column):
         return [beam for beam in chosen if beam is not None]
 
     def _can_improve(self) -> bool:
-        """Whether going on can change the result, by the rule of `early_stopping`."""
+        """Return whether continuing can change the result, by the rule of `early_stopping`."""
         if len(self.kept) < self.beams:
             return True
         if self.early_stopping is True:
@@ -213,7 +219,7 @@ class BeamColumn(Column):
         return self._normed(self.live[0].score) > self.kept[-1].score
 
     def _normed(self, score: float) -> float:
-        """The score that a live hypothesis can count on, by the rule of `early_stopping`."""
+        """Return the best final score that a live hypothesis can reach, by the rule of `early_stopping`."""
         to_the_end = self.early_stopping == "never" and self.length_penalty > 0
         length = self.limit - len(self.start) if to_the_end else self._scored
         return float(torch.tensor(score) / length**self.length_penalty)
@@ -237,7 +243,11 @@ class BeamColumn(Column):
         return best.path() if best else []
 
     def drain(self) -> tuple[list[GeneratedToken], list[GeneratedToken]]:
-        """Firm is what all live beams and kept finished hypotheses begin with; the draft is the rest of the best."""
+        """Return the tokens that became final and the draft.
+
+        Final is the common prefix of all live beams and kept finished hypotheses; the draft is the rest of the best
+        one.
+        """
         before = self._firm_depth
         best = self._best()
         self._firm_depth = max(before, best.depth if self.finish and best else self._common_depth())
@@ -248,7 +258,7 @@ class BeamColumn(Column):
         return [*self.live, *self.kept]
 
     def _common_depth(self) -> int:
-        """How many tokens all hypotheses share."""
+        """Return the length of the prefix that all hypotheses share."""
         nodes = {beam.node for beam in self._hypotheses()}
         depth = min((node.depth for node in nodes), default=0)
         nodes = {_ancestor(node, depth) for node in nodes}
@@ -263,14 +273,15 @@ class BeamColumn(Column):
         return Trace(self.chain.kept_counts(), (), self.spec.rows, tuple(self._branches), path, others)
 
     def _ranked(self) -> list[Hypothesis]:
-        """The hypotheses to show beside the result, best first."""
+        """Return the hypotheses to show beside the result, best first."""
         return self.kept or self.live
 
 
 def _best(scores: Tensor, count: int, beams: int) -> tuple[list[float], list[int]]:
-    """The highest scores [rows, V] and their places in the flattened tensor, best first.
+    """Return the highest of the scores [rows, V] and their indices in the flattened tensor, best first.
 
-    Row by row is quickest. Among equal scores the order is the one of `generate`, which looks at all rows at once.
+    Taking the best of each row first is fastest. Equal scores are ordered as in `generate`, which looks at all rows at
+    once.
     """
     values, ids = scores.topk(min(count + 1, scores.shape[-1]))
     best, places = values.flatten().topk(min(count + 1, values.numel()))
@@ -283,7 +294,8 @@ def _best(scores: Tensor, count: int, beams: int) -> tuple[list[float], list[int
 
 
 def _flat(scores: Tensor, beams: int) -> Tensor:
-    """The scores of all beams one after another; those that are not there yet are out of reach, as in `generate`."""
+    """Return the scores of all beams in one dimension; beams that do not exist yet are out of reach, as in
+    `generate`."""
     missing = beams - len(scores)
     if missing > 0:
         scores = torch.cat([scores, scores[:1].expand(missing, -1) + _OUT_OF_REACH])
@@ -291,7 +303,7 @@ def _flat(scores: Tensor, beams: int) -> Tensor:
 
 
 def _places(scores: list[float], count: int) -> list[int]:
-    """The places of the highest scores, equal ones in the order in which `generate` takes them."""
+    """Return the indices of the highest scores, equal ones in the order in which `generate` takes them."""
     return torch.tensor(scores).topk(min(count, len(scores))).indices.tolist()
 
 

@@ -1,4 +1,4 @@
-"""Diverse beam search: groups of beams that keep apart."""
+"""Diverse beam search: groups of beams that are penalized for choosing the same tokens."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from inference.strategies.table import ColumnSpec
 
 class DiverseBeamColumn(BeamColumn):
     """Diverse beam search (Vijayakumar et al. 2016): groups of beams in turn, each of which pays `diversity_penalty`
-    for a token as often as earlier groups chose it at this step. A group is a beam search of its own."""
+    for a token as often as earlier groups chose it at this step. Each group is a beam search of its own."""
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
         super().__init__(spec, context)
@@ -40,7 +40,7 @@ class DiverseBeamColumn(BeamColumn):
         self._collect(parents, tokens)
 
     def _advance_group(self, inputs: StepInput, scores: Tensor, group: "_Group", first: int) -> None:
-        """One step of one group, with this column's own rules on its rows."""
+        """Run one step of one group by applying this column's rules to the group's rows."""
         outside = self.live, self.kept
         self.live, self.kept = group.live, group.kept
         part = StepInput(
@@ -63,7 +63,7 @@ class DiverseBeamColumn(BeamColumn):
             self._finish()
 
     def _ranked(self) -> list[Hypothesis]:
-        """The best of each group, in their order: what the groups are for."""
+        """Return the best hypothesis of each group, in the order of the groups."""
         return [(group.kept or group.live)[0] for group in self._groups if group.kept or group.live]
 
 

@@ -1,4 +1,4 @@
-"""Beam search of dynamic width: fewer hypotheses where the model is sure, more where it is not."""
+"""Beam search of dynamic width: fewer hypotheses if the model is certain, more if it is not."""
 
 import math
 from dataclasses import replace
@@ -12,13 +12,13 @@ from inference.strategies.table import ColumnSpec
 
 
 class DynamicBeamColumn(BeamColumn):
-    """Beam search whose width changes (Freitag & Al-Onaizan 2017): of the candidates that a plain beam would look at
-    stay at most `per_node` a hypothesis, those within `prune_absolute` of the best score, and those whose last token
-    is at least `prune_local` times as likely as the likeliest last token; of these, finished ones included, the best
-    num_beams, or fewer where the model is sure. A narrow beam may grow again.
+    """Beam search of variable width (Freitag & Al-Onaizan 2017). Of the candidates of a plain beam search, at most
+    `per_node` per hypothesis are kept, those within `prune_absolute` of the best score, and those whose last token is
+    at least `prune_local` times as likely as the likeliest last token; of these, finished ones included, the best
+    num_beams, or fewer if the model is certain. A narrow beam may grow again.
 
-    With `entropy_width` (nats) the width is 1 + (num_beams - 1) * min(1, entropy / entropy_width), rounded, the entropy
-    being that behind the best hypothesis. The search ends when no live hypothesis is better than the best finished one.
+    With `entropy_width` (nats) the width is 1 + (num_beams - 1) * min(1, entropy / entropy_width), rounded; the entropy
+    is that of the best hypothesis. The search ends when no live hypothesis is better than the best finished one.
     """
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
@@ -41,7 +41,7 @@ class DynamicBeamColumn(BeamColumn):
         self._advance(inputs, good)
 
     def _good(self, inputs: StepInput, scores: Tensor, found: list[Candidate]) -> list[Candidate]:
-        """The candidates that are not pruned; the best one never is."""
+        """Return the candidates that are not pruned; the best one never is."""
         if not found:
             return []
         knobs = self.spec.knobs

@@ -1,4 +1,4 @@
-"""Whether columns fit the model they run on, and what they begin with there: what is known once it is loaded."""
+"""Whether columns fit the model they run on, and which ids they start with there: known once it is loaded."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_column(spec: ColumnSpec, loaded: "Loaded", tuned: bool, max_new_tokens: int) -> None:
-    """Raises UserError where a column cannot run on its model. `tuned`: it runs with an adapter that can be taken off
+    """Raise UserError if a column cannot run on its model. `tuned`: it runs with an adapter that can be switched off
     row by row."""
     if spec.kind == "contrast" and not tuned:
         raise UserError("decode.contrast_model", value=spec.name)
@@ -28,10 +28,11 @@ def check_column(spec: ColumnSpec, loaded: "Loaded", tuned: bool, max_new_tokens
 
 
 def begun(spec: ColumnSpec, tokenizer: Any, size: int) -> ColumnSpec:
-    """The column with ids of this tokenizer, of `size` tokens, in its `start`.
+    """Return the column with ids of this tokenizer, of `size` tokens, in its `start`.
 
-    Ids that say here what they said where they come from stay; otherwise their text is cut anew, or left out where it
-    ends within a character, and a note says so. Where `start` does not tell its text the ids stay as they are.
+    Ids that here form the text that they had in their own tokenizer stay; otherwise that text is tokenized again, or
+    omitted if it ends within a character, and a note says so. If `start` does not include its text, the ids stay as
+    they are.
     """
     said = said_by_ids(str(spec.knobs.get("start", "")))
     if said is None or _says(tokenizer, spec.start, size) == said[0]:

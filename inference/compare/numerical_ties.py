@@ -1,9 +1,9 @@
-"""Where a column and `generate` part, and whether that is a numerical tie by the scores of `generate` itself.
+"""Where a column and `generate` diverge, and whether that is a numerical tie by the scores of `generate` itself.
 
-A watch sits among the processors of `generate` while it runs. For a column that writes a token at a time it keeps the
-scores at the fork. For beams it lets a column of ours search with the very scores that `generate` sees: that must lead
-to what `generate` wrote, so that rounding alone is left to explain the difference; then the two searches are compared
-step by step.
+A watch is one of the logits processors of `generate` while it runs. For a column that generates one token at a time it
+keeps the scores at the first difference. For beams it runs a search of ours on the scores that `generate` sees: that
+must lead to what `generate` wrote, so that rounding alone can explain the difference; then the two searches are
+compared step by step.
 """
 
 import math
@@ -32,8 +32,8 @@ _NOTHING = TokenDistribution([], [0.0], 0.0)
 
 @dataclass(frozen=True)
 class Fork:
-    """The first step at which other choices were made, with the scores that `generate` gave to both (None where it has
-    none: one text merely goes on, or the choice was far out of reach)."""
+    """The first step at which the choices differ, with the scores that `generate` gave to both (None if it has none:
+    one text merely goes on, or the choice was far out of reach)."""
 
     at: int
     ours: float | None = None
@@ -41,7 +41,7 @@ class Fork:
 
     @property
     def distance(self) -> float:
-        """How far apart the two scores are."""
+        """The absolute difference of the two scores."""
         return math.inf if self.ours is None or self.theirs is None else abs(self.ours - self.theirs)
 
     @property
@@ -52,7 +52,7 @@ class Fork:
 def watch(
     loaded: Loaded, prompt_ids: list[int], spec: ColumnSpec, column: ColumnResult, *, seed: int, limit: int
 ) -> "SingleWatch | BeamWatch":
-    """What to put among the processors of `generate` while it runs a column again."""
+    """Return the logits processor to watch `generate` with while it runs a column again."""
     bare = replace(spec, knobs={name: value for name, value in spec.knobs.items() if name not in _APPLIED_BEFORE})
     stopped = stops.stop_check(loaded.tokenizer, spec.texts("stop"))
     rest = None if stopped is None else lambda ids: stopped(spec.start + ids)
@@ -82,8 +82,8 @@ class SingleWatch(LogitsProcessor):
         return scores
 
     def fork(self, theirs: list[int]) -> Fork:
-        """Where the texts part, with the log-probabilities of both tokens; for draws less the logarithm of their noise:
-        the token with the greater difference is drawn."""
+        """Return where the texts diverge, with the log-probabilities of both tokens; for draws minus the logarithm of
+        their noise: the token with the greater difference is drawn."""
         at = _first_difference(self._ours, theirs)
         if at < len(self._start) or at >= min(len(self._ours), len(theirs)):
             return Fork(at)
@@ -98,12 +98,13 @@ class SingleWatch(LogitsProcessor):
         return Fork(at, _finite(reached[ours]), _finite(reached[theirs_]))
 
     def _reached(self, scores: Tensor) -> Tensor:
-        """What is compared in a draw [V]."""
+        """Return the values that a draw compares [V]."""
         kept = chain_of(self._spec, self._context)(scores, [[]])
         return (kept.log_softmax(-1) - self._context.noise.row.log())[0]
 
     def _nudged(self, ours: int, theirs: int) -> Tensor:
-        """The scores with the column's token a tie better: was the edge of a truncation that near?"""
+        """Return the scores shifted by a tie in favor of the column's token, to see whether the edge of a truncation is
+        that near."""
         scores = self._scores.clone()
         scores[0, ours] += TIE / 2
         scores[0, theirs] -= TIE / 2
@@ -111,7 +112,7 @@ class SingleWatch(LogitsProcessor):
 
 
 class BeamWatch(LogitsProcessor):
-    """Searches along with `generate`, on its scores."""
+    """Runs a beam search of ours on the scores of `generate`."""
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext, column: ColumnResult, start: list[int]) -> None:
         self._search = _NotedSearch(spec, context)
@@ -128,14 +129,14 @@ class BeamWatch(LogitsProcessor):
         return scores
 
     def _rows(self, written: list[list[int]]) -> list[int] | None:
-        """The row behind each of our hypotheses; None where `generate` does not follow one of them."""
+        """Return the row behind each of our hypotheses; None if `generate` does not follow one of them."""
         if not self._search.live:
             return [0]
         wanted = [beam.node.ids() for beam in self._search.live]
         return [written.index(ids) for ids in wanted] if all(ids in written for ids in wanted) else None
 
     def fork(self, theirs: list[int]) -> Fork:
-        """The first step at which other hypotheses were kept, or the final choice, with the scores of both."""
+        """Return the first step at which other hypotheses were kept, or the final choice, with the scores of both."""
         at = _first_difference(self._ours.token_ids, theirs)
         own = [written.token_id for written in self._search.written()]
         if self._search.finish not in ("eos", "length", "stop") or self._start + own != theirs:
@@ -161,15 +162,16 @@ FollowedPaths = set[tuple[tuple[int, ...], str]]
 
 @dataclass(frozen=True)
 class _Note:
-    """One step of a search: the scores of its candidates by their tokens and, for draws, what they were drawn by (the
-    greatest are drawn); and the two numbers by which it was decided to go on."""
+    """One step of a search: the scores of its candidates by their tokens and, for draws, the values they were drawn by
+    (the greatest are drawn); and the two numbers that decided whether to continue."""
 
     scores: dict[tuple[int, ...], float]
     drawn_by: dict[tuple[int, ...], float]
     going_on: tuple[float | None, float | None]
 
     def between(self, at: int, ours: FollowedPaths, theirs: FollowedPaths) -> Fork:
-        """The fork between what only one of both kept: the nearest pair of scores, or of what decided the draw."""
+        """Return the difference between what only one of both kept: the nearest pair of scores, or of values that
+        decided the draw."""
         forks = [self._nearest(at, values, ours, theirs) for values in (self.scores, self.drawn_by)]
         return min(forks, key=lambda fork: fork.distance)
 
@@ -185,7 +187,7 @@ class _Note:
 
 
 class _NotedSearch(BeamColumn):
-    """A beam search that notes what it decided by."""
+    """A beam search that records the values it decided by."""
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
         super().__init__(spec, context)
@@ -216,7 +218,7 @@ class _NotedSearch(BeamColumn):
 
 
 def _kept(branches: tuple[Branch, ...]) -> list[FollowedPaths]:
-    """For each step the hypotheses that were followed or finished, by their tokens and state."""
+    """Return, for each step, the hypotheses that were followed or finished, by their tokens and state."""
     paths: list[tuple[int, ...]] = []
     steps: list[FollowedPaths] = []
     for branch in branches:

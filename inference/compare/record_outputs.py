@@ -1,4 +1,4 @@
-"""What the columns of a comparison's record wrote, and on which weights."""
+"""What the columns of a comparison's record generated, and on which weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from inference.strategies.table import ColumnSpec, parse_columns
 
 @dataclass(frozen=True)
 class Wrote:
-    """A column of a record: what it ran on, as fingerprints (`adapter` None: the bare base), and what it wrote."""
+    """A column of a record: the weights it ran on, as fingerprints (`adapter` None: the bare base), and what it
+    generated."""
 
     spec: ColumnSpec
     base: str
@@ -23,8 +24,8 @@ class Wrote:
 
 
 def written(record: dict[str, Any]) -> tuple[CompareRequest, list[Wrote]]:
-    """What was asked in a record, and what each column wrote on which weights. Raises UserError for what is no record,
-    and for one of an earlier version, which does not tell the weights."""
+    """Return the request of a record, and what each column generated on which weights. Raises UserError if it is not a
+    record, or one of an earlier version, which does not include the weights."""
     request = request_of_record(record)
     if "models" not in record:
         raise UserError("record.no_weights")
@@ -40,7 +41,7 @@ def written(record: dict[str, Any]) -> tuple[CompareRequest, list[Wrote]]:
 
 
 def _runs_on(place: int, models: Sequence[Entry]) -> Entry:
-    """The one model of a column. Raises ValueError where there is not exactly one."""
+    """Return the one model of a column. Raises ValueError if there is not exactly one."""
     (entry,) = [one for one in models if place in one["columns"]]
     return entry
 

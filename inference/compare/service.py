@@ -1,9 +1,9 @@
-"""The entries for the page and the shell: a comparison from what a person typed, and its check by `generate`.
+"""The entry points for the page and the shell: a comparison from what a person typed, and its check by `generate`.
 
     for verdict in replay(request, result, owner, shelf):
         print(verdict.column, verdict.sentence)
 
-Both run where the models can: in this process, or where a ZeroGPU Space lends its GPU.
+Both run where the models can: in this process, or on the GPU that a ZeroGPU Space lends.
 """
 
 import threading
@@ -31,10 +31,10 @@ def run_comparison(
     stop: threading.Event | None = None,
     turn: Turn | None = None,
 ) -> Iterator[Event]:
-    """Check, fetch, load and run; tells everything as events, of which `Done` is the last.
+    """Check, fetch, load and run a comparison; yield everything as events, of which `Done` is the last.
 
-    With a `turn`, it is waited for between fetching and loading. Raises UserError for what a person can put right,
-    before anything is loaded where that is possible.
+    With a `turn`, it waits for it between fetching and loading. Raises UserError for what a person can fix, before
+    anything is loaded if possible.
     """
     specs = check_request(request)
     began = time.perf_counter()
@@ -48,9 +48,9 @@ def run_comparison(
 def replay(
     request: CompareRequest, result: Result, owner: Owner, shelf: "Shelf", stop: threading.Event | None = None
 ) -> Iterator["Verdict"]:
-    """Run each column of a finished comparison again with plain `generate` on plain modules, and compare.
+    """Run each column of a finished comparison again with plain `generate` on plain modules, and yield the verdicts.
 
-    `stop` ends it between two columns. Raises UserError where a model can no longer be found or loaded.
+    `stop` ends it between two columns. Raises UserError if a model can no longer be found or loaded.
     """
     from inference.compare.work import work_of
 

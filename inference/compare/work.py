@@ -1,4 +1,4 @@
-"""A comparison whose files are there: what its columns run on, loaded and written in this process."""
+"""A comparison whose files are there: its columns grouped by model, loaded and run in this process."""
 
 import contextvars
 import threading
@@ -38,7 +38,7 @@ class Work:
 
 
 def write(work: Work, shelf: "Shelf", stop: threading.Event | None) -> Iterator[Event]:
-    """Load the models and run all columns, in this process."""
+    """Load the models and run all columns in this process."""
     request = work.request
     panels = yield from with_progress(lambda report: _load(request, work.groups, shelf))
     from inference.compare.record import origin_of
@@ -58,18 +58,18 @@ def write(work: Work, shelf: "Shelf", stop: threading.Event | None) -> Iterator[
 
 
 def work_of(request: CompareRequest, owner: Owner, stop: threading.Event | None = None) -> Work:
-    """A request with all its files at hand. Raises UserError as `run_comparison` does."""
+    """Return a request with all its files located. Raises UserError as `run_comparison` does."""
     specs = check_request(request)
     return Work(request, locate_models(request, specs, owner, lambda _: None, stop), time.perf_counter())
 
 
 def panels_of(work: Work, shelf: "Shelf") -> list["Panel"]:
-    """The loaded models with their columns, as they are written. Raises UserError as `run_comparison` does."""
+    """Return the loaded models with their columns, as they are run. Raises UserError as `run_comparison` does."""
     return _load(work.request, work.groups, shelf)
 
 
 def with_progress(work: Callable[[Report], T]) -> Generator[Loading, None, T]:
-    """Do long work in a thread, give its progress as events and return its result."""
+    """Run `work` in a thread, yield its progress as events and return its result."""
     news: SimpleQueue[Progress | None] = SimpleQueue()
     context = contextvars.copy_context()
     with ThreadPoolExecutor(1) as pool:
@@ -130,7 +130,7 @@ def _column_source(spec: ColumnSpec, owner: Owner, report: Report, stop: threadi
 
 
 def _grouped(placed: list[tuple[ColumnSpec, Source]], own: Source) -> list[Group]:
-    """Columns of one source share a batch; those of its bare base join them where one batch can hold both exactly."""
+    """Group the columns by source; those of a bare base join a tuned group if one batch can compute both exactly."""
     from inference.models.adapters import mixable
 
     groups: dict[tuple[object, ...], Group] = {}
@@ -175,7 +175,7 @@ def _load(request: CompareRequest, groups: list[Group], shelf: "Shelf") -> list[
 
 
 def _check_memory(panels: list["Panel"], max_new_tokens: int) -> None:
-    """Raises UserError where the caches of all rows would not fit in the memory that is free."""
+    """Raise UserError if the caches of all rows would not fit in the free memory."""
     from inference.models.hub_files import megabytes
     from inference.models.loading import free_memory
 
@@ -189,7 +189,7 @@ def _check_memory(panels: list["Panel"], max_new_tokens: int) -> None:
 
 
 def row_bytes(loaded: "Loaded", tokens: int) -> int:
-    """Bytes of one row's keys and values for so many tokens, and of its scores while it chooses."""
+    """Return the bytes of one row's keys and values for `tokens` tokens, and of its scores while it chooses."""
     from inference.engine.batch import plain_model
 
     config = plain_model(loaded.model).config.get_text_config()

@@ -1,8 +1,10 @@
-"""Compare and its check on a ZeroGPU Space, where there is a GPU only while a function of the `spaces` package runs.
+"""Comparisons and their check on a ZeroGPU Space, where there is a GPU only while a function of the `spaces` package
+runs.
 
-The page's process looks, fetches and waits for its turn; then `spaces` forks a process that has the GPU for the time
-asked for, and loads and writes there. What crosses over is pickled: the work there, its events back. Forked processes
-share no thread's events, so a stop is told by a file. Anywhere else nothing of this is used.
+The page's process locates and downloads the models and waits for its turn; then `spaces` forks a process that has the
+GPU for the requested time, and loads and runs there. What passes between the processes is pickled: the work goes there,
+its events come back. Forked processes share no thread events, so a stop is signaled by a file. Anywhere else nothing of
+this is used.
 """
 
 import importlib
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 SHORTEST, LONGEST = 15, 120
 START_S, GIGABYTE_S, FORWARD_S, ROW_S = 8.0, 1.5, 0.04, 0.002
-"""Seconds: a fresh process with its GPU; a gigabyte of weights onto it; one forward; each row in it."""
+"""Seconds: to start a process with its GPU; to load a gigabyte of weights; per forward pass; per row in it."""
 _LOOK_S = 0.02
 
 Task = Callable[..., Generator[Any, None, None]]
@@ -36,8 +38,8 @@ _tasks: dict[str, Task] = {}
 
 
 def prepare() -> None:
-    """On a ZeroGPU Space: import `spaces` (it must come before torch) and wrap what needs the GPU, before the page is
-    launched. What is imported by now is there in the forked process, and no import can be under way at a fork."""
+    """Import `spaces` on a ZeroGPU Space (it must come before torch) and wrap what needs the GPU, before the page is
+    launched. What is imported by then exists in the forked process, and no import may be under way at a fork."""
     if not settings.zero_gpu() or _tasks:
         return
     spaces = importlib.import_module("spaces")
@@ -55,14 +57,15 @@ def prepare() -> None:
 
 
 def ready() -> bool:
-    """Whether comparisons and checks run under `spaces.GPU` here."""
+    """Return whether comparisons and checks run under `spaces.GPU` here."""
     return bool(_tasks)
 
 
 def seconds(work: "Work", *_: str) -> int:
-    """How long the GPU is asked for, from 15 s on: 8 s to begin and, for each model, 1.5 s a gigabyte of its weights
-    and for each token 0.04 s and 0.002 s a row (a column has one row, a beam search several). What does not go in step
-    with the others takes its 0.04 s a token for itself: prompt lookup, and with `exact` every column.
+    """Return the seconds of GPU time to request, at least 15: 8 s to begin and, for each model, 1.5 s per gigabyte of
+    its weights, and for each token 0.04 s and 0.002 s per row (a column has one row, a beam search several). A column
+    that does not share the forward passes needs 0.04 s per token for itself: prompt lookup, and with `exact` every
+    column.
 
     Raises UserError for more than 120 s: shorter requests come first in the Space's queue.
     """
@@ -71,8 +74,8 @@ def seconds(work: "Work", *_: str) -> int:
 
 
 def check_seconds(work: "Work", result: Result, places: list[int], *_: str) -> int:
-    """The same for the replay of some columns, one after another: a beam search may go on to the end, any other column
-    writes about what it wrote."""
+    """Return the same for the replay of some columns, one after another: a beam search may run to the limit, any other
+    column generates about as many tokens as before."""
     groups = [group for group in work.groups if {index for index, _ in group.columns} & set(places)]
     needed = START_S + sum(_weights_seconds(work, group) for group in groups)
     return _bounded(work, needed + sum(_replay_seconds(work, result, place) for place in places))
@@ -95,7 +98,7 @@ def _group_seconds(work: "Work", group: Any) -> float:
 
 
 def _step_seconds(specs: "list[ColumnSpec]") -> float:
-    """One forward for columns that go in step."""
+    """Return the seconds of one forward pass for columns that share it."""
     return FORWARD_S + ROW_S * sum(spec.rows for spec in specs)
 
 
@@ -113,9 +116,9 @@ def _replay_seconds(work: "Work", result: Result, place: int) -> float:
 
 
 def write(work: "Work", stop: threading.Event | None) -> Iterator[Event]:
-    """Load and write where the GPU is; its events, as they come.
+    """Load and run where the GPU is, and yield the events as they come.
 
-    Raises UserError as the plain way does, and gradio's own error where the visitor's share of the GPU is used up.
+    Raises UserError as the plain way does, and gradio's own error if the visitor's share of the GPU is used up.
     """
     seconds(work)
     _import_models(work)
@@ -123,7 +126,8 @@ def write(work: "Work", stop: threading.Event | None) -> Iterator[Event]:
 
 
 def check(work: "Work", result: Result, stop: threading.Event | None) -> Iterator["Verdict"]:
-    """Replay the columns of a result where the GPU is, as many at a time as it is lent for; raises as `write` does."""
+    """Replay the columns of a result where the GPU is, as many at a time as its time limit allows; raises as `write`
+    does."""
     untold = replace(result, columns=[replace(column, tokens=[]) for column in result.columns])
     turns = _turns(work, untold)
     _import_models(work)
@@ -133,8 +137,8 @@ def check(work: "Work", result: Result, stop: threading.Event | None) -> Iterato
 
 
 def _turns(work: "Work", result: Result) -> list[list[int]]:
-    """The columns in their order, parted so that each part has the GPU for as long as it may. Raises UserError where
-    one alone takes longer."""
+    """Return the columns in their order, split so that each part fits the time limit of the GPU. Raises UserError if
+    one column alone takes longer."""
     turns: list[list[int]] = []
     for place in range(len(result.columns)):
         if turns and _fits(work, result, [*turns[-1], place]):
@@ -154,7 +158,7 @@ def _fits(work: "Work", result: Result, places: list[int]) -> bool:
 
 
 def _lent(task: str, stop: threading.Event | None, *order: Any) -> Iterator[Any]:
-    """What a task gives in the other process; it is told of a stop, and ended with this iterator."""
+    """Yield the items of a task in the other process; a stop is passed on to it, and it ends with this iterator."""
     asked, over = stop or threading.Event(), threading.Event()
     with TemporaryDirectory() as folder:
         note = Path(folder) / "stop"
@@ -172,7 +176,7 @@ def _lent(task: str, stop: threading.Event | None, *order: Any) -> Iterator[Any]
 
 
 def _pass_on(asked: threading.Event, note: Path, over: threading.Event) -> None:
-    """Write the note for the other process when somebody asks to stop."""
+    """Write the file that signals the other process to stop, once a stop is requested."""
     while not over.wait(_LOOK_S):
         if asked.is_set():
             with suppress(FileNotFoundError):
@@ -181,7 +185,7 @@ def _pass_on(asked: threading.Event, note: Path, over: threading.Event) -> None:
 
 
 def _import_models(work: "Work") -> None:
-    """Import the code of the models here: in the other process it would cost the visitor's share of the GPU."""
+    """Import the code of the models here: in the other process it would use up the visitor's share of the GPU."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     from inference.models.load_errors import in_words
@@ -194,7 +198,7 @@ def _import_models(work: "Work") -> None:
 
 
 class _Note:
-    """Stands for the event that stops a comparison."""
+    """Stands for the event that stops a comparison; set once a file exists."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -204,7 +208,7 @@ class _Note:
 
 
 def _write_on_gpu(work: "Work", note: str, language: str) -> Generator[Event | UserError, None, None]:
-    """Runs in the forked process."""
+    """Run a comparison; called in the forked process."""
     from inference.compare.work import write as write_plainly
 
     yield from _there(write_plainly(work, _shelf(), _Note(note)), language)  # type: ignore[arg-type]
@@ -213,15 +217,15 @@ def _write_on_gpu(work: "Work", note: str, language: str) -> Generator[Event | U
 def _check_on_gpu(
     work: "Work", result: Result, places: list[int], note: str, language: str
 ) -> Generator["Verdict | UserError", None, None]:
-    """Runs in the forked process."""
+    """Replay some columns; called in the forked process."""
     from inference.compare.replay import check_columns
 
     yield from _there(check_columns(work, result, places, _shelf(), _Note(note)), language)  # type: ignore[arg-type]
 
 
 def _there(items: Iterator[Any], language: str) -> Iterator[Any]:
-    """What is made in the forked process. A person's mistake comes back as a value: of what is raised there, only the
-    name of its class would."""
+    """Yield the items made in the forked process. A UserError is returned as a value: of an exception raised there,
+    only the name of its class would arrive."""
     import torch
 
     words.speak(language)
@@ -234,7 +238,7 @@ def _there(items: Iterator[Any], language: str) -> Iterator[Any]:
 
 @cache
 def _shelf() -> "Shelf":
-    """The forked process's own models; it serves several comparisons while it has the GPU."""
+    """Return the forked process's own models; it serves several comparisons while it has the GPU."""
     from inference.models.cache import Shelf
 
     return Shelf()

@@ -1,10 +1,10 @@
-"""Many decoding strategies at once: every panel's batch steps in turn, and all columns stream together.
+"""Many decoding strategies at once: the batch of each panel steps in turn, and all columns stream together.
 
     for event in compare([Panel(loaded, prompt_ids, [(0, parse_column("greedy"))])], seed=0, max_new_tokens=50):
         ...
 
-In float32 a column writes what `model.generate` writes with the same settings after `torch.manual_seed(seed)`,
-numerical ties apart. Which columns run beside it makes no difference.
+In float32 a column generates what `model.generate` generates with the same settings after `torch.manual_seed(seed)`,
+numerical ties aside. Which columns run beside it makes no difference.
 """
 
 import logging
@@ -40,10 +40,10 @@ def compare(
     exact: bool = False,
     load_s: float = 0.0,
 ) -> Iterator[Event]:
-    """Run all columns of all panels and tell what happens.
+    """Run all columns of all panels and yield what happens.
 
-    `stop` ends all columns within one step; they keep what is written. A column that fails ends with "error", the
-    others go on. `exact` uses the model's plain linear layers instead of prepacked ones.
+    `stop` ends all columns within one step; they keep what is generated. A column that fails ends with "error"; the
+    others continue. `exact` uses the model's plain linear layers instead of prepacked ones.
     """
     yield from _Comparison(panels, seed, max_new_tokens, exact).run(stop or threading.Event(), load_s)
 
@@ -75,7 +75,7 @@ class _ColumnEvents:
         return Step(self.index, added, ahead, views, len(self.column.tokens), self.column.saved)
 
     def _whole(self, ids: list[int]) -> str:
-        """The text of the result, without the stop text that ended it."""
+        """Return the text of the result, without the stop text that ended it."""
         text = decode(self._tokenizer, ids)
         return text if self.column.finish != "stop" else cut(text, self._stops, decode(self._tokenizer, ids[:-1]))
 
@@ -114,7 +114,7 @@ def _choice_facts(choice: Choice | None) -> tuple[float | None, int | None]:
 
 
 class _Run:
-    """One batch and what is told of it."""
+    """One batch and its events."""
 
     def __init__(self, panel: Panel, seed: int, max_new_tokens: int, exact: bool) -> None:
         alone = panel.columns[0][1].kind == "lookup"
@@ -125,7 +125,7 @@ class _Run:
         self.seconds = 0.0
 
     def step(self, started: float) -> Iterator[Event]:
-        """One model call; the events of all columns that moved."""
+        """Make one model call and yield the events of all running columns."""
         moving = list(self.batch.working)
         try:
             move = self.batch.advance if self.batch.forwards else self.batch.begin
@@ -162,7 +162,7 @@ class _Run:
         self.batch.close()
 
     def tokens_per_s(self) -> float:
-        """All tokens that the batch's columns hold, by the seconds they took."""
+        """Return the number of tokens of the batch's columns divided by the seconds they took."""
         tokens = sum(len(column.written()) for column in self.batch.columns.values())
         return tokens / self.seconds if self.seconds else 0.0
 
@@ -171,8 +171,8 @@ class _Run:
 
 
 def _parts(panel: Panel, exact: bool) -> list[Panel]:
-    """The batches of a panel: one for all columns that go in step, one for each that does not, or with `exact` for
-    each column."""
+    """Return the batches of a panel: one for all columns that can share a forward pass, and one for each other column;
+    with `exact`, one for each column."""
     apart = [column for column in panel.columns if exact or column[1].kind == "lookup"]
     together = [column for column in panel.columns if column not in apart]
     groups = [together, *([column] for column in apart)]

@@ -1,4 +1,4 @@
-"""The batch of a lookup column: several positions a forward on a cache of its own."""
+"""The batch of a lookup column: several positions per forward pass on a separate cache."""
 
 import torch
 
@@ -8,7 +8,8 @@ from inference.engine.batch import Batch, Failed, distributions_of
 
 
 class LookupBatch(Batch):
-    """The batch of one lookup column: several positions a forward, and what was guessed wrongly is taken back."""
+    """The batch of one lookup column: several positions per forward pass; rejected draft tokens are removed from the
+    cache."""
 
     @property
     def _column(self) -> LookupColumn:
@@ -35,7 +36,8 @@ class LookupBatch(Batch):
             self._decoder.go_back(len(draft) - right)
 
     def _check(self, logits: torch.Tensor, draft: list[int], failed: Failed) -> int:
-        """Let the column write a position after the other while the guesses are right; returns how many were."""
+        """Let the column choose one position after the other while the draft is right; return how many draft tokens
+        were."""
         column, logprobs = self._column, logits.log_softmax(-1)
         distributions = distributions_of(logprobs)
         for place in range(len(logits)):

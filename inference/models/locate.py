@@ -1,4 +1,4 @@
-"""From a reference to a loaded model: find the files, check them, load them, keep a few.
+"""From a reference to files that can be loaded: find, download and check them.
 
 source = locate("HuggingFaceTB/SmolLM2-135M-Instruct", owner)
 loaded = Shelf().get(source, "float32")
@@ -54,10 +54,10 @@ def fetch(
 ) -> Fetched:
     """Bring a base model's files to the disk: configuration, tokenizer and safetensors, at one commit.
 
-    Where the Hub cannot be reached, what is here is used; for the default model its stand-in. `owner` keeps private
-    and gated models apart where several people share the machine. Raises UserError: unreachable, no such repository
-    or revision, gated, pickles only, not a causal language model, no room, damaged; "models.stopped" once `stop` is
-    set.
+    If the Hub cannot be reached, the files on the disk are used; for the default model its stand-in. `owner` keeps
+    private and gated models separate if several people share the machine. Raises UserError: unreachable, no such
+    repository or revision, gated, pickles only, not a causal language model, no room, damaged; "models.stopped" once
+    `stop` is set.
     """
     if isinstance(base, Hub):
         listing = hub_files.look(base, token, owner)
@@ -100,9 +100,9 @@ def _fetch_folder(base: Folder) -> Fetched:
 def _fetch_listing(
     listing: hub_files.Listing, token: str | bool, progress: Report | None, stop: threading.Event | None
 ) -> Fetched:
-    """Small files first: what cannot be used is refused before its weights are downloaded.
+    """Download a base model, small files first: what cannot be used is refused before its weights are downloaded.
 
-    A base with an adapter in it is refused too: transformers would put the adapter on it unasked.
+    A base with an adapter in it is refused, too: transformers would apply the adapter unasked.
     """
     value, names = str(listing.repo), sorted(listing.sizes)
     if "adapter_config.json" in names:
@@ -153,10 +153,10 @@ def locate(
     progress: Report | None = None,
     stop: threading.Event | None = None,
 ) -> Source:
-    """From what a person typed to files that can be loaded, with the owner's token and rights.
+    """Turn what a person typed into files that can be loaded, with the owner's token and rights.
 
     `reference` may be a base, a run, a folder or an adapter (its base is read from its configuration); `adapter` names
-    one to put on a base. Raises UserError, also where an adapter was made on another base.
+    one to put on a base. Raises UserError, also if an adapter was trained on another base.
     """
     source = _locate(reference, owner, progress, stop)
     if adapter is not None:
@@ -199,9 +199,10 @@ def _with_adapter(
 def locate_tokenizer(
     reference: str, owner: Owner, *, progress: Report | None = None, stop: threading.Event | None = None
 ) -> Path:
-    """The folder of a model's tokenizer (for `load_tokenizer`), its weights not downloaded. Raises UserError.
+    """Return the folder of a model's tokenizer (for `load_tokenizer`) without downloading its weights. Raises
+    UserError.
 
-    An adapter's own comes before its base's.
+    An adapter's own tokenizer takes precedence over its base's.
     """
     resolved = resolve(parse(reference, owner), owner)
     if isinstance(resolved.adapter, Folder) and (resolved.adapter.path / "tokenizer_config.json").is_file():
@@ -212,7 +213,8 @@ def locate_tokenizer(
 def _tokenizer_folder(
     base: Base, owner: Owner, progress: Report | None, stop: threading.Event | None, *, may_be_adapter: bool
 ) -> Path:
-    """Where the tokenizer lies. An adapter's base is looked at in its turn; that it is none itself ends the way."""
+    """Return the folder of the tokenizer. For an adapter without one, its base is searched next; a base that is an
+    adapter itself is refused."""
     if isinstance(base, Folder):
         return base.path
     listing = hub_files.look(base, owner.token, owner) if isinstance(base, Hub) else None

@@ -1,4 +1,4 @@
-"""A set of prompts under every column: one comparison a prompt, each with a turn of its own, folded into one report."""
+"""A set of prompts under every column: one comparison per prompt, each with its own turn, folded into one report."""
 
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -35,10 +35,10 @@ _OF_THE_PROMPT = (
 
 @dataclass(frozen=True)
 class PromptSet:
-    """What is asked: the prompts, and the comparison that each goes through.
+    """The prompts, and the comparison that each of them is run through.
 
-    The request's own prompt counts for nothing; its `messages` go before every prompt that is a text. The seed of the
-    n-th prompt is the request's + n - 1, so that draws for different prompts are independent.
+    The request's own prompt is ignored; its `messages` go before every prompt that is a text. The seed of the n-th
+    prompt is the request's + n - 1, so that draws for different prompts are independent.
     """
 
     prompts: tuple[PromptItem, ...]
@@ -46,10 +46,11 @@ class PromptSet:
     name: str = ""
 
     def seed(self, place: int) -> int:
+        """Return the seed of the prompt at `index` (0-based)."""
         return (self.request.seed + place) % (MAX_SEED + 1)
 
     def comparison(self, place: int) -> CompareRequest:
-        """The comparison of the prompt at `place` (0-based). Raises what is wrong with that prompt."""
+        """Return the comparison of the prompt at `index` (0-based). Raises the error of that prompt, if it has one."""
         item, before = self.prompts[place], self.request.messages
         if item.problem is not None:
             raise item.problem
@@ -83,7 +84,7 @@ class Problem:
 
 @dataclass
 class Outcome:
-    """What a set came to, as far as it got. `status` is "done", "stopped" or "failed" (with an `error`)."""
+    """The result of a set, as far as it got. `status` is "done", "stopped" or "failed" (with an `error`)."""
 
     answers: list[Answer] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -94,7 +95,7 @@ class Outcome:
 
 
 def check_set(prompt_set: PromptSet) -> None:
-    """Raises UserError for what is wrong with the whole set at first sight."""
+    """Raise UserError for what is wrong with the whole set before it runs."""
     if not 1 <= len(prompt_set.prompts) <= MOST_PROMPTS:
         raise UserError("sets.too_many", value=prompt_set.name, count=len(prompt_set.prompts), most=MOST_PROMPTS)
     check_request(replace(prompt_set.request, prompt="-", messages=None))
@@ -103,11 +104,11 @@ def check_set(prompt_set: PromptSet) -> None:
 def run_set(
     prompt_set: PromptSet, owner: Owner, shelf: "Shelf", stop: threading.Event, join: Join | None = None
 ) -> Generator[Loading, None, Outcome]:
-    """Answer one prompt after the other; yields how far it is and returns the outcome.
+    """Answer one prompt after the other; yield the progress and return the outcome.
 
-    `join` gives a place in the queue for each prompt; where there is none for now it is asked again. A stop ends the
-    set within one step and leaves out the prompt that was being answered. What is wrong with one prompt is noted; what
-    would be wrong with all of them ends the set, and so it is raised where nothing was answered before.
+    `join` returns a place in the queue for each prompt; if there is none now, it is tried again. A stop ends the set
+    within one step and drops the prompt that was being answered. An error of one prompt is recorded; an error that
+    would affect all of them ends the set, and is raised if nothing was answered before.
     """
     check_set(prompt_set)
     outcome = Outcome()
@@ -163,7 +164,7 @@ def _fold(outcome: Outcome, one: PromptItem, seed: int, result: Result) -> None:
 
 
 def finish(steps: Generator[Loading, None, Outcome], report: Callable[[Loading], None]) -> Outcome:
-    """Run a set to its end and tell `report` how far it is."""
+    """Run a set to its end and call `report` with its progress."""
     outcome: list[Outcome] = []
 
     def progress_of_steps() -> Iterator[Loading]:
