@@ -79,9 +79,9 @@ def _without_hub(base: Hub, progress: Report | None, stop: threading.Event | Non
     raise hub_files.unreachable(base)
 
 
-def _fetch_stand_in(asked: str, progress: Report | None, stop: threading.Event | None) -> Fetched:
+def _fetch_stand_in(requested: str, progress: Report | None, stop: threading.Event | None) -> Fetched:
     folder = fallback_model.make(progress=progress, stop=stop)
-    return describe(folder, asked=asked, name=settings.STANDIN, stand_in=True)
+    return describe(folder, requested=requested, name=settings.STANDIN, stand_in=True)
 
 
 def _fetch_folder(base: Folder) -> Fetched:
@@ -94,7 +94,7 @@ def _fetch_folder(base: Folder) -> Fetched:
     if not hub_files.weight_names(names, base.path):
         hub_files.refuse_pickles(names, str(base))
     stand_in = (base.path / fallback_model.MARK).is_file()
-    return describe(base.path, asked=str(base), name=str(base), stand_in=stand_in)
+    return describe(base.path, requested=str(base), name=str(base), stand_in=stand_in)
 
 
 def _fetch_listing(
@@ -117,7 +117,7 @@ def _fetch_listing(
     if not weights:
         hub_files.refuse_pickles(names, value)
     hub_files.bring(listing, weights, token, progress, stop)
-    return describe(folder, asked=value, name=listing.repo.repo_id, revision=listing.commit)
+    return describe(folder, requested=value, name=listing.repo.repo_id, revision=listing.commit)
 
 
 def _holds_adapter(folder: Folder) -> bool:

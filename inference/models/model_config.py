@@ -13,14 +13,16 @@ from inference.models.types import Fetched
 _SHORTEST_CONTEXT = 2048
 
 
-def describe(folder: Path, *, asked: str, name: str, revision: str | None = None, stand_in: bool = False) -> Fetched:
+def describe(
+    folder: Path, *, requested: str, name: str, revision: str | None = None, stand_in: bool = False
+) -> Fetched:
     """Return the facts of a model whose files are all here. Raises UserError if they are damaged."""
-    config = read_config(folder, asked)
-    with in_words("models.bad_config", value=asked, file="config.json"):
+    config = read_config(folder, requested)
+    with in_words("models.bad_config", value=requested, file="config.json"):
         length = context_length(config)
     return Fetched(
         folder=folder,
-        asked=asked,
+        requested=requested,
         name=name,
         revision=revision,
         stand_in=stand_in,

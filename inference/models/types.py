@@ -26,13 +26,13 @@ Report = Callable[[Progress], None]
 class Fetched:
     """A base model's files, on the disk and checked.
 
-    `asked` is what was typed, `name` what it really is: if the Hub could not be reached, the stand-in replaces the
+    `requested` is what was typed, `name` what it really is: if the Hub could not be reached, the stand-in replaces the
     default model, and `stand_in` is True. `revision` is the commit of a Hub snapshot. `fingerprint` is the SHA-256 of
     the weights (see `inference.models.fingerprint`), `context_length` in tokens comes from the model's config.
     """
 
     folder: Path
-    asked: str
+    requested: str
     name: str
     revision: str | None
     stand_in: bool

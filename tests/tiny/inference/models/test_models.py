@@ -238,7 +238,7 @@ def test_the_stand_in_takes_the_place_of_the_default_model_and_says_so(tiny_mode
     shutil.copytree(tiny_model, settings.cache() / settings.STANDIN)
     source = locate(settings.DEFAULT_MODEL, owner)
     base = source.base
-    assert (base.stand_in, base.asked, base.name) == (True, settings.DEFAULT_MODEL, settings.STANDIN)
+    assert (base.stand_in, base.requested, base.name) == (True, settings.DEFAULT_MODEL, settings.STANDIN)
     assert locate(base.reference, owner).base.fingerprint == base.fingerprint
     assert source.name == settings.STANDIN
 
