@@ -67,7 +67,7 @@ def disk_used(owner: Owner) -> int:
     """Return the bytes of the owner's datasets, runs and prompt sets; unfinished ones (with a dot before the name) do
     not count."""
     things = [path for folder in (owner.datasets, owner.runs, owner.prompt_sets) for path in folder.glob("[!.]*")]
-    return sum(_size(Path(place, name)) for thing in things for place, _, names in os.walk(thing) for name in names)
+    return sum(_size(Path(parent, name)) for thing in things for parent, _, names in os.walk(thing) for name in names)
 
 
 def _size(path: Path) -> int:
@@ -100,12 +100,12 @@ def _megabytes(count: int) -> str:
     return f"{count / MB:.1f}"
 
 
-def check_runs(at_work: list[str]) -> None:
+def check_runs(active: list[str]) -> None:
     """Raise UserError if the active runs, by id, leave no room for one more."""
     most = bound("runs")
-    if most is not None and len(at_work) >= most:
-        named = ", ".join(at_work)
-        raise UserError("limits.runs", most=most, used=len(at_work), runs=named, variable="TUNESCOPE_LIMIT_RUNS")
+    if most is not None and len(active) >= most:
+        named = ", ".join(active)
+        raise UserError("limits.runs", most=most, used=len(active), runs=named, variable="TUNESCOPE_LIMIT_RUNS")
 
 
 class Requests:

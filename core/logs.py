@@ -32,16 +32,16 @@ _salt = (os.environ.get("OAUTH_CLIENT_SECRET") or secrets.token_hex(16)).encode(
 
 def set_up() -> None:
     """Send everything this process logs through one handler. Raises UserError for an unknown `TUNESCOPE_LOG`."""
-    asked = os.environ.get("TUNESCOPE_LOG", "").strip().lower()
-    if asked and asked not in FORMS:
-        raise UserError("core.log_form", value=asked[:40])
-    form = asked or ("json" if settings.on_space() else "text")
+    requested = os.environ.get("TUNESCOPE_LOG", "").strip().lower()
+    if requested and requested not in FORMS:
+        raise UserError("core.log_form", value=requested[:40])
+    form = requested or ("json" if settings.on_space() else "text")
     path = os.environ.get("TUNESCOPE_LOG_FILE")
     handler = logging.FileHandler(path, encoding="utf-8") if path else logging.StreamHandler()
     handler.setFormatter(_Json() if form == "json" else _Text())
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(logging.WARNING)
-    log.setLevel(logging.INFO if asked or form == "json" else logging.WARNING)
+    log.setLevel(logging.INFO if requested or form == "json" else logging.WARNING)
     logging.captureWarnings(True)
     _hold_tracebacks_back()
 
@@ -92,20 +92,20 @@ def _outcome(error: BaseException) -> str:
 
 def where(error: BaseException | None) -> list[str]:
     """Return the types of an error and its causes and where in the code they were raised, without their messages."""
-    told: list[str] = []
+    lines: list[str] = []
     for _ in range(_CHAIN):
         if error is None:
             break
         frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
-        places = [f"{_short(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames]
-        told += [f"{type(error).__module__}.{type(error).__name__}", *places]
+        positions = [f"{_short(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames]
+        lines += [f"{type(error).__module__}.{type(error).__name__}", *positions]
         error = error.__cause__ or error.__context__
-    return told
+    return lines
 
 
 def _short(path: str) -> str:
-    place = Path(path)
-    return str(place.relative_to(ROOT)) if place.is_relative_to(ROOT) else "/".join(place.parts[-3:])
+    file = Path(path)
+    return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else "/".join(file.parts[-3:])
 
 
 def _facts(record: logging.LogRecord) -> dict[str, object]:
@@ -145,7 +145,7 @@ def _hold_tracebacks_back() -> None:
     """Replace the functions that print tracebacks, as Gradio does: they would print the message of the error, too."""
     traceback.print_exc = lambda *_, **__: _broken("traceback", sys.exc_info()[1])
     sys.excepthook = _hook
-    threading.excepthook = lambda told: _broken("thread", told.exc_value)
+    threading.excepthook = lambda arguments: _broken("thread", arguments.exc_value)
 
 
 def _hook(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:

@@ -43,8 +43,8 @@ def can_sign_in() -> bool:
 
 def zero_gpu() -> bool:
     """Return whether this is a ZeroGPU Space: it has a GPU only while a function of the package `spaces` runs."""
-    asked = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
-    return asked and importlib.util.find_spec("spaces") is not None
+    enabled = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+    return enabled and importlib.util.find_spec("spaces") is not None
 
 
 def own_hosts() -> set[str]:

@@ -158,14 +158,14 @@ def _answer(cause: BaseException) -> Refusal | None:
 def _with_status(error: Any) -> Refusal:
     response = error.response
     status = response.status_code
-    asked = response.headers.get("Retry-After") or ""
+    retry_after = response.headers.get("Retry-After") or ""
     return Refusal(
         _BY_STATUS.get(status, "broken" if status >= 500 else "refused"),
         error,
         _subject(error),
         status,
         str(error.server_message or response.headers.get("X-Error-Message") or error),
-        asked if asked.isdigit() else "60",
+        retry_after if retry_after.isdigit() else "60",
         from_client=True,
         uncertain=status >= 500 or status == 408,
     )

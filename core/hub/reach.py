@@ -44,9 +44,9 @@ def reachable() -> bool:
         return False
     with _lock:
         address = endpoint()
-        asked, answer = _known.get(address, (-REMEMBERED_SECONDS, False))
-        if time.monotonic() - asked >= REMEMBERED_SECONDS:
-            answer = _ask(address)
+        checked, answer = _known.get(address, (-REMEMBERED_SECONDS, False))
+        if time.monotonic() - checked >= REMEMBERED_SECONDS:
+            answer = _probe(address)
             _known[address] = (time.monotonic(), answer)
         return answer
 
@@ -61,7 +61,7 @@ def forget() -> None:
     _known.clear()
 
 
-def _ask(address: str) -> bool:
+def _probe(address: str) -> bool:
     """Send one request in a separate thread, since a name lookup cannot be given a time limit, and return whether it
     was answered."""
     answers: list[bool] = []

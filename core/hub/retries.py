@@ -85,12 +85,12 @@ def _not_too_long(response: Any) -> None:
     """Raise the error of a rate-limited response if the Hub asks for a longer wait than `patience.longest_wait`."""
     from huggingface_hub.utils import hf_raise_for_status
 
-    if response.status_code == 429 and (asked(response) or 0) > patience.longest_wait:
+    if response.status_code == 429 and (retry_after(response) or 0) > patience.longest_wait:
         response.read()
         hf_raise_for_status(response)
 
 
-def asked(response: Any) -> float | None:
+def retry_after(response: Any) -> float | None:
     """Return how many seconds the Hub asks to wait (`Retry-After`)."""
     value = response.headers.get("Retry-After", "")
     return float(value) if value.isdigit() else None
@@ -122,7 +122,7 @@ def _pause(error: Exception, wait: float) -> float | None:
     if isinstance(error, HfHubHTTPError):
         if error.response.status_code not in PASSING:
             return None
-        seconds = asked(error.response)
+        seconds = retry_after(error.response)
         return wait if seconds is None else seconds if seconds <= patience.longest_wait else None
     return wait if isinstance(error, httpx2.TransportError) else None
 

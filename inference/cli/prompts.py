@@ -32,13 +32,13 @@ def run(options: argparse.Namespace, out: TextIO, stop: threading.Event) -> int:
         options.model, options.columns, adapter=options.adapter, seed=options.seed,
         max_new_tokens=options.max_new_tokens, dtype=options.dtype, raw=options.raw,
     )  # fmt: skip
-    asked = PromptSet(tuple(read_prompts(options.file, options.first)), request, options.file.name)
-    check_set(asked)
+    prompt_set = PromptSet(tuple(read_prompts(options.file, options.first)), request, options.file.name)
+    check_set(prompt_set)
     from inference.models.cache import Shelf
 
     owner = local_owner()
-    outcome = finish(run_set(asked, owner, Shelf(), stop), _Bar(quiet=options.json))
-    report = set_report.report_of(set_report.new_id(), asked, outcome)
+    outcome = finish(run_set(prompt_set, owner, Shelf(), stop), _Bar(quiet=options.json))
+    report = set_report.report_of(set_report.new_id(), prompt_set, outcome)
     folder = set_report.save(owner, report, outcome)
     if options.out is not None:
         _write(options.out, set_report.means_csv(report))
@@ -80,20 +80,20 @@ def table(report: dict) -> str:
 
     facts = {name: report[name] for name in ("answered", "prompts", "model", "dtype")}
     lines = [say("sets.head", problems=len(report["problems"]), **facts)]
-    for place, column in enumerate(report["columns"]):
+    for index, column in enumerate(report["columns"]):
         lines += ["", f"--- {column['name']} ({column['model']})"]
         for measure in MEASURES:
             found, difference = column["measures"][measure.key], column["against_first"][measure.key]
             if found is not None:
-                differs = f"   {_interval(difference, measure.digits, '+')}" if place and difference else ""
+                differs = f"   {_interval(difference, measure.digits, '+')}" if index and difference else ""
                 lines.append(f"{measure.key:14}{_interval(found, measure.digits, '')}{differs}".rstrip())
     return "\n".join(lines)
 
 
 def _interval(found: dict, digits: int, sign: str) -> str:
     """Return a mean with its interval, such as `   12.40 [   11.90,    13.10]`; a difference has its sign."""
-    places = digits or 1
-    mean = f"{found['mean']:{sign}10.{places}f}"
+    decimals = digits or 1
+    mean = f"{found['mean']:{sign}10.{decimals}f}"
     if found["low"] is None:
         return f"{mean} {'':24}"
-    return f"{mean} [{found['low']:{sign}10.{places}f}, {found['high']:{sign}10.{places}f}]"
+    return f"{mean} [{found['low']:{sign}10.{decimals}f}, {found['high']:{sign}10.{decimals}f}]"

@@ -116,13 +116,15 @@ class BeamColumn(Column):
 
         Raises UserError if there is no token to continue with and no finished hypothesis.
         """
-        out_of_reach = [one.score + _OUT_OF_REACH * one.ended for one in best]
-        going = [best[place] for place in _places(out_of_reach, self.beams) if not best[place].ended]
-        closing = [one for one in best[: self.beams] if one.ended]
-        self._note_pruned([one for one in best[: 2 * self.beams] if one not in going and one not in closing])
-        self.kept = self._best_finished(best, {one: self._extend(inputs, one, "finished") for one in closing})
-        before, self.live = self.live, [self._extend(inputs, one, "live") for one in going]
-        self.parents, self.tokens = [one.row for one in going], [one.token for one in going]
+        out_of_reach = [candidate.score + _OUT_OF_REACH * candidate.ended for candidate in best]
+        going = [best[index] for index in _top_indices(out_of_reach, self.beams) if not best[index].ended]
+        closing = [candidate for candidate in best[: self.beams] if candidate.ended]
+        followed = [*going, *closing]
+        self._note_pruned([candidate for candidate in best[: 2 * self.beams] if candidate not in followed])
+        closed = {candidate: self._extend(inputs, candidate, "finished") for candidate in closing}
+        self.kept = self._best_finished(best, closed)
+        before, self.live = self.live, [self._extend(inputs, candidate, "live") for candidate in going]
+        self.parents, self.tokens = [candidate.row for candidate in going], [candidate.token for candidate in going]
         if not going or self._at_limit() or not self._can_improve():
             self.live = self.live or before
             if not self.kept:
@@ -152,11 +154,11 @@ class BeamColumn(Column):
             scores = scores + torch.tensor([beam.score for beam in self.live], device=scores.device)[:, None]
         count = max(2, 1 + len(self.end_ids)) * self.beams
         if self._generator is not None:
-            values, places = self._drawn(scores, count)
+            values, indices = self._drawn(scores, count)
         else:
-            values, places = _best(scores, count, self.beams)
+            values, indices = _best(scores, count, self.beams)
         size, last = scores.shape[-1], len(scores) - 1
-        found = [(value, min(place // size, last), place % size) for value, place in zip(values, places, strict=True)]
+        found = [(value, min(index // size, last), index % size) for value, index in zip(values, indices, strict=True)]
         paths = [beam.node.ids() for beam in self.live] if self.context.stopped is not None else []
         return [
             Candidate(value, row, token, self._ended(paths[row] if paths else [], token))
@@ -168,8 +170,8 @@ class BeamColumn(Column):
         """Sample as `generate` does: from num_beams rows, of which all but the first are out of reach at the first
         step."""
         flat = _flat(scores, self.beams)[None]
-        places = torch.multinomial(flat.softmax(-1), min(count, flat.shape[-1]), generator=self._generator)
-        return flat.gather(1, places)[0].tolist(), places[0].tolist()
+        indices = torch.multinomial(flat.softmax(-1), min(count, flat.shape[-1]), generator=self._generator)
+        return flat.gather(1, indices)[0].tolist(), indices[0].tolist()
 
     def _ended(self, path: list[int], token: int) -> bool:
         """Return whether a hypothesis ends with `token`; `path` holds the ids before it if there are stop texts."""
@@ -193,21 +195,22 @@ class BeamColumn(Column):
         return len(self._branches) - 1
 
     def _note_pruned(self, pruned: list[Candidate]) -> None:
-        for one in pruned:
-            if math.isfinite(one.score):
-                self._note(self.live[one.row].node if self.live else None, one, "pruned")
+        for candidate in pruned:
+            if math.isfinite(candidate.score):
+                self._note(self.live[candidate.row].node if self.live else None, candidate, "pruned")
 
     def _best_finished(self, best: list[Candidate], closed: dict[Candidate, Hypothesis]) -> list[Hypothesis]:
         """Return the best of the finished hypotheses: those kept before and the candidates that are `closed` now."""
-        normed = (torch.tensor([one.score for one in best]) / self._scored**self.length_penalty).tolist()
+        normed = (torch.tensor([candidate.score for candidate in best]) / self._scored**self.length_penalty).tolist()
         missing = [_OUT_OF_REACH] * (self.beams - len(self.kept))
-        now = [score if one in closed else _OUT_OF_REACH for one, score in zip(best, normed, strict=True)]
+        now = [score if candidate in closed else _OUT_OF_REACH for candidate, score in zip(best, normed, strict=True)]
         known = [*self.kept, *(None for _ in missing)]
         known += [
-            Hypothesis(closed[one].node, score) if one in closed else None for one, score in zip(best, now, strict=True)
+            Hypothesis(closed[candidate].node, score) if candidate in closed else None
+            for candidate, score in zip(best, now, strict=True)
         ]
         scores = [*(beam.score for beam in self.kept), *missing, *now]
-        chosen = [known[place] for place in _places(scores, self.beams)]
+        chosen = [known[index] for index in _top_indices(scores, self.beams)]
         return [beam for beam in chosen if beam is not None]
 
     def _can_improve(self) -> bool:
@@ -284,13 +287,13 @@ def _best(scores: Tensor, count: int, beams: int) -> tuple[list[float], list[int
     once.
     """
     values, ids = scores.topk(min(count + 1, scores.shape[-1]))
-    best, places = values.flatten().topk(min(count + 1, values.numel()))
+    best, indices = values.flatten().topk(min(count + 1, values.numel()))
     if bool((best[1:] == best[:-1]).any()):
-        best, places = _flat(scores, beams).topk(min(count, beams * scores.shape[-1]))
-        return best.tolist(), places.tolist()
-    best, places = best[:count], places[:count]
-    rows = places // values.shape[-1]
-    return best.tolist(), (rows * scores.shape[-1] + ids.flatten()[places]).tolist()
+        best, indices = _flat(scores, beams).topk(min(count, beams * scores.shape[-1]))
+        return best.tolist(), indices.tolist()
+    best, indices = best[:count], indices[:count]
+    rows = indices // values.shape[-1]
+    return best.tolist(), (rows * scores.shape[-1] + ids.flatten()[indices]).tolist()
 
 
 def _flat(scores: Tensor, beams: int) -> Tensor:
@@ -302,7 +305,7 @@ def _flat(scores: Tensor, beams: int) -> Tensor:
     return scores.flatten()
 
 
-def _places(scores: list[float], count: int) -> list[int]:
+def _top_indices(scores: list[float], count: int) -> list[int]:
     """Return the indices of the highest scores, equal ones in the order in which `generate` takes them."""
     return torch.tensor(scores).topk(min(count, len(scores))).indices.tolist()
 

@@ -54,11 +54,11 @@ class ProcessorChain:
     def __call__(self, scores: Tensor, ids: list[list[int]]) -> Tensor:
         """Return the processed scores [rows, V]. Raises UserError if bans leave no token in any row."""
         history = torch.tensor(ids, device=scores.device) if self.reads_history else None
-        for place, processor in enumerate(self.processors):
+        for index, processor in enumerate(self.processors):
             scores = processor.apply(scores, history)
             if processor.bans and not bool((scores > float("-inf")).any()):
                 raise UserError("decode.nothing_left")
-            self._last[place] = (processor.name, scores if processor.cuts else None)
+            self._last[index] = (processor.name, scores if processor.cuts else None)
         return scores
 
     def drawn(self, token: int) -> None:

@@ -37,7 +37,7 @@ class DynamicBeamColumn(BeamColumn):
         scores = self._scores(inputs)
         found = self._candidates(inputs, scores)
         good = self._good(inputs, scores, found)
-        self._note_pruned([one for one in found[: 2 * self.beams] if one not in good])
+        self._note_pruned([candidate for candidate in found[: 2 * self.beams] if candidate not in good])
         self._advance(inputs, good)
 
     def _good(self, inputs: StepInput, scores: Tensor, found: list[Candidate]) -> list[Candidate]:
@@ -47,10 +47,10 @@ class DynamicBeamColumn(BeamColumn):
         knobs = self.spec.knobs
         found = _per_node(found, int(knobs["per_node"]))
         least = found[0].score - float(knobs["prune_absolute"])
-        last = {one: float(scores[one.row, one.token]) for one in found}
+        last = {candidate: float(scores[candidate.row, candidate.token]) for candidate in found}
         share = float(knobs["prune_local"])
         least_last = max(last.values()) + math.log(share) if share else -math.inf
-        good = [one for one in found if one.score >= least and last[one] >= least_last]
+        good = [candidate for candidate in found if candidate.score >= least and last[candidate] >= least_last]
         return (good or found[:1])[: self._width(inputs)]
 
     def _width(self, inputs: StepInput) -> int:
@@ -71,8 +71,8 @@ class DynamicBeamColumn(BeamColumn):
 def _per_node(found: list[Candidate], most: int) -> list[Candidate]:
     taken: dict[int, int] = {}
     kept = []
-    for one in found:
-        taken[one.row] = taken.get(one.row, 0) + 1
-        if taken[one.row] <= most:
-            kept.append(one)
+    for candidate in found:
+        taken[candidate.row] = taken.get(candidate.row, 0) + 1
+        if taken[candidate.row] <= most:
+            kept.append(candidate)
     return kept

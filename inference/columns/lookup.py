@@ -27,9 +27,9 @@ class LookupColumn(GreedyColumn):
         room = min(self._most, self.limit - len(self.ids) - 1)
         for size in range(min(self._ngram, len(ids) - 1), 0, -1):
             end = ids[-size:]
-            for place in range(len(ids) - size - 1, -1, -1):
-                if ids[place : place + size] == end:
-                    return ids[place + size : place + size + room] if room > 0 else []
+            for position in range(len(ids) - size - 1, -1, -1):
+                if ids[position : position + size] == end:
+                    return ids[position + size : position + size + room] if room > 0 else []
         return []
 
     def trace(self) -> Trace:

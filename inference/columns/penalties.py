@@ -54,11 +54,11 @@ def repetitions(ids: list[int], breakers: frozenset[int], most: int) -> dict[int
     found: dict[int, int] = {}
     if not ids or ids[-1] in breakers:
         return found
-    for place in range(len(ids) - 1):
-        if ids[place] != ids[-1] or ids[place + 1] in breakers:
+    for position in range(len(ids) - 1):
+        if ids[position] != ids[-1] or ids[position + 1] in breakers:
             continue
         length = 1
-        while length <= place and length < most and ids[place - length] == ids[-1 - length] not in breakers:
+        while length <= position and length < most and ids[position - length] == ids[-1 - length] not in breakers:
             length += 1
-        found[ids[place + 1]] = max(found.get(ids[place + 1], 0), length)
+        found[ids[position + 1]] = max(found.get(ids[position + 1], 0), length)
     return found

@@ -77,7 +77,7 @@ class Turns:
         """
         turn = Turn(self, visitor)
         with self._lock:
-            own = sum(other.visitor == visitor for other in self._everybody())
+            own = sum(known.visitor == visitor for known in self._everybody())
             self._check(own, stranger)
             self._waiting.insert(self._place(visitor, own), turn)
         return turn
@@ -99,9 +99,9 @@ class Turns:
         """Return the position behind the visitor's `own` other turns, before the first that is a later one of its own
         visitor."""
         seen = Counter(turn.visitor for turn in self._working)
-        for place, turn in enumerate(self._waiting):
+        for position, turn in enumerate(self._waiting):
             if seen[visitor] == own and seen[turn.visitor] > own:
-                return place
+                return position
             seen[turn.visitor] += 1
         return len(self._waiting)
 
@@ -119,9 +119,9 @@ class Turns:
     def leave(self, turn: Turn) -> None:
         """Remove a turn that has ended, or whose visitor no longer waits."""
         with self._lock:
-            for places in (self._working, self._waiting):
-                if turn in places:
-                    places.remove(turn)
+            for queue in (self._working, self._waiting):
+                if turn in queue:
+                    queue.remove(turn)
             self._give()
 
     def _give(self) -> None:

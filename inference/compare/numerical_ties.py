@@ -144,9 +144,9 @@ class BeamWatch(LogitsProcessor):
         first = len(self._start)
         ours, reference = _kept(self._ours.trace.branches), _kept(self._search.trace().branches)
         ours = [{(path[first:], state) for path, state in step} for step in ours[first:]]
-        for step, (mine, other) in enumerate(zip(ours, reference, strict=False)):
-            if mine != other:
-                return self._search.notes[step].between(first + step, mine - other, other - mine)
+        for step, (our_step, their_step) in enumerate(zip(ours, reference, strict=False)):
+            if our_step != their_step:
+                return self._search.notes[step].between(first + step, our_step - their_step, their_step - our_step)
         if len(ours) != len(reference):
             step = min(len(ours), len(reference)) - 1
             return Fork(first + step, *self._search.notes[step].going_on)
@@ -196,25 +196,25 @@ class _NotedSearch(BeamColumn):
 
     def _advance(self, inputs: StepInput, best: list[Candidate]) -> None:
         rows = [tuple(beam.node.ids()) for beam in self.live] or [()]
-        paths = {(*rows[one.row], one.token): one for one in best}
+        paths = {(*rows[candidate.row], candidate.token): candidate for candidate in best}
         size = inputs.logits.shape[-1]
-        drawn = {path: self._drawn_by.get(one.row * size + one.token) for path, one in paths.items()}
+        drawn = {path: self._drawn_by.get(candidate.row * size + candidate.token) for path, candidate in paths.items()}
         super()._advance(inputs, best)
         going_on = (self._normed(self.live[0].score), self.kept[-1].score) if self.kept else (None, None)
         known = {path: value for path, value in drawn.items() if value is not None}
-        self.notes.append(_Note({path: one.score for path, one in paths.items()}, known, going_on))
+        self.notes.append(_Note({path: candidate.score for path, candidate in paths.items()}, known, going_on))
 
     def _drawn(self, scores: Tensor, count: int) -> tuple[list[float], list[int]]:
         assert self._generator is not None
         state = self._generator.get_state()
-        values, places = super()._drawn(scores, count)
+        values, indices = super()._drawn(scores, count)
         again = torch.Generator(scores.device)
         again.set_state(state)
         size = self.beams * scores.shape[-1]
         noise = torch.empty(1, size, device=scores.device).exponential_(1, generator=again)[0]
         logs = scores.flatten().log_softmax(-1)
-        self._drawn_by = {place: float(logs[place] - noise[place].log()) for place in places if place < len(logs)}
-        return values, places
+        self._drawn_by = {index: float(logs[index] - noise[index].log()) for index in indices if index < len(logs)}
+        return values, indices
 
 
 def _kept(branches: tuple[Branch, ...]) -> list[FollowedPaths]:

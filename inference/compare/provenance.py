@@ -73,9 +73,9 @@ def read_models(value: Any) -> list[Entry]:
 def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("columns"), list):
         return False
-    places = all(isinstance(place, int) and not isinstance(place, bool) for place in entry["columns"])
+    indices = all(isinstance(index, int) and not isinstance(index, bool) for index in entry["columns"])
     adapter = entry.get("adapter")
-    return places and _is_named(entry) and (adapter is None or (isinstance(adapter, dict) and _is_named(adapter)))
+    return indices and _is_named(entry) and (adapter is None or (isinstance(adapter, dict) and _is_named(adapter)))
 
 
 def _is_named(facts: dict[str, Any]) -> bool:
@@ -87,10 +87,10 @@ def _is_named(facts: dict[str, Any]) -> bool:
 def pinned(request: CompareRequest, models: Sequence[Entry]) -> CompareRequest:
     """Return the request with every reference to a repository at the revision that was used, in the comparison and in
     its columns. References with a revision, runs and folders stay as they are."""
-    places = [_model_of(line) in _OWN for line in request.columns]
-    own = [entry for entry in models if any(0 <= at < len(places) and places[at] for at in entry["columns"])]
-    columns = [_pinned_line(line, [one for one in models if at in one["columns"]], at)
-               for at, line in enumerate(request.columns)]  # fmt: skip
+    is_own = [_model_of(line) in _OWN for line in request.columns]
+    own = [entry for entry in models if any(0 <= index < len(is_own) and is_own[index] for index in entry["columns"])]
+    columns = [_pinned_line(line, [entry for entry in models if index in entry["columns"]], index)
+               for index, line in enumerate(request.columns)]  # fmt: skip
     adapter = None if request.adapter is None else _pin(request.adapter, own)
     return replace(request, model=_pin(request.model, own), adapter=adapter, columns=columns)
 
@@ -132,14 +132,14 @@ def _short_adapter(adapter: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def other_weights(before: Sequence[Entry], now: Sequence[Entry]) -> Iterator[str]:
     """Yield a sentence for each base model or adapter that has changed, with its columns."""
-    told: dict[tuple[str, str, str, str], list[int]] = {}
+    changed: dict[tuple[str, str, str, str], list[int]] = {}
     for entry in now:
-        for place in entry["columns"]:
-            then = next((one for one in before if place in one["columns"]), None)
+        for index in entry["columns"]:
+            then = next((earlier for earlier in before if index in earlier["columns"]), None)
             for key in _changes(then, entry) if then else ():
-                told.setdefault(key, []).append(place + 1)
-    for (code, name, was, is_), places in told.items():
-        columns = ", ".join(map(str, places))
+                changed.setdefault(key, []).append(index + 1)
+    for (code, name, was, is_), numbers in changed.items():
+        columns = ", ".join(map(str, numbers))
         yield say(f"record.{code}", name=name, columns=columns, before=was[:SHORT], now=is_[:SHORT])
 
 

@@ -134,8 +134,9 @@ def _request(facts: dict[str, Any]) -> CompareRequest:
 
 def compared(record: dict[str, Any], result: Result) -> list[str]:
     """Return sentences on how a rerun compares with its record: first the tokens, then what has changed since."""
-    told = record.get("columns")
-    before = [column.get("token_ids") for column in told if isinstance(column, dict)] if isinstance(told, list) else []
+    recorded = record.get("columns")
+    columns = recorded if isinstance(recorded, list) else []
+    before = [column.get("token_ids") for column in columns if isinstance(column, dict)]
     now = [column.token_ids for column in result.columns]
     names = [column.name for column, ids in zip(result.columns, before, strict=False) if column.token_ids != ids]
     if before == now:
@@ -157,8 +158,8 @@ def _notes(record: dict[str, Any], now: dict[str, Any]) -> Iterable[str]:
         yield from other_weights(read_models(record["models"]), now["models"])
     for name in ("prompt_ids", "prompt_digest", "dtype", *(() if "models" in record else ("fingerprint",))):
         if name in record and record[name] != facts.get(name):
-            told = {"before": str(record[name])[:24], "now": str(facts.get(name))[:24]}
-            yield say(f"record.other_{name}".replace("digest", "ids"), **told)
+            values = {"before": str(record[name])[:24], "now": str(facts.get(name))[:24]}
+            yield say(f"record.other_{name}".replace("digest", "ids"), **values)
     before = record.get("versions")
     for package, version in now["versions"].items():
         if isinstance(before, dict) and before.get(package) != version:
@@ -171,21 +172,22 @@ def _digest(ids: list[int]) -> str:
 
 def made_of(result: Result) -> dict[str, Any]:
     """Return what a link keeps of a finished comparison beside its request, for `changes`."""
-    came_from = result.origin
+    origin = result.origin
     return {
-        "models": shortened(came_from["models"]),
-        "prompt_digest": _digest(came_from["prompt_ids"]),
+        "models": shortened(origin["models"]),
+        "prompt_digest": _digest(origin["prompt_ids"]),
         "dtype": result.dtype,
-        "versions": came_from["versions"],
+        "versions": origin["versions"],
     }
 
 
-def alike(one: CompareRequest, other: CompareRequest) -> bool:
+def alike(first: CompareRequest, second: CompareRequest) -> bool:
     """Return whether both requests are the same, however their columns are written."""
-    if replace(one, columns=[]) != replace(other, columns=[]):
+    if replace(first, columns=[]) != replace(second, columns=[]):
         return False
     columns = (
-        [(spec.strategy, spec.knobs, spec.model) for spec in parse_columns(each.columns)] for each in (one, other)
+        [(spec.strategy, spec.knobs, spec.model) for spec in parse_columns(request.columns)]
+        for request in (first, second)
     )
     return next(columns) == next(columns)
 

@@ -33,17 +33,17 @@ def written(record: dict[str, Any]) -> tuple[CompareRequest, list[Wrote]]:
     columns: Any = record.get("columns")
     specs = parse_columns(request.columns)
     try:
-        told = [_wrote(spec, column, _runs_on(place, models))
-                for place, (spec, column) in enumerate(zip(specs, columns, strict=True))]  # fmt: skip
+        outputs = [_wrote(spec, column, _runs_on(index, models))
+                for index, (spec, column) in enumerate(zip(specs, columns, strict=True))]  # fmt: skip
     except (TypeError, KeyError, ValueError):
         raise UserError("record.columns") from None
-    return request, told
+    return request, outputs
 
 
-def _runs_on(place: int, models: Sequence[Entry]) -> Entry:
+def _runs_on(index: int, models: Sequence[Entry]) -> Entry:
     """Return the one model of a column. Raises ValueError if there is not exactly one."""
-    (entry,) = [one for one in models if place in one["columns"]]
-    return entry
+    (model,) = [model for model in models if index in model["columns"]]
+    return model
 
 
 def _wrote(spec: ColumnSpec, column: dict[str, Any], on: Entry) -> Wrote:

@@ -171,14 +171,14 @@ class Verdict:
 
 
 def check_columns(
-    work: "Work", result: Result, places: Iterable[int], shelf: "Shelf", stop: threading.Event | None
+    work: "Work", result: Result, indices: Iterable[int], shelf: "Shelf", stop: threading.Event | None
 ) -> Iterator[Verdict]:
     """Yield the verdicts on some columns, computed in this process."""
     from inference.compare.work import panels_of
 
     panels = panels_of(work, shelf)
     known = {index: (spec, panel) for panel in panels for index, spec in panel.columns}
-    for index in places:
+    for index in indices:
         if stop is not None and stop.is_set():
             return
         spec, panel = known[index]

@@ -165,9 +165,9 @@ def _load(request: CompareRequest, groups: list[Group], shelf: "Shelf") -> list[
             check_column(spec, loaded, tuned, request.max_new_tokens)
         if not request.exact:
             make_ready(loaded)
-        asked = request.messages if request.prompt is None else request.prompt
-        assert asked is not None
-        ids = prompt_ids(loaded.tokenizer, asked, request.raw)
+        prompt = request.messages if request.prompt is None else request.prompt
+        assert prompt is not None
+        ids = prompt_ids(loaded.tokenizer, prompt, request.raw)
         check_context(len(ids), request.max_new_tokens, loaded.context_length)
         panels.append(Panel(loaded, ids, columns, frozenset(group.plain)))
     _check_memory(panels, request.max_new_tokens)

@@ -73,12 +73,12 @@ def seconds(work: "Work", *_: str) -> int:
     return _bounded(work, needed)
 
 
-def check_seconds(work: "Work", result: Result, places: list[int], *_: str) -> int:
+def check_seconds(work: "Work", result: Result, indices: list[int], *_: str) -> int:
     """Return the same for the replay of some columns, one after another: a beam search may run to the limit, any other
     column generates about as many tokens as before."""
-    groups = [group for group in work.groups if {index for index, _ in group.columns} & set(places)]
+    groups = [group for group in work.groups if {index for index, _ in group.columns} & set(indices)]
     needed = START_S + sum(_weights_seconds(work, group) for group in groups)
-    return _bounded(work, needed + sum(_replay_seconds(work, result, place) for place in places))
+    return _bounded(work, needed + sum(_replay_seconds(work, result, index) for index in indices))
 
 
 def _bounded(work: "Work", needed: float) -> int:
@@ -109,10 +109,10 @@ def _weights_seconds(work: "Work", group: Any) -> float:
     return parameters(group.source.base.folder) * size / 1e9 * GIGABYTE_S
 
 
-def _replay_seconds(work: "Work", result: Result, place: int) -> float:
-    spec = next(spec for group in work.groups for index, spec in group.columns if index == place)
+def _replay_seconds(work: "Work", result: Result, index: int) -> float:
+    spec = next(spec for group in work.groups for number, spec in group.columns if number == index)
     beams = spec.kind == "beam"
-    return (work.request.max_new_tokens if beams else len(result.columns[place].token_ids)) * _step_seconds([spec])
+    return (work.request.max_new_tokens if beams else len(result.columns[index].token_ids)) * _step_seconds([spec])
 
 
 def write(work: "Work", stop: threading.Event | None) -> Iterator[Event]:
@@ -131,27 +131,27 @@ def check(work: "Work", result: Result, stop: threading.Event | None) -> Iterato
     untold = replace(result, columns=[replace(column, tokens=[]) for column in result.columns])
     turns = _turns(work, untold)
     _import_models(work)
-    for places in turns:
+    for indices in turns:
         if stop is None or not stop.is_set():
-            yield from _lent("check", stop, work, untold, places)
+            yield from _lent("check", stop, work, untold, indices)
 
 
 def _turns(work: "Work", result: Result) -> list[list[int]]:
     """Return the columns in their order, split so that each part fits the time limit of the GPU. Raises UserError if
     one column alone takes longer."""
     turns: list[list[int]] = []
-    for place in range(len(result.columns)):
-        if turns and _fits(work, result, [*turns[-1], place]):
-            turns[-1].append(place)
+    for index in range(len(result.columns)):
+        if turns and _fits(work, result, [*turns[-1], index]):
+            turns[-1].append(index)
         else:
-            check_seconds(work, result, [place])
-            turns.append([place])
+            check_seconds(work, result, [index])
+            turns.append([index])
     return turns
 
 
-def _fits(work: "Work", result: Result, places: list[int]) -> bool:
+def _fits(work: "Work", result: Result, indices: list[int]) -> bool:
     try:
-        check_seconds(work, result, places)
+        check_seconds(work, result, indices)
     except UserError:
         return False
     return True
@@ -159,28 +159,28 @@ def _fits(work: "Work", result: Result, places: list[int]) -> bool:
 
 def _lent(task: str, stop: threading.Event | None, *order: Any) -> Iterator[Any]:
     """Yield the items of a task in the other process; a stop is passed on to it, and it ends with this iterator."""
-    asked, over = stop or threading.Event(), threading.Event()
+    stop_requested, finished = stop or threading.Event(), threading.Event()
     with TemporaryDirectory() as folder:
-        note = Path(folder) / "stop"
-        threading.Thread(target=_pass_on, args=(asked, note, over), daemon=True).start()
-        items = _tasks[task](*order, str(note), words.current())
+        stop_file = Path(folder) / "stop"
+        threading.Thread(target=_pass_on, args=(stop_requested, stop_file, finished), daemon=True).start()
+        items = _tasks[task](*order, str(stop_file), words.current())
         try:
             for item in items:
                 if isinstance(item, UserError):
                     raise item
                 yield item
         finally:
-            over.set()
-            note.touch()
+            finished.set()
+            stop_file.touch()
             items.close()
 
 
-def _pass_on(asked: threading.Event, note: Path, over: threading.Event) -> None:
+def _pass_on(stop_requested: threading.Event, stop_file: Path, finished: threading.Event) -> None:
     """Write the file that signals the other process to stop, once a stop is requested."""
-    while not over.wait(_LOOK_S):
-        if asked.is_set():
+    while not finished.wait(_LOOK_S):
+        if stop_requested.is_set():
             with suppress(FileNotFoundError):
-                note.touch()
+                stop_file.touch()
             return
 
 
@@ -197,7 +197,7 @@ def _import_models(work: "Work") -> None:
             MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
 
 
-class _Note:
+class _StopFile:
     """Stands for the event that stops a comparison; set once a file exists."""
 
     def __init__(self, path: str) -> None:
@@ -207,20 +207,20 @@ class _Note:
         return self._path.exists()
 
 
-def _write_on_gpu(work: "Work", note: str, language: str) -> Generator[Event | UserError, None, None]:
+def _write_on_gpu(work: "Work", stop_file: str, language: str) -> Generator[Event | UserError, None, None]:
     """Run a comparison; called in the forked process."""
     from inference.compare.work import write as write_plainly
 
-    yield from _there(write_plainly(work, _shelf(), _Note(note)), language)  # type: ignore[arg-type]
+    yield from _there(write_plainly(work, _shelf(), _StopFile(stop_file)), language)  # type: ignore[arg-type]
 
 
 def _check_on_gpu(
-    work: "Work", result: Result, places: list[int], note: str, language: str
+    work: "Work", result: Result, indices: list[int], stop_file: str, language: str
 ) -> Generator["Verdict | UserError", None, None]:
     """Replay some columns; called in the forked process."""
     from inference.compare.replay import check_columns
 
-    yield from _there(check_columns(work, result, places, _shelf(), _Note(note)), language)  # type: ignore[arg-type]
+    yield from _there(check_columns(work, result, indices, _shelf(), _StopFile(stop_file)), language)  # type: ignore[arg-type]
 
 
 def _there(items: Iterator[Any], language: str) -> Iterator[Any]:

@@ -174,7 +174,7 @@ class Batch:
             hidden = Hidden(output.layers, rows, self._head_of(index)) if column.needs_hidden else None
             try:
                 column.step(StepInput(logits[rows], logprobs[rows], [distributions[row] for row in rows], hidden))
-            except Exception as error:  # one column's failure is its own; the caller logs it and tells
+            except Exception as error:  # one column's failure is its own; the caller logs and reports it
                 column.stop("error")
                 failed(index, error)
             kept += [rows[parent] for parent in column.parents]

@@ -136,7 +136,7 @@ class _Run:
                 self._failed(index, error)
         self.seconds = time.perf_counter() - started
         for index in moving:
-            yield from self._tell(self.events[index])
+            yield from self._column_events(self.events[index])
         if not self.batch.working:
             self.batch.close()
 
@@ -148,7 +148,7 @@ class _Run:
         log.error("column %d failed (%s)", index, number, exc_info=error)
         self.events[index].error = say("decode.column_broke", id=number, kind=type(error).__name__)
 
-    def _tell(self, events: _ColumnEvents) -> Iterator[Event]:
+    def _column_events(self, events: _ColumnEvents) -> Iterator[Event]:
         if events.column.length and events.first_token_s is None:
             events.first_token_s = self.seconds
         yield events.step()

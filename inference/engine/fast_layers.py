@@ -103,11 +103,11 @@ def layer_of(layer: Any) -> Layer | None:
     """Return a transformers decoder layer in the fast form; None if something in it is not as expected."""
     attention, feed = layer.self_attn, layer.mlp
     joined = product_of(attention.q_proj, attention.k_proj, attention.v_proj)
-    others = [product_of(one) for one in (attention.o_proj, feed.gate_proj, feed.up_proj, feed.down_proj)]
+    products = [product_of(module) for module in (attention.o_proj, feed.gate_proj, feed.up_proj, feed.down_proj)]
     if joined is None:
         return None
-    found = [product for product in others if product is not None]
-    if len(found) < len(others):
+    found = [product for product in products if product is not None]
+    if len(found) < len(products):
         return None
     norms = _norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)
     of_heads = hasattr(attention, "q_norm")

@@ -125,7 +125,7 @@ def product_of(*modules: Any) -> Product | None:
 def matrix_of(layers: list[nn.Linear]) -> Matrix:
     """Return the stacked weights of linear layers, in the form that suits their device."""
     biases = [layer.bias for layer in layers]
-    bias = None if all(one is None for one in biases) else torch.cat([_bias(layer) for layer in layers])
+    bias = None if all(vector is None for vector in biases) else torch.cat([_bias(layer) for layer in layers])
     weights = [layer.weight for layer in layers]
     if not packs(weights[0]):
         return plain_matrix(weights, bias)

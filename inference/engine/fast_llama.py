@@ -67,8 +67,8 @@ class LeanModel:
     def _angles(self, states: Tensor, start: int, length: int) -> tuple[Tensor, Tensor]:
         """Return cosines and signed sines [length, 1, head_dim] of the new positions: with the halves of a vector
         exchanged, x * cos + exchanged * sin is the rotated vector."""
-        places = torch.arange(start, start + length, device=states.device)[None]
-        cos, sin = (part[0, :, None] for part in self.rotary(states, places))
+        positions = torch.arange(start, start + length, device=states.device)[None]
+        cos, sin = (part[0, :, None] for part in self.rotary(states, positions))
         half = self.head_dim // 2
         return cos, torch.cat([-sin[..., :half], sin[..., half:]], -1)
 
@@ -84,12 +84,12 @@ class LeanDecoder:
         self._model = model
         first, self._like = model.layers[0], model.embedding.weight
         self._cache = LeanCache(len(model.layers), first.key_heads, model.head_dim, self._like, rows, tokens)
-        self._places: list[int] = []
+        self._slots: list[int] = []
 
     def forward(self, ids: Tensor, tuned: list[bool], *, hidden: bool = False, every: bool = False) -> Output:
-        if not self._places:
-            self._places = list(range(len(ids)))
-        order = sorted(range(len(ids)), key=self._places.__getitem__)
+        if not self._slots:
+            self._slots = list(range(len(ids)))
+        order = sorted(range(len(ids)), key=self._slots.__getitem__)
         with_adapter = None
         if any(tuned):
             placed = torch.tensor([tuned[row] for row in order])
@@ -99,24 +99,24 @@ class LeanDecoder:
 
     def _in_order(self, output: Output) -> Output:
         """Return the output with its rows in the caller's order."""
-        if self._places == list(range(len(self._places))):
+        if self._slots == list(range(len(self._slots))):
             return output
-        return Output(output.logits[self._places], [states[self._places] for states in output.layers])
+        return Output(output.logits[self._slots], [states[self._slots] for states in output.layers])
 
     @property
     def can_go_back(self) -> bool:
         return True
 
     def reorder(self, rows: list[int]) -> None:
-        sources = [self._places[row] for row in rows]
-        places: dict[int, int] = {}
+        sources = [self._slots[row] for row in rows]
+        slots: dict[int, int] = {}
         for row, source in enumerate(sources):
-            if source < len(rows) and source not in places.values():
-                places[row] = source
-        free = iter(sorted(set(range(len(rows))) - set(places.values())))
-        copies = {row: next(free) for row in range(len(rows)) if row not in places}
-        self._cache.copy([(sources[row], place) for row, place in copies.items()])
-        self._places = [(places | copies)[row] for row in range(len(rows))]
+            if source < len(rows) and source not in slots.values():
+                slots[row] = source
+        free = iter(sorted(set(range(len(rows))) - set(slots.values())))
+        copies = {row: next(free) for row in range(len(rows)) if row not in slots}
+        self._cache.copy([(sources[row], slot) for row, slot in copies.items()])
+        self._slots = [(slots | copies)[row] for row in range(len(rows))]
 
     def go_back(self, positions: int) -> None:
         self._cache.go_back(positions)

@@ -42,24 +42,24 @@ class LeanCache:
     @torch.inference_mode()
     def copy(self, pairs: list[tuple[int, int]]) -> None:
         """Copy slots (from, to), none of which is both."""
-        for source, place in pairs:
-            parted = self._common(source, place)
+        for source, target in pairs:
+            parted = self._common(source, target)
             written = self._room[:, :, :, :, parted : self.length]
-            written[:, :, place].copy_(written[:, :, source])
+            written[:, :, target].copy_(written[:, :, source])
         if pairs:
             self._remember(pairs)
 
-    def _common(self, one: int, other: int) -> int:
+    def _common(self, first: int, second: int) -> int:
         """Return how many leading positions two slots are known to have in common."""
-        return self.length if one == other else self._alike.get((min(one, other), max(one, other)), 0)
+        return self.length if first == second else self._alike.get((min(first, second), max(first, second)), 0)
 
     def _remember(self, pairs: list[tuple[int, int]]) -> None:
         """Update the common prefixes after copying: a slot has in common with another what their sources had."""
-        sources = {place: source for source, place in pairs}
-        places = {*(place for pair in self._alike for place in pair), *sources, *sources.values()}
-        found = ((one, other, self._common(sources.get(one, one), sources.get(other, other)))
-                 for one, other in combinations(sorted(places), 2))  # fmt: skip
-        self._alike = {(one, other): common for one, other, common in found if common}
+        sources = {slot: source for source, slot in pairs}
+        slots = {*(slot for pair in self._alike for slot in pair), *sources, *sources.values()}
+        found = ((first, second, self._common(sources.get(first, first), sources.get(second, second)))
+                 for first, second in combinations(sorted(slots), 2))  # fmt: skip
+        self._alike = {(first, second): common for first, second, common in found if common}
 
     def go_back(self, positions: int) -> None:
         """Remove the newest positions of every row."""

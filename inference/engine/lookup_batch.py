@@ -40,14 +40,15 @@ class LookupBatch(Batch):
         were."""
         column, logprobs = self._column, logits.log_softmax(-1)
         distributions = distributions_of(logprobs)
-        for place in range(len(logits)):
+        for position in range(len(logits)):
+            rows = slice(position, position + 1)
             try:
-                column.step(StepInput(logits[place : place + 1], logprobs[place : place + 1], [distributions[place]]))
-            except Exception as error:  # told by the caller, as in a batch of many
+                column.step(StepInput(logits[rows], logprobs[rows], [distributions[position]]))
+            except Exception as error:  # reported by the caller, as in a batch of many
                 column.stop("error")
                 failed(next(iter(self.columns)), error)
-            if place == len(draft) or column.finish == "error" or column.ids[-1] != draft[place]:
-                return place
+            if position == len(draft) or column.finish == "error" or column.ids[-1] != draft[position]:
+                return position
             if column.finish is not None:
-                return place + 1
+                return position + 1
         return len(draft)

@@ -142,12 +142,12 @@ def for_one_row(dtype: torch.dtype) -> Literal["packed", "padded", "plain"]:
     packed = [pack(weight) for weight in weights]
     row, few = (torch.ones(rows, 576, dtype=dtype) for rows in (1, FEW))
     ways: dict[Literal["packed", "padded", "plain"], Callable[[], object]] = {
-        "packed": lambda: [_product(row, one) for one in packed],
-        "padded": lambda: [_product(few, one) for one in packed],
+        "packed": lambda: [_product(row, matrix) for matrix in packed],
+        "padded": lambda: [_product(few, matrix) for matrix in packed],
         "plain": lambda: [nn.functional.linear(row, weight) for weight in weights],
     }
     seconds = [{way: _seconds(work) for way, work in ways.items()} for _ in range(5)]
-    best = {way: min(one[way] for one in seconds) for way in ways}
+    best = {way: min(trial[way] for trial in seconds) for way in ways}
     fastest = min(ways, key=best.__getitem__)
     return fastest if best[fastest] < _CLEARLY * best["packed"] else "packed"
 

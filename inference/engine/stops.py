@@ -22,7 +22,7 @@ def stop_check(tokenizer: Any, texts: list[str]) -> Callable[[list[int]], bool] 
         before, tail = (
             tokenizer.decode(part, clean_up_tokenization_spaces=False) for part in (ids[-reach:-1], ids[-reach:])
         )
-        return bool(_places(tail, texts, before))
+        return bool(_positions(tail, texts, before))
 
     return reached
 
@@ -30,14 +30,14 @@ def stop_check(tokenizer: Any, texts: list[str]) -> Callable[[list[int]], bool] 
 def cut(text: str, texts: list[str], before: str) -> str:
     """Return `text` up to the first of the stop texts that its last token completed; `before` is the text without that
     token."""
-    return text[: min(_places(text, texts, before), default=None)]
+    return text[: min(_positions(text, texts, before), default=None)]
 
 
-def _places(text: str, texts: list[str], before: str) -> list[int]:
+def _positions(text: str, texts: list[str], before: str) -> list[int]:
     """Return where those of `texts` begin that occur in `text` and end after what `before` has of it."""
     old = len(before.rstrip(UNFINISHED))
-    found = (text.find(one, max(0, old - len(one) + 1)) for one in texts)
-    return [place for place in found if place >= 0]
+    found = (text.find(stop_text, max(0, old - len(stop_text) + 1)) for stop_text in texts)
+    return [position for position in found if position >= 0]
 
 
 class HeldBack:
@@ -52,15 +52,15 @@ class HeldBack:
     def add(self, piece: str) -> str:
         """Add text and return what is final now."""
         text = self.held + piece
-        firm = text[: len(text) - _begun(text, self._texts)]
+        firm = text[: len(text) - _partial_length(text, self._texts)]
         self.held = text[len(firm) :]
         self.given += len(firm)
         return firm
 
 
-def _begun(text: str, texts: list[str]) -> int:
+def _partial_length(text: str, texts: list[str]) -> int:
     """Return how many characters at the end of `text` are the beginning, but not the whole, of one of `texts`."""
-    sizes = (size for one in texts for size in range(1, len(one)) if text.endswith(one[:size]))
+    sizes = (size for stop_text in texts for size in range(1, len(stop_text)) if text.endswith(stop_text[:size]))
     return max(sizes, default=0)
 
 

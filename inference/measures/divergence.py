@@ -67,12 +67,12 @@ def _fork(columns: Sequence[ColumnResult], index: int, reference: int) -> Fork:
 
 
 def _pair(columns: Sequence[ColumnResult], first: int, second: int) -> Pair:
-    one, other = _symbols(columns[first], columns[second])
-    return Pair(first, second, common_prefix(one, other), edit_distance(one, other))
+    symbols = _symbols(columns[first], columns[second])
+    return Pair(first, second, common_prefix(*symbols), edit_distance(*symbols))
 
 
-def _at(column: ColumnResult, place: int) -> TokenView | None:
-    return column.tokens[place] if place < len(column.tokens) else None
+def _at(column: ColumnResult, index: int) -> TokenView | None:
+    return column.tokens[index] if index < len(column.tokens) else None
 
 
 def _taken(token: TokenView | None, other: TokenView | None, same: bool) -> Taken | None:
@@ -82,42 +82,42 @@ def _taken(token: TokenView | None, other: TokenView | None, same: bool) -> Take
         return None
     if same:
         return Taken(token.text, token.probability, token.probability)
-    found = [one.probability for one in (other.top if other else ()) if one.text == token.text]
+    found = [alternative.probability for alternative in (other.top if other else ()) if alternative.text == token.text]
     return Taken(token.text, token.probability, found[0] if found else None)
 
 
-def _symbols(one: ColumnResult, other: ColumnResult) -> tuple[list[Hashable], list[Hashable]]:
+def _symbols(column: ColumnResult, other: ColumnResult) -> tuple[list[Hashable], list[Hashable]]:
     """Return what is compared: ids, or texts if the columns' models may have different vocabularies."""
     own = {"base", "tuned"}
-    if one.model == other.model or {one.model, other.model} <= own:
-        return [token.token_id for token in one.tokens], [token.token_id for token in other.tokens]
-    return [token.text for token in one.tokens], [token.text for token in other.tokens]
+    if column.model == other.model or {column.model, other.model} <= own:
+        return [token.token_id for token in column.tokens], [token.token_id for token in other.tokens]
+    return [token.text for token in column.tokens], [token.text for token in other.tokens]
 
 
-def common_prefix(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
+def common_prefix(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
     """Return how many leading elements both have in common."""
-    found = (place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
-    return next(found, min(len(one), len(other)))
+    found = (index for index, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])
+    return next(found, min(len(first), len(second)))
 
 
-def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
+def edit_distance(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
     """Return the least number of insertions, deletions and replacements that turn one into the other (Levenshtein
     1966).
 
     A column of the table at a time, as bits of integers (Hyyrö 2003, "A bit-vector algorithm for computing Levenshtein
     and Damerau edit distances", after Myers 1999): 8,192 tokens take about a tenth of a second.
     """
-    start = common_prefix(one, other)
-    one, other = one[start:], other[start:]
-    if not one or not other:
-        return max(len(one), len(other))
-    places: dict[Hashable, int] = {}
-    for place, symbol in enumerate(one):
-        places[symbol] = places.get(symbol, 0) | 1 << place
-    everywhere, last = (1 << len(one)) - 1, 1 << (len(one) - 1)
-    more, less, distance = everywhere, 0, len(one)
-    for symbol in other:
-        equal = places.get(symbol, 0)
+    start = common_prefix(first, second)
+    first, second = first[start:], second[start:]
+    if not first or not second:
+        return max(len(first), len(second))
+    occurrences: dict[Hashable, int] = {}
+    for index, symbol in enumerate(first):
+        occurrences[symbol] = occurrences.get(symbol, 0) | 1 << index
+    everywhere, last = (1 << len(first)) - 1, 1 << (len(first) - 1)
+    more, less, distance = everywhere, 0, len(first)
+    for symbol in second:
+        equal = occurrences.get(symbol, 0)
         diagonal = (((equal & more) + more) ^ more) | equal | less
         up = less | (~(diagonal | more) & everywhere)
         down = more & diagonal
@@ -132,13 +132,13 @@ def pieces(column: ColumnResult) -> list[str]:
     """Return the text of each token, such that they make up the column's text; tokens that are not part of it keep
     theirs. A character spread over several tokens belongs to the last of them."""
     found, at, held = [token.text for token in column.tokens], 0, 0
-    for place, token in enumerate(column.tokens):
+    for index, token in enumerate(column.tokens):
         if UNFINISHED in token.text:
-            found[place], held = "", held + 1
+            found[index], held = "", held + 1
             continue
         here = column.text.find(token.text, at + 1 if held else at) if token.text else at
         if held and here >= at:
-            found[place - 1], at, held = column.text[at:here], here, 0
+            found[index - 1], at, held = column.text[at:here], here, 0
         if token.text and column.text.startswith(token.text, at):
             at += len(token.text)
     if held and found:

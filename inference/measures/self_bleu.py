@@ -26,9 +26,9 @@ def self_bleu(samples: Sequence[Sequence[int]]) -> float | None:
     best = [_two_greatest([count[n] for count in counts]) for n in range(ORDER)]
     lengths = [len(sample) for sample in samples]
     scores = []
-    for place, length in enumerate(lengths):
-        others = [*lengths[:place], *lengths[place + 1 :]]
-        matched = [_matched(place, counts[place][n], *best[n]) for n in range(ORDER)]
+    for index, length in enumerate(lengths):
+        others = [*lengths[:index], *lengths[index + 1 :]]
+        matched = [_matched(index, counts[index][n], *best[n]) for n in range(ORDER)]
         scores.append(_bleu(matched, length, min(others, key=lambda other: (abs(other - length), other))))
     return math.fsum(scores) / len(scores)
 
@@ -42,27 +42,27 @@ def _two_greatest(counts: Sequence[Counter[Gram]]) -> tuple[dict[Gram, tuple[int
     others."""
     first: dict[Gram, tuple[int, int]] = {}
     second: dict[Gram, int] = {}
-    for place, count in enumerate(counts):
+    for index, count in enumerate(counts):
         for gram, times in count.items():
             known = first.get(gram)
             if known is None:
-                first[gram] = times, place
+                first[gram] = times, index
             elif times > known[0]:
-                first[gram], second[gram] = (times, place), known[0]
+                first[gram], second[gram] = (times, index), known[0]
             elif times > second.get(gram, 0):
                 second[gram] = times
     return first, second
 
 
 def _matched(
-    place: int, own: Counter[Gram], first: dict[Gram, tuple[int, int]], second: dict[Gram, int]
+    index: int, own: Counter[Gram], first: dict[Gram, tuple[int, int]], second: dict[Gram, int]
 ) -> tuple[int, int]:
     """Return how many of a text's n-grams occur in others, each at most as often as in one of them; and how many it
     has."""
     matched = 0
     for gram, times in own.items():
         greatest, holder = first[gram]
-        matched += min(times, second.get(gram, 0) if holder == place else greatest)
+        matched += min(times, second.get(gram, 0) if holder == index else greatest)
     return matched, own.total()
 
 

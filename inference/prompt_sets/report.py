@@ -41,8 +41,13 @@ def report_of(identity: str, prompt_set: PromptSet, outcome: Outcome) -> Report:
     """
     request = prompt_set.request
     problems = [
-        {"number": one.number, "column": one.column, "prompt": one.prompt[:_EXCERPT], "error": one.error}
-        for one in outcome.problems
+        {
+            "number": problem.number,
+            "column": problem.column,
+            "prompt": problem.prompt[:_EXCERPT],
+            "error": problem.error,
+        }
+        for problem in outcome.problems
     ]
     return {
         "id": identity,
@@ -70,23 +75,23 @@ def report_of(identity: str, prompt_set: PromptSet, outcome: Outcome) -> Report:
 
 
 def _columns(prompt_set: PromptSet, outcome: Outcome) -> list[dict[str, Any]]:
-    values = [_values(outcome, place) for place in range(len(prompt_set.request.columns))]
+    values = [_values(outcome, index) for index in range(len(prompt_set.request.columns))]
     return [
         {
             "name": name,
-            "model": next((row["model"] for answer in outcome.answers if (row := answer.rows[place])), ""),
-            "measures": {key: _estimate_json(estimate(_known(found))) for key, found in values[place].items()},
+            "model": next((row["model"] for answer in outcome.answers if (row := answer.rows[index])), ""),
+            "measures": {key: _estimate_json(estimate(_known(found))) for key, found in values[index].items()},
             "against_first": {
-                key: _estimate_json(paired(found, values[0][key])) for key, found in values[place].items()
+                key: _estimate_json(paired(found, values[0][key])) for key, found in values[index].items()
             },
         }
-        for place, name in enumerate(prompt_set.request.columns)
+        for index, name in enumerate(prompt_set.request.columns)
     ]
 
 
-def _values(outcome: Outcome, place: int) -> dict[str, list[float | None]]:
+def _values(outcome: Outcome, index: int) -> dict[str, list[float | None]]:
     """Return a column's values by measure, one for each answered prompt."""
-    rows = [answer.rows[place] or {} for answer in outcome.answers]
+    rows = [answer.rows[index] or {} for answer in outcome.answers]
     return {measure.key: [_number(row.get(measure.key)) for row in rows] for measure in MEASURES}
 
 
@@ -119,7 +124,8 @@ def means_csv(report: Report) -> str:
 def answers_of(outcome: Outcome) -> list[dict[str, Any]]:
     """Return every prompt with its seed and, for each column, text and measures (None if it failed)."""
     return [
-        {"number": one.number, "prompt": one.prompt, "seed": one.seed, "columns": one.rows} for one in outcome.answers
+        {"number": answer.number, "prompt": answer.prompt, "seed": answer.seed, "columns": answer.rows}
+        for answer in outcome.answers
     ]
 
 
@@ -127,9 +133,9 @@ def answers_csv(outcome: Outcome) -> str:
     """Return a line for each prompt and column that answered it."""
     return to_csv(
         [
-            {"number": one.number, "prompt": one.prompt, "seed": one.seed} | row
-            for one in outcome.answers
-            for row in one.rows
+            {"number": answer.number, "prompt": answer.prompt, "seed": answer.seed} | row
+            for answer in outcome.answers
+            for row in answer.rows
             if row is not None
         ]
     )

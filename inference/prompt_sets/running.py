@@ -45,13 +45,13 @@ class PromptSet:
     request: CompareRequest
     name: str = ""
 
-    def seed(self, place: int) -> int:
+    def seed(self, index: int) -> int:
         """Return the seed of the prompt at `index` (0-based)."""
-        return (self.request.seed + place) % (MAX_SEED + 1)
+        return (self.request.seed + index) % (MAX_SEED + 1)
 
-    def comparison(self, place: int) -> CompareRequest:
+    def comparison(self, index: int) -> CompareRequest:
         """Return the comparison of the prompt at `index` (0-based). Raises the error of that prompt, if it has one."""
-        item, before = self.prompts[place], self.request.messages
+        item, before = self.prompts[index], self.request.messages
         if item.problem is not None:
             raise item.problem
         given: dict[str, Any] = {"prompt": None, "messages": item.prompt}
@@ -59,7 +59,7 @@ class PromptSet:
             given = {"prompt": item.prompt, "messages": None}
             if before and item.prompt.strip():
                 given = {"prompt": None, "messages": [*before, {"role": "user", "content": item.prompt}]}
-        return replace(self.request, seed=self.seed(place), **given)
+        return replace(self.request, seed=self.seed(index), **given)
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,14 @@ def run_set(
     """
     check_set(prompt_set)
     outcome = Outcome()
-    for place, one in enumerate(prompt_set.prompts):
+    for index, item in enumerate(prompt_set.prompts):
         try:
-            result = yield from _compared(prompt_set, place, owner, shelf, stop, join)
+            result = yield from _compared(prompt_set, index, owner, shelf, stop, join)
         except UserError as error:
             if stop.is_set():
                 break
             if error.code.startswith(_OF_THE_PROMPT):
-                outcome.problems.append(Problem(one.number, one.shown, str(error)))
+                outcome.problems.append(Problem(item.number, item.shown, str(error)))
                 continue
             if not outcome.answers:
                 raise
@@ -127,7 +127,7 @@ def run_set(
             return outcome
         if any(column.finish == "cancelled" for column in result.columns):
             break
-        _fold(outcome, one, prompt_set.seed(place), result)
+        _fold(outcome, item, prompt_set.seed(index), result)
     else:
         return outcome
     outcome.status = "stopped"
@@ -135,31 +135,31 @@ def run_set(
 
 
 def _compared(
-    prompt_set: PromptSet, place: int, owner: Owner, shelf: "Shelf", stop: threading.Event, join: Join | None
+    prompt_set: PromptSet, index: int, owner: Owner, shelf: "Shelf", stop: threading.Event, join: Join | None
 ) -> Generator[Loading, None, Result]:
     total = len(prompt_set.prompts)
-    yield Loading(say("sets.at", number=place + 1, total=total), place, total)
-    request, result = prompt_set.comparison(place), None
+    yield Loading(say("sets.at", number=index + 1, total=total), index, total)
+    request, result = prompt_set.comparison(index), None
     check_request(request)
     turn = wait_for_place(join, stop) if join else nullcontext()
     with turn as mine:
         for event in run_comparison(request, owner, shelf, stop, mine):
             if isinstance(event, Loading):
-                yield Loading(event.text, place, total)
+                yield Loading(event.text, index, total)
             elif isinstance(event, Done):
                 result = event.result
     assert result is not None, "a comparison ends with its result"
     return result
 
 
-def _fold(outcome: Outcome, one: PromptItem, seed: int, result: Result) -> None:
+def _fold(outcome: Outcome, item: PromptItem, seed: int, result: Result) -> None:
     rows: list[Row | None] = []
     for column, row in zip(result.columns, summarize(result), strict=True):
         if column.finish == "error":
-            outcome.problems.append(Problem(one.number, one.shown, column.error or "", column.name))
+            outcome.problems.append(Problem(item.number, item.shown, column.error or "", column.name))
         written = row | {"text": column.text, "finish": column.finish}
         rows.append(None if column.finish == "error" else written)
-    outcome.answers.append(Answer(one.number, one.shown, seed, rows))
+    outcome.answers.append(Answer(item.number, item.shown, seed, rows))
     outcome.model, outcome.dtype = result.model, result.dtype
 
 

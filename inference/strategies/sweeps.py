@@ -36,7 +36,7 @@ def spread(line: str, knob: str, low: float, high: float, count: int, scale: str
         raise UserError("board.sweep_bounds", knob=knob, low=f"{low:g}", high=f"{high:g}")
     if scale == "log" and (low <= 0 or high <= 0):
         raise UserError("board.sweep_positive", knob=knob, low=f"{low:g}", high=f"{high:g}")
-    shares = [place / (count - 1) for place in range(count)]
+    shares = [index / (count - 1) for index in range(count)]
     if scale == "log":
         values = [low * (high / low) ** share for share in shares]
     else:
@@ -59,7 +59,9 @@ def _numeric(line: str, name: str) -> Knob:
     strategy = STRATEGIES[parse_column(line).strategy]
     knob = strategy.knob(name)
     if knob is None or knob.type in ("texts", "ids"):
-        known = [one.name for one in (*strategy.knobs, *strategy.more) if one.type not in ("texts", "ids")]
+        known = [
+            candidate.name for candidate in (*strategy.knobs, *strategy.more) if candidate.type not in ("texts", "ids")
+        ]
         raise UserError("board.sweep_knob_wrong", strategy=strategy.key, knob=name[:40], known=", ".join(known))
     return knob
 

@@ -45,11 +45,11 @@ def quoted(value: str) -> str:
     """
     if value and not set(value) & set(WHITE + '"'):
         return value
-    made, place = "", 0
-    while place < len(value):
-        char, after = value[place], value[place + 1 : place + 2]
+    made, position = "", 0
+    while position < len(value):
+        char, after = value[position], value[position + 1 : position + 2]
         if char == "\\" and after not in ("", '"'):
-            made, place = made + char + after, place + 2
+            made, position = made + char + after, position + 2
         else:
-            made, place = made + ("\\" + char if char in '\\"' else char), place + 1
+            made, position = made + ("\\" + char if char in '\\"' else char), position + 1
     return f'"{made}"'
