@@ -12,7 +12,7 @@ from inference.strategies.table import ColumnSpec, parse_columns
 
 
 @dataclass(frozen=True)
-class Wrote:
+class RecordedOutput:
     """A column of a record: the weights it ran on, as fingerprints (`adapter` None: the bare base), and what it
     generated."""
 
@@ -23,7 +23,7 @@ class Wrote:
     finish: str
 
 
-def written(record: dict[str, Any]) -> tuple[CompareRequest, list[Wrote]]:
+def recorded_outputs(record: dict[str, Any]) -> tuple[CompareRequest, list[RecordedOutput]]:
     """Return the request of a record, and what each column generated on which weights. Raises UserError if it is not a
     record, or one of an earlier version, which does not include the weights."""
     request = request_of_record(record)
@@ -33,7 +33,7 @@ def written(record: dict[str, Any]) -> tuple[CompareRequest, list[Wrote]]:
     columns: Any = record.get("columns")
     specs = parse_columns(request.columns)
     try:
-        outputs = [_wrote(spec, column, _runs_on(index, models))
+        outputs = [_recorded_output(spec, column, _runs_on(index, models))
                 for index, (spec, column) in enumerate(zip(specs, columns, strict=True))]  # fmt: skip
     except (TypeError, KeyError, ValueError):
         raise UserError("record.columns") from None
@@ -46,9 +46,9 @@ def _runs_on(index: int, models: Sequence[Entry]) -> Entry:
     return model
 
 
-def _wrote(spec: ColumnSpec, column: dict[str, Any], on: Entry) -> Wrote:
+def _recorded_output(spec: ColumnSpec, column: dict[str, Any], on: Entry) -> RecordedOutput:
     text, finish = column["text"], column["finish"]
     if not isinstance(text, str) or not isinstance(finish, str):
         raise TypeError("not a text")
     adapter = on.get("adapter")
-    return Wrote(spec, on["fingerprint"], adapter["fingerprint"] if adapter else None, text, finish)
+    return RecordedOutput(spec, on["fingerprint"], adapter["fingerprint"] if adapter else None, text, finish)
