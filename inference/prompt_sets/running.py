@@ -73,7 +73,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Problem:
+class PromptProblem:
     """A prompt, or one column of it, that could not be answered, and why."""
 
     number: int
@@ -87,7 +87,7 @@ class Outcome:
     """The result of a set, as far as it got. `status` is "done", "stopped" or "failed" (with an `error`)."""
 
     answers: list[Answer] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[PromptProblem] = field(default_factory=list)
     status: str = "done"
     error: str | None = None
     model: str = ""
@@ -119,7 +119,7 @@ def run_set(
             if stop.is_set():
                 break
             if error.code.startswith(_OF_THE_PROMPT):
-                outcome.problems.append(Problem(item.number, item.shown, str(error)))
+                outcome.problems.append(PromptProblem(item.number, item.shown, str(error)))
                 continue
             if not outcome.answers:
                 raise
@@ -156,7 +156,7 @@ def _fold(outcome: Outcome, item: PromptItem, seed: int, result: Result) -> None
     rows: list[Row | None] = []
     for column, row in zip(result.columns, summarize(result), strict=True):
         if column.finish == "error":
-            outcome.problems.append(Problem(item.number, item.shown, column.error or "", column.name))
+            outcome.problems.append(PromptProblem(item.number, item.shown, column.error or "", column.name))
         written = row | {"text": column.text, "finish": column.finish}
         rows.append(None if column.finish == "error" else written)
     outcome.answers.append(Answer(item.number, item.shown, seed, rows))
