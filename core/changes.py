@@ -7,19 +7,19 @@ from pathlib import Path
 KEEPER = ".keeper"
 """A file in a workspace that is backed up: the lock of the app that does so."""
 DELETED = ".deleted"
-_news = threading.Event()
+_changed = threading.Event()
 
 
 def hint() -> None:
     """Signal that there is something new to copy, so that the backup keeper of this process, if there is one, looks
     sooner."""
-    _news.set()
+    _changed.set()
 
 
 def wait_for_news(seconds: float) -> None:
     """Wait for `seconds`, or less if something new is signaled."""
-    _news.wait(seconds)
-    _news.clear()
+    _changed.wait(seconds)
+    _changed.clear()
 
 
 def forget(folder: Path) -> None:

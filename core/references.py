@@ -130,11 +130,11 @@ def resolve(reference: Reference, owner: Owner) -> Resolved:
     if isinstance(reference, Data):
         raise UserError("core.not_a_model", value=str(reference))
     if isinstance(reference, Run):
-        return _result(run_folder(owner, reference.id), owner)
+        return _run_result(run_folder(owner, reference.id), owner)
     if isinstance(reference, Folder) and (reference.path / "adapter_config.json").is_file():
         return Resolved(named_base(reference.path, owner), reference)
     if isinstance(reference, Folder) and not (reference.path / "config.json").is_file():
-        return _result(reference.path, owner)
+        return _run_result(reference.path, owner)
     return Resolved(reference)
 
 
@@ -144,10 +144,10 @@ def named_base(adapter: Path, owner: Owner, name: str = "") -> Base:
     An adapter that was trained on the stand-in says so in its `tunescope.json`; its `adapter_config.json` names the
     original.
     """
-    record = _object(adapter / "tunescope.json") if (adapter / "tunescope.json").is_file() else {}
+    record = _read_object(adapter / "tunescope.json") if (adapter / "tunescope.json").is_file() else {}
     if settings.STANDIN in (record.get("stand_in"), record.get("base")):
         return StandIn()
-    config = _object(adapter / "adapter_config.json")
+    config = _read_object(adapter / "adapter_config.json")
     text, revision = str(config.get("base_model_name_or_path") or ""), config.get("revision")
     try:
         base = _base(text, owner)
@@ -156,7 +156,7 @@ def named_base(adapter: Path, owner: Owner, name: str = "") -> Base:
         raise UserError("core.adapter_base", value=name or str(adapter), base=text[:80]) from None
 
 
-def _result(run: Path, owner: Owner) -> Resolved:
+def _run_result(run: Path, owner: Owner) -> Resolved:
     model = run / "model"
     if (model / "adapter_config.json").is_file():
         return Resolved(_recorded_base(run, owner), Folder(model))
@@ -169,18 +169,18 @@ def _recorded_base(run: Path, owner: Owner) -> Base:
     """Return the base model that the run was really trained on: the stand-in may have been used instead of the
     configured one."""
     env = run / "env.json"
-    recorded = _object(env).get("base") if env.is_file() else None
-    return _base(str(recorded or _model_asked_for(run / "config.yaml")), owner)
+    recorded = _read_object(env).get("base") if env.is_file() else None
+    return _base(str(recorded or _configured_model(run / "config.yaml")), owner)
 
 
-def _model_asked_for(path: Path) -> str:
+def _configured_model(path: Path) -> str:
     try:
         return str(yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
     except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UserError("core.damaged", file=path.name, folder=path.parent) from error
 
 
-def _object(path: Path) -> dict:
+def _read_object(path: Path) -> dict:
     try:
         return read_json(path)
     except (OSError, ValueError) as error:

@@ -193,7 +193,7 @@ Event = Loading | Started | Step | Finished | Done
 
 
 @dataclass
-class Live:
+class ColumnState:
     """The state of one column according to the events so far."""
 
     name: str
@@ -214,7 +214,7 @@ class Board:
     """Folds events into the current state of all columns, for a page that looks only now and then."""
 
     def __init__(self) -> None:
-        self.columns: list[Live] = []
+        self.columns: list[ColumnState] = []
         self.loading: Loading | None = None
         self.started: Started | None = None
         self.result: Result | None = None
@@ -226,7 +226,7 @@ class Board:
                 self.loading = event
             case Started():
                 self.started, self.loading = event, None
-                self.columns = [Live(*names) for names in zip(event.names, event.models, strict=True)]
+                self.columns = [ColumnState(*names) for names in zip(event.names, event.models, strict=True)]
             case Step():
                 column = self.columns[event.column]
                 column.firm += event.text_firm
@@ -240,7 +240,7 @@ class Board:
                     self._finish(column, result)
 
     @staticmethod
-    def _finish(column: Live, result: ColumnResult) -> None:
+    def _finish(column: ColumnState, result: ColumnResult) -> None:
         column.result, column.firm, column.draft, column.tokens = result, result.text, "", result.tokens
 
     def take_all(self, events: Iterable[Event]) -> "Board":

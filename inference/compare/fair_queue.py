@@ -45,7 +45,7 @@ class Turn:
         Before this call, others may go first: a visitor whose model is still downloading does not hold up those who
         have theirs.
         """
-        self._turns.get_ready(self)
+        self._turns.mark_ready(self)
         while not self._mine.wait(0.05):
             if stop.is_set():
                 return False
@@ -77,16 +77,16 @@ class Turns:
         """
         turn = Turn(self, visitor)
         with self._lock:
-            own = sum(known.visitor == visitor for known in self._everybody())
+            own = sum(known.visitor == visitor for known in self._all())
             self._check(own, stranger)
-            self._waiting.insert(self._place(visitor, own), turn)
+            self._waiting.insert(self._position(visitor, own), turn)
         return turn
 
-    def _everybody(self) -> list[Turn]:
+    def _all(self) -> list[Turn]:
         return self._working + self._waiting
 
     def _check(self, own: int, stranger: bool) -> None:
-        places, queue, used = limits.bound("places"), limits.bound("queue"), len(self._everybody())
+        places, queue, used = limits.bound("places"), limits.bound("queue"), len(self._all())
         if places is not None and own >= places:
             raise UserError("limits.places", used=own, most=places, variable="TUNESCOPE_LIMIT_PLACES")
         if queue is not None and stranger and used >= queue - queue // 4:
@@ -95,7 +95,7 @@ class Turns:
         if queue is not None and used >= queue:
             raise UserError("limits.queue", used=used, most=queue, variable="TUNESCOPE_LIMIT_QUEUE")
 
-    def _place(self, visitor: str, own: int) -> int:
+    def _position(self, visitor: str, own: int) -> int:
         """Return the position behind the visitor's `own` other turns, before the first that is a later one of its own
         visitor."""
         seen = Counter(turn.visitor for turn in self._working)
@@ -105,11 +105,11 @@ class Turns:
             seen[turn.visitor] += 1
         return len(self._waiting)
 
-    def get_ready(self, turn: Turn) -> None:
+    def mark_ready(self, turn: Turn) -> None:
         """Mark a turn as ready: its visitor has all that the work needs."""
         with self._lock:
             turn.ready = True
-            self._give()
+            self._start_ready()
 
     def before(self, turn: Turn) -> int:
         """Return how many turns are running or come earlier than this one."""
@@ -122,9 +122,9 @@ class Turns:
             for queue in (self._working, self._waiting):
                 if turn in queue:
                     queue.remove(turn)
-            self._give()
+            self._start_ready()
 
-    def _give(self) -> None:
+    def _start_ready(self) -> None:
         """Let the first ready turns begin, as many as may run at once."""
         while len(self._working) < self._at_once:
             first = next((turn for turn in self._waiting if turn.ready), None)

@@ -31,7 +31,7 @@ _NOTHING = TokenDistribution([], [0.0], 0.0)
 
 
 @dataclass(frozen=True)
-class Fork:
+class FirstDifference:
     """The first step at which the choices differ, with the scores that `generate` gave to both (None if it has none:
     one text merely goes on, or the choice was far out of reach)."""
 
@@ -81,21 +81,21 @@ class SingleWatch(LogitsProcessor):
             self._scores = scores.clone()
         return scores
 
-    def fork(self, theirs: list[int]) -> Fork:
+    def first_difference(self, theirs: list[int]) -> FirstDifference:
         """Return where the texts diverge, with the log-probabilities of both tokens; for draws minus the logarithm of
         their noise: the token with the greater difference is drawn."""
-        at = _first_difference(self._ours, theirs)
+        at = _differing_index(self._ours, theirs)
         if at < len(self._start) or at >= min(len(self._ours), len(theirs)):
-            return Fork(at)
+            return FirstDifference(at)
         ours, theirs_ = self._ours[at], theirs[at]
         if not self._spec.draws:
-            return Fork(at, float(self._scores[0, ours]), float(self._scores[0, theirs_]))
+            return FirstDifference(at, float(self._scores[0, ours]), float(self._scores[0, theirs_]))
         for _ in range(at + 1):
             self._context.noise.next_step(self._scores.shape[-1])
         reached = self._reached(self._scores)
         if not math.isfinite(reached[ours]):
             reached = self._reached(self._nudged(ours, theirs_))
-        return Fork(at, _finite(reached[ours]), _finite(reached[theirs_]))
+        return FirstDifference(at, _finite(reached[ours]), _finite(reached[theirs_]))
 
     def _reached(self, scores: Tensor) -> Tensor:
         """Return the values that a draw compares [V]."""
@@ -115,7 +115,7 @@ class BeamWatch(LogitsProcessor):
     """Runs a beam search of ours on the scores of `generate`."""
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext, column: ColumnResult, start: list[int]) -> None:
-        self._search = _NotedSearch(spec, context)
+        self._search = _RecordedSearch(spec, context)
         self._begin = len(context.prompt_ids)
         self._ours, self._start = column, start
 
@@ -135,22 +135,23 @@ class BeamWatch(LogitsProcessor):
         wanted = [beam.node.ids() for beam in self._search.live]
         return [written.index(ids) for ids in wanted] if all(ids in written for ids in wanted) else None
 
-    def fork(self, theirs: list[int]) -> Fork:
+    def first_difference(self, theirs: list[int]) -> FirstDifference:
         """Return the first step at which other hypotheses were kept, or the final choice, with the scores of both."""
-        at = _first_difference(self._ours.token_ids, theirs)
+        at = _differing_index(self._ours.token_ids, theirs)
         own = [written.token_id for written in self._search.written()]
         if self._search.finish not in ("eos", "length", "stop") or self._start + own != theirs:
-            return Fork(at)
+            return FirstDifference(at)
         first = len(self._start)
         ours, reference = _kept(self._ours.trace.branches), _kept(self._search.trace().branches)
         ours = [{(path[first:], state) for path, state in step} for step in ours[first:]]
         for step, (our_step, their_step) in enumerate(zip(ours, reference, strict=False)):
             if our_step != their_step:
-                return self._search.notes[step].between(first + step, our_step - their_step, their_step - our_step)
+                ours_alone, theirs_alone = our_step - their_step, their_step - our_step
+                return self._search.steps[step].first_difference(first + step, ours_alone, theirs_alone)
         if len(ours) != len(reference):
             step = min(len(ours), len(reference)) - 1
-            return Fork(first + step, *self._search.notes[step].going_on)
-        return Fork(at, *self._final(tuple(self._ours.token_ids[first:]), tuple(own)))
+            return FirstDifference(first + step, *self._search.steps[step].continuation_scores)
+        return FirstDifference(at, *self._final(tuple(self._ours.token_ids[first:]), tuple(own)))
 
     def _final(self, ours: tuple[int, ...], theirs: tuple[int, ...]) -> tuple[float | None, float | None]:
         scores = {tuple(beam.node.ids()): beam.score for beam in self._search.kept}
@@ -161,37 +162,38 @@ FollowedPaths = set[tuple[tuple[int, ...], str]]
 
 
 @dataclass(frozen=True)
-class _Note:
+class _SearchStep:
     """One step of a search: the scores of its candidates by their tokens and, for draws, the values they were drawn by
     (the greatest are drawn); and the two numbers that decided whether to continue."""
 
     scores: dict[tuple[int, ...], float]
     drawn_by: dict[tuple[int, ...], float]
-    going_on: tuple[float | None, float | None]
+    continuation_scores: tuple[float | None, float | None]
 
-    def between(self, at: int, ours: FollowedPaths, theirs: FollowedPaths) -> Fork:
+    def first_difference(self, at: int, ours: FollowedPaths, theirs: FollowedPaths) -> FirstDifference:
         """Return the difference between what only one of both kept: the nearest pair of scores, or of values that
         decided the draw."""
-        forks = [self._nearest(at, values, ours, theirs) for values in (self.scores, self.drawn_by)]
-        return min(forks, key=lambda fork: fork.distance)
+        nearest = [self._nearest(at, values, ours, theirs) for values in (self.scores, self.drawn_by)]
+        return min(nearest, key=lambda difference: difference.distance)
 
     def _nearest(
-        self, at: int, values: dict[tuple[int, ...], float], ours: FollowedPaths, theirs: FollowedPaths
-    ) -> Fork:
-        mine, others = _paths(ours), _paths(theirs)
-        if not (mine | others) <= set(values):
-            return Fork(at)
-        mine, others = mine or set(values) - others, others or set(values) - mine
-        pairs = ((values[one], values[other]) for one in mine for other in others if one != other)
-        return Fork(at, *min(pairs, key=lambda pair: abs(pair[0] - pair[1]), default=(None, None)))
+        self, at: int, values: dict[tuple[int, ...], float], our_steps: FollowedPaths, their_steps: FollowedPaths
+    ) -> FirstDifference:
+        our_paths, their_paths = _paths(our_steps), _paths(their_steps)
+        if not (our_paths | their_paths) <= set(values):
+            return FirstDifference(at)
+        our_paths, their_paths = our_paths or set(values) - their_paths, their_paths or set(values) - our_paths
+        different = ((ours, theirs) for ours in our_paths for theirs in their_paths if ours != theirs)
+        pairs = ((values[ours], values[theirs]) for ours, theirs in different)
+        return FirstDifference(at, *min(pairs, key=lambda pair: abs(pair[0] - pair[1]), default=(None, None)))
 
 
-class _NotedSearch(BeamColumn):
+class _RecordedSearch(BeamColumn):
     """A beam search that records the values it decided by."""
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
         super().__init__(spec, context)
-        self.notes: list[_Note] = []
+        self.steps: list[_SearchStep] = []
         self._drawn_by: dict[int, float] = {}
 
     def _advance(self, inputs: StepInput, best: list[Candidate]) -> None:
@@ -200,9 +202,10 @@ class _NotedSearch(BeamColumn):
         size = inputs.logits.shape[-1]
         drawn = {path: self._drawn_by.get(candidate.row * size + candidate.token) for path, candidate in paths.items()}
         super()._advance(inputs, best)
-        going_on = (self._normed(self.live[0].score), self.kept[-1].score) if self.kept else (None, None)
+        continuation = (self._normed(self.live[0].score), self.kept[-1].score) if self.kept else (None, None)
         known = {path: value for path, value in drawn.items() if value is not None}
-        self.notes.append(_Note({path: candidate.score for path, candidate in paths.items()}, known, going_on))
+        scores = {path: candidate.score for path, candidate in paths.items()}
+        self.steps.append(_SearchStep(scores, known, continuation))
 
     def _drawn(self, scores: Tensor, count: int) -> tuple[list[float], list[int]]:
         assert self._generator is not None
@@ -235,7 +238,7 @@ def _paths(kept: FollowedPaths) -> set[tuple[int, ...]]:
     return {path for path, _ in kept}
 
 
-def _first_difference(ours: list[int], theirs: list[int]) -> int:
+def _differing_index(ours: list[int], theirs: list[int]) -> int:
     pairs = enumerate(zip(ours, theirs, strict=False))
     return next((at for at, (own, other) in pairs if own != other), min(len(ours), len(theirs)))
 
@@ -244,4 +247,4 @@ def _finite(value: Tensor) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-__all__ = ["TIE", "BeamWatch", "Fork", "SingleWatch", "watch"]
+__all__ = ["TIE", "BeamWatch", "FirstDifference", "SingleWatch", "watch"]

@@ -29,7 +29,7 @@ from inference.strategies.table import STRATEGIES, ColumnSpec, known_knobs
 
 if TYPE_CHECKING:
     from inference.compare.request import CompareRequest
-    from inference.compare.work import Work
+    from inference.compare.work import PreparedComparison
     from inference.models.cache import Shelf
 
 _KINDS = ("greedy", "sample", "beam", "lookup")
@@ -117,7 +117,7 @@ def generate_alone(
     with loaded.lock, neutral(loaded.model), without:
         torch.manual_seed(seed_of(spec, seed))
         if spec.kind == "sample":
-            _use_up(len(spec.start), loaded)
+            _skip_noise(len(spec.start), loaded)
         return loaded.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
 
 
@@ -127,7 +127,7 @@ def seed_of(spec: ColumnSpec, seed: int) -> int:
     return seed if own == "" else int(own)
 
 
-def _use_up(steps: int, loaded: Loaded) -> None:
+def _skip_noise(steps: int, loaded: Loaded) -> None:
     """Draw the noise of `steps` steps and ignore it: a column that starts with given tokens draws there, too."""
     size = plain_model(loaded.model).get_output_embeddings().weight.shape[0]
     for _ in range(steps):
@@ -171,18 +171,18 @@ class Verdict:
 
 
 def check_columns(
-    work: "Work", result: Result, indices: Iterable[int], shelf: "Shelf", stop: threading.Event | None
+    prepared: "PreparedComparison", result: Result, indices: Iterable[int], shelf: "Shelf", stop: threading.Event | None
 ) -> Iterator[Verdict]:
     """Yield the verdicts on some columns, computed in this process."""
-    from inference.compare.work import panels_of
+    from inference.compare.work import load_panels
 
-    panels = panels_of(work, shelf)
+    panels = load_panels(prepared, shelf)
     known = {index: (spec, panel) for panel in panels for index, spec in panel.columns}
     for index in indices:
         if stop is not None and stop.is_set():
             return
         spec, panel = known[index]
-        yield check(work.request, panel, index, spec, result.columns[index])
+        yield check(prepared.request, panel, index, spec, result.columns[index])
 
 
 def check(request: "CompareRequest", panel: Panel, index: int, spec: ColumnSpec, column: ColumnResult) -> Verdict:
@@ -205,7 +205,7 @@ def check(request: "CompareRequest", panel: Panel, index: int, spec: ColumnSpec,
     if theirs == column.token_ids:
         return Verdict(index, "identical", None, None, None, say("replay.identical", count=len(theirs)))
     rounding = loaded.dtype != "float32" and not request.exact
-    return _told(index, watch.fork(theirs), rounding)
+    return _verdict(index, watch.first_difference(theirs), rounding)
 
 
 def _not_checked(spec: ColumnSpec, loaded: Loaded, column: ColumnResult) -> str | None:
@@ -217,11 +217,11 @@ def _not_checked(spec: ColumnSpec, loaded: Loaded, column: ColumnResult) -> str 
     return "none_start" if set(spec.start) & end_ids(loaded.model) else None
 
 
-def _told(index: int, fork: numerical_ties.Fork, rounding: bool) -> Verdict:
+def _verdict(index: int, difference: numerical_ties.FirstDifference, rounding: bool) -> Verdict:
     """Return the verdict for a difference; `rounding`: 16-bit numbers in a shared batch, which round differently."""
-    facts = {"at": fork.at, "dtype": "16 bit"}
-    if fork.ours is not None and fork.theirs is not None:
-        facts |= {"ours": f"{fork.ours:.6f}", "theirs": f"{fork.theirs:.6f}"}
-    key = "tie" if fork.tied else "rounding" if rounding else "wrong" if "ours" in facts else "wrong_unscored"
-    kind: Literal["tie", "wrong"] = "tie" if fork.tied else "wrong"
-    return Verdict(index, kind, fork.at, fork.ours, fork.theirs, say(f"replay.{key}", **facts))
+    facts = {"at": difference.at, "dtype": "16 bit"}
+    if difference.ours is not None and difference.theirs is not None:
+        facts |= {"ours": f"{difference.ours:.6f}", "theirs": f"{difference.theirs:.6f}"}
+    key = "tie" if difference.tied else "rounding" if rounding else "wrong" if "ours" in facts else "wrong_unscored"
+    kind: Literal["tie", "wrong"] = "tie" if difference.tied else "wrong"
+    return Verdict(index, kind, difference.at, difference.ours, difference.theirs, say(f"replay.{key}", **facts))

@@ -16,7 +16,7 @@ from core.workspace import Owner
 from inference.compare import zerogpu
 from inference.compare.fair_queue import Turn
 from inference.compare.request import CompareRequest, check_request
-from inference.compare.work import Work, locate_models, with_progress, write
+from inference.compare.work import PreparedComparison, locate_models, run_columns, with_progress
 from inference.events import Event, Result
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def run_comparison(
     groups = yield from with_progress(lambda report: locate_models(request, specs, owner, report, stop))
     if turn is not None and not turn.take(stop or threading.Event()):
         raise UserError("models.stopped")
-    work = Work(request, groups, began)
-    yield from zerogpu.write(work, stop) if zerogpu.ready() else write(work, shelf, stop)
+    prepared = PreparedComparison(request, groups, began)
+    yield from zerogpu.run_columns(prepared, stop) if zerogpu.ready() else run_columns(prepared, shelf, stop)
 
 
 def replay(
@@ -52,12 +52,12 @@ def replay(
 
     `stop` ends it between two columns. Raises UserError if a model can no longer be found or loaded.
     """
-    from inference.compare.work import work_of
+    from inference.compare.work import prepare_comparison
 
-    work = work_of(request, owner, stop)
+    prepared = prepare_comparison(request, owner, stop)
     if zerogpu.ready():
-        yield from zerogpu.check(work, result, stop)
+        yield from zerogpu.check(prepared, result, stop)
     else:
         from inference.compare.replay import check_columns
 
-        yield from check_columns(work, result, range(len(result.columns)), shelf, stop)
+        yield from check_columns(prepared, result, range(len(result.columns)), shelf, stop)

@@ -24,7 +24,7 @@ from inference.events import Event, Result
 
 if TYPE_CHECKING:
     from inference.compare.replay import Verdict
-    from inference.compare.work import Work
+    from inference.compare.work import PreparedComparison
     from inference.models.cache import Shelf
     from inference.strategies.table import ColumnSpec
 
@@ -52,7 +52,7 @@ def prepare() -> None:
         "inference.compare.replay",
     ):
         importlib.import_module(name)
-    _tasks["write"] = spaces.GPU(_write_on_gpu, duration=seconds)
+    _tasks["write"] = spaces.GPU(_run_on_gpu, duration=seconds)
     _tasks["check"] = spaces.GPU(_check_on_gpu, duration=check_seconds)
 
 
@@ -61,7 +61,7 @@ def ready() -> bool:
     return bool(_tasks)
 
 
-def seconds(work: "Work", *_: str) -> int:
+def seconds(prepared: "PreparedComparison", *_: str) -> int:
     """Return the seconds of GPU time to request, at least 15: 8 s to begin and, for each model, 1.5 s per gigabyte of
     its weights, and for each token 0.04 s and 0.002 s per row (a column has one row, a beam search several). A column
     that does not share the forward passes needs 0.04 s per token for itself: prompt lookup, and with `exact` every
@@ -69,32 +69,32 @@ def seconds(work: "Work", *_: str) -> int:
 
     Raises UserError for more than 120 s: shorter requests come first in the Space's queue.
     """
-    needed = START_S + sum(_group_seconds(work, group) for group in work.groups)
-    return _bounded(work, needed)
+    needed = START_S + sum(_group_seconds(prepared, group) for group in prepared.groups)
+    return _bounded(prepared, needed)
 
 
-def check_seconds(work: "Work", result: Result, indices: list[int], *_: str) -> int:
+def check_seconds(prepared: "PreparedComparison", result: Result, indices: list[int], *_: str) -> int:
     """Return the same for the replay of some columns, one after another: a beam search may run to the limit, any other
     column generates about as many tokens as before."""
-    groups = [group for group in work.groups if {index for index, _ in group.columns} & set(indices)]
-    needed = START_S + sum(_weights_seconds(work, group) for group in groups)
-    return _bounded(work, needed + sum(_replay_seconds(work, result, index) for index in indices))
+    groups = [group for group in prepared.groups if {index for index, _ in group.columns} & set(indices)]
+    needed = START_S + sum(_weights_seconds(prepared, group) for group in groups)
+    return _bounded(prepared, needed + sum(_replay_seconds(prepared, result, index) for index in indices))
 
 
-def _bounded(work: "Work", needed: float) -> int:
+def _bounded(prepared: "PreparedComparison", needed: float) -> int:
     if needed > LONGEST:
         raise UserError(
-            "decode.zero_too_long", value=work.request.max_new_tokens, seconds=math.ceil(needed), most=LONGEST
+            "decode.zero_too_long", value=prepared.request.max_new_tokens, seconds=math.ceil(needed), most=LONGEST
         )
     return max(SHORTEST, math.ceil(needed))
 
 
-def _group_seconds(work: "Work", group: Any) -> float:
+def _group_seconds(prepared: "PreparedComparison", group: Any) -> float:
     specs: list[ColumnSpec] = [spec for _, spec in group.columns]
-    apart = [[spec] for spec in specs if work.request.exact or spec.kind == "lookup"]
+    apart = [[spec] for spec in specs if prepared.request.exact or spec.kind == "lookup"]
     together = [spec for spec in specs if [spec] not in apart]
     steps = sum(_step_seconds(part) for part in [*apart, together] if part)
-    return _weights_seconds(work, group) + work.request.max_new_tokens * steps
+    return _weights_seconds(prepared, group) + prepared.request.max_new_tokens * steps
 
 
 def _step_seconds(specs: "list[ColumnSpec]") -> float:
@@ -102,62 +102,62 @@ def _step_seconds(specs: "list[ColumnSpec]") -> float:
     return FORWARD_S + ROW_S * sum(spec.rows for spec in specs)
 
 
-def _weights_seconds(work: "Work", group: Any) -> float:
+def _weights_seconds(prepared: "PreparedComparison", group: Any) -> float:
     from inference.models.fingerprint import parameters
 
-    size = 4 if work.request.dtype == "float32" else 2
+    size = 4 if prepared.request.dtype == "float32" else 2
     return parameters(group.source.base.folder) * size / 1e9 * GIGABYTE_S
 
 
-def _replay_seconds(work: "Work", result: Result, index: int) -> float:
-    spec = next(spec for group in work.groups for number, spec in group.columns if number == index)
+def _replay_seconds(prepared: "PreparedComparison", result: Result, index: int) -> float:
+    spec = next(spec for group in prepared.groups for number, spec in group.columns if number == index)
     beams = spec.kind == "beam"
-    return (work.request.max_new_tokens if beams else len(result.columns[index].token_ids)) * _step_seconds([spec])
+    return (prepared.request.max_new_tokens if beams else len(result.columns[index].token_ids)) * _step_seconds([spec])
 
 
-def write(work: "Work", stop: threading.Event | None) -> Iterator[Event]:
+def run_columns(prepared: "PreparedComparison", stop: threading.Event | None) -> Iterator[Event]:
     """Load and run where the GPU is, and yield the events as they come.
 
     Raises UserError as the plain way does, and gradio's own error if the visitor's share of the GPU is used up.
     """
-    seconds(work)
-    _import_models(work)
-    yield from _lent("write", stop, work)
+    seconds(prepared)
+    _import_models(prepared)
+    yield from _run_task("write", stop, prepared)
 
 
-def check(work: "Work", result: Result, stop: threading.Event | None) -> Iterator["Verdict"]:
-    """Replay the columns of a result where the GPU is, as many at a time as its time limit allows; raises as `write`
-    does."""
+def check(prepared: "PreparedComparison", result: Result, stop: threading.Event | None) -> Iterator["Verdict"]:
+    """Replay the columns of a result where the GPU is, as many at a time as its time limit allows. Raises as
+    `run_columns` does."""
     untold = replace(result, columns=[replace(column, tokens=[]) for column in result.columns])
-    turns = _turns(work, untold)
-    _import_models(work)
-    for indices in turns:
+    parts = _parts(prepared, untold)
+    _import_models(prepared)
+    for indices in parts:
         if stop is None or not stop.is_set():
-            yield from _lent("check", stop, work, untold, indices)
+            yield from _run_task("check", stop, prepared, untold, indices)
 
 
-def _turns(work: "Work", result: Result) -> list[list[int]]:
+def _parts(prepared: "PreparedComparison", result: Result) -> list[list[int]]:
     """Return the columns in their order, split so that each part fits the time limit of the GPU. Raises UserError if
     one column alone takes longer."""
-    turns: list[list[int]] = []
+    parts: list[list[int]] = []
     for index in range(len(result.columns)):
-        if turns and _fits(work, result, [*turns[-1], index]):
-            turns[-1].append(index)
+        if parts and _fits(prepared, result, [*parts[-1], index]):
+            parts[-1].append(index)
         else:
-            check_seconds(work, result, [index])
-            turns.append([index])
-    return turns
+            check_seconds(prepared, result, [index])
+            parts.append([index])
+    return parts
 
 
-def _fits(work: "Work", result: Result, indices: list[int]) -> bool:
+def _fits(prepared: "PreparedComparison", result: Result, indices: list[int]) -> bool:
     try:
-        check_seconds(work, result, indices)
+        check_seconds(prepared, result, indices)
     except UserError:
         return False
     return True
 
 
-def _lent(task: str, stop: threading.Event | None, *order: Any) -> Iterator[Any]:
+def _run_task(task: str, stop: threading.Event | None, *order: Any) -> Iterator[Any]:
     """Yield the items of a task in the other process; a stop is passed on to it, and it ends with this iterator."""
     stop_requested, finished = stop or threading.Event(), threading.Event()
     with TemporaryDirectory() as folder:
@@ -184,13 +184,13 @@ def _pass_on(stop_requested: threading.Event, stop_file: Path, finished: threadi
             return
 
 
-def _import_models(work: "Work") -> None:
+def _import_models(prepared: "PreparedComparison") -> None:
     """Import the code of the models here: in the other process it would use up the visitor's share of the GPU."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     from inference.models.load_errors import in_words
 
-    for group in work.groups:
+    for group in prepared.groups:
         base = group.source.base
         with in_words("models.cannot_load", value=base.name):
             config = AutoConfig.from_pretrained(base.folder, local_files_only=True)
@@ -207,23 +207,25 @@ class _StopFile:
         return self._path.exists()
 
 
-def _write_on_gpu(work: "Work", stop_file: str, language: str) -> Generator[Event | UserError, None, None]:
+def _run_on_gpu(
+    prepared: "PreparedComparison", stop_file: str, language: str
+) -> Generator[Event | UserError, None, None]:
     """Run a comparison; called in the forked process."""
-    from inference.compare.work import write as write_plainly
+    from inference.compare.work import run_columns as run_here
 
-    yield from _there(write_plainly(work, _shelf(), _StopFile(stop_file)), language)  # type: ignore[arg-type]
+    yield from _in_child(run_here(prepared, _shelf(), _StopFile(stop_file)), language)  # type: ignore[arg-type]
 
 
 def _check_on_gpu(
-    work: "Work", result: Result, indices: list[int], stop_file: str, language: str
+    prepared: "PreparedComparison", result: Result, indices: list[int], stop_file: str, language: str
 ) -> Generator["Verdict | UserError", None, None]:
     """Replay some columns; called in the forked process."""
     from inference.compare.replay import check_columns
 
-    yield from _there(check_columns(work, result, indices, _shelf(), _StopFile(stop_file)), language)  # type: ignore[arg-type]
+    yield from _in_child(check_columns(prepared, result, indices, _shelf(), _StopFile(stop_file)), language)  # type: ignore[arg-type]
 
 
-def _there(items: Iterator[Any], language: str) -> Iterator[Any]:
+def _in_child(items: Iterator[Any], language: str) -> Iterator[Any]:
     """Yield the items made in the forked process. A UserError is returned as a value: of an exception raised there,
     only the name of its class would arrive."""
     import torch

@@ -123,10 +123,10 @@ class Batch:
             kinds = kinds * max(column.spec.rows for column in self.columns.values())
         self._rows = len(kinds)
         order = [kinds.index(tuned) for tuned in wanted]
-        ids = self.panel.prompt_ids + self._started(kinds, order, failed)
+        ids = self.panel.prompt_ids + self._feed_start_ids(kinds, order, failed)
         self._choose(self._forward(torch.tensor([ids] * len(kinds)), kinds), order, failed)
 
-    def _started(self, kinds: list[bool], order: list[int], failed: Failed) -> list[int]:
+    def _feed_start_ids(self, kinds: list[bool], order: list[int], failed: Failed) -> list[int]:
         """Return the tokens of `start` that become part of the prompt: with `exact` all of them, as for `generate`,
         unless a column needs hidden states; else none.
 
@@ -170,7 +170,7 @@ class Batch:
         logprobs = logits.log_softmax(-1)
         distributions = distributions_of(logprobs)
         kept: list[int] = []
-        for index, column, rows in list(self._parts(order)):
+        for index, column, rows in list(self._columns_with_rows(order)):
             hidden = Hidden(output.layers, rows, self._head_of(index)) if column.needs_hidden else None
             try:
                 column.step(StepInput(logits[rows], logprobs[rows], [distributions[row] for row in rows], hidden))
@@ -189,7 +189,7 @@ class Batch:
         """
         return getattr(self._head, "base_layer", self._head) if self._plain[index] else self._head
 
-    def _parts(self, order: list[int]) -> Iterator[tuple[int, Column, list[int]]]:
+    def _columns_with_rows(self, order: list[int]) -> Iterator[tuple[int, Column, list[int]]]:
         """Yield each running column with its rows of the logits, in the order of the columns."""
         start = 0
         for index, column in self.working.items():

@@ -71,10 +71,10 @@ class _ColumnEvents:
         added = self._held.add("".join(pieces))
         ahead = self._held.held + self._text.draft([written.token_id for written in draft])
         if self.column.finish is not None and self._stops:
-            added, ahead = self._whole([written.token_id for written in self.column.written()])[before:], ""
+            added, ahead = self._final_text([written.token_id for written in self.column.written()])[before:], ""
         return Step(self.index, added, ahead, views, len(self.column.tokens), self.column.saved)
 
-    def _whole(self, ids: list[int]) -> str:
+    def _final_text(self, ids: list[int]) -> str:
         """Return the text of the result, without the stop text that ended it."""
         text = decode(self._tokenizer, ids)
         return text if self.column.finish != "stop" else cut(text, self._stops, decode(self._tokenizer, ids[:-1]))
@@ -96,7 +96,7 @@ class _ColumnEvents:
         views = self._views + [self._view(token) for token in written[len(self._views) :]]
         metrics = column_metrics(ids, [token.logprob for token in written], self.first_token_s, tokens_per_s)
         finish = self.column.finish or "error"
-        facts = (self.spec.name, self.spec.model, ids, self._whole(ids), finish, metrics, views, self.error)
+        facts = (self.spec.name, self.spec.model, ids, self._final_text(ids), finish, metrics, views, self.error)
         return ColumnResult(*facts, self.column.row_forwards, self._trace())
 
     def _trace(self) -> Trace:
@@ -113,7 +113,7 @@ def _choice_facts(choice: Choice | None) -> tuple[float | None, int | None]:
     return (None, None) if choice is None else (choice.own, choice.kept)
 
 
-class _Run:
+class _BatchRun:
     """One batch and its events."""
 
     def __init__(self, panel: Panel, seed: int, max_new_tokens: int, exact: bool) -> None:
@@ -170,7 +170,7 @@ class _Run:
         return {index: events.result(self.tokens_per_s()) for index, events in self.events.items()}
 
 
-def _parts(panel: Panel, exact: bool) -> list[Panel]:
+def _batches(panel: Panel, exact: bool) -> list[Panel]:
     """Return the batches of a panel: one for all columns that can share a forward pass, and one for each other column;
     with `exact`, one for each column."""
     apart = [column for column in panel.columns if exact or column[1].kind == "lookup"]
@@ -184,8 +184,8 @@ class _Comparison:
 
     def __init__(self, panels: list[Panel], seed: int, max_new_tokens: int, exact: bool) -> None:
         self._panels = panels
-        parts = [part for panel in panels for part in _parts(panel, exact)]
-        self._runs = [_Run(part, seed, max_new_tokens, exact) for part in parts]
+        batches = [batch for panel in panels for batch in _batches(panel, exact)]
+        self._runs = [_BatchRun(batch, seed, max_new_tokens, exact) for batch in batches]
         self._specs = dict(sorted(column for panel in panels for column in panel.columns))
 
     def run(self, stop: threading.Event, load_s: float) -> Iterator[Event]:

