@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError("run.shell.usage", reason=message[:1].upper() + message[1:], program=self.prog)
 
 
-def begin() -> None:
+def set_up() -> None:
     """Set up this process as a command: quiet libraries, threads that share the cores, the language of the terminal."""
     share_the_cores()
     no_bar_monitors()
@@ -35,7 +35,7 @@ def run(parser: Callable[[], argparse.ArgumentParser], argv: list[str] | None) -
     The exit code is 2, with one sentence on stderr, for an error that a person can fix, and 130 after Ctrl-C. A reader
     that closes the pipe early (`| head -1`) is no error.
     """
-    begin()
+    set_up()
     try:
         try:
             arguments = parser().parse_args(argv)

@@ -51,7 +51,7 @@ def reachable() -> bool:
         return answer
 
 
-def unreachable_now() -> None:
+def mark_unreachable() -> None:
     """Remember that the Hub stopped answering during a call."""
     _known[endpoint()] = (time.monotonic(), False)
 

@@ -58,7 +58,7 @@ def _remove_dataset(folder: Path, owner: Owner) -> str:
 
 def _rename(folder: Path) -> Path:
     """Take a folder out of sight: names that begin with a dot are nobody's. Its copies elsewhere go as well."""
-    changes.forget(folder)
+    changes.mark_deleted(folder)
     gone = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}{_GONE}")
     os.rename(folder, gone)
     return gone
