@@ -60,7 +60,7 @@ def read_adapter_config(folder: Path, name: str, revision: str | None = None) ->
     return AdapterFiles(folder, base, config, name, revision)
 
 
-def bring_adapter(
+def download_adapter(
     listing: hub_files.Listing, token: str | bool, progress: Report | None, stop: threading.Event | None
 ) -> AdapterFiles:
     """Download an adapter from the Hub. Raises UserError; for one with pickled weights before anything is
@@ -70,8 +70,8 @@ def bring_adapter(
         raise UserError("models.not_an_adapter", value=name)
     if hub_files.ADAPTER_WEIGHTS not in listing.sizes and listing.online:
         hub_files.refuse_pickles(sorted(listing.sizes), name)
-    wanted = [*hub_files.small(listing), hub_files.ADAPTER_WEIGHTS]
-    folder = hub_files.bring(listing, wanted, token, progress, stop)
+    wanted = [*hub_files.small_files(listing), hub_files.ADAPTER_WEIGHTS]
+    folder = hub_files.download(listing, wanted, token, progress, stop)
     return read_adapter(folder, listing.repo.repo_id, listing.commit)
 
 

