@@ -86,7 +86,7 @@ def _strategies() -> str:
 
 def _compare(options: argparse.Namespace) -> int:
     from core.workspace import local_owner
-    from inference.compare.record import compared, read_record, record_of, request_of_record
+    from inference.compare.record import read_record, record_of, request_of_record, rerun_sentences
     from inference.compare.request import check_request
     from inference.compare.service import run_comparison
 
@@ -105,7 +105,7 @@ def _compare(options: argparse.Namespace) -> int:
         if options.json:
             checked = {"checks": [check.to_json() for check in checks]} if options.check else {}
             print(json.dumps(record_of(request, result) | checked, ensure_ascii=False), file=out, flush=True)
-    for sentence in compared(record, result) if record is not None else []:
+    for sentence in rerun_sentences(record, result) if record is not None else []:
         print(sentence, file=sys.stderr)
     for column in result.columns:
         if column.error:

@@ -132,7 +132,7 @@ def _request(facts: dict[str, Any]) -> CompareRequest:
     return request
 
 
-def compared(record: dict[str, Any], result: Result) -> list[str]:
+def rerun_sentences(record: dict[str, Any], result: Result) -> list[str]:
     """Return sentences on how a rerun compares with its record: first the tokens, then what has changed since."""
     recorded = record.get("columns")
     columns = recorded if isinstance(recorded, list) else []
@@ -149,10 +149,10 @@ def compared(record: dict[str, Any], result: Result) -> list[str]:
 def changes(made: dict[str, Any], result: Result) -> list[str]:
     """Return a sentence for everything that a comparison came from and that has changed: weights, the prompt's ids,
     dtype, versions. `made` is a record or what a link keeps of one."""
-    return list(_notes(made, result.to_json()))
+    return list(_changed_facts(made, result.to_json()))
 
 
-def _notes(record: dict[str, Any], now: dict[str, Any]) -> Iterable[str]:
+def _changed_facts(record: dict[str, Any], now: dict[str, Any]) -> Iterable[str]:
     facts = {**now, "prompt_digest": _digest(now["prompt_ids"])}
     if "models" in record:
         yield from other_weights(read_models(record["models"]), now["models"])
@@ -170,7 +170,7 @@ def _digest(ids: list[int]) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:SHORT]
 
 
-def made_of(result: Result) -> dict[str, Any]:
+def link_origin(result: Result) -> dict[str, Any]:
     """Return what a link keeps of a finished comparison beside its request, for `changes`."""
     origin = result.origin
     return {
@@ -181,7 +181,7 @@ def made_of(result: Result) -> dict[str, Any]:
     }
 
 
-def alike(first: CompareRequest, second: CompareRequest) -> bool:
+def same_request(first: CompareRequest, second: CompareRequest) -> bool:
     """Return whether both requests are the same, however their columns are written."""
     if replace(first, columns=[]) != replace(second, columns=[]):
         return False
@@ -195,7 +195,7 @@ def alike(first: CompareRequest, second: CompareRequest) -> bool:
 def link_of(request: CompareRequest, made: dict[str, Any] | None = None) -> str:
     """Return a request as text for a URL: base64url of compressed JSON. Raises UserError if it is too long.
 
-    `made` is the result of `made_of` if the comparison was run; it is omitted if there is no room for it.
+    `made` is the result of `link_origin` if the comparison was run; it is omitted if there is no room for it.
     """
     usual = asdict(CompareRequest("", []))
     facts = {name: value for name, value in asdict(request).items() if value != usual[name]}

@@ -153,7 +153,7 @@ def _key(source: Source) -> tuple[object, ...]:
 def _load(request: CompareRequest, groups: list[ColumnGroup], shelf: "Shelf") -> list["Panel"]:
     """Load each group's model, as it will run, and check that prompt and rows fit."""
     from inference.compare.column_fit import with_start_ids
-    from inference.engine.batch import Panel, make_ready
+    from inference.engine.batch import Panel, pack_weights
     from inference.engine.engine import prompt_ids
     from inference.models.adapters import mixable
 
@@ -166,7 +166,7 @@ def _load(request: CompareRequest, groups: list[ColumnGroup], shelf: "Shelf") ->
             tuned = mixable(group.source) and spec.model != "base" and index not in group.plain
             check_column(spec, loaded, tuned, request.max_new_tokens)
         if not request.exact:
-            make_ready(loaded)
+            pack_weights(loaded)
         prompt = request.messages if request.prompt is None else request.prompt
         assert prompt is not None
         ids = prompt_ids(loaded.tokenizer, prompt, request.raw)

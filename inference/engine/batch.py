@@ -21,7 +21,7 @@ from inference.engine.prepacked import prepacked
 from inference.models.loading import Loaded
 from inference.strategies.table import ColumnSpec
 
-__all__ = ["ADAPTER", "BASE", "Batch", "Panel", "distributions_of", "end_ids", "make_ready", "plain_model"]
+__all__ = ["ADAPTER", "BASE", "Batch", "Panel", "distributions_of", "end_ids", "pack_weights", "plain_model"]
 LIKELIEST = 8
 Failed = Callable[[int, Exception], None]
 
@@ -51,7 +51,7 @@ def end_ids(model: Any) -> frozenset[int]:
     return frozenset(int(token) for token in (ends if isinstance(ends, list | tuple) else [ends]))
 
 
-def make_ready(loaded: Loaded) -> None:
+def pack_weights(loaded: Loaded) -> None:
     """Pack the weights for this device, where that is possible; done once per model."""
     if lean_of(loaded.model) is None:
         prepacked(loaded.model)

@@ -17,7 +17,7 @@ from inference.strategies.table import STRATEGIES, parse_column
 FILE = "generation_config.json"
 _TOP_K = 50
 """The top_k of `generate` (transformers 5.23) if a checkpoint samples and does not set it."""
-_UNHEARD = (
+_UNSUPPORTED = (
     "bad_words_ids", "begin_suppress_tokens", "encoder_no_repeat_ngram_size", "encoder_repetition_penalty",
     "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "guidance_scale", "min_length",
     "min_new_tokens", "sequence_bias", "suppress_tokens", "watermarking_config",
@@ -26,7 +26,7 @@ _UNHEARD = (
 _NEUTRAL = {"encoder_repetition_penalty": 1.0, "guidance_scale": 1.0}
 
 
-def authors_line(generation_config: dict[str, Any]) -> str:
+def settings_line(generation_config: dict[str, Any]) -> str:
     """Return the column's line for a checkpoint's `generation_config`, by the rules of `generate` in transformers 5.23
     (`GenerationConfig.get_generation_mode`). Raises UserError for a value that a column refuses."""
     given = {name: value for name, value in generation_config.items() if value is not None}
@@ -43,12 +43,14 @@ def authors_line(generation_config: dict[str, Any]) -> str:
     return line
 
 
-def left_out(generation_config: dict[str, Any]) -> list[str]:
+def unsupported_settings(generation_config: dict[str, Any]) -> list[str]:
     """Return the names of set values that change what `generate` generates and that no column supports."""
-    return [name for name in _UNHEARD if generation_config.get(name, _NEUTRAL.get(name)) not in _idle(name)]
+    return [
+        name for name in _UNSUPPORTED if generation_config.get(name, _NEUTRAL.get(name)) not in _neutral_values(name)
+    ]
 
 
-def _idle(name: str) -> tuple[Any, ...]:
+def _neutral_values(name: str) -> tuple[Any, ...]:
     return (None, 0, [], {}, _NEUTRAL.get(name))
 
 
