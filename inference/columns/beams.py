@@ -83,8 +83,8 @@ class BeamColumn(Column):
         self.early_stopping = spec.knobs.get("early_stopping", False)
         self.chain = chain_of(spec, context, keep=len(context.end_ids) + 1)
         self.live: list[Hypothesis] = []
-        self.kept: list[Hypothesis] = []
-        self._firm_depth = 0
+        self.finished: list[Hypothesis] = []
+        self._final_depth = 0
         self._branches: list[Branch] = []
         self._generator = context.noise.own() if spec.draws else None
 
@@ -100,7 +100,7 @@ class BeamColumn(Column):
         self.live = [self._extend(inputs, Candidate(0.0, 0, token), "live")]
         self.tokens, self.parents = [token], [0]
         if self.length >= self.limit or token in self.end_ids:
-            self.kept = self.live
+            self.finished = self.live
             self._finish()
 
     @property
@@ -122,12 +122,12 @@ class BeamColumn(Column):
         followed = [*going, *closing]
         self._note_pruned([candidate for candidate in best[: 2 * self.beams] if candidate not in followed])
         closed = {candidate: self._extend(inputs, candidate, "finished") for candidate in closing}
-        self.kept = self._best_finished(best, closed)
+        self.finished = self._best_finished(best, closed)
         before, self.live = self.live, [self._extend(inputs, candidate, "live") for candidate in going]
         self.parents, self.tokens = [candidate.row for candidate in going], [candidate.token for candidate in going]
         if not going or self._at_limit() or not self._can_improve():
             self.live = self.live or before
-            if not self.kept:
+            if not self.finished:
                 raise UserError("decode.nothing_left")
             self._finish()
 
@@ -202,24 +202,24 @@ class BeamColumn(Column):
     def _best_finished(self, best: list[Candidate], closed: dict[Candidate, Hypothesis]) -> list[Hypothesis]:
         """Return the best of the finished hypotheses: those kept before and the candidates that are `closed` now."""
         normed = (torch.tensor([candidate.score for candidate in best]) / self._scored**self.length_penalty).tolist()
-        missing = [_OUT_OF_REACH] * (self.beams - len(self.kept))
+        missing = [_OUT_OF_REACH] * (self.beams - len(self.finished))
         now = [score if candidate in closed else _OUT_OF_REACH for candidate, score in zip(best, normed, strict=True)]
-        known = [*self.kept, *(None for _ in missing)]
+        known = [*self.finished, *(None for _ in missing)]
         known += [
             Hypothesis(closed[candidate].node, score) if candidate in closed else None
             for candidate, score in zip(best, now, strict=True)
         ]
-        scores = [*(beam.score for beam in self.kept), *missing, *now]
+        scores = [*(beam.score for beam in self.finished), *missing, *now]
         chosen = [known[index] for index in _top_indices(scores, self.beams)]
         return [beam for beam in chosen if beam is not None]
 
     def _can_improve(self) -> bool:
         """Return whether continuing can change the result, by the rule of `early_stopping`."""
-        if len(self.kept) < self.beams:
+        if len(self.finished) < self.beams:
             return True
         if self.early_stopping is True:
             return False
-        return self._normed(self.live[0].score) > self.kept[-1].score
+        return self._normed(self.live[0].score) > self.finished[-1].score
 
     def _normed(self, score: float) -> float:
         """Return the best final score that a live hypothesis can reach, by the rule of `early_stopping`."""
@@ -228,17 +228,17 @@ class BeamColumn(Column):
         return float(torch.tensor(score) / length**self.length_penalty)
 
     def _finish(self) -> None:
-        ids = self.kept[0].node.ids()
+        ids = self.finished[0].node.ids()
         stopped = self.context.stopped is not None and self.context.stopped(ids)
         self._end("eos" if ids[-1] in self.end_ids else "stop" if stopped else "length")
 
     def stop(self, finish: Finish) -> None:
-        self.kept = []
+        self.finished = []
         self._end(finish)
 
     def _best(self) -> Node | None:
         if self.finish in ("eos", "length", "stop"):
-            return self.kept[0].node
+            return self.finished[0].node
         return self.live[0].node if self.live else None
 
     def written(self) -> list[GeneratedToken]:
@@ -251,14 +251,14 @@ class BeamColumn(Column):
         Final is the common prefix of all live beams and kept finished hypotheses; the draft is the rest of the best
         one.
         """
-        before = self._firm_depth
+        before = self._final_depth
         best = self._best()
-        self._firm_depth = max(before, best.depth if self.finish and best else self._common_depth())
+        self._final_depth = max(before, best.depth if self.finish and best else self._common_depth())
         path = self.written()
-        return path[before : self._firm_depth], path[self._firm_depth :]
+        return path[before : self._final_depth], path[self._final_depth :]
 
     def _hypotheses(self) -> list[Hypothesis]:
-        return [*self.live, *self.kept]
+        return [*self.live, *self.finished]
 
     def _common_depth(self) -> int:
         """Return the length of the prefix that all hypotheses share."""
@@ -277,7 +277,7 @@ class BeamColumn(Column):
 
     def _ranked(self) -> list[Hypothesis]:
         """Return the hypotheses to show beside the result, best first."""
-        return self.kept or self.live
+        return self.finished or self.live
 
 
 def _best(scores: Tensor, count: int, beams: int) -> tuple[list[float], list[int]]:

@@ -41,30 +41,30 @@ class DiverseBeamColumn(BeamColumn):
 
     def _advance_group(self, inputs: StepInput, scores: Tensor, group: "_Group", first: int) -> None:
         """Run one step of one group by applying this column's rules to the group's rows."""
-        outside = self.live, self.kept
-        self.live, self.kept = group.live, group.kept
+        outside = self.live, self.finished
+        self.live, self.finished = group.live, group.finished
         part = StepInput(
             inputs.logits[first:], inputs.logprobs[first:], inputs.distributions[first : first + len(scores)]
         )
         try:
             self._advance(part, self._candidates(part, scores))
-            group.live, group.kept = self.live, self.kept
+            group.live, group.finished = self.live, self.finished
             group.parents, group.tokens, group.done = self.parents, self.tokens, self.finish is not None
         finally:
             self.finish = None
-            self.live, self.kept = outside
+            self.live, self.finished = outside
 
     def _collect(self, parents: list[int], tokens: list[int]) -> None:
         self.parents, self.tokens = parents, tokens
         self.live = [beam for group in self._groups if not group.done for beam in group.live]
-        best_of = [group.kept[0] for group in self._groups if group.kept]
-        self.kept = sorted(best_of, key=lambda beam: -beam.score)
+        best_of = [group.finished[0] for group in self._groups if group.finished]
+        self.finished = sorted(best_of, key=lambda beam: -beam.score)
         if all(group.done for group in self._groups):
             self._finish()
 
     def _ranked(self) -> list[Hypothesis]:
         """Return the best hypothesis of each group, in the order of the groups."""
-        return [(group.kept or group.live)[0] for group in self._groups if group.kept or group.live]
+        return [(group.finished or group.live)[0] for group in self._groups if group.finished or group.live]
 
 
 class _Group:
@@ -72,7 +72,7 @@ class _Group:
 
     def __init__(self) -> None:
         self.live: list[Hypothesis] = []
-        self.kept: list[Hypothesis] = []
+        self.finished: list[Hypothesis] = []
         self.parents: list[int] = []
         self.tokens: list[int] = []
         self.done = False

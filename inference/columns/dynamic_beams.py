@@ -60,9 +60,9 @@ class DynamicBeamColumn(BeamColumn):
         return 1 + round((self.beams - 1) * min(1.0, inputs.distributions[0].entropy / full))
 
     def _can_improve(self) -> bool:
-        if not self.kept:
+        if not self.finished:
             return True
-        return self.early_stopping is not True and self._normed(self.live[0].score) > self.kept[0].score
+        return self.early_stopping is not True and self._normed(self.live[0].score) > self.finished[0].score
 
     def trace(self) -> Trace:
         return replace(super().trace(), widths=tuple(self.widths))

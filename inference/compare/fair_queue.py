@@ -66,7 +66,7 @@ class Turns:
     def __init__(self, at_once: int = 1) -> None:
         self._at_once = at_once
         self._lock = threading.Lock()
-        self._working: list[Turn] = []
+        self._running: list[Turn] = []
         self._waiting: list[Turn] = []
 
     def join(self, visitor: str, *, stranger: bool = False) -> Turn:
@@ -83,7 +83,7 @@ class Turns:
         return turn
 
     def _all(self) -> list[Turn]:
-        return self._working + self._waiting
+        return self._running + self._waiting
 
     def _check(self, own: int, stranger: bool) -> None:
         places, queue, used = limits.bound("places"), limits.bound("queue"), len(self._all())
@@ -98,7 +98,7 @@ class Turns:
     def _position(self, visitor: str, own: int) -> int:
         """Return the position behind the visitor's `own` other turns, before the first that is a later one of its own
         visitor."""
-        seen = Counter(turn.visitor for turn in self._working)
+        seen = Counter(turn.visitor for turn in self._running)
         for position, turn in enumerate(self._waiting):
             if seen[visitor] == own and seen[turn.visitor] > own:
                 return position
@@ -114,24 +114,24 @@ class Turns:
     def before(self, turn: Turn) -> int:
         """Return how many turns are running or come earlier than this one."""
         with self._lock:
-            return len(self._working) + self._waiting.index(turn) if turn in self._waiting else 0
+            return len(self._running) + self._waiting.index(turn) if turn in self._waiting else 0
 
     def leave(self, turn: Turn) -> None:
         """Remove a turn that has ended, or whose visitor no longer waits."""
         with self._lock:
-            for queue in (self._working, self._waiting):
+            for queue in (self._running, self._waiting):
                 if turn in queue:
                     queue.remove(turn)
             self._start_ready()
 
     def _start_ready(self) -> None:
         """Let the first ready turns begin, as many as may run at once."""
-        while len(self._working) < self._at_once:
+        while len(self._running) < self._at_once:
             first = next((turn for turn in self._waiting if turn.ready), None)
             if first is None:
                 return
             self._waiting.remove(first)
-            self._working.append(first)
+            self._running.append(first)
             first.begin()
 
 

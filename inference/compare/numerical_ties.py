@@ -154,7 +154,7 @@ class BeamWatch(LogitsProcessor):
         return FirstDifference(at, *self._final(tuple(self._ours.token_ids[first:]), tuple(own)))
 
     def _final(self, ours: tuple[int, ...], theirs: tuple[int, ...]) -> tuple[float | None, float | None]:
-        scores = {tuple(beam.node.ids()): beam.score for beam in self._search.kept}
+        scores = {tuple(beam.node.ids()): beam.score for beam in self._search.finished}
         return scores.get(ours), scores.get(theirs)
 
 
@@ -202,7 +202,7 @@ class _RecordedSearch(BeamColumn):
         size = inputs.logits.shape[-1]
         drawn = {path: self._drawn_by.get(candidate.row * size + candidate.token) for path, candidate in paths.items()}
         super()._advance(inputs, best)
-        continuation = (self._normed(self.live[0].score), self.kept[-1].score) if self.kept else (None, None)
+        continuation = (self._normed(self.live[0].score), self.finished[-1].score) if self.finished else (None, None)
         known = {path: value for path, value in drawn.items() if value is not None}
         scores = {path: candidate.score for path, candidate in paths.items()}
         self.steps.append(_SearchStep(scores, known, continuation))

@@ -89,7 +89,7 @@ def pinned(request: CompareRequest, models: Sequence[Entry]) -> CompareRequest:
     its columns. References with a revision, runs and folders stay as they are."""
     is_own = [_model_of(line) in _OWN for line in request.columns]
     own = [entry for entry in models if any(0 <= index < len(is_own) and is_own[index] for index in entry["columns"])]
-    columns = [_pinned_line(line, [entry for entry in models if index in entry["columns"]], index)
+    columns = [_pinned_line(line, [entry for entry in models if index in entry["columns"]])
                for index, line in enumerate(request.columns)]  # fmt: skip
     adapter = None if request.adapter is None else _pin(request.adapter, own)
     return replace(request, model=_pin(request.model, own), adapter=adapter, columns=columns)
@@ -99,7 +99,7 @@ def _model_of(line: str) -> str:
     return next((word.removeprefix("model=") for word in split_line(line)[1:] if word.startswith("model=")), "")
 
 
-def _pinned_line(line: str, entries: list[Entry], place: int) -> str:
+def _pinned_line(line: str, entries: list[Entry]) -> str:
     strategy, *words = split_line(line)
     model = _model_of(line)
     at_revision = model if model in _OWN else _pin(model, entries)

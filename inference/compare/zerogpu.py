@@ -128,12 +128,12 @@ def run_columns(prepared: "PreparedComparison", stop: threading.Event | None) ->
 def check(prepared: "PreparedComparison", result: Result, stop: threading.Event | None) -> Iterator["Verdict"]:
     """Replay the columns of a result where the GPU is, as many at a time as its time limit allows. Raises as
     `run_columns` does."""
-    untold = replace(result, columns=[replace(column, tokens=[]) for column in result.columns])
-    parts = _parts(prepared, untold)
+    without_tokens = replace(result, columns=[replace(column, tokens=[]) for column in result.columns])
+    parts = _parts(prepared, without_tokens)
     _import_models(prepared)
     for indices in parts:
         if stop is None or not stop.is_set():
-            yield from _run_task("check", stop, prepared, untold, indices)
+            yield from _run_task("check", stop, prepared, without_tokens, indices)
 
 
 def _parts(prepared: "PreparedComparison", result: Result) -> list[list[int]]:

@@ -106,7 +106,7 @@ class Batch:
         )
 
     @property
-    def working(self) -> dict[int, Column]:
+    def running(self) -> dict[int, Column]:
         """The columns that are not done, by index."""
         return {index: column for index, column in self.columns.items() if column.finish is None}
 
@@ -147,16 +147,16 @@ class Batch:
     @torch.inference_mode()
     def advance(self, failed: Failed) -> None:
         """Run one forward pass for the tokens chosen last, and let every column choose the next ones."""
-        working = self.working
-        tokens = [token for column in working.values() for token in column.tokens]
-        tuned = [own for index, column in working.items() for own in self._tuned(index, column)]
+        running = self.running
+        tokens = [token for column in running.values() for token in column.tokens]
+        tuned = [own for index, column in running.items() for own in self._tuned(index, column)]
         output = self._forward(torch.tensor(tokens)[:, None], tuned)
         self._rows = len(tokens)
         self._choose(output, list(range(len(tokens))), failed)
 
     def _forward(self, ids: Tensor, tuned: list[bool], every: bool = False) -> Output:
         self.forwards += 1
-        hidden = any(column.needs_hidden for column in self.working.values())
+        hidden = any(column.needs_hidden for column in self.running.values())
         return self._decoder.forward(ids, tuned, hidden=hidden, every=every)
 
     def _choose(self, output: Output, order: list[int], failed: Failed) -> None:
@@ -192,7 +192,7 @@ class Batch:
     def _columns_with_rows(self, order: list[int]) -> Iterator[tuple[int, Column, list[int]]]:
         """Yield each running column with its rows of the logits, in the order of the columns."""
         start = 0
-        for index, column in self.working.items():
+        for index, column in self.running.items():
             width = len(column.row_models())
             yield index, column, order[start : start + width]
             start += width

@@ -33,11 +33,11 @@ class Detokenizer:
         added = ""
         for token_id in ids:
             self._ids.append(token_id)
-            added += self._firm_piece()
+            added += self._final_piece()
         self.text += added
         return added
 
-    def _firm_piece(self) -> str:
+    def _final_piece(self) -> str:
         piece = self._ahead([])
         if not piece or piece.endswith(UNFINISHED):
             return ""

@@ -126,7 +126,7 @@ class _BatchRun:
 
     def step(self, started: float) -> Iterator[Event]:
         """Make one model call and yield the events of all running columns."""
-        moving = list(self.batch.working)
+        moving = list(self.batch.running)
         try:
             move = self.batch.advance if self.batch.forwards else self.batch.begin
             move(self._failed)
@@ -137,7 +137,7 @@ class _BatchRun:
         self.seconds = time.perf_counter() - started
         for index in moving:
             yield from self._column_events(self.events[index])
-        if not self.batch.working:
+        if not self.batch.running:
             self.batch.close()
 
     def _failed(self, index: int, error: Exception) -> None:
@@ -156,7 +156,7 @@ class _BatchRun:
             yield Finished(events.index, events.result(self.tokens_per_s()))
 
     def cancel(self) -> Iterator[Event]:
-        for index, column in self.batch.working.items():
+        for index, column in self.batch.running.items():
             column.stop("cancelled")
             yield Finished(index, self.events[index].result(self.tokens_per_s()))
         self.batch.close()
@@ -194,8 +194,8 @@ class _Comparison:
             names, models = [spec.name for spec in specs], [spec.model for spec in specs]
             yield Started(len(self._panels[0].prompt_ids), names, models, self._panels[0].loaded.name)
             started = time.perf_counter()
-            while working := [run for run in self._runs if run.batch.working]:
-                for run in working:
+            while running := [run for run in self._runs if run.batch.running]:
+                for run in running:
                     yield from run.cancel() if stop.is_set() else run.step(started)
             yield Done(self._result(load_s))
         finally:

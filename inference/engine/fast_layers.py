@@ -40,10 +40,10 @@ class Layer:
         query = self._query(norm(states, *self.norms[0]), cos, sin, room, rows, tuned)
         attended = self._attend(query, *room)
         attended = padded(attended.reshape(-1, self.heads * self.head_dim), len(states))
-        states = self.output.with_other(attended, states, tuned, "add")
+        states = self.output.with_operand(attended, states, tuned, "add")
         inner = norm(states, *self.norms[1])
-        inner = self.up.with_other(inner, self.gate(inner, tuned, "swish"), tuned, "mul")
-        return self.down.with_other(inner, states, tuned, "add")
+        inner = self.up.with_operand(inner, self.gate(inner, tuned, "swish"), tuned, "mul")
+        return self.down.with_operand(inner, states, tuned, "add")
 
     def _query(
         self,

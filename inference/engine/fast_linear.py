@@ -23,8 +23,8 @@ class Matrix(Protocol):
     def times(self, states: Tensor, activation: str = "none") -> Tensor:
         """Return the product, after "swish" if `activation` says so."""
 
-    def times_with(self, states: Tensor, other: Tensor, how: str) -> Tensor:
-        """Return the product combined with `other` [positions, out] by `how` ("add" or "mul")."""
+    def times_with(self, states: Tensor, operand: Tensor, how: str) -> Tensor:
+        """Return the product combined with `operand` [positions, out] by `how` ("add" or "mul")."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class PackedMatrix:
             return self.plain.times(states, activation)
         return torch.ops.mkldnn._linear_pointwise(states, self.packed, self.bias, activation, [], "")
 
-    def times_with(self, states: Tensor, other: Tensor, how: str) -> Tensor:
+    def times_with(self, states: Tensor, operand: Tensor, how: str) -> Tensor:
         if self.plain is not None and len(states) == 1:
-            return self.plain.times_with(states, other, how)
-        return torch.ops.mkldnn._linear_pointwise.binary(states, other, self.packed, self.bias, how)
+            return self.plain.times_with(states, operand, how)
+        return torch.ops.mkldnn._linear_pointwise.binary(states, operand, self.packed, self.bias, how)
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,18 @@ class PlainMatrix:
     def times(self, states: Tensor, activation: str = "none") -> Tensor:
         return _through(functional.linear(states, self.weight, self.bias), activation)
 
-    def times_with(self, states: Tensor, other: Tensor, how: str) -> Tensor:
+    def times_with(self, states: Tensor, operand: Tensor, how: str) -> Tensor:
         if how == "add" and self.bias is None:
-            return torch.addmm(other, states, self.weight.T)
-        return _joined(self.times(states), other, how)
+            return torch.addmm(operand, states, self.weight.T)
+        return _joined(self.times(states), operand, how)
 
 
 def _through(found: Tensor, activation: str) -> Tensor:
     return functional.silu(found) if activation == "swish" else found
 
 
-def _joined(found: Tensor, other: Tensor, how: str) -> Tensor:
-    return found + other if how == "add" else found * other
+def _joined(found: Tensor, operand: Tensor, how: str) -> Tensor:
+    return found + operand if how == "add" else found * operand
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class Product:
         self._adapt(found, states, tuned)
         return _through(found, activation)
 
-    def with_other(self, states: Tensor, other: Tensor, tuned: Tensor | None, how: str) -> Tensor:
-        """Return the product combined with `other` [positions, out] by `how` ("add" or "mul")."""
+    def with_operand(self, states: Tensor, operand: Tensor, tuned: Tensor | None, how: str) -> Tensor:
+        """Return the product combined with `operand` [positions, out] by `how` ("add" or "mul")."""
         if tuned is None or not self.adapters:
-            return self.matrix.times_with(states, other, how)
-        return _joined(self(states, tuned), other, how)
+            return self.matrix.times_with(states, operand, how)
+        return _joined(self(states, tuned), operand, how)
 
     def _adapt(self, found: Tensor, states: Tensor, tuned: Tensor) -> None:
         """Add the adapters' output to the tuned positions, as PEFT does: in the adapter's own dtype."""

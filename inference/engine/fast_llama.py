@@ -144,14 +144,10 @@ def lean_of(model: nn.Module) -> LeanModel | None:
 
 def _checked(model: nn.Module) -> LeanModel | None:
     inner = plain_model(model)
-    if (
-        type(inner).__name__ not in KINDS
-        or not (possible(inner) or _lies_on(inner, "cuda"))
-        or not _simple(inner.config)
-    ):
+    if type(inner).__name__ not in KINDS or not (possible(inner) or _is_on(inner, "cuda")) or not _simple(inner.config):
         return None
     lean = _make(inner)
-    if _lies_on(inner, "cuda"):
+    if _is_on(inner, "cuda"):
         torch.cuda.empty_cache()  # what the weights lay in before they were joined
     if lean is None or _distance(model, lean) < TOLERANCE[inner.dtype]:
         return lean
@@ -166,7 +162,7 @@ def _simple(config: Any) -> bool:
     return window is None and all(kind == "full_attention" for kind in kinds) and config.hidden_act == "silu"
 
 
-def _lies_on(model: nn.Module, device: str) -> bool:
+def _is_on(model: nn.Module, device: str) -> bool:
     """Return whether a whole model is on one such device in one dtype; adapters are computed in their own dtype."""
     weights = [weight for name, weight in model.named_parameters() if ".lora_" not in name]
     kinds = [*{(weight.device, weight.dtype) for weight in weights}]

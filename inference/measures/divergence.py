@@ -59,10 +59,10 @@ def shared(columns: Sequence[ColumnResult]) -> int:
 
 
 def _fork(columns: Sequence[ColumnResult], index: int, reference: int) -> Fork:
-    column, other = columns[index], columns[reference]
+    column, reference_column = columns[index], columns[reference]
     pair = _pair(columns, index, reference)
-    here, there = _at(column, pair.common), _at(other, pair.common)
-    same = column.model == other.model
+    here, there = _at(column, pair.common), _at(reference_column, pair.common)
+    same = column.model == reference_column.model
     return Fork(index, pair.common, pair.distance, _taken(here, there, same), _taken(there, here, same))
 
 
@@ -75,23 +75,27 @@ def _at(column: ColumnResult, index: int) -> TokenView | None:
     return column.tokens[index] if index < len(column.tokens) else None
 
 
-def _taken(token: TokenView | None, other: TokenView | None, same: bool) -> Taken | None:
+def _taken(token: TokenView | None, counterpart: TokenView | None, same: bool) -> Taken | None:
     """Return what was taken at the first difference. One model gives a token the same probability after the same
     prefix."""
     if token is None:
         return None
     if same:
         return Taken(token.text, token.probability, token.probability)
-    found = [alternative.probability for alternative in (other.top if other else ()) if alternative.text == token.text]
+    found = [
+        alternative.probability
+        for alternative in (counterpart.top if counterpart else ())
+        if alternative.text == token.text
+    ]
     return Taken(token.text, token.probability, found[0] if found else None)
 
 
-def _symbols(column: ColumnResult, other: ColumnResult) -> tuple[list[Hashable], list[Hashable]]:
+def _symbols(first: ColumnResult, second: ColumnResult) -> tuple[list[Hashable], list[Hashable]]:
     """Return what is compared: ids, or texts if the columns' models may have different vocabularies."""
     own = {"base", "tuned"}
-    if column.model == other.model or {column.model, other.model} <= own:
-        return [token.token_id for token in column.tokens], [token.token_id for token in other.tokens]
-    return [token.text for token in column.tokens], [token.text for token in other.tokens]
+    if first.model == second.model or {first.model, second.model} <= own:
+        return [token.token_id for token in first.tokens], [token.token_id for token in second.tokens]
+    return [token.text for token in first.tokens], [token.text for token in second.tokens]
 
 
 def common_prefix(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:

@@ -27,9 +27,10 @@ def self_bleu(samples: Sequence[Sequence[int]]) -> float | None:
     lengths = [len(sample) for sample in samples]
     scores = []
     for index, length in enumerate(lengths):
-        others = [*lengths[:index], *lengths[index + 1 :]]
+        other_lengths = [*lengths[:index], *lengths[index + 1 :]]
         matched = [_matched(index, counts[index][n], *best[n]) for n in range(ORDER)]
-        scores.append(_bleu(matched, length, min(others, key=lambda other: (abs(other - length), other))))
+        nearest = min(other_lengths, key=lambda candidate: (abs(candidate - length), candidate))
+        scores.append(_bleu(matched, length, nearest))
     return math.fsum(scores) / len(scores)
 
 
