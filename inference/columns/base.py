@@ -180,7 +180,7 @@ class Column:
 
     @cached_property
     def start(self) -> list[int]:
-        """The ids that are written first."""
+        """The ids to generate first."""
         return self.spec.start
 
     def _ends(self, ids: list[int]) -> Finish | None:

@@ -105,7 +105,7 @@ class BeamColumn(Column):
 
     @property
     def _scored(self) -> int:
-        """How many tokens the scores are about: those behind the ones that were asked for."""
+        """The number of tokens that the scores cover: those after the ones of `start`."""
         return self.length - len(self.start)
 
     def _search(self, inputs: StepInput) -> None:

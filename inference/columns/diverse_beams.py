@@ -10,7 +10,7 @@ from inference.strategies.table import ColumnSpec
 
 class DiverseBeamColumn(BeamColumn):
     """Diverse beam search (Vijayakumar et al. 2016): groups of beams in turn, each of which pays `diversity_penalty`
-    for a token as often as earlier groups chose it at this step. Each group is a beam search of its own."""
+    for a token as often as earlier groups chose it at this step. Each group is a separate beam search."""
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
         super().__init__(spec, context)

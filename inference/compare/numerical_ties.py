@@ -32,8 +32,8 @@ _NOTHING = TokenDistribution([], [0.0], 0.0)
 
 @dataclass(frozen=True)
 class FirstDifference:
-    """The first step at which the choices differ, with the scores that `generate` gave to both (None if it has none:
-    one text merely goes on, or the choice was far out of reach)."""
+    """The first step at which the choices differ, with the scores that `generate` gave to both (None if it gave none:
+    one text merely continues, or the choice was far out of reach)."""
 
     at: int
     ours: float | None = None

@@ -15,16 +15,16 @@ _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", "|": "|"}
 
 @dataclass(frozen=True)
 class Knob:
-    """One setting. `choices` stands in for bounds where the value is one of a few words.
+    """One setting of a column. `choices` replaces the bounds if the value is one of a few words.
 
-    `default` is what a strategy that is made for this knob sets; where the knob is only something more that a column
-    can take, its default changes nothing. "texts" are pieces with `|` between them, `\\n` and `\\t` for line break and
-    tab; "ids" are token ids with commas between them and, behind a colon, what they say, in one piece or two (see
-    `texts_of_ids`). An empty default of a number means: not set.
+    `default` is what a strategy with this knob as its own sets; for the other knobs that a column can take, the default
+    changes nothing. "texts" are pieces separated by `|`, with `\\n` and `\\t` for line break and tab; "ids" are token
+    ids separated by commas and, after a colon, their text, in one piece or two (see `texts_of_ids`). An empty default
+    of a number means: not set.
 
-    `neutral` is the value at which it changes nothing, whatever the strategy's default is; None where it acts as soon
-    as it is set. `generate_name` is what `generate` calls it, empty where `generate` lacks it. A knob that
-    `belongs_to` another does nothing without that one.
+    `neutral` is the value at which it changes nothing, whatever the strategy's default is; None if it has an effect as
+    soon as it is set. `generate_name` is what `generate` calls it, empty if `generate` lacks it. A knob that
+    `belongs_to` another has no effect without that one.
     """
 
     name: str
