@@ -25,7 +25,7 @@ import transformers
 from core import settings
 from core.workspace import local_owner
 from inference.compare.replay import generate_alone, new_tokens
-from inference.engine.batch import make_ready
+from inference.engine.batch import pack_weights
 from inference.engine.engine import Panel, compare, prompt_ids
 from inference.engine.prepacked import prepacked
 from inference.models.loading import Loaded, load
@@ -59,7 +59,7 @@ def main() -> None:
         parts = [PARTS[name] for name in options.only if name != "memory"]
         if parts:
             loaded = load(source, dtype, options.device)
-            make_ready(loaded)
+            pack_weights(loaded)
             ids = prompt_ids(loaded.tokenizer, PROMPT)
             print(f"\n{loaded.name}, {loaded.dtype}, {len(ids)} prompt tokens")
             for part in parts:

@@ -11,7 +11,7 @@ from benchmarks.decode import PROMPT, TWELVE
 from core import settings
 from core.workspace import local_owner
 from inference.compare.work import row_bytes
-from inference.engine.batch import make_ready
+from inference.engine.batch import pack_weights
 from inference.engine.engine import Panel, compare, prompt_ids
 from inference.engine.fast_llama import lean_of
 from inference.models.loading import load
@@ -27,7 +27,7 @@ def main() -> None:
     source = locate(model, local_owner())
     before = resident("VmRSS")
     loaded = load(source, dtype, "cpu")
-    make_ready(loaded)
+    pack_weights(loaded)
     ids, specs = prompt_ids(loaded.tokenizer, PROMPT), parse_columns(TWELVE)
     list(compare([Panel(loaded, ids, list(enumerate(specs)))], seed=7, max_new_tokens=TOKENS))
     used = resident("VmHWM") - before

@@ -1,29 +1,31 @@
-"""What changed in a workspace, for its backup to see: what is new, and what somebody deleted for good."""
+"""Changes in a workspace that its backup must see: signals that something is new, and marks for what was deleted for
+good."""
 
 import threading
 from pathlib import Path
 
 KEEPER = ".keeper"
-"""Lies in a workspace that is kept: the lock of the app that keeps it."""
+"""A file in a workspace that is backed up: the lock of the app that does so."""
 DELETED = ".deleted"
-_news = threading.Event()
+_changed = threading.Event()
 
 
-def hint() -> None:
-    """There is something new to copy: the keeper of this process, where there is one, looks sooner."""
-    _news.set()
+def signal_change() -> None:
+    """Signal that there is something new to copy, so that the backup keeper of this process, if there is one, looks
+    sooner."""
+    _changed.set()
 
 
-def wait_for_news(seconds: float) -> None:
-    """Come back after so many seconds, or sooner where there is something new."""
-    _news.wait(seconds)
-    _news.clear()
+def wait_for_change(seconds: float) -> None:
+    """Wait for `seconds`, or less if something new is signaled."""
+    _changed.wait(seconds)
+    _changed.clear()
 
 
-def forget(folder: Path) -> None:
-    """Mark a dataset's or a run's folder that is about to be deleted for good, so that its copies go as well."""
+def mark_deleted(folder: Path) -> None:
+    """Mark a dataset's or a run's folder that is about to be deleted for good, so that its copies are deleted, too."""
     kind, owner = folder.parent, folder.parent.parent
     if (owner.parent / KEEPER).exists():
         (owner / DELETED).mkdir(exist_ok=True)
         (owner / DELETED / f"{kind.name}.{folder.name}").touch()
-        hint()
+        signal_change()

@@ -1,4 +1,4 @@
-"""What the shells share: how a command begins, how it ends, and a wrong command line in one sentence."""
+"""What both command lines share: setup, exit codes, and errors in the command line as one sentence."""
 
 import argparse
 import os
@@ -11,18 +11,18 @@ from core.errors import UserError
 from core.runtime import no_bar_monitors, quiet_libraries, share_the_cores
 
 BAD_INPUT, INTERRUPTED = 2, 130
-"""Exit codes of every command: a person can put something right; Ctrl-C."""
+"""Exit codes of every command: an error that a person can fix; Ctrl-C."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UserError in place of printing how the program is used and ending it."""
+    """An argument parser that raises UserError instead of printing the usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError("run.shell.usage", reason=message[:1].upper() + message[1:], program=self.prog)
 
 
-def begin() -> None:
-    """Set this process up as a command: quiet libraries, threads that share the cores, the language of the terminal."""
+def set_up() -> None:
+    """Set up this process as a command: quiet libraries, threads that share the cores, the language of the terminal."""
     share_the_cores()
     no_bar_monitors()
     quiet_libraries()
@@ -30,12 +30,12 @@ def begin() -> None:
 
 
 def run(parser: Callable[[], argparse.ArgumentParser], argv: list[str] | None) -> int:
-    """Run the command that a command line names and return its exit code.
+    """Run the command that `argv` names and return its exit code.
 
-    2 and one sentence on stderr where a person can put something right, 130 after Ctrl-C. A reader that has seen enough
-    (`| head -1`) is no error.
+    The exit code is 2, with one sentence on stderr, for an error that a person can fix, and 130 after Ctrl-C. A reader
+    that closes the pipe early (`| head -1`) is no error.
     """
-    begin()
+    set_up()
     try:
         try:
             arguments = parser().parse_args(argv)

@@ -4,10 +4,10 @@ from core.words import say
 
 
 class UserError(Exception):
-    """Something a person can put right.
+    """An error that a person can fix.
 
-    `code` is the key of a sentence in `core/locales`, which names the field, the value and the remedy;
-    `facts` fill its placeholders. The sentence is made when it is shown, in the reader's language.
+    `code` is the key of a sentence in `core/locales`, which names the field, the value and the remedy; `facts` fill its
+    placeholders. The sentence is made when it is shown, in the reader's language.
     """
 
     def __init__(self, code: str, /, **facts: object) -> None:

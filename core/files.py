@@ -1,4 +1,4 @@
-"""Writing so that nothing is ever half there: a temporary name first, then a rename."""
+"""Atomic writes: a temporary name first, then a rename, so that a file or folder is complete or does not exist."""
 
 import errno
 import json
@@ -34,9 +34,9 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """The object in a JSON file.
+    """Return the object in a JSON file.
 
-    Raises OSError, and ValueError for a file that holds something else, is nested too deep or larger than 64 MB:
+    Raises OSError, and ValueError for a file that holds something else, is nested too deep or is larger than 64 MB:
     some files come from strangers.
     """
     with path.open("rb") as file:
@@ -53,7 +53,8 @@ def read_json(path: Path) -> dict:
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of the plain files in a folder while somebody writes into it: a file may be gone before it is measured."""
+    """Return the bytes of the regular files in a folder that may be written to meanwhile: a file that disappears is not
+    counted."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -64,9 +65,11 @@ def folder_size(folder: Path) -> int:
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether an error, or what caused it, says that a disk takes no more: full, or a quota or a limit is reached.
+    """Return whether an error, or one of its causes, says that a disk takes no more: it is full, or a quota or size
+    limit is reached.
 
-    The libraries that write weights raise errors of their own: safetensors with the system's number, PyTorch without.
+    The libraries that write weights raise errors of their own: safetensors with the system's error number, PyTorch
+    without.
     """
     chain: BaseException | None = error
     while chain is not None:
@@ -78,7 +81,7 @@ def disk_full(error: BaseException) -> bool:
 
 @contextmanager
 def full_disk_in_words(folder: Path) -> Iterator[None]:
-    """Raise UserError where what is written in the block finds the disk of `folder` full."""
+    """Raise UserError if the code in the block finds the disk of `folder` full."""
     try:
         yield
     except UserError:
@@ -90,15 +93,16 @@ def full_disk_in_words(folder: Path) -> Iterator[None]:
 
 
 def disk_full_at(folder: Path) -> UserError:
-    """The sentence for a full disk under a folder."""
+    """Return the error for a full disk under a folder."""
     return UserError("core.disk_full", folder=folder, free=shutil.disk_usage(folder).free // 2**20)
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Build a folder under a temporary name and let it appear at `path` whole, or not at all.
+    """Build a folder under a temporary name and move it to `path` when it is complete.
 
-    When somebody else made `path` meanwhile, theirs stays and ours is dropped (for content-addressed folders).
+    If another process made `path` in the meantime, that folder stays and ours is dropped (for content-addressed
+    folders).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.part"

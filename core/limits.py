@@ -1,7 +1,7 @@
-"""How much one person may use here: one table, each bound with the environment variable that changes it.
+"""How much one person may use: one table, each bound with the environment variable that changes it.
 
-The page and the shell refuse by the same table, where a thing is made. On a Space everybody has bounds; at home
-most of them are off.
+The page and the shell refuse by the same table, where a thing is made. On a Space everybody has bounds; at home most of
+them are off.
 """
 
 import os
@@ -44,9 +44,9 @@ _BY_NAME = {limit.name: limit for limit in TABLE}
 
 
 def bound(name: str) -> int | None:
-    """The bound in force: the variable's, else the default; None where there is none.
+    """Return the bound in force: the variable's, else the default; None if there is none.
 
-    Raises UserError for a variable that is no whole number.
+    Raises UserError if the variable is not a whole number.
     """
     limit = _BY_NAME[name]
     text = os.environ.get(limit.variable, "").strip()
@@ -58,15 +58,16 @@ def bound(name: str) -> int | None:
 
 
 def check_variables() -> None:
-    """Raises UserError for a limit that is no whole number; asked when the app starts."""
+    """Raise UserError for a limit that is not a whole number; called when the app starts."""
     for limit in TABLE:
         bound(limit.name)
 
 
 def disk_used(owner: Owner) -> int:
-    """Bytes of the owner's datasets, runs and prompt sets; what is half made (a name with a dot) does not count yet."""
+    """Return the bytes of the owner's datasets, runs and prompt sets; unfinished ones (with a dot before the name) do
+    not count."""
     things = [path for folder in (owner.datasets, owner.runs, owner.prompt_sets) for path in folder.glob("[!.]*")]
-    return sum(_size(Path(place, name)) for thing in things for place, _, names in os.walk(thing) for name in names)
+    return sum(_size(Path(parent, name)) for thing in things for parent, _, names in os.walk(thing) for name in names)
 
 
 def _size(path: Path) -> int:
@@ -77,7 +78,7 @@ def _size(path: Path) -> int:
 
 
 def check_disk(owner: Owner, coming: int = 0) -> None:
-    """Raises UserError where the owner's things and `coming` bytes more would take more disk than each person has."""
+    """Raise UserError if the owner's things and `coming` more bytes would take more disk than one person may use."""
     most = bound("disk")
     if most is None:
         return
@@ -88,7 +89,7 @@ def check_disk(owner: Owner, coming: int = 0) -> None:
 
 
 def check_uploads(sent: int, coming: int) -> None:
-    """Raises UserError where a person's uploaded files, kept for a day, would take more than their whole disk."""
+    """Raise UserError if a person's uploaded files, kept for a day, would take more disk than one person may use."""
     most = bound("disk")
     if most is not None and sent + coming > most * MB:
         facts = {"used": _megabytes(sent), "coming": _megabytes(coming)}
@@ -99,16 +100,16 @@ def _megabytes(count: int) -> str:
     return f"{count / MB:.1f}"
 
 
-def check_runs(at_work: list[str]) -> None:
-    """Raises UserError where the runs at work, by id, leave no room for one more."""
+def check_runs(active: list[str]) -> None:
+    """Raise UserError if the active runs, by id, leave no room for one more."""
     most = bound("runs")
-    if most is not None and len(at_work) >= most:
-        named = ", ".join(at_work)
-        raise UserError("limits.runs", most=most, used=len(at_work), runs=named, variable="TUNESCOPE_LIMIT_RUNS")
+    if most is not None and len(active) >= most:
+        named = ", ".join(active)
+        raise UserError("limits.runs", most=most, used=len(active), runs=named, variable="TUNESCOPE_LIMIT_RUNS")
 
 
 class Requests:
-    """Counts the requests of each visitor over the last minute. Thread-safe; keeps the newest visitors only."""
+    """Counts the requests of each visitor over the last minute. Thread-safe; remembers the newest visitors only."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, visitors: int = 10_000) -> None:
         self._clock, self._visitors = clock, visitors
@@ -116,7 +117,8 @@ class Requests:
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
     def count(self, visitor: str) -> None:
-        """One more request. Raises UserError, and does not count it, where the minute is full."""
+        """Count one more request. Raises UserError, and does not count it, if the visitor has reached the limit of this
+        minute."""
         most = bound("requests")
         if most is None:
             return

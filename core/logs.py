@@ -1,8 +1,8 @@
-"""What the app logs: one event a line with its ids, and never what somebody typed, sent or keeps.
+"""What the app logs: one event per line with its ids, and never what somebody typed, sent or keeps.
 
-An error is told by its kind and its place in the code alone: its message may hold data. `TUNESCOPE_LOG=json` writes
-one JSON object a line (the default on a Space), `text` a line to read; at home only warnings are written unless it
-is set. `TUNESCOPE_LOG_FILE` names a file in the place of stderr.
+An error is logged by its type and its position in the code alone: its message may hold data. `TUNESCOPE_LOG=json`
+writes one JSON object per line (the default on a Space), `text` a readable line; at home only warnings are written
+unless it is set. `TUNESCOPE_LOG_FILE` names a file to write to instead of stderr.
 """
 
 import hashlib
@@ -32,22 +32,22 @@ _salt = (os.environ.get("OAUTH_CLIENT_SECRET") or secrets.token_hex(16)).encode(
 
 def set_up() -> None:
     """Send everything this process logs through one handler. Raises UserError for an unknown `TUNESCOPE_LOG`."""
-    asked = os.environ.get("TUNESCOPE_LOG", "").strip().lower()
-    if asked and asked not in FORMS:
-        raise UserError("core.log_form", value=asked[:40])
-    form = asked or ("json" if settings.on_space() else "text")
+    requested = os.environ.get("TUNESCOPE_LOG", "").strip().lower()
+    if requested and requested not in FORMS:
+        raise UserError("core.log_form", value=requested[:40])
+    form = requested or ("json" if settings.on_space() else "text")
     path = os.environ.get("TUNESCOPE_LOG_FILE")
     handler = logging.FileHandler(path, encoding="utf-8") if path else logging.StreamHandler()
     handler.setFormatter(_Json() if form == "json" else _Text())
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(logging.WARNING)
-    log.setLevel(logging.INFO if asked or form == "json" else logging.WARNING)
+    log.setLevel(logging.INFO if requested or form == "json" else logging.WARNING)
     logging.captureWarnings(True)
     _hold_tracebacks_back()
 
 
 def adopt() -> None:
-    """Take over the loggers of libraries that bring handlers of their own."""
+    """Take over the loggers of libraries that have handlers of their own."""
     for logger in list(logging.root.manager.loggerDict.values()):
         if isinstance(logger, logging.Logger) and logger.handlers:
             logger.handlers.clear()
@@ -55,7 +55,7 @@ def adopt() -> None:
 
 
 def event(name: str, level: int = logging.INFO, **facts: object) -> None:
-    """Log one event with facts that identify, never with what a person typed or sent."""
+    """Log one event with facts that identify things, never with what a person typed or sent."""
     log.log(level, name, extra={"facts": facts})
 
 
@@ -65,7 +65,7 @@ def _broken(name: str, error: BaseException | None, level: int = logging.ERROR) 
 
 
 def pseudonym(key: str) -> str:
-    """A name for an owner in the log from which the owner cannot be told."""
+    """Return a name for an owner in the log that does not reveal the owner."""
     return hmac.new(_salt, key.encode(), hashlib.sha256).hexdigest()[:12]
 
 
@@ -91,25 +91,26 @@ def _outcome(error: BaseException) -> str:
 
 
 def where(error: BaseException | None) -> list[str]:
-    """The kinds of an error and its causes and where in the code they were raised, without their messages."""
-    told: list[str] = []
+    """Return the types of an error and its causes and where in the code they were raised, without their messages."""
+    lines: list[str] = []
     for _ in range(_CHAIN):
         if error is None:
             break
         frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
-        places = [f"{_short(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames]
-        told += [f"{type(error).__module__}.{type(error).__name__}", *places]
+        positions = [f"{_short(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames]
+        lines += [f"{type(error).__module__}.{type(error).__name__}", *positions]
         error = error.__cause__ or error.__context__
-    return told
+    return lines
 
 
 def _short(path: str) -> str:
-    place = Path(path)
-    return str(place.relative_to(ROOT)) if place.is_relative_to(ROOT) else "/".join(place.parts[-3:])
+    file = Path(path)
+    return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else "/".join(file.parts[-3:])
 
 
 def _facts(record: logging.LogRecord) -> dict[str, object]:
-    """What is written of a record. What other libraries say is cut to a line; their values are left out."""
+    """Return the facts that are written about a log record. Messages of other libraries are cut to one line without
+    values."""
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
     facts: dict[str, object] = {"time": f"{moment}.{int(record.msecs):03}Z", "level": record.levelname.lower()}
     found = getattr(record, "where", None)
@@ -141,10 +142,10 @@ def _pair(fact: tuple[str, object]) -> str:
 
 
 def _hold_tracebacks_back() -> None:
-    """Whoever prints a traceback, Gradio above all, would print the message of the error with it."""
+    """Replace the functions that print tracebacks, as Gradio does: they would print the message of the error, too."""
     traceback.print_exc = lambda *_, **__: _broken("traceback", sys.exc_info()[1])
     sys.excepthook = _hook
-    threading.excepthook = lambda told: _broken("thread", told.exc_value)
+    threading.excepthook = lambda arguments: _broken("thread", arguments.exc_value)
 
 
 def _hook(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:

@@ -1,7 +1,7 @@
-"""A string that a person typed becomes a reference here, once, or is refused.
+"""Turns a string that a person typed into a reference, once, or refuses it.
 
-It is never handed to `from_pretrained`, `load_dataset` or `open` as typed: those open a local folder when the
-string happens to be one.
+It is never handed to `from_pretrained`, `load_dataset` or `open` as typed: those open a local folder when the string
+happens to be one.
 """
 
 import re
@@ -35,7 +35,7 @@ class Hub:
 
 @dataclass(frozen=True)
 class StandIn:
-    """The small model that takes over where the Hub cannot be reached."""
+    """The small model that is used if the Hub cannot be reached."""
 
     def __str__(self) -> str:
         return settings.STANDIN
@@ -63,7 +63,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of this machine that holds a model or an adapter; never on a Space."""
+    """A folder of this machine with a model or an adapter; never on a Space."""
 
     path: Path
 
@@ -123,30 +123,31 @@ def _folder(text: str, owner: Owner) -> Folder:
 def resolve(reference: Reference, owner: Owner) -> Resolved:
     """Find the base and the adapter behind a reference to a model.
 
-    A run stands for its result (`model/`), an adapter for itself on the base that it names.
-    A Hub repository is taken for a base here: whether it is an adapter shows when its files are looked at.
-    Raises UserError for a dataset, for a run that has no result yet, and for files that cannot be read.
+    A run stands for its result (`model/`), an adapter for itself on the base that it names. A Hub repository is taken
+    for a base here: whether it is an adapter is known when its files are listed. Raises UserError for a dataset, for a
+    run without a result, and for files that cannot be read.
     """
     if isinstance(reference, Data):
         raise UserError("core.not_a_model", value=str(reference))
     if isinstance(reference, Run):
-        return _result(run_folder(owner, reference.id), owner)
+        return _run_result(run_folder(owner, reference.id), owner)
     if isinstance(reference, Folder) and (reference.path / "adapter_config.json").is_file():
         return Resolved(named_base(reference.path, owner), reference)
     if isinstance(reference, Folder) and not (reference.path / "config.json").is_file():
-        return _result(reference.path, owner)
+        return _run_result(reference.path, owner)
     return Resolved(reference)
 
 
 def named_base(adapter: Path, owner: Owner, name: str = "") -> Base:
-    """The base that an adapter names, as far as `owner` may open it. Raises UserError.
+    """Return the base model that an adapter names, as far as `owner` may open it. Raises UserError.
 
-    One that was trained on the stand-in says so in its `tunescope.json`; its `adapter_config.json` names the original.
+    An adapter that was trained on the stand-in says so in its `tunescope.json`; its `adapter_config.json` names the
+    original.
     """
-    record = _object(adapter / "tunescope.json") if (adapter / "tunescope.json").is_file() else {}
+    record = _read_object(adapter / "tunescope.json") if (adapter / "tunescope.json").is_file() else {}
     if settings.STANDIN in (record.get("stand_in"), record.get("base")):
         return StandIn()
-    config = _object(adapter / "adapter_config.json")
+    config = _read_object(adapter / "adapter_config.json")
     text, revision = str(config.get("base_model_name_or_path") or ""), config.get("revision")
     try:
         base = _base(text, owner)
@@ -155,7 +156,7 @@ def named_base(adapter: Path, owner: Owner, name: str = "") -> Base:
         raise UserError("core.adapter_base", value=name or str(adapter), base=text[:80]) from None
 
 
-def _result(run: Path, owner: Owner) -> Resolved:
+def _run_result(run: Path, owner: Owner) -> Resolved:
     model = run / "model"
     if (model / "adapter_config.json").is_file():
         return Resolved(_recorded_base(run, owner), Folder(model))
@@ -165,20 +166,21 @@ def _result(run: Path, owner: Owner) -> Resolved:
 
 
 def _recorded_base(run: Path, owner: Owner) -> Base:
-    """What the run was really trained on: the stand-in may have taken the place of the model asked for."""
+    """Return the base model that the run was really trained on: the stand-in may have been used instead of the
+    configured one."""
     env = run / "env.json"
-    recorded = _object(env).get("base") if env.is_file() else None
-    return _base(str(recorded or _model_asked_for(run / "config.yaml")), owner)
+    recorded = _read_object(env).get("base") if env.is_file() else None
+    return _base(str(recorded or _configured_model(run / "config.yaml")), owner)
 
 
-def _model_asked_for(path: Path) -> str:
+def _configured_model(path: Path) -> str:
     try:
         return str(yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
     except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UserError("core.damaged", file=path.name, folder=path.parent) from error
 
 
-def _object(path: Path) -> dict:
+def _read_object(path: Path) -> dict:
     try:
         return read_json(path)
     except (OSError, ValueError) as error:
@@ -193,7 +195,7 @@ def _base(text: str, owner: Owner) -> Base:
 
 
 def dataset(reference: Reference, owner: Owner) -> Path:
-    """The folder of a dataset of the owner. Raises UserError for a reference to anything else."""
+    """Return the folder of a dataset of the owner. Raises UserError for a reference to anything else."""
     if not isinstance(reference, Data):
         raise UserError("core.not_a_dataset", value=str(reference))
     return dataset_folder(owner, reference.id)

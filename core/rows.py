@@ -19,27 +19,27 @@ class Message(_Row):
 
 
 class ChatRow(_Row):
-    """A conversation; the assistant's turns are what is learned."""
+    """A conversation; the assistant's turns are trained on."""
 
     messages: list[Message]
     tools: list[dict] | None = None
 
 
 class TextRow(_Row):
-    """Plain text; all of it is learned."""
+    """Plain text; all of it is trained on."""
 
     text: str
 
 
 class PairRow(_Row):
-    """A source and its target, without a chat template around them (translation and the like)."""
+    """A source and its target, without a chat template (translation and the like)."""
 
     source: str
     target: str
 
 
 class PreferenceRow(_Row):
-    """Two answers to one prompt, the better one named."""
+    """A chosen and a rejected answer to one prompt."""
 
     prompt: list[Message]
     chosen: list[Message]
@@ -47,7 +47,7 @@ class PreferenceRow(_Row):
 
 
 class RatedRow(_Row):
-    """An answer with a thumb up or down."""
+    """An answer with a thumbs up or down."""
 
     prompt: list[Message]
     completion: list[Message]
@@ -55,7 +55,7 @@ class RatedRow(_Row):
 
 
 class LabelledRow(_Row):
-    """A text, or two, with class labels or a value."""
+    """One or two texts with class labels or a value."""
 
     text: str
     text_b: str | None = None

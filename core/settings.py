@@ -12,12 +12,12 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def home() -> Path:
-    """The workspace folder (`TUNESCOPE_HOME`, by default `tunescope-data` here)."""
+    """Return the workspace folder (`TUNESCOPE_HOME`, by default `tunescope-data` in the current folder)."""
     return Path(os.environ.get("TUNESCOPE_HOME") or "tunescope-data").expanduser().absolute()
 
 
 def cache() -> Path:
-    """Where converted models and fingerprints are kept (`TUNESCOPE_CACHE`, by default `~/.cache/tunescope`)."""
+    """Return the folder for converted models and fingerprints (`TUNESCOPE_CACHE`, by default `~/.cache/tunescope`)."""
     return Path(os.environ.get("TUNESCOPE_CACHE") or "~/.cache/tunescope").expanduser().absolute()
 
 
@@ -27,12 +27,13 @@ def python() -> str:
 
 
 def on_space() -> bool:
-    """Whether local rights are lost: either variable of a Hugging Face Space is enough."""
+    """Return whether this process runs on a Space, without local rights: either variable of a Hugging Face Space is
+    enough."""
     return bool(os.environ.get("SPACE_ID")) or os.environ.get("SYSTEM") == "spaces"
 
 
 def can_sign_in() -> bool:
-    """Whether sign-in with Hugging Face is real: on a Space, with the OAuth client's id and secret set.
+    """Return whether sign-in with Hugging Face is real: on a Space, with the OAuth client's id and secret set.
 
     Elsewhere Gradio mounts a mocked login that makes everybody the same person.
     """
@@ -41,27 +42,30 @@ def can_sign_in() -> bool:
 
 
 def zero_gpu() -> bool:
-    """Whether this is a ZeroGPU Space: it has a GPU only while a function of the package `spaces` runs."""
-    asked = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
-    return asked and importlib.util.find_spec("spaces") is not None
+    """Return whether this is a ZeroGPU Space: it has a GPU only while a function of the package `spaces` runs."""
+    enabled = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+    return enabled and importlib.util.find_spec("spaces") is not None
 
 
 def own_hosts() -> set[str]:
-    """The names browsers reach this app by: a Space's (`SPACE_HOST`) or, behind a proxy, that of `GRADIO_ROOT_PATH`."""
+    """Return the host names that browsers reach this app by: those of a Space (`SPACE_HOST`) or, behind a proxy, that
+    of `GRADIO_ROOT_PATH`."""
     names = {host.strip() for host in os.environ.get("SPACE_HOST", "").split(",")}
     return (names | {urlsplit(os.environ.get("GRADIO_ROOT_PATH", "")).netloc}) - {""}
 
 
 def hub_offline() -> bool:
-    """Whether the person asked for no Hub at all (`HF_HUB_OFFLINE`)."""
+    """Return whether the Hub is switched off (`HF_HUB_OFFLINE`)."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def backup() -> str:
-    """Where copies of finished things are kept (`TUNESCOPE_BACKUP`): a folder or `hf://datasets/<namespace>/<name>`."""
+    """Return where finished things are backed up (`TUNESCOPE_BACKUP`): a folder or
+    `hf://datasets/<namespace>/<name>`."""
     return os.environ.get("TUNESCOPE_BACKUP", "").strip()
 
 
 def take_backup_token() -> str:
-    """The token for that repository (`TUNESCOPE_BACKUP_TOKEN`), which leaves the environment: no child inherits it."""
+    """Return the access token for the backup repository (`TUNESCOPE_BACKUP_TOKEN`) and remove it from the environment,
+    so that no child inherits it."""
     return os.environ.pop("TUNESCOPE_BACKUP_TOKEN", "").strip()

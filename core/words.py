@@ -1,4 +1,4 @@
-"""The words people read, one JSON file an area and language in `core/locales` (`run.en.json`, `run.zh.json`).
+"""The sentences that people read, one JSON file per area and language in `core/locales` (`run.en.json`, `run.zh.json`).
 
 Code holds keys ("run.not_found"); the page and the shell show the same sentences.
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text has no lone surrogates: they stand for bytes that are no UTF-8, and for half a character."""
+    """Return whether a text has no lone surrogates, which stand for bytes that are not UTF-8 or for half a
+    character."""
     try:
         return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
@@ -25,9 +26,9 @@ _locale: ContextVar[str] = ContextVar("locale", default="en")
 
 
 def say(key: str, /, **facts: object) -> str:
-    """The sentence for `key` in the current language, its `{placeholders}` filled from `facts`.
+    """Return the sentence for `key` in the current language, its `{placeholders}` filled from `facts`.
 
-    Falls back to English where a language lacks the key; raises KeyError where English does too.
+    Falls back to English if a language lacks the key; raises KeyError if English does, too.
     """
     table = catalogue(_locale.get())
     sentence = table[key] if key in table else catalogue("en")[key]
@@ -35,13 +36,14 @@ def say(key: str, /, **facts: object) -> str:
 
 
 def counted(key: str, count: int) -> str:
-    """A number with its noun: `counted("core.rows", 1)` is "1 row", from the sentences `key.one` and `key.many`."""
+    """Return a number with its noun: `counted("core.rows", 1)` is "1 row", from the sentences `key.one` and
+    `key.many`."""
     return say(f"{key}.{'one' if count == 1 else 'many'}", count=count)
 
 
 @cache
 def catalogue(locale: str) -> dict[str, str]:
-    """All sentences of one language, by key."""
+    """Return all sentences of one language, by key."""
     table: dict[str, str] = {}
     for path in sorted(FOLDER.glob(f"*.{locale}.json")):
         table.update(json.loads(path.read_text(encoding="utf-8")))
@@ -49,12 +51,13 @@ def catalogue(locale: str) -> dict[str, str]:
 
 
 def current() -> str:
-    """The language that `say` uses now, one of `LOCALES`."""
+    """Return the language that `say` uses now, one of `LOCALES`."""
     return _locale.get()
 
 
 def nearest(wanted: str | None) -> str:
-    """The supported language nearest to an Accept-Language header or a `LANG` value; English if none is."""
+    """Return the supported language nearest to an Accept-Language header or a `LANG` value; English if there is
+    none."""
     for part in (wanted or "").replace("_", "-").split(","):
         tag = part.split(";")[0].split(".")[0].strip().lower()
         for locale in LOCALES:

@@ -1,4 +1,4 @@
-"""Who owns what and where it lies: `<home>/<owner>/datasets/<id>/`, `<home>/<owner>/runs/<id>/`."""
+"""Owners and their folders: `<home>/<owner>/datasets/<id>/`, `<home>/<owner>/runs/<id>/`."""
 
 import re
 import secrets
@@ -16,11 +16,11 @@ OWNER_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class Owner:
-    """A person whose things these are.
+    """The person whose datasets, runs and prompt sets these are.
 
-    `key` names their folder: "local" on a laptop, the OAuth `sub` on a Space. `token` is their Hub token or False
-    (never None, which would fall back to the process's own). `expires` is when the token ends (unix seconds) and
-    `scopes` what it may do, both None where that is not known, as with a token of one's own.
+    `key` names their folder: "local" on a laptop, the OAuth `sub` on a Space. `token` is their Hub access token or
+    False (never None, which would fall back to the process's own). `expires` is when the token expires (unix seconds)
+    and `scopes` its access scopes, both None if not known, as with a person's own token.
     """
 
     key: str
@@ -58,7 +58,7 @@ class Owner:
 
 
 def local_owner() -> Owner:
-    """The one person of a laptop, with the token they are logged in with, if any.
+    """Return the one owner of a laptop, with the Hub token they are logged in with, if any.
 
     Raises UserError on a Space, where nobody has local rights.
     """
@@ -70,12 +70,12 @@ def local_owner() -> Owner:
 
 
 def new_run_id() -> str:
-    """A run id that sorts by time: `r20261123-181502-3fa9`."""
+    """Return a new run id, sortable by time: `r20261123-181502-3fa9`."""
     return time.strftime("r%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
 
 
 def dataset_folder(owner: Owner, dataset_id: str) -> Path:
-    """The folder of one of the owner's datasets, by its id or a unique beginning of it (12 characters or more)."""
+    """Return the folder of one of the owner's datasets, by its id or a unique prefix of it (12 characters or more)."""
     if not DATASET_ID.fullmatch(dataset_id):
         raise UserError("core.dataset_id", value=dataset_id[:80])
     found = sorted(owner.datasets.glob(f"{dataset_id}*"))
@@ -85,7 +85,7 @@ def dataset_folder(owner: Owner, dataset_id: str) -> Path:
 
 
 def run_folder(owner: Owner, run_id: str) -> Path:
-    """The folder of one of the owner's runs, by its id."""
+    """Return the folder of one of the owner's runs, by its id."""
     if not RUN_ID.fullmatch(run_id):
         raise UserError("core.run_id", value=run_id[:80])
     folder = owner.runs / run_id

@@ -1,4 +1,4 @@
-"""The shell of inference: `python -m inference compare --help`."""
+"""The command line of inference: `python -m inference compare --help`."""
 
 import sys
 

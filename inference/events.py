@@ -1,4 +1,4 @@
-"""What a comparison tells while it runs and when it is done: plain data, cheap to make and to pass between threads."""
+"""The events of a comparison while it runs, and its result: plain data, cheap to make and to pass between threads."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ BranchState = Literal["live", "finished", "pruned"]
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A likely token at a place: `probability` is the model's (temperature 1, before any processor), `after` what the
-    column's processors made of it (0: cut; None: the column has none)."""
+    """A likely token at a position: `probability` is the model's (temperature 1, before any processor), `after` the one
+    after the column's processors (0: removed; None: the column has none)."""
 
     text: str
     token_id: int
@@ -21,12 +21,12 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class TokenView:
-    """One written token and the moment it was chosen in.
+    """A generated token and the distribution it was chosen from.
 
-    `probability` is the model's own (temperature 1, before any processor), `rank` its place among all tokens by that
-    (1: the likeliest), `entropy` that of the model's distribution in nats. `after` is the probability it was drawn
-    with and `kept` how many tokens the processors left (both None where the column has none). `adds` is what a part of
-    a character adds to the text: the whole of it where it is the last part, else nothing.
+    `probability` is the model's own (temperature 1, before any processor), `rank` its rank among all tokens by that (1:
+    the likeliest), `entropy` that of the model's distribution in nats. `after` is the probability it was drawn with and
+    `kept` how many tokens the processors kept (both None if the column has none). `adds` is what a part of a character
+    adds to the text: the whole character if it is the last part, else nothing.
     """
 
     text: str
@@ -43,7 +43,7 @@ class TokenView:
 @dataclass(frozen=True, slots=True)
 class Branch:
     """A hypothesis of a beam column at one step: `parent` is the index of the branch before it (None at the first
-    step), `state` what became of it at once."""
+    step), `state` what became of it at that step."""
 
     step: int
     parent: int | None
@@ -55,13 +55,13 @@ class Branch:
 
 @dataclass(frozen=True)
 class Trace:
-    """What a column can show of its way besides its tokens.
+    """What a column can show of its search besides its tokens.
 
-    `chain` names the processors in the order of application, each with how many tokens it left at the last step (None:
-    it takes none away). `widths` has the rows of each step of a column whose width changes, `fixed_width` those of one
-    whose width does not; `given` counts the tokens that it was told to begin with. `branches` is the beam tree and
+    `chain` names the processors in the order of application, each with how many tokens it kept at the last step (None:
+    it removes none). `widths` has the rows of each step of a column whose width changes, `fixed_width` those of one
+    whose width does not; `given` counts the tokens that it was required to start with. `branches` is the beam tree and
     `best` the indices of those that lead to the result. `others` are the hypotheses of a beam column as (score, token
-    ids), best first, or the best of each group; `other_texts` is what they say.
+    ids), best first, or the best of each group; `other_texts` are their texts.
     """
 
     chain: tuple[tuple[str, int | None], ...] = ()
@@ -76,22 +76,23 @@ class Trace:
 
     @property
     def row_forwards(self) -> tuple[int, int] | None:
-        """Those of a beam whose width changes, and those of a fixed one over as many steps; None for other columns."""
+        """The row-forwards of a beam whose width changes, and those of a fixed one over as many steps; None for other
+        columns."""
         return (
             (sum(self.widths), fixed_row_forwards(self.widths, self.fixed_width, self.given)) if self.widths else None
         )
 
 
 def fixed_row_forwards(widths: Sequence[int], width: int, given: int) -> int:
-    """The row-forwards of a beam of fixed `width` over as many steps: one at its first step and for each token that it
-    was given to begin with."""
+    """Return the row-forwards of a beam of fixed `width` over as many steps: one at its first step and at each of the
+    `given` tokens that it was required to start with."""
     narrow = min(1 + given, len(widths))
     return narrow + width * (len(widths) - narrow)
 
 
 @dataclass(frozen=True)
 class ColumnResult:
-    """What one column wrote. `token_ids` is without the prompt, with the end token where `finish` is "eos"."""
+    """What one column generated. `token_ids` is without the prompt, with the end token if `finish` is "eos"."""
 
     name: str
     model: str
@@ -125,7 +126,7 @@ class Result:
     origin: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
-        """The object that the shell prints."""
+        """Return the object that the shell prints."""
         shown = ("model", "dtype", "prompt_tokens", "forwards")
         times = {"wall_s": round(self.wall_s, 4), "load_s": round(self.load_s, 4)}
         columns = {"columns": [column.to_json() for column in self.columns]}
@@ -134,7 +135,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Loading:
-    """Something is fetched or loaded: one line for people, with how far it is where that is known."""
+    """A download or another long step: one sentence for people, with its progress if that is known."""
 
     text: str
     done: int = 0
@@ -144,8 +145,8 @@ class Loading:
 
 @dataclass(frozen=True)
 class Started:
-    """The prompt is encoded and the columns begin. `stand_in`: one of the models is the default model's stand-in, or
-    an adapter on it. `short_of_memory`: weights are not laid out a second time for this CPU, for lack of memory."""
+    """The prompt is encoded and the columns begin. `stand_in`: one of the models is the default model's stand-in, or an
+    adapter on it. `short_of_memory`: the weights are not packed for this CPU, for lack of memory."""
 
     prompt_tokens: int
     names: list[str]
@@ -158,10 +159,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One column went on: `text_firm` and `tokens` are new and stay, `text_draft` replaces the draft before it.
+    """One column advanced: `text_firm` and `tokens` are new and final, `text_draft` replaces the previous draft.
 
     A column that samples has no draft but the bytes of an unfinished character; beams may still change their draft.
-    `rows` is how many rows it goes on with, `saved` how many row-forwards it has saved so far against a beam of fixed
+    `rows` is how many rows it continues with, `saved` how many row-forwards it has saved so far against a beam of fixed
     width.
     """
 
@@ -175,7 +176,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Finished:
-    """One column is done."""
+    """One column has finished."""
 
     column: int
     result: ColumnResult
@@ -183,7 +184,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Done:
-    """All columns are done."""
+    """All columns have finished."""
 
     result: Result
 
@@ -192,8 +193,8 @@ Event = Loading | Started | Step | Finished | Done
 
 
 @dataclass
-class Live:
-    """The state of one column as far as the events told."""
+class ColumnState:
+    """The state of one column according to the events so far."""
 
     name: str
     model: str
@@ -213,19 +214,19 @@ class Board:
     """Folds events into the current state of all columns, for a page that looks only now and then."""
 
     def __init__(self) -> None:
-        self.columns: list[Live] = []
+        self.columns: list[ColumnState] = []
         self.loading: Loading | None = None
         self.started: Started | None = None
         self.result: Result | None = None
 
     def take(self, event: Event) -> None:
-        """Fold one event in."""
+        """Update the state with one event."""
         match event:
             case Loading():
                 self.loading = event
             case Started():
                 self.started, self.loading = event, None
-                self.columns = [Live(*names) for names in zip(event.names, event.models, strict=True)]
+                self.columns = [ColumnState(*names) for names in zip(event.names, event.models, strict=True)]
             case Step():
                 column = self.columns[event.column]
                 column.firm += event.text_firm
@@ -239,7 +240,7 @@ class Board:
                     self._finish(column, result)
 
     @staticmethod
-    def _finish(column: Live, result: ColumnResult) -> None:
+    def _finish(column: ColumnState, result: ColumnResult) -> None:
         column.result, column.firm, column.draft, column.tokens = result, result.text, "", result.tokens
 
     def take_all(self, events: Iterable[Event]) -> "Board":

@@ -1,7 +1,7 @@
-"""What goes wrong between here and the Hub: one classifier, from which each area takes its own sentences.
+"""Errors of calls to the Hub: one classifier, and a table in each area from its result to a sentence.
 
-`classify` says what an error of the Hub's client is; an area has a table from that to a key of its words, which
-`key_of` looks up. `in_words` does both for what is asked of a repository.
+`classify` says what an error of the Hub's client is; an area has a table from that to a key of its sentences, which
+`key_of` looks up. `in_words` does both for calls on a repository.
 """
 
 import errno
@@ -17,7 +17,7 @@ from core.hub import reach
 from core.workspace import Owner
 
 PASSING = (408, 429, 500, 502, 503, 504)
-"""The statuses of a Hub that is busy or broken: the same call may be answered a moment later."""
+"""The statuses of a Hub that is busy or broken: the same call may succeed a moment later."""
 _BY_STATUS = {
     401: "wrong_token",
     402: "no_credit",
@@ -45,24 +45,24 @@ _SENTENCES = {
     "strange": "publish.strange",
 }
 _INCOMPLETE = (KeyError, TypeError, AttributeError)
-"""What the client raises over an answer that lacks what it should hold."""
+"""What the client raises for an answer that lacks what it should hold."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """What an error is. `kind` is one of
+    """What an error is. `kind` is one of:
 
     - an answer with an error status: wrong_token, no_credit, no_right, not_there, conflict, too_large, busy, broken,
       refused (any other); `status` is the number, `wait` the seconds that the Hub asks to wait;
-    - an answer that says no without a status: card (of the model card), storage (of large files);
-    - no answer: offline (the Hub is switched off), lost (a connection), io (an error of the system that names no file);
-    - strange: something else answered in the Hub's place, or the Hub answered something else than it should;
+    - an answer that refuses without a status: card (of the model card), storage (of large files);
+    - no answer: offline (the Hub is switched off), lost (a connection), io (a system error that names no file);
+    - strange: something else answered instead of the Hub, or the answer is malformed;
     - incomplete: an answer lacks what it should hold;
-    - no_room: the disk here is full.
+    - no_room: the local disk is full.
 
-    `subject` tells of an answer what it is about, where the client knows: gated, no_revision or no_repository (also
-    where a token was refused). `reason` is what the Hub said, `cause` the error that tells it. `from_client`: it arose
-    in the client, so it is no mistake of ours. `uncertain`: the Hub may have done what it was asked all the same.
+    `subject` says what the answer is about, if the client knows: gated, no_revision or no_repository (also for a
+    refused token). `reason` is the Hub's message, `cause` the error that holds it. `from_client`: it was raised in the
+    client, so it is not a mistake of ours. `uncertain`: the Hub may have done what was requested all the same.
     """
 
     kind: str
@@ -76,10 +76,10 @@ class Refusal:
 
 
 def classify(error: BaseException) -> Refusal | None:
-    """What an error of the Hub's client, or what caused it, is; None where it is nothing of the Hub's.
+    """Return what an error of the Hub's client, or one of its causes, is; None if it has nothing to do with the Hub.
 
-    An answer of the Hub in the chain of causes tells more than a connection that was lost, and that more than a
-    value that could not be read.
+    In the chain of causes, an answer of the Hub takes precedence over a lost connection, and that over a value that
+    could not be read.
     """
     chain = list(_chain(error))
     for look in (_answer, _lost, _unreadable):
@@ -91,14 +91,14 @@ def classify(error: BaseException) -> Refusal | None:
 
 
 def key_of(refusal: Refusal, table: Mapping[str, str]) -> str | None:
-    """The key of an area's words for a refusal: by its subject, its kind, else "answered" (there is a status) or
-    "unanswered". None where the table has none of these."""
+    """Return the key in an area's table for a refusal: by its subject, else its kind, else "answered" (there is a
+    status) or "unanswered". None if the table has none of these."""
     usual = "unanswered" if refusal.status is None else "answered"
     return next((table[name] for name in (refusal.subject, refusal.kind, usual) if name and name in table), None)
 
 
 def clean(text: str, owner: Owner) -> str:
-    """What the Hub said, short, in one line, without the token."""
+    """Return a message of the Hub as one short line without the token."""
     line = " ".join(text.split())
     if isinstance(owner.token, str) and owner.token:
         line = line.replace(owner.token, "***")
@@ -107,7 +107,7 @@ def clean(text: str, owner: Owner) -> str:
 
 @contextmanager
 def in_words(repo_id: str, owner: Owner, *, lost: str = "publish.unreachable") -> Iterator[None]:
-    """Turn what the client raises inside the block into a sentence; `lost` is the one for a lost connection."""
+    """Turn what the client raises inside the block into UserError; `lost` is the key for a lost connection."""
     try:
         yield
     except Exception as error:
@@ -128,18 +128,18 @@ def in_words(repo_id: str, owner: Owner, *, lost: str = "publish.unreachable") -
 
 
 def no_room(repo_id: str) -> UserError:
-    """The sentence for a full disk."""
+    """Return the error for a full disk."""
     return UserError("publish.no_room", repo=repo_id, folder=settings.home())
 
 
 def uncertain(error: BaseException) -> bool:
-    """Whether the Hub may have done what it was asked although this error came back."""
+    """Return whether the Hub may have done what was requested although this error was raised."""
     refusal = classify(error)
     return refusal is not None and refusal.uncertain
 
 
 def _answer(cause: BaseException) -> Refusal | None:
-    """What the Hub clearly said, or the system of the disk here."""
+    """Return what the Hub, or the operating system about the local disk, clearly answered; None for other errors."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     if isinstance(cause, HfHubHTTPError):
@@ -158,14 +158,14 @@ def _answer(cause: BaseException) -> Refusal | None:
 def _with_status(error: Any) -> Refusal:
     response = error.response
     status = response.status_code
-    asked = response.headers.get("Retry-After") or ""
+    retry_after = response.headers.get("Retry-After") or ""
     return Refusal(
         _BY_STATUS.get(status, "broken" if status >= 500 else "refused"),
         error,
         _subject(error),
         status,
         str(error.server_message or response.headers.get("X-Error-Message") or error),
-        asked if asked.isdigit() else "60",
+        retry_after if retry_after.isdigit() else "60",
         from_client=True,
         uncertain=status >= 500 or status == 408,
     )
@@ -183,7 +183,8 @@ def _subject(error: BaseException) -> str | None:
 
 
 def _lost(cause: BaseException) -> Refusal | None:
-    """A matter of the network; an OSError with a file name is one of the disk."""
+    """Return the refusal for a network error; None for other errors, such as an OSError with a file name (a disk
+    error)."""
     import httpx2
 
     connected = not isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)
@@ -196,7 +197,8 @@ def _lost(cause: BaseException) -> Refusal | None:
 
 
 def _unreadable(cause: BaseException) -> Refusal | None:
-    """Something else answered in the Hub's place, or the Hub answered something else than it should."""
+    """Return the refusal for an answer that is not the Hub's, or that lacks what it should hold; None for other
+    errors."""
     said = ("alformed", "improperly formatted")
     garbled = type(cause).__name__ == "JSONDecodeError" or any(words in str(cause) for words in said)
     if isinstance(cause, ValueError) and garbled:
@@ -207,13 +209,13 @@ def _unreadable(cause: BaseException) -> Refusal | None:
 
 
 def _from_client(error: BaseException) -> bool:
-    """Whether the error arose while the client read an answer: our own mistakes stay what they are."""
+    """Return whether the error was raised while the client read an answer: our own mistakes are not reclassified."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__", "").startswith("huggingface_hub") for frame, _ in frames)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what caused it: the client wraps some."""
+    """Yield an error and its causes: the client wraps some errors."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

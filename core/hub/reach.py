@@ -1,4 +1,5 @@
-"""Whether the Hugging Face Hub can be reached, asked once in a while, and what it has and allows."""
+"""Whether the Hugging Face Hub can be reached, checked once a minute, and the access scopes that a refused read
+needs."""
 
 import http.client
 import os
@@ -23,45 +24,46 @@ _READING = {
     "models.no_repository": _PRIVATE,
     "data.hub_missing": _PRIVATE,
 }
-"""The scopes of which one is needed where these refusals come; what is private looks as if it were not there."""
+"""Access scopes, of which one is needed, by the key of the refusal; a private repository looks like a missing one."""
 _lock = threading.Lock()
 _known: dict[str, tuple[float, bool]] = {}
 
 
 def endpoint() -> str:
-    """The Hub's address (`HF_ENDPOINT`), without a slash at the end."""
+    """Return the Hub's address (`HF_ENDPOINT`) without a trailing slash."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
 def reachable() -> bool:
-    """Whether the Hub answers, known within five seconds and then remembered for a minute.
+    """Return whether the Hub answers, found out within five seconds and then remembered for a minute.
 
-    False at once under `HF_HUB_OFFLINE`. While it is False everything loads from what is on the disk: asking the
-    Hub for a file costs 23 seconds of retries each.
+    False at once under `HF_HUB_OFFLINE`. While it is False everything loads from the disk: each request for a file
+    would cost 23 seconds of retries.
     """
     if settings.hub_offline():
         return False
     with _lock:
         address = endpoint()
-        asked, answer = _known.get(address, (-REMEMBERED_SECONDS, False))
-        if time.monotonic() - asked >= REMEMBERED_SECONDS:
-            answer = _ask(address)
+        checked, answer = _known.get(address, (-REMEMBERED_SECONDS, False))
+        if time.monotonic() - checked >= REMEMBERED_SECONDS:
+            answer = _probe(address)
             _known[address] = (time.monotonic(), answer)
         return answer
 
 
-def unreachable_now() -> None:
-    """Remember that the Hub stopped answering in the middle of something."""
+def mark_unreachable() -> None:
+    """Remember that the Hub stopped answering during a call."""
     _known[endpoint()] = (time.monotonic(), False)
 
 
 def forget() -> None:
-    """Ask again at the next call."""
+    """Forget whether the Hub can be reached, so that the next call asks again."""
     _known.clear()
 
 
-def _ask(address: str) -> bool:
-    """One request, in a thread of its own: looking a name up cannot be given a time limit."""
+def _probe(address: str) -> bool:
+    """Send one request in a separate thread, since a name lookup cannot be given a time limit, and return whether it
+    was answered."""
     answers: list[bool] = []
     thread = threading.Thread(target=lambda: answers.append(_answers(address)), daemon=True)
     thread.start()
@@ -82,9 +84,9 @@ def _answers(address: str) -> bool:
 
 @contextmanager
 def naming_scopes(owner: Owner | None) -> Iterator[None]:
-    """Let a refusal of what may not be read name the scope that a sign-in lacks for it, and the way that works.
+    """Make the error for a refused read name the access scope that the sign-in lacks, and how to read it anyway.
 
-    Of a token of one's own no scopes are known, so nothing is said of them.
+    The scopes of a person's own access token are not known, so its errors stay as they are.
     """
     try:
         yield

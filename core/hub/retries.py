@@ -1,4 +1,4 @@
-"""How the Hub is called: never without a time limit, and again where that does no harm."""
+"""Time limits and retries for calls to the Hub: never without a limit, and repeated where that does no harm."""
 
 import threading
 import time
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait, in seconds: for a connection, for the Hub to say anything (`look`: to a mere question),
-    between tries; how many tries.
+    """How long to wait, in seconds: for a connection, for any answer of the Hub (`look`: to a mere query), and between
+    tries; and the number of tries.
 
-    Where the Hub asks for more than `longest_wait`, it is not waited for: the person is told how long it takes.
-    `wait_scale` makes all waits between tries longer or shorter.
+    If the Hub asks for a longer wait than `longest_wait`, the call fails instead and the error says how long it would
+    take. `wait_scale` makes all waits between tries longer or shorter.
     """
 
     connect: float = 15.0
@@ -37,10 +37,10 @@ _replaced = False
 
 
 def limit_time() -> None:
-    """Give the client that all calls share a time limit, and an end to waits that the Hub asks for.
+    """Give the client that all calls share a time limit, and a limit on the waits that the Hub asks for.
 
-    Of itself it waits for ever for the answer to a commit, and as long as `Retry-After` says, five times over. The
-    first call in a process replaces the shared client, so it comes before anything is downloaded.
+    Without it the client waits forever for the answer to a commit, and as long as `Retry-After` says, up to five times.
+    The first call in a process replaces the shared client, so it must come before any download.
     """
     from huggingface_hub import get_session, set_client_factory
 
@@ -53,7 +53,8 @@ def limit_time() -> None:
 
 
 def _client(usual: Any) -> Any:
-    """A client like the usual one, with the limits: the Hub's client makes a new one after a failed connection."""
+    """Return a client like the usual one, with the limits: the Hub's client makes a new one after a failed
+    connection."""
     import httpx2
 
     how = {"follow_redirects": usual.follow_redirects, "timeout": usual.timeout}
@@ -72,7 +73,7 @@ def _limit(client: Any) -> Any:
 
 
 def _with_limits(request: Any) -> None:
-    """Give a request the limits that it lacks: some calls of the client say themselves that they have none."""
+    """Set the time limits that a request lacks: some calls of the client explicitly set none."""
     own = request.extensions.get("timeout") or {}
     limits = {"connect": patience.connect, "pool": patience.answer, "read": patience.answer, "write": patience.answer}
     request.extensions["timeout"] = {
@@ -81,24 +82,24 @@ def _with_limits(request: Any) -> None:
 
 
 def _not_too_long(response: Any) -> None:
-    """End a call, as refused, where the Hub asks for a longer wait than anyone should sit through."""
+    """Raise the error of a rate-limited response if the Hub asks for a longer wait than `patience.longest_wait`."""
     from huggingface_hub.utils import hf_raise_for_status
 
-    if response.status_code == 429 and (asked(response) or 0) > patience.longest_wait:
+    if response.status_code == 429 and (retry_after(response) or 0) > patience.longest_wait:
         response.read()
         hf_raise_for_status(response)
 
 
-def asked(response: Any) -> float | None:
-    """How many seconds the Hub asks to wait (`Retry-After`)."""
+def retry_after(response: Any) -> float | None:
+    """Return how many seconds the Hub asks to wait (`Retry-After`)."""
     value = response.headers.get("Retry-After", "")
     return float(value) if value.isdigit() else None
 
 
 def again(work: Callable[[], T], stop: threading.Event | None = None) -> T:
-    """Call `work`, which does no harm when it is done twice, until it is answered; up to `patience.tries` times.
+    """Call `work`, which must be safe to repeat, until it succeeds, up to `patience.tries` times.
 
-    Raises what the last try raised; UserError where it was stopped while waiting.
+    Raises what the last try raised; UserError if it was stopped while waiting.
     """
     wait = patience.first_wait
     for left in range(patience.tries - 1, -1, -1):
@@ -114,14 +115,14 @@ def again(work: Callable[[], T], stop: threading.Event | None = None) -> T:
 
 
 def _pause(error: Exception, wait: float) -> float | None:
-    """How long to wait before the next try; None where there should be none."""
+    """Return how long to wait before the next try; None if there should be none."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, HfHubHTTPError):
         if error.response.status_code not in PASSING:
             return None
-        seconds = asked(error.response)
+        seconds = retry_after(error.response)
         return wait if seconds is None else seconds if seconds <= patience.longest_wait else None
     return wait if isinstance(error, httpx2.TransportError) else None
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core import logs, settings
-from core.changes import DELETED, KEEPER, wait_for_news
+from core.changes import DELETED, KEEPER, wait_for_change
 from core.errors import UserError
 from core.words import say
 from finetune.backup import manifests
@@ -79,7 +79,7 @@ class Keeper:
             while not stop.is_set():
                 if _alone(lock):
                     with_copies = self._round(with_copies)
-                wait_for_news(self.place.every)
+                wait_for_change(self.place.every)
         finally:
             os.close(lock)
 

@@ -75,7 +75,7 @@ def _in_words() -> Iterator[None]:
         if key is None and not isinstance(error, _UNREADABLE):
             raise
         if key == _SENTENCES["lost"]:
-            reach.unreachable_now()
+            reach.mark_unreachable()
         facts = {"status": refusal.status, "seconds": refusal.wait} if refusal is not None else {}
         raise UserError(key or "picker.strange", endpoint=reach.endpoint(), **facts) from error
 

@@ -58,7 +58,7 @@ def _remove_dataset(folder: Path, owner: Owner) -> str:
 
 def _rename(folder: Path) -> Path:
     """Hide a folder, since names that begin with a dot are ignored, and mark its backups for deletion."""
-    changes.forget(folder)
+    changes.mark_deleted(folder)
     gone = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}{_GONE}")
     os.rename(folder, gone)
     return gone

@@ -1,1 +1,1 @@
-"""The shell of inference: compare and prompts."""
+"""The command line of inference: compare and prompts."""

@@ -1,4 +1,5 @@
-"""What `python -m inference` offers. The result goes to stdout, all else to stderr; nothing heavy is imported early."""
+"""The commands of `python -m inference`. The result goes to stdout, all else to stderr; nothing heavy is imported
+early."""
 
 import argparse
 import contextlib
@@ -28,7 +29,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Returns 0, 3 where single columns failed, or what every command returns (see `core.cli`)."""
+    """Run one command. Returns 0, 3 if single columns failed, or an exit code that every command may return (see
+    `core.cli`)."""
     return cli.run(_parser, argv)
 
 
@@ -41,10 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m inference", description="Compare decoding strategies side by side.")
     commands = parser.add_subparsers(required=True, metavar="compare|prompts")
     command = _command(commands, "compare", "run 1 to 12 columns on one prompt in one batch", _compare)
-    asked = command.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--prompt", metavar="TEXT", help="prompt, as one user message")
-    asked.add_argument("--messages", metavar="FILE", type=Path, help="conversation, as a JSON list of {role, content}")
-    asked.add_argument("--record", metavar="FILE", type=Path, help="repeat the comparison of a --json output")
+    group = command.add_mutually_exclusive_group(required=True)
+    group.add_argument("--prompt", metavar="TEXT", help="prompt, as one user message")
+    group.add_argument("--messages", metavar="FILE", type=Path, help="conversation, as a JSON list of {role, content}")
+    group.add_argument("--record", metavar="FILE", type=Path, help="repeat the comparison of a --json output")
     command.add_argument("--check", action="store_true", help="repeat each column with generate and compare the tokens")
     many = _command(commands, "prompts", "run 1 to 12 columns on a file of prompts: means with intervals", _prompts)
     shell_prompts.add_arguments(many)
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: Any, name: str, what: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-    """A command with what all of them take."""
+    """Return a command with the options that all commands share."""
     how = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": _strategies()}
     command: argparse.ArgumentParser = commands.add_parser(name, help=what, **how)
     command.set_defaults(run=run)
@@ -84,7 +86,7 @@ def _strategies() -> str:
 
 def _compare(options: argparse.Namespace) -> int:
     from core.workspace import local_owner
-    from inference.compare.record import compared, read_record, record_of, request_of_record
+    from inference.compare.record import read_record, record_of, request_of_record, rerun_sentences
     from inference.compare.request import check_request
     from inference.compare.service import run_comparison
 
@@ -103,7 +105,7 @@ def _compare(options: argparse.Namespace) -> int:
         if options.json:
             checked = {"checks": [check.to_json() for check in checks]} if options.check else {}
             print(json.dumps(record_of(request, result) | checked, ensure_ascii=False), file=out, flush=True)
-    for sentence in compared(record, result) if record is not None else []:
+    for sentence in rerun_sentences(record, result) if record is not None else []:
         print(sentence, file=sys.stderr)
     for column in result.columns:
         if column.error:
@@ -133,7 +135,7 @@ def _request(options: argparse.Namespace) -> "CompareRequest":
 def _checks(
     request: "CompareRequest", result: Result, owner: "Owner", shelf: "Shelf", stop: threading.Event
 ) -> list["Verdict"]:
-    """Replay every column and say on stderr what was found, one line each."""
+    """Replay every column and print one line per verdict to stderr."""
     from inference.compare.service import replay
 
     verdicts = []
@@ -150,7 +152,7 @@ def _prompts(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _own_stdout() -> Iterator[TextIO]:
-    """The real stdout for the result alone: whatever libraries print, from C too, goes to stderr or nowhere."""
+    """Reserve the real stdout for the result: what libraries print, from C too, goes to stderr or nowhere."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
@@ -171,7 +173,7 @@ def _own_stdout() -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """Ctrl-C asks for a stop; a second one ends the process the usual way."""
+    """Make Ctrl-C request a stop; a second one ends the process as usual."""
     stop = threading.Event()
     before = signal.getsignal(signal.SIGINT)
 
@@ -187,7 +189,7 @@ def _stopping() -> Iterator[threading.Event]:
 
 
 class _Printer:
-    """Shows a comparison as it runs: the columns one under the other, each streaming from the moment it is its turn."""
+    """Prints a comparison as it runs: the columns one after the other, each streaming once it is its turn."""
 
     def __init__(self, out: TextIO, quiet: bool) -> None:
         self.board = Board()
@@ -225,7 +227,7 @@ class _Printer:
         self._given = len(column.firm)
 
     def _close(self) -> None:
-        """End the column in turn and go on with the next ones, as far as they are."""
+        """End the current column and go on with the next ones, as far as they have results."""
         while self._column < len(self.board.columns):
             column = self.board.columns[self._column]
             if column.result is None:

@@ -13,7 +13,7 @@ from inference.events import Loading
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """What the command takes besides what `compare` does."""
+    """Add the options that `compare` does not have."""
     add = command.add_argument
     add("file", type=Path, metavar="FILE", help="prompts or conversations: .txt (one prompt per line), .json or .jsonl")
     add("--first", type=int, metavar="N", help="max prompts: use only the first N of the file")
@@ -21,7 +21,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, out: TextIO, stop: threading.Event) -> int:
-    """Run the set; prints the table, or one JSON. Returns 0, or 3 where a prompt or a column failed."""
+    """Run the set and print the table, or one JSON object. Returns 0, or 3 if a prompt or a column failed."""
     from core.workspace import local_owner
     from inference.compare.request import CompareRequest
     from inference.prompt_sets import report as set_report
@@ -32,13 +32,13 @@ def run(options: argparse.Namespace, out: TextIO, stop: threading.Event) -> int:
         options.model, options.columns, adapter=options.adapter, seed=options.seed,
         max_new_tokens=options.max_new_tokens, dtype=options.dtype, raw=options.raw,
     )  # fmt: skip
-    asked = PromptSet(tuple(read_prompts(options.file, options.first)), request, options.file.name)
-    check_set(asked)
+    prompt_set = PromptSet(tuple(read_prompts(options.file, options.first)), request, options.file.name)
+    check_set(prompt_set)
     from inference.models.cache import Shelf
 
     owner = local_owner()
-    outcome = finish(run_set(asked, owner, Shelf(), stop), _Bar(quiet=options.json))
-    report = set_report.report_of(set_report.new_id(), asked, outcome)
+    outcome = finish(run_set(prompt_set, owner, Shelf(), stop), _Bar(quiet=options.json))
+    report = set_report.report_of(set_report.new_id(), prompt_set, outcome)
     folder = set_report.save(owner, report, outcome)
     if options.out is not None:
         _write(options.out, set_report.means_csv(report))
@@ -62,7 +62,7 @@ def _write(path: Path, content: str) -> None:
 
 
 class _Bar:
-    """Says on stderr how far the set is, one line a change."""
+    """Prints the progress of the set to stderr, one line per change."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet, self._said = quiet, ""
@@ -74,25 +74,26 @@ class _Bar:
 
 
 def table(report: dict) -> str:
-    """The report for a terminal: a block a column, a line a measure, its difference to the first column at the end."""
+    """Return the report for a terminal: a block per column, a line per measure, with its difference to the first column
+    at the end."""
     from inference.measures.summary import MEASURES
 
     facts = {name: report[name] for name in ("answered", "prompts", "model", "dtype")}
     lines = [say("sets.head", problems=len(report["problems"]), **facts)]
-    for place, column in enumerate(report["columns"]):
+    for index, column in enumerate(report["columns"]):
         lines += ["", f"--- {column['name']} ({column['model']})"]
         for measure in MEASURES:
             found, difference = column["measures"][measure.key], column["against_first"][measure.key]
             if found is not None:
-                differs = f"   {_interval(difference, measure.digits, '+')}" if place and difference else ""
+                differs = f"   {_interval(difference, measure.digits, '+')}" if index and difference else ""
                 lines.append(f"{measure.key:14}{_interval(found, measure.digits, '')}{differs}".rstrip())
     return "\n".join(lines)
 
 
 def _interval(found: dict, digits: int, sign: str) -> str:
-    """Such as `   12.40 [   11.90,    13.10]`; a difference has its sign."""
-    places = digits or 1
-    mean = f"{found['mean']:{sign}10.{places}f}"
+    """Return a mean with its interval, such as `   12.40 [   11.90,    13.10]`; a difference has its sign."""
+    decimals = digits or 1
+    mean = f"{found['mean']:{sign}10.{decimals}f}"
     if found["low"] is None:
         return f"{mean} {'':24}"
-    return f"{mean} [{found['low']:{sign}10.{places}f}, {found['high']:{sign}10.{places}f}]"
+    return f"{mean} [{found['low']:{sign}10.{decimals}f}, {found['high']:{sign}10.{decimals}f}]"

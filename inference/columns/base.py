@@ -1,7 +1,7 @@
 """What a column does with its logits at each step: log-probabilities in, tokens and parent rows out.
 
-A column knows nothing of a model, a cache or its neighbours; feed it logits and it can be tested alone. Its rows lie
-side by side in the batch: one for a column that picks a token at a time, one a hypothesis for beam search.
+A column knows nothing of a model, a cache or other columns, so it can be tested alone with any logits. Its rows are
+adjacent in the batch: one for a column that picks one token at a time, one per hypothesis for beam search.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,8 +29,8 @@ class TokenDistribution:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the processors made of a row: how many tokens they `kept`, and the probabilities `after` of the likeliest
-    tokens of its distribution and of the written one (`own`)."""
+    """What the processors made of a row's distribution: how many tokens they `kept`, and the probabilities `after` them
+    of the likeliest tokens and of the generated one (`own`)."""
 
     kept: int
     after: list[float]
@@ -39,7 +39,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedToken:
-    """One written token with its raw log-probability and rank, and the distribution it was chosen from."""
+    """A generated token with its raw log-probability and rank, and the distribution it was chosen from."""
 
     token_id: int
     logprob: float
@@ -50,19 +50,19 @@ class GeneratedToken:
 
 @dataclass(frozen=True)
 class Hidden:
-    """The hidden states behind a step: `layers` holds [rows of the batch, positions, size] for each layer and the
-    embedding, of which `rows` are the column's; `head` gives logits."""
+    """The hidden states behind a step: `layers` holds [rows of the batch, positions, size] for the embedding and each
+    layer, of which `rows` are the column's; `head` computes logits from them."""
 
     layers: Sequence[Tensor]
     rows: list[int]
     head: Callable[[Tensor], Tensor]
 
     def last(self, layer: int = -1) -> Tensor:
-        """The states of the newest position [rows, size]."""
+        """Return the states of the newest position [rows, size]."""
         return self.layers[layer][self.rows, -1]
 
     def all(self, layer: int = -1) -> Tensor:
-        """The states of the first row at all positions [positions, size]."""
+        """Return the states of the column's first row at all positions [positions, size]."""
         return self.layers[layer][self.rows[0]]
 
 
@@ -79,6 +79,7 @@ class StepInput:
     def write(
         self, row: int, token_id: int, logprob: float | None = None, choice: Choice | None = None
     ) -> GeneratedToken:
+        """Return `token_id`, chosen from `row`, as a generated token with its log-probability and rank."""
         known = float(self.logprobs[row, token_id]) if logprob is None else logprob
         return GeneratedToken(token_id, known, self._rank(row, token_id), self.distributions[row], choice)
 
@@ -90,21 +91,22 @@ class StepInput:
         return int((own > own[token_id]).sum()) + 1
 
     def choice(self, row: int, token_id: int, scores: Tensor, probabilities: Tensor) -> Choice:
-        """What is told of a row's processed `scores` [V] and their `probabilities` [V]."""
+        """Return what the processors made of a row: `scores` [V] after them, and their `probabilities` [V]."""
         ids = torch.tensor([*self.distributions[row].top_ids, token_id], device=probabilities.device)
         *after, own = probabilities[ids].tolist()
         return Choice(int((scores > float("-inf")).sum()), after, own)
 
     def check(self) -> None:
-        """Raises UserError when a row's probabilities are no numbers (an overflow, as happens in float16)."""
+        """Raise UserError if a row's log-probabilities are NaN (an overflow, as happens in float16)."""
         if any(distribution.top_logprobs[0] != distribution.top_logprobs[0] for distribution in self.distributions):
             raise UserError("decode.not_finite")
 
 
 @dataclass(frozen=True)
 class ColumnContext:
-    """What a column works with besides its own knobs. `noise` is the shared randomness of its seed, `stopped` says
-    whether the end of some written ids completes a stop text, `banned` holds sequences of ids never to be written."""
+    """What a column works with besides its own knobs. `noise` is the shared randomness of its seed, `stopped` returns
+    whether the end of some generated ids completes a stop text, `banned` holds sequences of ids that must not be
+    generated."""
 
     end_ids: frozenset[int]
     limit: int
@@ -118,11 +120,11 @@ class ColumnContext:
 
 
 class Column:
-    """One column at work.
+    """One column of a comparison.
 
-    After `step`, `tokens` and `parents` hold a token and a parent row (among the column's own rows before) for each
-    row it goes on with; `finish` is set, and they are empty, once it is done. `row_models` says which models the
-    rows of its first step belong to: True for the column's own, False for its base.
+    After `step`, `tokens` and `parents` hold a token and a parent row (among the column's own previous rows) for each
+    row that continues; when the column is done, `finish` is set and both are empty. `row_models` says which model each
+    row of its first step belongs to: True for the column's own, False for its base.
     """
 
     needs_hidden = False
@@ -139,7 +141,7 @@ class Column:
         self.row_forwards = 0
 
     def step(self, inputs: StepInput) -> None:
-        """Choose the next token or tokens. Raises UserError for logits that are no numbers."""
+        """Choose the next token or tokens. Raises UserError for logits that are NaN."""
         inputs.check()
         self.row_forwards += len(inputs.distributions)
         self._choose(inputs)
@@ -148,15 +150,16 @@ class Column:
         raise NotImplementedError
 
     def row_models(self) -> list[bool]:
-        """For each row that the column looks at: whether it is of the column's own model (False: of its base)."""
+        """Return, for each row of the column, whether it runs on the column's own model (True) or on its base
+        (False)."""
         return [True] * max(1, len(self.tokens))
 
     def drain(self) -> tuple[list[GeneratedToken], list[GeneratedToken]]:
-        """What became firm since the last call, and the draft behind it."""
+        """Return the tokens that became final since the last call, and the draft after them."""
         raise NotImplementedError
 
     def written(self) -> list[GeneratedToken]:
-        """All that is written now; after the end, the result."""
+        """Return all tokens generated so far; after the end, the result."""
         raise NotImplementedError
 
     @property
@@ -165,23 +168,23 @@ class Column:
         return 0
 
     def trace(self) -> Trace:
-        """What the column can show of its way."""
+        """Return what the column can show of its search."""
         return Trace(fixed_width=self.spec.rows)
 
     def _end(self, finish: Finish) -> None:
         self.finish, self.tokens, self.parents = finish, [], []
 
     def stop(self, finish: Finish) -> None:
-        """End here and keep what is written."""
+        """End the column now and keep what is generated."""
         self._end(finish)
 
     @cached_property
     def start(self) -> list[int]:
-        """The ids that are written first."""
+        """The ids to generate first."""
         return self.spec.start
 
     def _ends(self, ids: list[int]) -> Finish | None:
-        """Why the written `ids` are at their end, if they are."""
+        """Return why the generated `ids` end the column, None if they do not."""
         if ids[-1] in self.end_ids:
             return "eos"
         if self.context.stopped is not None and len(ids) > len(self.start) and self.context.stopped(ids):

@@ -1,4 +1,4 @@
-"""Beam search: several hypotheses at once, the best continuations taken or drawn.
+"""Beam search: several hypotheses at once; the best continuations are kept, or sampled.
 
 Both do what `generate` does in transformers 5.23 (`_beam_search`).
 """
@@ -22,8 +22,8 @@ _OUT_OF_REACH = -1e9
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Node:
-    """A token of a hypothesis and the way back to its beginning; hypotheses share their beginnings. `branch` is its
-    place in the beam tree."""
+    """A token of a hypothesis with a link to the token before it; hypotheses share their beginnings. `branch` is its
+    index in the beam tree."""
 
     written: GeneratedToken
     parent: "Node | None"
@@ -31,12 +31,15 @@ class Node:
     branch: int
 
     def path(self) -> list[GeneratedToken]:
+        """Return the hypothesis up to this token."""
         return [node.written for node in self.back()][::-1]
 
     def ids(self) -> list[int]:
+        """Return the token ids of the hypothesis up to this token."""
         return [node.written.token_id for node in self.back()][::-1]
 
     def back(self) -> Iterator["Node"]:
+        """Yield this node and those before it, back to the first."""
         node: Node | None = self
         while node is not None:
             yield node
@@ -53,7 +56,8 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A continuation: its score, the row (among the column's own) it goes on from, its token, whether it ends there."""
+    """A continuation: its score, the row (among the column's own) that it continues, its token, and whether it ends
+    there."""
 
     score: float
     row: int
@@ -66,10 +70,10 @@ class BeamColumn(Column):
 
     A step takes the best (1 + number of end tokens) * num_beams continuations, so that num_beams stay alive whatever
     ends; of those that end, the ones among the first num_beams may become finished hypotheses, the best num_beams of
-    which are kept. With `beam_sample` the continuations are drawn, without replacement, in place of the best.
+    which are kept. With `beam_sample` the continuations are sampled without replacement instead.
 
-    What `start` asks for counts neither for the score nor for the length that it is divided by: the search goes on as
-    if it were the end of the prompt.
+    The tokens of `start` count neither for the score nor for the length that it is divided by: the search continues as
+    if they were the end of the prompt.
     """
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
@@ -79,8 +83,8 @@ class BeamColumn(Column):
         self.early_stopping = spec.knobs.get("early_stopping", False)
         self.chain = chain_of(spec, context, keep=len(context.end_ids) + 1)
         self.live: list[Hypothesis] = []
-        self.kept: list[Hypothesis] = []
-        self._firm_depth = 0
+        self.finished: list[Hypothesis] = []
+        self._final_depth = 0
         self._branches: list[Branch] = []
         self._generator = context.noise.own() if spec.draws else None
 
@@ -92,36 +96,38 @@ class BeamColumn(Column):
             self._search(inputs)
 
     def _force(self, inputs: StepInput, token: int) -> None:
-        """Go on with the one token that was asked for."""
+        """Continue with the one token that `start` requires."""
         self.live = [self._extend(inputs, Candidate(0.0, 0, token), "live")]
         self.tokens, self.parents = [token], [0]
         if self.length >= self.limit or token in self.end_ids:
-            self.kept = self.live
+            self.finished = self.live
             self._finish()
 
     @property
     def _scored(self) -> int:
-        """How many tokens the scores are about: those behind the ones that were asked for."""
+        """The number of tokens that the scores cover: those after the ones of `start`."""
         return self.length - len(self.start)
 
     def _search(self, inputs: StepInput) -> None:
         self._advance(inputs, self._candidates(inputs, self._scores(inputs)))
 
     def _advance(self, inputs: StepInput, best: list[Candidate]) -> None:
-        """Go on with the candidates that do not end; keep those that do.
+        """Continue with the candidates that do not end; keep those that do.
 
-        Raises UserError where no token is left to go on with and nothing is finished.
+        Raises UserError if there is no token to continue with and no finished hypothesis.
         """
-        out_of_reach = [one.score + _OUT_OF_REACH * one.ended for one in best]
-        going = [best[place] for place in _places(out_of_reach, self.beams) if not best[place].ended]
-        closing = [one for one in best[: self.beams] if one.ended]
-        self._note_pruned([one for one in best[: 2 * self.beams] if one not in going and one not in closing])
-        self.kept = self._best_finished(best, {one: self._extend(inputs, one, "finished") for one in closing})
-        before, self.live = self.live, [self._extend(inputs, one, "live") for one in going]
-        self.parents, self.tokens = [one.row for one in going], [one.token for one in going]
+        out_of_reach = [candidate.score + _OUT_OF_REACH * candidate.ended for candidate in best]
+        going = [best[index] for index in _top_indices(out_of_reach, self.beams) if not best[index].ended]
+        closing = [candidate for candidate in best[: self.beams] if candidate.ended]
+        followed = [*going, *closing]
+        self._note_pruned([candidate for candidate in best[: 2 * self.beams] if candidate not in followed])
+        closed = {candidate: self._extend(inputs, candidate, "finished") for candidate in closing}
+        self.finished = self._best_finished(best, closed)
+        before, self.live = self.live, [self._extend(inputs, candidate, "live") for candidate in going]
+        self.parents, self.tokens = [candidate.row for candidate in going], [candidate.token for candidate in going]
         if not going or self._at_limit() or not self._can_improve():
             self.live = self.live or before
-            if not self.kept:
+            if not self.finished:
                 raise UserError("decode.nothing_left")
             self._finish()
 
@@ -129,7 +135,8 @@ class BeamColumn(Column):
         return self.length >= self.limit
 
     def _scores(self, inputs: StepInput) -> Tensor:
-        """Log-probabilities [rows, V] as the chain leaves them. Like `generate`, it does not make them sum to 1."""
+        """Return the log-probabilities [rows, V] after the processors. As in `generate`, they are not normalized
+        again."""
         if not self.chain.processors:
             return inputs.logprobs
         history: list[list[int]] = [[]]
@@ -139,19 +146,19 @@ class BeamColumn(Column):
         return self.chain(inputs.logprobs, history)
 
     def _candidates(self, inputs: StepInput, scores: Tensor) -> list[Candidate]:
-        """The best continuations over all beams, best first; those that are drawn in the order of the draw.
+        """Return the best continuations over all beams, best first; sampled ones in the order in which they were drawn.
 
-        A token that the chain took away is none of them, even where too few are left.
+        A token that the processors removed is never among them, even if too few are left.
         """
         if self.live:
             scores = scores + torch.tensor([beam.score for beam in self.live], device=scores.device)[:, None]
         count = max(2, 1 + len(self.end_ids)) * self.beams
         if self._generator is not None:
-            values, places = self._drawn(scores, count)
+            values, indices = self._drawn(scores, count)
         else:
-            values, places = _best(scores, count, self.beams)
+            values, indices = _best(scores, count, self.beams)
         size, last = scores.shape[-1], len(scores) - 1
-        found = [(value, min(place // size, last), place % size) for value, place in zip(values, places, strict=True)]
+        found = [(value, min(index // size, last), index % size) for value, index in zip(values, indices, strict=True)]
         paths = [beam.node.ids() for beam in self.live] if self.context.stopped is not None else []
         return [
             Candidate(value, row, token, self._ended(paths[row] if paths else [], token))
@@ -160,13 +167,14 @@ class BeamColumn(Column):
         ]
 
     def _drawn(self, scores: Tensor, count: int) -> tuple[list[float], list[int]]:
-        """Draw as `generate` does: from num_beams rows, all but the first of which are out of reach at first."""
+        """Sample as `generate` does: from num_beams rows, of which all but the first are out of reach at the first
+        step."""
         flat = _flat(scores, self.beams)[None]
-        places = torch.multinomial(flat.softmax(-1), min(count, flat.shape[-1]), generator=self._generator)
-        return flat.gather(1, places)[0].tolist(), places[0].tolist()
+        indices = torch.multinomial(flat.softmax(-1), min(count, flat.shape[-1]), generator=self._generator)
+        return flat.gather(1, indices)[0].tolist(), indices[0].tolist()
 
     def _ended(self, path: list[int], token: int) -> bool:
-        """Whether a hypothesis ends with `token`; `path` holds the ids before it where there are stop texts."""
+        """Return whether a hypothesis ends with `token`; `path` holds the ids before it if there are stop texts."""
         if self._at_limit() or token in self.end_ids:
             return True
         return self.context.stopped is not None and self.context.stopped([*path, token])
@@ -178,7 +186,7 @@ class BeamColumn(Column):
         return Hypothesis(Node(written, parent, self.length, branch), candidate.score)
 
     def _note(self, parent: Node | None, candidate: Candidate, state: BranchState) -> int:
-        """Put a branch into the tree; returns its index, or -1 once the tree is as large as it may get."""
+        """Add a branch to the tree and return its index, or -1 if the tree has reached its maximum size."""
         if len(self._branches) >= _MOST_BRANCHES:
             return -1
         before = None if parent is None or parent.branch < 0 else parent.branch
@@ -187,49 +195,50 @@ class BeamColumn(Column):
         return len(self._branches) - 1
 
     def _note_pruned(self, pruned: list[Candidate]) -> None:
-        for one in pruned:
-            if math.isfinite(one.score):
-                self._note(self.live[one.row].node if self.live else None, one, "pruned")
+        for candidate in pruned:
+            if math.isfinite(candidate.score):
+                self._note(self.live[candidate.row].node if self.live else None, candidate, "pruned")
 
     def _best_finished(self, best: list[Candidate], closed: dict[Candidate, Hypothesis]) -> list[Hypothesis]:
-        """The best of what was finished before and of the candidates that are `closed` now."""
-        normed = (torch.tensor([one.score for one in best]) / self._scored**self.length_penalty).tolist()
-        missing = [_OUT_OF_REACH] * (self.beams - len(self.kept))
-        now = [score if one in closed else _OUT_OF_REACH for one, score in zip(best, normed, strict=True)]
-        known = [*self.kept, *(None for _ in missing)]
+        """Return the best of the finished hypotheses: those kept before and the candidates that are `closed` now."""
+        normed = (torch.tensor([candidate.score for candidate in best]) / self._scored**self.length_penalty).tolist()
+        missing = [_OUT_OF_REACH] * (self.beams - len(self.finished))
+        now = [score if candidate in closed else _OUT_OF_REACH for candidate, score in zip(best, normed, strict=True)]
+        known = [*self.finished, *(None for _ in missing)]
         known += [
-            Hypothesis(closed[one].node, score) if one in closed else None for one, score in zip(best, now, strict=True)
+            Hypothesis(closed[candidate].node, score) if candidate in closed else None
+            for candidate, score in zip(best, now, strict=True)
         ]
-        scores = [*(beam.score for beam in self.kept), *missing, *now]
-        chosen = [known[place] for place in _places(scores, self.beams)]
+        scores = [*(beam.score for beam in self.finished), *missing, *now]
+        chosen = [known[index] for index in _top_indices(scores, self.beams)]
         return [beam for beam in chosen if beam is not None]
 
     def _can_improve(self) -> bool:
-        """Whether going on can change the result, by the rule of `early_stopping`."""
-        if len(self.kept) < self.beams:
+        """Return whether continuing can change the result, by the rule of `early_stopping`."""
+        if len(self.finished) < self.beams:
             return True
         if self.early_stopping is True:
             return False
-        return self._normed(self.live[0].score) > self.kept[-1].score
+        return self._normed(self.live[0].score) > self.finished[-1].score
 
     def _normed(self, score: float) -> float:
-        """The score that a live hypothesis can count on, by the rule of `early_stopping`."""
+        """Return the best final score that a live hypothesis can reach, by the rule of `early_stopping`."""
         to_the_end = self.early_stopping == "never" and self.length_penalty > 0
         length = self.limit - len(self.start) if to_the_end else self._scored
         return float(torch.tensor(score) / length**self.length_penalty)
 
     def _finish(self) -> None:
-        ids = self.kept[0].node.ids()
+        ids = self.finished[0].node.ids()
         stopped = self.context.stopped is not None and self.context.stopped(ids)
         self._end("eos" if ids[-1] in self.end_ids else "stop" if stopped else "length")
 
     def stop(self, finish: Finish) -> None:
-        self.kept = []
+        self.finished = []
         self._end(finish)
 
     def _best(self) -> Node | None:
         if self.finish in ("eos", "length", "stop"):
-            return self.kept[0].node
+            return self.finished[0].node
         return self.live[0].node if self.live else None
 
     def written(self) -> list[GeneratedToken]:
@@ -237,18 +246,22 @@ class BeamColumn(Column):
         return best.path() if best else []
 
     def drain(self) -> tuple[list[GeneratedToken], list[GeneratedToken]]:
-        """Firm is what all live beams and kept finished hypotheses begin with; the draft is the rest of the best."""
-        before = self._firm_depth
+        """Return the tokens that became final and the draft.
+
+        Final is the common prefix of all live beams and kept finished hypotheses; the draft is the rest of the best
+        one.
+        """
+        before = self._final_depth
         best = self._best()
-        self._firm_depth = max(before, best.depth if self.finish and best else self._common_depth())
+        self._final_depth = max(before, best.depth if self.finish and best else self._common_depth())
         path = self.written()
-        return path[before : self._firm_depth], path[self._firm_depth :]
+        return path[before : self._final_depth], path[self._final_depth :]
 
     def _hypotheses(self) -> list[Hypothesis]:
-        return [*self.live, *self.kept]
+        return [*self.live, *self.finished]
 
     def _common_depth(self) -> int:
-        """How many tokens all hypotheses share."""
+        """Return the length of the prefix that all hypotheses share."""
         nodes = {beam.node for beam in self._hypotheses()}
         depth = min((node.depth for node in nodes), default=0)
         nodes = {_ancestor(node, depth) for node in nodes}
@@ -263,35 +276,37 @@ class BeamColumn(Column):
         return Trace(self.chain.kept_counts(), (), self.spec.rows, tuple(self._branches), path, others)
 
     def _ranked(self) -> list[Hypothesis]:
-        """The hypotheses to show beside the result, best first."""
-        return self.kept or self.live
+        """Return the hypotheses to show beside the result, best first."""
+        return self.finished or self.live
 
 
 def _best(scores: Tensor, count: int, beams: int) -> tuple[list[float], list[int]]:
-    """The highest scores [rows, V] and their places in the flattened tensor, best first.
+    """Return the highest of the scores [rows, V] and their indices in the flattened tensor, best first.
 
-    Row by row is quickest. Among equal scores the order is the one of `generate`, which looks at all rows at once.
+    Taking the best of each row first is fastest. Equal scores are ordered as in `generate`, which looks at all rows at
+    once.
     """
     values, ids = scores.topk(min(count + 1, scores.shape[-1]))
-    best, places = values.flatten().topk(min(count + 1, values.numel()))
+    best, indices = values.flatten().topk(min(count + 1, values.numel()))
     if bool((best[1:] == best[:-1]).any()):
-        best, places = _flat(scores, beams).topk(min(count, beams * scores.shape[-1]))
-        return best.tolist(), places.tolist()
-    best, places = best[:count], places[:count]
-    rows = places // values.shape[-1]
-    return best.tolist(), (rows * scores.shape[-1] + ids.flatten()[places]).tolist()
+        best, indices = _flat(scores, beams).topk(min(count, beams * scores.shape[-1]))
+        return best.tolist(), indices.tolist()
+    best, indices = best[:count], indices[:count]
+    rows = indices // values.shape[-1]
+    return best.tolist(), (rows * scores.shape[-1] + ids.flatten()[indices]).tolist()
 
 
 def _flat(scores: Tensor, beams: int) -> Tensor:
-    """The scores of all beams one after another; those that are not there yet are out of reach, as in `generate`."""
+    """Return the scores of all beams in one dimension; beams that do not exist yet are out of reach, as in
+    `generate`."""
     missing = beams - len(scores)
     if missing > 0:
         scores = torch.cat([scores, scores[:1].expand(missing, -1) + _OUT_OF_REACH])
     return scores.flatten()
 
 
-def _places(scores: list[float], count: int) -> list[int]:
-    """The places of the highest scores, equal ones in the order in which `generate` takes them."""
+def _top_indices(scores: list[float], count: int) -> list[int]:
+    """Return the indices of the highest scores, equal ones in the order in which `generate` takes them."""
     return torch.tensor(scores).topk(min(count, len(scores))).indices.tolist()
 
 

@@ -1,8 +1,8 @@
 """The processors of a column, in the order of application.
 
-The order is that of `generate` in transformers 5.23 (`_get_logits_processor`), with those that transformers lacks at
-the places where other engines have them: penalties before the temperature, truncations after it. `temperature_last`
-moves the temperature behind the truncations, as llama.cpp has it.
+The order is that of `generate` in transformers 5.23 (`_get_logits_processor`); those that transformers lacks are placed
+where other engines have them: penalties before the temperature, truncations after it. `temperature_last` moves the
+temperature behind the truncations, as in llama.cpp.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Processor:
-    """One processor: scores [rows, V] and ids [rows, length] in, scores out. `cuts`: it takes tokens away."""
+    """One processor: scores [rows, V] and ids [rows, length] in, scores out. `cuts`: it removes tokens."""
 
     name: str
     apply: Apply
@@ -37,12 +37,12 @@ class Processor:
 
     @property
     def bans(self) -> bool:
-        """Whether it may take all tokens away: a truncation always leaves one."""
+        """Whether it may remove all tokens: a truncation always keeps one."""
         return self.cuts and self.reads_history
 
 
 class ProcessorChain:
-    """Processors one after another. After a call `kept_counts` says how many tokens each left of the first row."""
+    """Processors in sequence. After a call `kept_counts` returns how many tokens of the first row each of them kept."""
 
     def __init__(self, processors: list[Processor], mirostat: "samplers.Mirostat | None" = None) -> None:
         self.processors = processors
@@ -52,22 +52,23 @@ class ProcessorChain:
         self._last: list[tuple[str, Tensor | None]] = [(processor.name, None) for processor in processors]
 
     def __call__(self, scores: Tensor, ids: list[list[int]]) -> Tensor:
-        """The scores [rows, V] that are left. Raises UserError where bans leave no token in any row."""
+        """Return the processed scores [rows, V]. Raises UserError if bans leave no token in any row."""
         history = torch.tensor(ids, device=scores.device) if self.reads_history else None
-        for place, processor in enumerate(self.processors):
+        for index, processor in enumerate(self.processors):
             scores = processor.apply(scores, history)
             if processor.bans and not bool((scores > float("-inf")).any()):
                 raise UserError("decode.nothing_left")
-            self._last[place] = (processor.name, scores if processor.cuts else None)
+            self._last[index] = (processor.name, scores if processor.cuts else None)
         return scores
 
     def drawn(self, token: int) -> None:
-        """This token was drawn: what mirostat learns from."""
+        """Tell mirostat which token was drawn, so that it can adjust mu."""
         if self._mirostat is not None:
             self._mirostat.learn(token)
 
     def kept_counts(self) -> tuple[tuple[str, int | None], ...]:
-        """The names in order, each with how many tokens of the first row it left at the last step."""
+        """Return the processors' names in order, each with how many tokens of the first row it kept at the last
+        step."""
         return tuple((name, None if left is None else _left(left)) for name, left in self._last)
 
 
@@ -76,7 +77,8 @@ def _left(scores: Tensor) -> int:
 
 
 def chain_of(spec: ColumnSpec, context: "ColumnContext", keep: int = 1) -> ProcessorChain:
-    """The chain of a column. For beams that draw, `keep` is the least number of tokens that a truncation leaves."""
+    """Return the processor chain of a column. For beam sampling, `keep` is the least number of tokens that a truncation
+    keeps."""
     mirostat = samplers.Mirostat(spec.knobs) if "mirostat_tau" in spec.knobs else None
     processors = _penalties(spec, context)
     if spec.draws:
@@ -85,7 +87,7 @@ def chain_of(spec: ColumnSpec, context: "ColumnContext", keep: int = 1) -> Proce
 
 
 def _penalties(spec: ColumnSpec, context: "ColumnContext") -> list[Processor]:
-    """What acts on any column, drawn or not."""
+    """Return the processors that apply to any column, sampling or not."""
     processors, prompt = [], len(context.prompt_ids)
     if repetition := spec.acting("repetition_penalty"):
         processors.append(_of_ids("repetition_penalty", RepetitionPenaltyLogitsProcessor(repetition)))
@@ -112,7 +114,7 @@ def _of_ids(name: str, of_transformers: Any, cuts: bool = False) -> Processor:
 def _warpers(
     spec: ColumnSpec, context: "ColumnContext", keep: int, mirostat: "samplers.Mirostat | None"
 ) -> list[Processor]:
-    """What acts on draws: temperature and truncations."""
+    """Return the processors of sampling columns: temperature and truncations."""
     temperature = spec.acting("temperature")
     heat = [] if temperature is None else [Processor("temperature", lambda scores, _: scores / temperature)]
     cuts = [Processor(name, apply, cuts=True) for name, apply in _truncations(spec, keep)]

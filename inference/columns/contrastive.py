@@ -1,4 +1,4 @@
-"""Columns that weigh the choice against something else: what is written, an earlier layer, the untuned model."""
+"""Columns that contrast the next token with something else: the text so far, an earlier layer, the untuned model."""
 
 import math
 
@@ -15,11 +15,11 @@ _LEAST = -1e4
 
 
 class ContrastiveColumn(SingleColumn):
-    """Contrastive search (Su et al. 2022): of the top_k likeliest tokens the one with the highest
-    (1 - alpha) * probability - alpha * (its greatest cosine similarity to a token before).
+    """Contrastive search (Su et al. 2022): of the top_k likeliest tokens, take the one with the highest (1 - alpha) *
+    probability - alpha * (its greatest cosine similarity to an earlier token).
 
-    Its candidates are rows of the next forward, which gives their hidden states; so a token is known one step later,
-    and the column makes one forward more than it writes tokens.
+    Its candidates are rows of the next forward pass, which gives their hidden states; so a token is known one step
+    later, and the column needs one forward pass more than it generates tokens.
     """
 
     needs_hidden = True
@@ -47,7 +47,7 @@ class ContrastiveColumn(SingleColumn):
             self.parents = [row] * len(self.tokens)
 
     def _chosen(self, states: Tensor) -> int:
-        """The row of the candidate to write."""
+        """Return the row of the best candidate."""
         similar = (states @ self._before.T).amax(-1)
         own = torch.tensor([self._weight(written) for written in self._offered], device=similar.device)
         return int(((1 - self._alpha) * own - self._alpha * similar).argmax())
@@ -57,7 +57,7 @@ class ContrastiveColumn(SingleColumn):
         return math.exp(written.logprob) if written.choice is None else written.choice.own
 
     def _offers(self, inputs: StepInput, row: int) -> list[GeneratedToken]:
-        """The candidates behind the token just written."""
+        """Return the candidates that may follow the token just generated."""
         if len(self.ids) < len(self.start):
             return [inputs.write(row, self.start[len(self.ids)])]
         if not self._penalties.processors:
@@ -71,29 +71,29 @@ class ContrastiveColumn(SingleColumn):
 
 
 def _likeliest(scores: Tensor, count: int) -> list[int]:
-    """The ids of the `count` highest of `scores` [V], without those that were taken away."""
+    """Return the ids of the `count` highest of `scores` [V], without removed tokens."""
     values, ids = scores.topk(min(count, len(scores)))
     return ids[values > float("-inf")].tolist()
 
 
 def _directions(states: Tensor) -> Tensor:
-    """Float32 unit vectors of states [n, size]."""
+    """Return states [n, size] as float32 unit vectors."""
     return torch.nn.functional.normalize(states.float(), dim=-1)
 
 
 class _WeighedColumn(ChainColumn):
-    """A column whose chain works on contrasted log-probabilities, and that takes the highest."""
+    """A column whose processors work on contrasted log-probabilities, and that takes the highest."""
 
     name = ""
 
     def _contrasted(self, inputs: StepInput, own: Tensor) -> Tensor:
-        """Scores [1, V] from the column's `own` log-probabilities [1, V]; -inf in them is not allowed."""
+        """Return scores [1, V] from the column's `own` log-probabilities [1, V], in which -inf marks a banned token."""
         raise NotImplementedError
 
     def _pick(self, inputs: StepInput, forced: int | None) -> GeneratedToken:
         own, history = inputs.logprobs[:1], self._history()
         if self.chain.cuts:
-            # what is plausible is judged among the allowed tokens: a plausible set that is banned whole leaves nothing
+            # plausibility is judged among the allowed tokens: if all plausible tokens were banned, none would be left
             own = own.masked_fill(self.chain(own, history) == float("-inf"), float("-inf"))
         scores = self._contrasted(inputs, own)
         self._left = int((scores > float("-inf")).sum())
@@ -106,14 +106,14 @@ class _WeighedColumn(ChainColumn):
 
 
 def plausible(logprobs: Tensor, share: float) -> Tensor:
-    """Which tokens have at least `share` of the likeliest one's probability [rows, V]."""
+    """Return the mask [rows, V] of the tokens with at least `share` of the likeliest one's probability."""
     least = logprobs.amax(-1, keepdim=True) + math.log(share) if share > 0 else float("-inf")
     return (logprobs >= least) & (logprobs > float("-inf"))
 
 
 class ContrastColumn(_WeighedColumn):
-    """Contrastive decoding (Li et al. 2022) of the tuned model against its base: the plausible token with the highest
-    log p_tuned - strength * log p_base. Two rows: the first tuned, the second base."""
+    """Contrastive decoding (Li et al. 2022) of the tuned model against its base: take the plausible token with the
+    highest log p_tuned - strength * log p_base. Two rows: the first tuned, the second base."""
 
     name = "contrast"
 
@@ -133,10 +133,11 @@ class ContrastColumn(_WeighedColumn):
 
 
 class DolaColumn(_WeighedColumn):
-    """DoLa (Chuang et al. 2023): the plausible token whose log-probability grew most from an earlier layer to the last.
+    """DoLa (Chuang et al. 2023): take the plausible token whose log-probability grew most from an earlier layer to the
+    last.
 
-    Of the candidate layers the one is taken whose distribution is farthest (Jensen-Shannon) from that of the last.
-    Early layers are read by the model's own head.
+    Of the candidate layers, the one whose distribution has the greatest Jensen-Shannon divergence from that of the last
+    layer is used. Early layers are read with the model's own head.
     """
 
     name = "dola"
@@ -152,8 +153,9 @@ class DolaColumn(_WeighedColumn):
         return (last - chosen).masked_fill(~kept, float("-inf"))
 
     def _layers(self) -> list[int]:
-        """Every second layer of the lower or the upper half, of more than 40 layers of the first or last 20. Where the
-        head is the embedding turned round, the embedding itself would only repeat the last token, so it is left out."""
+        """Return the candidate layers: every second one of the lower or the upper half; with more than 40 layers, of
+        the first or last 20. If the embedding is tied to the head, layer 0 would only repeat the last token, so it is
+        omitted."""
         count = self.context.layers
         if self.spec.knobs["layers"] == "high":
             return list(range(max(count // 2, count - 20), count, 2))
@@ -162,11 +164,11 @@ class DolaColumn(_WeighedColumn):
 
 
 def _farthest(last: Tensor, early: Tensor) -> int:
-    """The row of log-probabilities [n, V] with the greatest Jensen-Shannon divergence from `last` [1, V].
+    """Return the row of log-probabilities [n, V] with the greatest Jensen-Shannon divergence from `last` [1, V].
 
-    Early layers of a trained model are so far from the last that all divergences are ln 2 to the last digit of a
-    float32. What is lacking to ln 2, half the sum of p ln(1 + q/p) + q ln(1 + p/q), has all its digits: the least of it
-    is the farthest.
+    Early layers of a trained model are so far from the last that in float32 every divergence rounds to ln 2. The
+    difference to ln 2, half the sum of p ln(1 + q/p) + q ln(1 + p/q), keeps its precision: its minimum is the greatest
+    divergence.
     """
     softplus = torch.nn.functional.softplus
     shared = last.exp() * softplus(early - last) + early.exp() * softplus(last - early)

@@ -1,4 +1,4 @@
-"""Diverse beam search: groups of beams that keep apart."""
+"""Diverse beam search: groups of beams that are penalized for choosing the same tokens."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from inference.strategies.table import ColumnSpec
 
 class DiverseBeamColumn(BeamColumn):
     """Diverse beam search (Vijayakumar et al. 2016): groups of beams in turn, each of which pays `diversity_penalty`
-    for a token as often as earlier groups chose it at this step. A group is a beam search of its own."""
+    for a token as often as earlier groups chose it at this step. Each group is a separate beam search."""
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
         super().__init__(spec, context)
@@ -40,31 +40,31 @@ class DiverseBeamColumn(BeamColumn):
         self._collect(parents, tokens)
 
     def _advance_group(self, inputs: StepInput, scores: Tensor, group: "_Group", first: int) -> None:
-        """One step of one group, with this column's own rules on its rows."""
-        outside = self.live, self.kept
-        self.live, self.kept = group.live, group.kept
+        """Run one step of one group by applying this column's rules to the group's rows."""
+        outside = self.live, self.finished
+        self.live, self.finished = group.live, group.finished
         part = StepInput(
             inputs.logits[first:], inputs.logprobs[first:], inputs.distributions[first : first + len(scores)]
         )
         try:
             self._advance(part, self._candidates(part, scores))
-            group.live, group.kept = self.live, self.kept
+            group.live, group.finished = self.live, self.finished
             group.parents, group.tokens, group.done = self.parents, self.tokens, self.finish is not None
         finally:
             self.finish = None
-            self.live, self.kept = outside
+            self.live, self.finished = outside
 
     def _collect(self, parents: list[int], tokens: list[int]) -> None:
         self.parents, self.tokens = parents, tokens
         self.live = [beam for group in self._groups if not group.done for beam in group.live]
-        best_of = [group.kept[0] for group in self._groups if group.kept]
-        self.kept = sorted(best_of, key=lambda beam: -beam.score)
+        best_of = [group.finished[0] for group in self._groups if group.finished]
+        self.finished = sorted(best_of, key=lambda beam: -beam.score)
         if all(group.done for group in self._groups):
             self._finish()
 
     def _ranked(self) -> list[Hypothesis]:
-        """The best of each group, in their order: what the groups are for."""
-        return [(group.kept or group.live)[0] for group in self._groups if group.kept or group.live]
+        """Return the best hypothesis of each group, in the order of the groups."""
+        return [(group.finished or group.live)[0] for group in self._groups if group.finished or group.live]
 
 
 class _Group:
@@ -72,7 +72,7 @@ class _Group:
 
     def __init__(self) -> None:
         self.live: list[Hypothesis] = []
-        self.kept: list[Hypothesis] = []
+        self.finished: list[Hypothesis] = []
         self.parents: list[int] = []
         self.tokens: list[int] = []
         self.done = False

@@ -1,4 +1,4 @@
-"""Beam search of dynamic width: fewer hypotheses where the model is sure, more where it is not."""
+"""Beam search of dynamic width: fewer hypotheses if the model is certain, more if it is not."""
 
 import math
 from dataclasses import replace
@@ -12,13 +12,13 @@ from inference.strategies.table import ColumnSpec
 
 
 class DynamicBeamColumn(BeamColumn):
-    """Beam search whose width changes (Freitag & Al-Onaizan 2017): of the candidates that a plain beam would look at
-    stay at most `per_node` a hypothesis, those within `prune_absolute` of the best score, and those whose last token
-    is at least `prune_local` times as likely as the likeliest last token; of these, finished ones included, the best
-    num_beams, or fewer where the model is sure. A narrow beam may grow again.
+    """Beam search of variable width (Freitag & Al-Onaizan 2017). Of the candidates of a plain beam search, at most
+    `per_node` per hypothesis are kept, those within `prune_absolute` of the best score, and those whose last token is
+    at least `prune_local` times as likely as the likeliest last token; of these, finished ones included, the best
+    num_beams, or fewer if the model is certain. A narrow beam may grow again.
 
-    With `entropy_width` (nats) the width is 1 + (num_beams - 1) * min(1, entropy / entropy_width), rounded, the entropy
-    being that behind the best hypothesis. The search ends when no live hypothesis is better than the best finished one.
+    With `entropy_width` (nats) the width is 1 + (num_beams - 1) * min(1, entropy / entropy_width), rounded; the entropy
+    is that of the best hypothesis. The search ends when no live hypothesis is better than the best finished one.
     """
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
@@ -37,20 +37,20 @@ class DynamicBeamColumn(BeamColumn):
         scores = self._scores(inputs)
         found = self._candidates(inputs, scores)
         good = self._good(inputs, scores, found)
-        self._note_pruned([one for one in found[: 2 * self.beams] if one not in good])
+        self._note_pruned([candidate for candidate in found[: 2 * self.beams] if candidate not in good])
         self._advance(inputs, good)
 
     def _good(self, inputs: StepInput, scores: Tensor, found: list[Candidate]) -> list[Candidate]:
-        """The candidates that are not pruned; the best one never is."""
+        """Return the candidates that are not pruned; the best one never is."""
         if not found:
             return []
         knobs = self.spec.knobs
         found = _per_node(found, int(knobs["per_node"]))
         least = found[0].score - float(knobs["prune_absolute"])
-        last = {one: float(scores[one.row, one.token]) for one in found}
+        last = {candidate: float(scores[candidate.row, candidate.token]) for candidate in found}
         share = float(knobs["prune_local"])
         least_last = max(last.values()) + math.log(share) if share else -math.inf
-        good = [one for one in found if one.score >= least and last[one] >= least_last]
+        good = [candidate for candidate in found if candidate.score >= least and last[candidate] >= least_last]
         return (good or found[:1])[: self._width(inputs)]
 
     def _width(self, inputs: StepInput) -> int:
@@ -60,9 +60,9 @@ class DynamicBeamColumn(BeamColumn):
         return 1 + round((self.beams - 1) * min(1.0, inputs.distributions[0].entropy / full))
 
     def _can_improve(self) -> bool:
-        if not self.kept:
+        if not self.finished:
             return True
-        return self.early_stopping is not True and self._normed(self.live[0].score) > self.kept[0].score
+        return self.early_stopping is not True and self._normed(self.live[0].score) > self.finished[0].score
 
     def trace(self) -> Trace:
         return replace(super().trace(), widths=tuple(self.widths))
@@ -71,8 +71,8 @@ class DynamicBeamColumn(BeamColumn):
 def _per_node(found: list[Candidate], most: int) -> list[Candidate]:
     taken: dict[int, int] = {}
     kept = []
-    for one in found:
-        taken[one.row] = taken.get(one.row, 0) + 1
-        if taken[one.row] <= most:
-            kept.append(one)
+    for candidate in found:
+        taken[candidate.row] = taken.get(candidate.row, 0) + 1
+        if taken[candidate.row] <= most:
+            kept.append(candidate)
     return kept

@@ -25,5 +25,5 @@ KINDS: dict[str, Callable[[ColumnSpec, ColumnContext], Column]] = {
 
 
 def make_column(spec: ColumnSpec, context: ColumnContext) -> Column:
-    """The column that runs a spec."""
+    """Return the column that runs a spec."""
     return KINDS[spec.kind](spec, context)

@@ -1,7 +1,7 @@
-"""Prompt lookup (Saxena 2023): what followed the same words earlier is guessed and checked by one forward.
+"""Prompt lookup (Saxena 2023): what followed the same tokens earlier is drafted and verified by one forward pass.
 
-Several tokens a step do not fit among rows of one length, so such a column runs beside the batch on its own cache.
-It writes what greedy writes.
+Several tokens per step do not fit a batch whose rows have one length, so such a column runs separately on its own
+cache. It generates what greedy generates.
 """
 
 from core.words import say
@@ -12,7 +12,7 @@ from inference.strategies.table import ColumnSpec
 
 
 class LookupColumn(GreedyColumn):
-    """Greedy, with guesses: `draft` says which tokens may come next."""
+    """Greedy with drafts: `draft` returns the tokens that may come next."""
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
         super().__init__(spec, context)
@@ -21,14 +21,15 @@ class LookupColumn(GreedyColumn):
         self.alone = False
 
     def draft(self) -> list[int]:
-        """What followed the newest earlier occurrence of the longest possible end of the text, if it stands there."""
+        """Return the tokens that followed the newest earlier occurrence of the longest matching suffix of the text, if
+        any."""
         ids = self.context.prompt_ids + self.ids
         room = min(self._most, self.limit - len(self.ids) - 1)
         for size in range(min(self._ngram, len(ids) - 1), 0, -1):
             end = ids[-size:]
-            for place in range(len(ids) - size - 1, -1, -1):
-                if ids[place : place + size] == end:
-                    return ids[place + size : place + size + room] if room > 0 else []
+            for position in range(len(ids) - size - 1, -1, -1):
+                if ids[position : position + size] == end:
+                    return ids[position + size : position + size + room] if room > 0 else []
         return []
 
     def trace(self) -> Trace:

@@ -1,4 +1,4 @@
-"""Processors that look back at what is written: penalties, and what may not be written again.
+"""Processors that look at the text so far: penalties and repetition.
 
 Each takes scores [rows, V] and the ids [rows, length] of prompt and text, and returns new scores.
 """
@@ -15,24 +15,27 @@ _LONGEST = 50
 
 
 def presence(penalty: float, prompt_length: int) -> Penalty:
-    """Take `penalty` off the score of each token that is written (OpenAI API). The prompt does not count."""
+    """Return a processor that subtracts `penalty` from the score of each token in the text (OpenAI API). The prompt
+    does not count."""
     return lambda scores, ids: scores - penalty * (_counts(scores, ids[:, prompt_length:]) > 0)
 
 
 def frequency(penalty: float, prompt_length: int) -> Penalty:
-    """Take `penalty` off the score of each token as often as it is written (OpenAI API). The prompt does not count."""
+    """Return a processor that subtracts `penalty` from the score of each token per occurrence in the text (OpenAI API).
+    The prompt does not count."""
     return lambda scores, ids: scores - penalty * _counts(scores, ids[:, prompt_length:])
 
 
 def _counts(scores: Tensor, written: Tensor) -> Tensor:
-    """How often each token stands in its row of `written` [rows, length]: [rows, V]."""
+    """Return how often each token occurs in its row of `written` [rows, length]: [rows, V]."""
     return torch.zeros_like(scores).scatter_add_(1, written, torch.ones_like(written, dtype=scores.dtype))
 
 
 def dry(multiplier: float, base: float, allowed: int, breakers: frozenset[int]) -> Penalty:
-    """Take `multiplier * base ** (length - allowed)` off each token that would go on with a repetition of `length`
-    tokens, where that is at least `allowed` (text-generation-webui #5677). No repetition reaches over a breaker, and
-    one of more than `allowed` + 50 tokens counts as one of so many."""
+    """Return a processor that subtracts `multiplier * base ** (length - allowed)` from the score of each token that
+    would extend a repetition of `length` tokens, if `length` is at least `allowed` (text-generation-webui #5677). No
+    repetition extends over a sequence breaker, and one of more than `allowed` + 50 tokens counts as one of that
+    many."""
 
     def apply(scores: Tensor, ids: Tensor) -> Tensor:
         scores = scores.clone()
@@ -46,16 +49,16 @@ def dry(multiplier: float, base: float, allowed: int, breakers: frozenset[int]) 
 
 
 def repetitions(ids: list[int], breakers: frozenset[int], most: int) -> dict[int, int]:
-    """For each token that followed an earlier occurrence of the end of `ids`: how long the longest such end is, as far
-    as `most` tokens are looked at (a text that repeats one token would take time squared)."""
+    """Return, for each token that followed an earlier occurrence of a suffix of `ids`, the length of the longest such
+    suffix, up to `most` tokens (without a limit, a text that repeats one token would take quadratic time)."""
     found: dict[int, int] = {}
     if not ids or ids[-1] in breakers:
         return found
-    for place in range(len(ids) - 1):
-        if ids[place] != ids[-1] or ids[place + 1] in breakers:
+    for position in range(len(ids) - 1):
+        if ids[position] != ids[-1] or ids[position + 1] in breakers:
             continue
         length = 1
-        while length <= place and length < most and ids[place - length] == ids[-1 - length] not in breakers:
+        while length <= position and length < most and ids[position - length] == ids[-1 - length] not in breakers:
             length += 1
-        found[ids[place + 1]] = max(found.get(ids[place + 1], 0), length)
+        found[ids[position + 1]] = max(found.get(ids[position + 1], 0), length)
     return found

@@ -1,7 +1,7 @@
-"""From a row of logits to a drawn token: the filters of the sampling strategies and the noise they share.
+"""From a row of logits to a sampled token: the filters of the sampling strategies and the noise they share.
 
 Every filter keeps exactly the tokens that the warper of the same name in transformers keeps. Those sort the whole
-vocabulary; here a filter looks at the likely tokens first and sorts all of them only where those do not decide it.
+vocabulary; here a filter looks at the likely tokens first and sorts all of them only if those do not decide it.
 """
 
 import math
@@ -29,10 +29,11 @@ _MOST_BITS = 100.0
 
 
 class Noise:
-    """The random part of a draw, one row a step: exponential noise, as `torch.multinomial` draws it.
+    """The random part of a draw, one row per step: exponential noise, as `torch.multinomial` draws it.
 
     `torch.multinomial(p, 1)` is the argmax of p / q with q exponential and of p's shape. All columns of a comparison
-    start from the same seed and draw once a step, so their q is the same row and is made once, by the first that draws.
+    start from the same seed and draw once per step, so their q is the same row and is made once, by the first column
+    that draws.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -42,11 +43,12 @@ class Noise:
         self._due: list[int] = []
 
     def next_step(self, vocabulary: int) -> None:
+        """Move to the next step, in which rows have `vocabulary` scores; the noise is drawn only when it is used."""
         self._due.append(vocabulary)
 
     @property
     def row(self) -> Tensor:
-        """The noise [1, V] of the step; steps at which no column drew had theirs, too."""
+        """The noise [1, V] of the step; steps at which no column drew used up theirs, too."""
         for vocabulary in self._due:
             row = torch.empty(1, vocabulary, device=self._generator.device)
             self._row = row.exponential_(1, generator=self._generator)
@@ -54,11 +56,12 @@ class Noise:
         return self._row
 
     def own(self) -> torch.Generator:
-        """A generator that starts from the same seed, for a column whose draws have another shape."""
+        """Return a new generator with the same seed, for a column whose draws have another shape."""
         return torch.Generator(self._generator.device).manual_seed(self.seed)
 
     def draw(self, probabilities: Tensor) -> int:
-        """The token that `torch.multinomial(probabilities, 1)` draws at this step; probabilities [1, V] float32."""
+        """Return the token that `torch.multinomial(probabilities, 1)` draws at this step; probabilities [1, V]
+        float32."""
         return int((probabilities / self.row).argmax(-1))
 
 
@@ -86,14 +89,14 @@ def top_p(scores: Tensor, mass: float) -> Tensor:
 
 
 def _likely(probabilities: Tensor) -> Iterator[Tensor]:
-    """Growing sets of ids, each all tokens from some probability up."""
+    """Yield growing sets of ids, each with all tokens above some probability."""
     peak = probabilities.max()
     for share in (1e-2, 1e-4):
         yield (probabilities >= peak * share).nonzero()[:, 0]
 
 
 def _outside_nucleus(scores: Tensor, probabilities: Tensor, among: Tensor, mass: float) -> Tensor | None:
-    """The mask [V] of what top_p removes; None where `among` holds too little or rounding could decide."""
+    """Return the mask [V] of what top_p removes; None if `among` holds too few tokens or rounding could decide."""
     order = among[scores[among].sort(stable=True).indices]
     masses = probabilities[order].double()
     from_the_top = masses.flip(0).cumsum(0).flip(0)
@@ -109,7 +112,7 @@ def _outside_nucleus(scores: Tensor, probabilities: Tensor, among: Tensor, mass:
 
 
 def typical(scores: Tensor, mass: float) -> Tensor:
-    """Keep the tokens whose surprise is nearest to the entropy until they reach `mass` (Meister et al. 2022)."""
+    """Keep the tokens whose surprisal is nearest to the entropy until they reach `mass` (Meister et al. 2022)."""
     if scores.device.type == "cpu":
         logprobs = scores.log_softmax(-1)
         probabilities = logprobs.exp()
@@ -123,7 +126,8 @@ def typical(scores: Tensor, mass: float) -> Tensor:
 
 
 def _typical_radius(distance: Tensor, probabilities: Tensor, radius: float, mass: float) -> Tensor | None:
-    """How far from the entropy typical_p keeps tokens; None where those within `radius` or rounding leave it open."""
+    """Return how far from the entropy typical_p keeps tokens; None if the tokens within `radius` or rounding leave it
+    open."""
     among = (distance <= radius).nonzero()[:, 0]
     if len(among) == 0:
         return None
@@ -137,7 +141,7 @@ def _typical_radius(distance: Tensor, probabilities: Tensor, radius: float, mass
 def top_n_sigma(scores: Tensor, count: float) -> Tensor:
     """Keep tokens whose score is within `count` standard deviations of the highest (Tang et al. 2024).
 
-    The deviation is over the tokens that are still there, so the temperature makes no difference.
+    The deviation is over the tokens that are not removed yet, so the temperature makes no difference.
     """
     there = scores > _REMOVED
     number = there.sum(-1, keepdim=True)
@@ -148,14 +152,14 @@ def top_n_sigma(scores: Tensor, count: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Filter:
-    """How tokens are taken away by a knob's value: from one row by `of_row`, from several rows, of which each shall
-    keep some tokens, by the warper `of_rows` of transformers. One of both may be missing."""
+    """How a knob's value removes tokens: from one row by `of_row`; from several rows, each of which must keep some
+    tokens, by the warper `of_rows` of transformers. One of the two may be missing."""
 
     of_row: Callable[[Tensor, float], Tensor] | None = None
     of_rows: Callable[[float, int], Any] | None = None
 
     def applied(self, value: float, keep: int) -> Apply:
-        """The filter at a value, with at least `keep` tokens left."""
+        """Return the filter at a value, keeping at least `keep` tokens."""
         of_row = self.of_row
         if of_row is not None and (keep == 1 or self.of_rows is None):
             return lambda scores, _: of_row(scores, value)
@@ -178,8 +182,9 @@ FILTERS = {
 
 
 class Xtc:
-    """Exclude top choices (text-generation-webui #6335): with `probability`, all tokens at `threshold` and above go but
-    the least likely of them. The gate has a generator of its own, so that draws stay those of the seed."""
+    """Exclude top choices (text-generation-webui #6335): with `probability`, all tokens at or above `threshold` are
+    removed except the least likely of them. Whether it applies is drawn from a separate generator, so that the draws
+    stay those of the seed."""
 
     def __init__(self, probability: float, threshold: float, seed: int) -> None:
         self._probability, self._threshold = probability, threshold
@@ -197,10 +202,10 @@ class Xtc:
 
 
 class Mirostat:
-    """Mirostat 2 (Basu et al. 2021): keep tokens of at most mu bits of surprise, and move mu by what was drawn.
+    """Mirostat 2 (Basu et al. 2021): keep tokens of at most mu bits of surprisal, and adjust mu by the drawn token.
 
-    mu begins at 2 tau and falls by eta times (surprise of the drawn token - tau). As in the paper that is its surprise
-    among all tokens; llama.cpp takes it among those that were kept.
+    mu begins at 2 tau and falls by eta times (surprisal of the drawn token - tau). As in the paper, the surprisal is
+    that among all tokens; llama.cpp takes it among those that were kept.
     """
 
     def __init__(self, knobs: Mapping[str, int | float | bool | str]) -> None:
@@ -214,5 +219,5 @@ class Mirostat:
         return scores.masked_fill((bits > self.mu) & (bits > least), _REMOVED)
 
     def learn(self, token: int) -> None:
-        """This token was drawn from the scores [1, V] of the last call."""
+        """Adjust mu by a token that was drawn from the scores [1, V] of the last call."""
         self.mu -= self._eta * (min(float(self._bits[0, token]), _MOST_BITS) - self._tau)

@@ -1,4 +1,4 @@
-"""Columns that write a token at a time: the likeliest, or one drawn from what the processors leave."""
+"""Columns that generate one token at a time: the likeliest, or one sampled from what the processors keep."""
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ from inference.strategies.table import ColumnSpec
 
 
 class SingleColumn(Column):
-    """A column that writes a token at a time."""
+    """A column that generates one token at a time."""
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
         super().__init__(spec, context)
@@ -18,8 +18,8 @@ class SingleColumn(Column):
         self._drained = 0
 
     def _pick(self, inputs: StepInput, forced: int | None) -> GeneratedToken:
-        """The next token: `forced` where one is asked for. What a column remembers of its draws it learns from that
-        one too, so that it goes on as if it had drawn it."""
+        """Return the next token: `forced` if one is required. A column with a state that depends on its draws updates
+        it with a forced token, too, as if it had drawn it."""
         raise NotImplementedError
 
     def _choose(self, inputs: StepInput) -> None:
@@ -44,18 +44,18 @@ class SingleColumn(Column):
 
 
 class ChainColumn(SingleColumn):
-    """A column that picks from what its chain of processors leaves."""
+    """A column that picks from what its processors keep."""
 
     def __init__(self, spec: ColumnSpec, context: ColumnContext) -> None:
         super().__init__(spec, context)
         self.chain = chain_of(spec, context)
 
     def _history(self) -> list[list[int]]:
-        """The ids that the chain looks back at, a row."""
+        """Return the ids that the processors look back at, one list per row."""
         return [self.context.prompt_ids + self.ids] if self.chain.reads_history else [[]]
 
     def _highest(self, inputs: StepInput, scores: Tensor, forced: int | None) -> GeneratedToken:
-        """The token with the highest of the chain's `scores` [1, V]."""
+        """Return the token with the highest of the processed `scores` [1, V]."""
         token = int(scores[0].argmax()) if forced is None else forced
         return inputs.write(0, token, choice=inputs.choice(0, token, scores[0], scores[0].softmax(-1)))
 
@@ -64,7 +64,7 @@ class ChainColumn(SingleColumn):
 
 
 class GreedyColumn(ChainColumn):
-    """The likeliest token each time."""
+    """Takes the likeliest token each time."""
 
     def _pick(self, inputs: StepInput, forced: int | None) -> GeneratedToken:
         if not self.chain.processors:
@@ -73,7 +73,7 @@ class GreedyColumn(ChainColumn):
 
 
 class SampleColumn(ChainColumn):
-    """A draw from what the chain leaves."""
+    """Samples from what the processors keep."""
 
     def _pick(self, inputs: StepInput, forced: int | None) -> GeneratedToken:
         scores = self.chain(inputs.logits, self._history())

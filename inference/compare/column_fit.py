@@ -1,4 +1,4 @@
-"""Whether columns fit the model they run on, and what they begin with there: what is known once it is loaded."""
+"""Whether columns fit the model they run on, and which ids they start with there: known once it is loaded."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.words import say
 from inference.engine.detokenize import UNFINISHED, Pieces
-from inference.strategies.knobs import said_by_ids
+from inference.strategies.knobs import texts_of_ids
 from inference.strategies.table import ColumnSpec
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_column(spec: ColumnSpec, loaded: "Loaded", tuned: bool, max_new_tokens: int) -> None:
-    """Raises UserError where a column cannot run on its model. `tuned`: it runs with an adapter that can be taken off
+    """Raise UserError if a column cannot run on its model. `tuned`: it runs with an adapter that can be switched off
     row by row."""
     if spec.kind == "contrast" and not tuned:
         raise UserError("decode.contrast_model", value=spec.name)
@@ -27,16 +27,17 @@ def check_column(spec: ColumnSpec, loaded: "Loaded", tuned: bool, max_new_tokens
             raise UserError("decode.start_ids", value=spec.name[:80], token=token, size=size, last=size - 1)
 
 
-def begun(spec: ColumnSpec, tokenizer: Any, size: int) -> ColumnSpec:
-    """The column with ids of this tokenizer, of `size` tokens, in its `start`.
+def with_start_ids(spec: ColumnSpec, tokenizer: Any, size: int) -> ColumnSpec:
+    """Return the column with ids of this tokenizer, of `size` tokens, in its `start`.
 
-    Ids that say here what they said where they come from stay; otherwise their text is cut anew, or left out where it
-    ends within a character, and a note says so. Where `start` does not tell its text the ids stay as they are.
+    Ids that here form the text that they had in their own tokenizer stay; otherwise that text is tokenized again, or
+    omitted if it ends within a character, and a note says so. If `start` does not include its text, the ids stay as
+    they are.
     """
-    said = said_by_ids(str(spec.knobs.get("start", "")))
-    if said is None or _says(tokenizer, spec.start, size) == said[0]:
+    texts = texts_of_ids(str(spec.knobs.get("start", "")))
+    if texts is None or _text_of(tokenizer, spec.start, size) == texts[0]:
         return spec
-    text = said[1]
+    text = texts[1]
     ids = [] if UNFINISHED in text else tokenizer(text, add_special_tokens=False)["input_ids"]
     rest = {name: value for name, value in spec.knobs.items() if name != "start"}
     if not ids:
@@ -45,7 +46,7 @@ def begun(spec: ColumnSpec, tokenizer: Any, size: int) -> ColumnSpec:
     return replace(spec, knobs={**rest, "start": ",".join(map(str, ids))}, notes=(*spec.notes, note))
 
 
-def _says(tokenizer: Any, ids: list[int], size: int) -> str | None:
+def _text_of(tokenizer: Any, ids: list[int], size: int) -> str | None:
     if any(token >= size for token in ids):
         return None
     text = Pieces(tokenizer).text

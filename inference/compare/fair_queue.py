@@ -1,8 +1,8 @@
-"""Whose comparison runs next: visitors take turns, whatever they asked for.
+"""Whose comparison runs next: visitors take turns, however many requests each of them has.
 
-A visitor's new request goes before every waiting one that is the second, third, ... of somebody, and behind all
-others. So nobody waits for more than one request of any other visitor, and nobody who waits is overtaken but for
-what the very visitor has running.
+A visitor's new request goes before every waiting one that is the second, third, ... of its visitor, and behind all
+others. So nobody waits for more than one request of any other visitor, and a waiting request is overtaken only
+if its visitor has others that are running.
 """
 
 import threading
@@ -32,59 +32,61 @@ class Turn:
 
     @property
     def mine(self) -> bool:
-        """Whether it is this one's turn."""
+        """Whether its turn has come."""
         return self._mine.is_set()
 
     def before(self) -> int:
-        """How many are at work or come earlier; 0 when it is this one's turn."""
+        """Return how many turns are running or come earlier; 0 when its turn has come."""
         return self._turns.before(self)
 
     def take(self, stop: threading.Event) -> bool:
-        """Be ready, then wait for the turn. False where `stop` was set before it came.
+        """Mark the turn as ready and wait for it. Returns False if `stop` was set first.
 
-        Until it is called, others may go first: who fetches a model does not hold up those who have theirs.
+        Before this call, others may go first: a visitor whose model is still downloading does not hold up those who
+        have theirs.
         """
-        self._turns.get_ready(self)
+        self._turns.mark_ready(self)
         while not self._mine.wait(0.05):
             if stop.is_set():
                 return False
         return True
 
     def leave(self) -> None:
-        """Give the place, or the turn, to the others. More than once does no harm."""
+        """Free the place, or end the turn. Calling it again does no harm."""
         self._turns.leave(self)
 
     def begin(self) -> None:
-        """Called by the queue: the turn has come."""
+        """Let the turn begin; called by the queue."""
         self._mine.set()
 
 
 class Turns:
-    """A fair queue in which `at_once` work at the same time. Thread-safe."""
+    """A fair queue in which `at_once` turns run at the same time. Thread-safe."""
 
     def __init__(self, at_once: int = 1) -> None:
         self._at_once = at_once
         self._lock = threading.Lock()
-        self._working: list[Turn] = []
+        self._running: list[Turn] = []
         self._waiting: list[Turn] = []
 
     def join(self, visitor: str, *, stranger: bool = False) -> Turn:
-        """A place for the visitor. Raises UserError where they, or all together, have as many as there may be.
+        """Return a place for the visitor. Raises UserError if the visitor, or all visitors together, have reached their
+        limit.
 
         A stranger leaves a quarter of the places to those who are known: there can be any number of strangers.
         """
         turn = Turn(self, visitor)
         with self._lock:
-            own = sum(other.visitor == visitor for other in self._everybody())
+            own = sum(known.visitor == visitor for known in self._all())
             self._check(own, stranger)
-            self._waiting.insert(self._place(visitor, own), turn)
+            self._waiting.insert(self._position(visitor, own), turn)
         return turn
 
-    def _everybody(self) -> list[Turn]:
-        return self._working + self._waiting
+    def _all(self) -> list[Turn]:
+        return self._running + self._waiting
 
     def _check(self, own: int, stranger: bool) -> None:
-        places, queue, used = limits.bound("places"), limits.bound("queue"), len(self._everybody())
+        places, queue, used = limits.bound("places"), limits.bound("queue"), len(self._all())
         if places is not None and own >= places:
             raise UserError("limits.places", used=own, most=places, variable="TUNESCOPE_LIMIT_PLACES")
         if queue is not None and stranger and used >= queue - queue // 4:
@@ -93,47 +95,48 @@ class Turns:
         if queue is not None and used >= queue:
             raise UserError("limits.queue", used=used, most=queue, variable="TUNESCOPE_LIMIT_QUEUE")
 
-    def _place(self, visitor: str, own: int) -> int:
-        """Behind the visitor's `own` others, before the first that comes later in its own visitor's line."""
-        seen = Counter(turn.visitor for turn in self._working)
-        for place, turn in enumerate(self._waiting):
+    def _position(self, visitor: str, own: int) -> int:
+        """Return the position behind the visitor's `own` other turns, before the first that is a later one of its own
+        visitor."""
+        seen = Counter(turn.visitor for turn in self._running)
+        for position, turn in enumerate(self._waiting):
             if seen[visitor] == own and seen[turn.visitor] > own:
-                return place
+                return position
             seen[turn.visitor] += 1
         return len(self._waiting)
 
-    def get_ready(self, turn: Turn) -> None:
-        """The visitor has all that the work needs."""
+    def mark_ready(self, turn: Turn) -> None:
+        """Mark a turn as ready: its visitor has all that the work needs."""
         with self._lock:
             turn.ready = True
-            self._give()
+            self._start_ready()
 
     def before(self, turn: Turn) -> int:
-        """How many are at work or come earlier than this one."""
+        """Return how many turns are running or come earlier than this one."""
         with self._lock:
-            return len(self._working) + self._waiting.index(turn) if turn in self._waiting else 0
+            return len(self._running) + self._waiting.index(turn) if turn in self._waiting else 0
 
     def leave(self, turn: Turn) -> None:
-        """The turn is over, or its visitor waits no more."""
+        """Remove a turn that has ended, or whose visitor no longer waits."""
         with self._lock:
-            for places in (self._working, self._waiting):
-                if turn in places:
-                    places.remove(turn)
-            self._give()
+            for queue in (self._running, self._waiting):
+                if turn in queue:
+                    queue.remove(turn)
+            self._start_ready()
 
-    def _give(self) -> None:
-        """Let the first that are ready begin, as many as may work at once."""
-        while len(self._working) < self._at_once:
+    def _start_ready(self) -> None:
+        """Let the first ready turns begin, as many as may run at once."""
+        while len(self._running) < self._at_once:
             first = next((turn for turn in self._waiting if turn.ready), None)
             if first is None:
                 return
             self._waiting.remove(first)
-            self._working.append(first)
+            self._running.append(first)
             first.begin()
 
 
 def wait_for_place(join: Callable[[], Turn], stop: threading.Event) -> Turn:
-    """A place in the queue, as soon as there is one. Raises UserError where `stop` was set before."""
+    """Return a place in the queue as soon as there is one. Raises UserError if `stop` was set first."""
     while True:
         try:
             return join()

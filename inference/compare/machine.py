@@ -9,8 +9,8 @@ from inference.models.loading import choose_device, choose_dtype, free_memory
 
 @dataclass(frozen=True)
 class Machine:
-    """The device that models run on here. `name` is the GPU's, empty for a CPU; `free` are bytes, 0
-    where it is there only now and then (ZeroGPU)."""
+    """The device that models run on here. `name` is the GPU's, empty for a CPU; `free` are bytes, 0 if the device is
+    there only at times (ZeroGPU)."""
 
     device: str
     name: str
@@ -20,7 +20,7 @@ class Machine:
 
 
 def describe_machine() -> Machine:
-    """Look at the machine. Loads torch."""
+    """Return what this machine computes on. Loads torch."""
     import torch
 
     if zerogpu.ready():
@@ -31,5 +31,5 @@ def describe_machine() -> Machine:
 
 
 def _cores() -> int:
-    """The cores this process may use, which in a container are fewer than the machine has."""
+    """Return the number of cores this process may use, which in a container are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

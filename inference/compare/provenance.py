@@ -1,4 +1,4 @@
-"""Which weights the columns of a comparison ran on, as its record and its link tell it, and what is other now."""
+"""Which weights the columns of a comparison ran on, as in its record and its share link, and what has changed since."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from inference.models.types import AdapterFiles, Source
 
 Entry = dict[str, Any]
-"""One model: the places of its `columns` (from 0), `name`, `revision` and `fingerprint` of the base, and the `adapter`
-on it with the same and the `base` it names, or None."""
+"""One model: the indices of its `columns`, `name`, `revision` and `fingerprint` of the base, and the `adapter` on it
+with the same and the `base` it names, or None."""
 _OWN = ("", "base", "tuned")
 SHORT = 16
 """Hex digits of a fingerprint in a link."""
 
 
 def models_of(panels: Sequence["Panel"]) -> list[Entry]:
-    """Every model that a column runs on: the bare base and each adapter are entries of their own."""
+    """Return every model that a column runs on: the bare base and each adapter have separate entries."""
     found: dict[tuple[object, ...], Entry] = {}
     for panel in panels:
         source = panel.loaded.source
@@ -61,7 +61,7 @@ def _adapter(adapter: "AdapterFiles") -> dict[str, Any]:
 
 
 def read_models(value: Any) -> list[Entry]:
-    """The models of a record or a link, as far as they have the form that `models_of` gives them.
+    """Return the models of a record or a link, checked for the form that `models_of` gives them.
 
     Raises UserError for anything else: records and links come from strangers.
     """
@@ -73,9 +73,9 @@ def read_models(value: Any) -> list[Entry]:
 def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("columns"), list):
         return False
-    places = all(isinstance(place, int) and not isinstance(place, bool) for place in entry["columns"])
+    indices = all(isinstance(index, int) and not isinstance(index, bool) for index in entry["columns"])
     adapter = entry.get("adapter")
-    return places and _is_named(entry) and (adapter is None or (isinstance(adapter, dict) and _is_named(adapter)))
+    return indices and _is_named(entry) and (adapter is None or (isinstance(adapter, dict) and _is_named(adapter)))
 
 
 def _is_named(facts: dict[str, Any]) -> bool:
@@ -85,12 +85,12 @@ def _is_named(facts: dict[str, Any]) -> bool:
 
 
 def pinned(request: CompareRequest, models: Sequence[Entry]) -> CompareRequest:
-    """The request with every reference to a repository at the revision that it had then: those of the comparison and
-    those of its columns. What names a revision itself, a run or a folder stays as it is."""
-    places = [_model_of(line) in _OWN for line in request.columns]
-    own = [entry for entry in models if any(0 <= at < len(places) and places[at] for at in entry["columns"])]
-    columns = [_pinned_line(line, [one for one in models if at in one["columns"]], at)
-               for at, line in enumerate(request.columns)]  # fmt: skip
+    """Return the request with every reference to a repository at the revision that was used, in the comparison and in
+    its columns. References with a revision, runs and folders stay as they are."""
+    is_own = [_model_of(line) in _OWN for line in request.columns]
+    own = [entry for entry in models if any(0 <= index < len(is_own) and is_own[index] for index in entry["columns"])]
+    columns = [_pinned_line(line, [entry for entry in models if index in entry["columns"]])
+               for index, line in enumerate(request.columns)]  # fmt: skip
     adapter = None if request.adapter is None else _pin(request.adapter, own)
     return replace(request, model=_pin(request.model, own), adapter=adapter, columns=columns)
 
@@ -99,7 +99,7 @@ def _model_of(line: str) -> str:
     return next((word.removeprefix("model=") for word in split_line(line)[1:] if word.startswith("model=")), "")
 
 
-def _pinned_line(line: str, entries: list[Entry], place: int) -> str:
+def _pinned_line(line: str, entries: list[Entry]) -> str:
     strategy, *words = split_line(line)
     model = _model_of(line)
     at_revision = model if model in _OWN else _pin(model, entries)
@@ -110,7 +110,7 @@ def _pinned_line(line: str, entries: list[Entry], place: int) -> str:
 
 
 def _pin(reference: str, entries: Sequence[Entry]) -> str:
-    """The reference with the one revision that what it names had."""
+    """Return the reference with the one revision that its model had."""
     named = [part for entry in entries for part in (entry, entry["adapter"]) if part and part["name"] == reference]
     revisions = {part["revision"] for part in named}
     (revision,) = revisions if len(revisions) == 1 else (None,)
@@ -118,7 +118,7 @@ def _pin(reference: str, entries: Sequence[Entry]) -> str:
 
 
 def shortened(models: Sequence[Entry]) -> list[Entry]:
-    """The same for a link: fingerprints by their first digits."""
+    """Return the models for a link: with the first digits of their fingerprints."""
     cut = [entry | {"fingerprint": entry["fingerprint"][:SHORT]} for entry in models]
     return [entry | {"adapter": _short_adapter(entry["adapter"])} for entry in cut]
 
@@ -131,20 +131,20 @@ def _short_adapter(adapter: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def other_weights(before: Sequence[Entry], now: Sequence[Entry]) -> Iterator[str]:
-    """A sentence for each model, base or adapter, that is not what it was then, with its columns."""
-    told: dict[tuple[str, str, str, str], list[int]] = {}
+    """Yield a sentence for each base model or adapter that has changed, with its columns."""
+    changed: dict[tuple[str, str, str, str], list[int]] = {}
     for entry in now:
-        for place in entry["columns"]:
-            then = next((one for one in before if place in one["columns"]), None)
+        for index in entry["columns"]:
+            then = next((earlier for earlier in before if index in earlier["columns"]), None)
             for key in _changes(then, entry) if then else ():
-                told.setdefault(key, []).append(place + 1)
-    for (code, name, was, is_), places in told.items():
-        columns = ", ".join(map(str, places))
+                changed.setdefault(key, []).append(index + 1)
+    for (code, name, was, is_), numbers in changed.items():
+        columns = ", ".join(map(str, numbers))
         yield say(f"record.{code}", name=name, columns=columns, before=was[:SHORT], now=is_[:SHORT])
 
 
 def _changes(then: Entry, now: Entry) -> Iterator[tuple[str, str, str, str]]:
-    """What is other of one column's model: (key of the sentence, name, before, now)."""
+    """Yield what has changed in one column's model: (key of the sentence, name, before, now)."""
     for was, is_ in ((then, now), (then["adapter"], now["adapter"])):
         if was is None and is_ is None:
             continue

@@ -1,4 +1,4 @@
-"""What makes a comparison again: the record that its JSON is, and the link that fills the page with what was asked.
+"""What repeats a comparison: the record, which is its JSON, and the share link, which fills the page with its request.
 
 Nothing heavy is imported here. Records and links come from strangers, so they are bounded and read strictly; the models
 they name are parsed like everything that a person types.
@@ -47,7 +47,7 @@ DTYPES = ("float32", "bfloat16", "float16", None)
 
 
 def origin_of(request: CompareRequest, panels: list["Panel"]) -> dict[str, Any]:
-    """What a result came from, as its JSON tells it: seed, length, the prompt's ids, the weights, the versions.
+    """Return what a result came from, for its JSON: seed, length, the prompt's ids, the weights, the versions.
 
     `models` has every model of the columns. The fingerprint, revision and adapter beside it are those of the first one,
     which is the comparison's own if a column runs on it.
@@ -70,7 +70,7 @@ def origin_of(request: CompareRequest, panels: list["Panel"]) -> dict[str, Any]:
 
 @cache
 def versions() -> dict[str, str]:
-    """The versions of what computes, as far as it is installed, and our own."""
+    """Return the versions of the packages that compute, as far as they are installed, and our own."""
     found = {package: _version(package) for package in PACKAGES}
     project = Path(__file__).parents[2] / "pyproject.toml"
     own = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"] if project.is_file() else ""
@@ -85,12 +85,12 @@ def _version(package: str) -> str:
 
 
 def record_of(request: CompareRequest, result: Result) -> dict[str, Any]:
-    """The JSON of a comparison, with the request that makes it again."""
+    """Return the JSON of a comparison, with the request that repeats it."""
     return {**result.to_json(), "request": asdict(request)}
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record in a JSON file. Raises UserError where there is none."""
+    """Return the record in a JSON file. Raises UserError if there is none."""
     try:
         return read_json(path)
     except OSError as error:
@@ -100,8 +100,8 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def request_of_record(record: Any) -> CompareRequest:
-    """What makes the comparison of a record again, at the revision that it was made with. Raises UserError for what is
-    no record."""
+    """Return the request that repeats a record's comparison, at the revisions that it was made with. Raises UserError
+    if it is not a record."""
     if not isinstance(record, dict) or not isinstance(record.get("request"), dict):
         raise UserError("record.none")
     request = _request(record["request"])
@@ -116,7 +116,7 @@ def request_of_record(record: Any) -> CompareRequest:
 
 
 def _request(facts: dict[str, Any]) -> CompareRequest:
-    """A request from JSON. Raises UserError that names what is wrong in it."""
+    """Return the request in a JSON object. Raises UserError that names what is wrong in it."""
     known = {"seed": 0, "max_new_tokens": 100, "raw": False, "exact": False} | facts
     for name, value in known.items():
         if name not in _TYPES:
@@ -132,10 +132,11 @@ def _request(facts: dict[str, Any]) -> CompareRequest:
     return request
 
 
-def compared(record: dict[str, Any], result: Result) -> list[str]:
-    """Sentences on how a rerun compares with its record: first the tokens, then what is not as it was then."""
-    told = record.get("columns")
-    before = [column.get("token_ids") for column in told if isinstance(column, dict)] if isinstance(told, list) else []
+def rerun_sentences(record: dict[str, Any], result: Result) -> list[str]:
+    """Return sentences on how a rerun compares with its record: first the tokens, then what has changed since."""
+    recorded = record.get("columns")
+    columns = recorded if isinstance(recorded, list) else []
+    before = [column.get("token_ids") for column in columns if isinstance(column, dict)]
     now = [column.token_ids for column in result.columns]
     names = [column.name for column, ids in zip(result.columns, before, strict=False) if column.token_ids != ids]
     if before == now:
@@ -146,19 +147,19 @@ def compared(record: dict[str, Any], result: Result) -> list[str]:
 
 
 def changes(made: dict[str, Any], result: Result) -> list[str]:
-    """A sentence for everything that a comparison came from and that is other now: weights, the prompt's ids, dtype,
-    versions. `made` is a record or what a link keeps of one."""
-    return list(_notes(made, result.to_json()))
+    """Return a sentence for everything that a comparison came from and that has changed: weights, the prompt's ids,
+    dtype, versions. `made` is a record or what a link keeps of one."""
+    return list(_changed_facts(made, result.to_json()))
 
 
-def _notes(record: dict[str, Any], now: dict[str, Any]) -> Iterable[str]:
+def _changed_facts(record: dict[str, Any], now: dict[str, Any]) -> Iterable[str]:
     facts = {**now, "prompt_digest": _digest(now["prompt_ids"])}
     if "models" in record:
         yield from other_weights(read_models(record["models"]), now["models"])
     for name in ("prompt_ids", "prompt_digest", "dtype", *(() if "models" in record else ("fingerprint",))):
         if name in record and record[name] != facts.get(name):
-            told = {"before": str(record[name])[:24], "now": str(facts.get(name))[:24]}
-            yield say(f"record.other_{name}".replace("digest", "ids"), **told)
+            values = {"before": str(record[name])[:24], "now": str(facts.get(name))[:24]}
+            yield say(f"record.other_{name}".replace("digest", "ids"), **values)
     before = record.get("versions")
     for package, version in now["versions"].items():
         if isinstance(before, dict) and before.get(package) != version:
@@ -169,31 +170,32 @@ def _digest(ids: list[int]) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:SHORT]
 
 
-def made_of(result: Result) -> dict[str, Any]:
-    """What a link keeps of a finished comparison beside its request: `changes` takes it."""
-    came_from = result.origin
+def link_origin(result: Result) -> dict[str, Any]:
+    """Return what a link keeps of a finished comparison beside its request, for `changes`."""
+    origin = result.origin
     return {
-        "models": shortened(came_from["models"]),
-        "prompt_digest": _digest(came_from["prompt_ids"]),
+        "models": shortened(origin["models"]),
+        "prompt_digest": _digest(origin["prompt_ids"]),
         "dtype": result.dtype,
-        "versions": came_from["versions"],
+        "versions": origin["versions"],
     }
 
 
-def alike(one: CompareRequest, other: CompareRequest) -> bool:
-    """Whether both ask for the same, however their columns are written down."""
-    if replace(one, columns=[]) != replace(other, columns=[]):
+def same_request(first: CompareRequest, second: CompareRequest) -> bool:
+    """Return whether both requests are the same, however their columns are written."""
+    if replace(first, columns=[]) != replace(second, columns=[]):
         return False
     columns = (
-        [(spec.strategy, spec.knobs, spec.model) for spec in parse_columns(each.columns)] for each in (one, other)
+        [(spec.strategy, spec.knobs, spec.model) for spec in parse_columns(request.columns)]
+        for request in (first, second)
     )
     return next(columns) == next(columns)
 
 
 def link_of(request: CompareRequest, made: dict[str, Any] | None = None) -> str:
-    """A request as text that fits into an address: base64url of compressed JSON. Raises UserError for one too long.
+    """Return a request as text for a URL: base64url of compressed JSON. Raises UserError if it is too long.
 
-    `made` is what `made_of` gives, where the comparison was run; it is left out where there is no room for it.
+    `made` is the result of `link_origin` if the comparison was run; it is omitted if there is no room for it.
     """
     usual = asdict(CompareRequest("", []))
     facts = {name: value for name, value in asdict(request).items() if value != usual[name]}
@@ -211,14 +213,14 @@ def _packed(facts: dict[str, Any]) -> str:
 
 
 def request_of(text: str) -> CompareRequest:
-    """The request in a link, as `read_link` has it."""
+    """Return the request in a link, as `read_link` does."""
     return read_link(text)[0]
 
 
 def read_link(text: str) -> tuple[CompareRequest, dict[str, Any] | None]:
-    """The request in a link, with its models at the revisions they had, and what it came from where it was run.
+    """Return the request in a link, with its models at the revisions they had, and what it came from if it was run.
 
-    Raises UserError for text that is none, and for one that unpacks to more than 64 kB.
+    Raises UserError for text that is not a link, and for one that unpacks to more than 64 kB.
     """
     facts = _unpacked(text)
     made = facts.pop("made", None)

@@ -1,4 +1,4 @@
-"""What the columns of a comparison's record wrote, and on which weights."""
+"""What the columns of a comparison's record generated, and on which weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from inference.strategies.table import ColumnSpec, parse_columns
 
 
 @dataclass(frozen=True)
-class Wrote:
-    """A column of a record: what it ran on, as fingerprints (`adapter` None: the bare base), and what it wrote."""
+class RecordedOutput:
+    """A column of a record: the weights it ran on, as fingerprints (`adapter` None: the bare base), and what it
+    generated."""
 
     spec: ColumnSpec
     base: str
@@ -22,9 +23,9 @@ class Wrote:
     finish: str
 
 
-def written(record: dict[str, Any]) -> tuple[CompareRequest, list[Wrote]]:
-    """What was asked in a record, and what each column wrote on which weights. Raises UserError for what is no record,
-    and for one of an earlier version, which does not tell the weights."""
+def recorded_outputs(record: dict[str, Any]) -> tuple[CompareRequest, list[RecordedOutput]]:
+    """Return the request of a record, and what each column generated on which weights. Raises UserError if it is not a
+    record, or one of an earlier version, which does not include the weights."""
     request = request_of_record(record)
     if "models" not in record:
         raise UserError("record.no_weights")
@@ -32,22 +33,22 @@ def written(record: dict[str, Any]) -> tuple[CompareRequest, list[Wrote]]:
     columns: Any = record.get("columns")
     specs = parse_columns(request.columns)
     try:
-        told = [_wrote(spec, column, _runs_on(place, models))
-                for place, (spec, column) in enumerate(zip(specs, columns, strict=True))]  # fmt: skip
+        outputs = [_recorded_output(spec, column, _runs_on(index, models))
+                for index, (spec, column) in enumerate(zip(specs, columns, strict=True))]  # fmt: skip
     except (TypeError, KeyError, ValueError):
         raise UserError("record.columns") from None
-    return request, told
+    return request, outputs
 
 
-def _runs_on(place: int, models: Sequence[Entry]) -> Entry:
-    """The one model of a column. Raises ValueError where there is not exactly one."""
-    (entry,) = [one for one in models if place in one["columns"]]
-    return entry
+def _runs_on(index: int, models: Sequence[Entry]) -> Entry:
+    """Return the one model of a column. Raises ValueError if there is not exactly one."""
+    (model,) = [model for model in models if index in model["columns"]]
+    return model
 
 
-def _wrote(spec: ColumnSpec, column: dict[str, Any], on: Entry) -> Wrote:
+def _recorded_output(spec: ColumnSpec, column: dict[str, Any], on: Entry) -> RecordedOutput:
     text, finish = column["text"], column["finish"]
     if not isinstance(text, str) or not isinstance(finish, str):
         raise TypeError("not a text")
     adapter = on.get("adapter")
-    return Wrote(spec, on["fingerprint"], adapter["fingerprint"] if adapter else None, text, finish)
+    return RecordedOutput(spec, on["fingerprint"], adapter["fingerprint"] if adapter else None, text, finish)

@@ -1,6 +1,6 @@
-"""The same column through plain `model.generate`: what the engine is measured against and proved by.
+"""The same column through plain `model.generate`, the reference that the engine is measured against and verified by.
 
-A column that writes other tokens than `generate` has come to a numerical tie, as the scores of `generate` itself show
+A column that generates other tokens than `generate` has met a numerical tie, as the scores of `generate` itself show
 (see `inference.compare.numerical_ties`), or it shows a bug.
 """
 
@@ -29,18 +29,18 @@ from inference.strategies.table import STRATEGIES, ColumnSpec, known_knobs
 
 if TYPE_CHECKING:
     from inference.compare.request import CompareRequest
-    from inference.compare.work import Work
+    from inference.compare.work import PreparedComparison
     from inference.models.cache import Shelf
 
 _KINDS = ("greedy", "sample", "beam", "lookup")
 _APART = ("banned", "stop", "start", "seed", "ngram", "draft_tokens")
-"""Knobs that `generate_alone` gives to `generate` in another form, and those that change no token."""
+"""Knobs that `generate_alone` passes to `generate` in another form, and those that change no token."""
 _UNSET = ("min_p",)
-"""Knobs that are left unset when neutral: `generate` warns of them where nothing is drawn."""
+"""Knobs that are left unset when neutral: `generate` warns of them if it does not sample."""
 
 
 def comparable(spec: ColumnSpec) -> bool:
-    """Whether `generate` has all that a column asks for."""
+    """Return whether `generate` supports everything that a column sets."""
     if spec.kind not in _KINDS:
         return False
     knobs = ((value, STRATEGIES[spec.strategy].knob(name)) for name, value in spec.knobs.items() if name not in _APART)
@@ -50,7 +50,7 @@ def comparable(spec: ColumnSpec) -> bool:
 
 
 def neutral_config(model: Any, max_new_tokens: int) -> GenerationConfig:
-    """A generation config in which nothing is set but the model's end tokens."""
+    """Return a generation config in which nothing is set but the model's end tokens."""
     ends = sorted(end_ids(model))
     knobs = (knob for name, knob in known_knobs().items() if name not in _UNSET)
     nothing = {knob.generate_name: knob.neutral for knob in knobs if knob.generate_name and knob.neutral is not None}
@@ -61,7 +61,7 @@ def neutral_config(model: Any, max_new_tokens: int) -> GenerationConfig:
 
 
 def config_for(model: Any, spec: ColumnSpec, max_new_tokens: int, tokenizer: Any = None) -> GenerationConfig:
-    """What to give to `generate` for one column, of whose tokens those it starts with count as part of the prompt.
+    """Return the generation config for one column, whose tokens in `start` count as part of the prompt.
 
     Banned texts need the tokenizer.
     """
@@ -78,7 +78,7 @@ def config_for(model: Any, spec: ColumnSpec, max_new_tokens: int, tokenizer: Any
 
 @contextmanager
 def neutral(model: Any) -> Iterator[None]:
-    """Within the block, `generate` takes nothing from the checkpoint's own generation config but its end tokens."""
+    """Make `generate` use nothing from the checkpoint's own generation config but its end tokens within the block."""
     inner = plain_model(model)
     own = inner.generation_config
     inner.generation_config = neutral_config(model, 1)
@@ -100,11 +100,11 @@ def generate_alone(
     plain: bool = False,
     **options: Any,
 ) -> Any:
-    """What `generate` returns for one column alone: ids [1, prompt + new], or its output object with
+    """Return what `generate` returns for one column alone: ids [1, prompt + new], or its output object with
     `return_dict_in_generate=True` among the options.
 
-    `plain` leaves the adapter out, as `model=base` does. The tokens that the column starts with are given as part of
-    the prompt, and for draws the random numbers of those steps are used up.
+    `plain` leaves the adapter out, as `model=base` does. The tokens that the column starts with are part of the prompt,
+    and for draws the random numbers of those steps are used up.
     """
     assert comparable(spec), spec.name
     ids = torch.tensor([prompt_ids + spec.start], device=loaded.device)
@@ -117,25 +117,25 @@ def generate_alone(
     with loaded.lock, neutral(loaded.model), without:
         torch.manual_seed(seed_of(spec, seed))
         if spec.kind == "sample":
-            _use_up(len(spec.start), loaded)
+            _skip_noise(len(spec.start), loaded)
         return loaded.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
 
 
 def seed_of(spec: ColumnSpec, seed: int) -> int:
-    """The column's own seed, or that of the comparison."""
+    """Return the column's own seed, or that of the comparison."""
     own = spec.knobs.get("seed", "")
     return seed if own == "" else int(own)
 
 
-def _use_up(steps: int, loaded: Loaded) -> None:
-    """Draw the noise of so many steps: a column that starts with given tokens draws there too, and looks away."""
+def _skip_noise(steps: int, loaded: Loaded) -> None:
+    """Draw the noise of `steps` steps and ignore it: a column that starts with given tokens draws there, too."""
     size = plain_model(loaded.model).get_output_embeddings().weight.shape[0]
     for _ in range(steps):
         torch.empty(1, size, device=loaded.device).exponential_(1)
 
 
 class _WrittenTexts(StoppingCriteria):
-    """The stop texts of `generate`, looked for in what is written: not across the end of the prompt."""
+    """The stop texts of `generate`, searched in what is generated, not across the end of the prompt."""
 
     def __init__(self, inner: StopStringCriteria, prompt_length: int) -> None:
         self._inner, self._prompt_length = inner, prompt_length
@@ -145,18 +145,18 @@ class _WrittenTexts(StoppingCriteria):
 
 
 def new_tokens(sequence: torch.Tensor, prompt_ids: list[int]) -> list[int]:
-    """The ids behind the prompt in a row of `generate`'s output."""
+    """Return the ids after the prompt in a row of `generate`'s output."""
     return sequence[len(prompt_ids) :].tolist()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the replay of one column found.
+    """The result of one column's replay.
 
-    "identical": the same tokens. "tie": other tokens, parting at token `at` (from 0; for beams the step at which
-    other hypotheses were kept) where the two choices' scores `ours` and `theirs` are within 1e-3 of each other.
-    "wrong": other tokens without a tie. "none": `generate` cannot run such a column, or the column did not end by
-    itself.
+    "identical": the same tokens. "tie": other tokens, diverging at token `at` (from 0; for beams the step at which
+    other hypotheses were kept), where the two choices' scores `ours` and `theirs` are within 1e-3 of each other.
+    "wrong": other tokens without a tie. "none": `generate` cannot run such a column, or the column was stopped or
+    failed.
     """
 
     column: int
@@ -171,22 +171,22 @@ class Verdict:
 
 
 def check_columns(
-    work: "Work", result: Result, places: Iterable[int], shelf: "Shelf", stop: threading.Event | None
+    prepared: "PreparedComparison", result: Result, indices: Iterable[int], shelf: "Shelf", stop: threading.Event | None
 ) -> Iterator[Verdict]:
-    """The verdicts on some columns, in this process."""
-    from inference.compare.work import panels_of
+    """Yield the verdicts on some columns, computed in this process."""
+    from inference.compare.work import load_panels
 
-    panels = panels_of(work, shelf)
+    panels = load_panels(prepared, shelf)
     known = {index: (spec, panel) for panel in panels for index, spec in panel.columns}
-    for index in places:
+    for index in indices:
         if stop is not None and stop.is_set():
             return
         spec, panel = known[index]
-        yield check(work.request, panel, index, spec, result.columns[index])
+        yield check(prepared.request, panel, index, spec, result.columns[index])
 
 
 def check(request: "CompareRequest", panel: Panel, index: int, spec: ColumnSpec, column: ColumnResult) -> Verdict:
-    """The verdict on one column of a panel."""
+    """Return the verdict on one column of a panel."""
     loaded, limit = panel.loaded, request.max_new_tokens
     if (reason := _not_checked(spec, loaded, column)) is not None:
         return Verdict(index, "none", None, None, None, say(f"replay.{reason}", strategy=spec.strategy))
@@ -205,11 +205,11 @@ def check(request: "CompareRequest", panel: Panel, index: int, spec: ColumnSpec,
     if theirs == column.token_ids:
         return Verdict(index, "identical", None, None, None, say("replay.identical", count=len(theirs)))
     rounding = loaded.dtype != "float32" and not request.exact
-    return _told(index, watch.fork(theirs), rounding)
+    return _verdict(index, watch.first_difference(theirs), rounding)
 
 
 def _not_checked(spec: ColumnSpec, loaded: Loaded, column: ColumnResult) -> str | None:
-    """Why a column cannot be checked, if it cannot."""
+    """Return why a column cannot be checked, None if it can."""
     if column.finish in ("cancelled", "error"):
         return f"none_{column.finish}"
     if not comparable(spec):
@@ -217,11 +217,11 @@ def _not_checked(spec: ColumnSpec, loaded: Loaded, column: ColumnResult) -> str 
     return "none_start" if set(spec.start) & end_ids(loaded.model) else None
 
 
-def _told(index: int, fork: numerical_ties.Fork, rounding: bool) -> Verdict:
-    """A fork as a verdict; `rounding`: 16 bit numbers in a shared batch, which round differently."""
-    facts = {"at": fork.at, "dtype": "16 bit"}
-    if fork.ours is not None and fork.theirs is not None:
-        facts |= {"ours": f"{fork.ours:.6f}", "theirs": f"{fork.theirs:.6f}"}
-    key = "tie" if fork.tied else "rounding" if rounding else "wrong" if "ours" in facts else "wrong_unscored"
-    kind: Literal["tie", "wrong"] = "tie" if fork.tied else "wrong"
-    return Verdict(index, kind, fork.at, fork.ours, fork.theirs, say(f"replay.{key}", **facts))
+def _verdict(index: int, difference: numerical_ties.FirstDifference, rounding: bool) -> Verdict:
+    """Return the verdict for a difference; `rounding`: 16-bit numbers in a shared batch, which round differently."""
+    facts = {"at": difference.at, "dtype": "16 bit"}
+    if difference.ours is not None and difference.theirs is not None:
+        facts |= {"ours": f"{difference.ours:.6f}", "theirs": f"{difference.theirs:.6f}"}
+    key = "tie" if difference.tied else "rounding" if rounding else "wrong" if "ours" in facts else "wrong_unscored"
+    kind: Literal["tie", "wrong"] = "tie" if difference.tied else "wrong"
+    return Verdict(index, kind, difference.at, difference.ours, difference.theirs, say(f"replay.{key}", **facts))

@@ -1,4 +1,4 @@
-"""A comparison as it is asked for. A program may send anything: each field is checked for its type and bounds."""
+"""The request for a comparison. A program may send anything: each field is checked for its type and bounds."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,16 @@ EXAMPLES = {
     "adapter": "name/adapter",
     "dtype": "float32",
 }
-"""The fields that hold a text, with a text that each could hold."""
+"""The text fields, each with an example."""
 MAY_BE_LEFT_OUT = ("prompt", "adapter", "dtype")
 SWITCHES = ("raw", "exact")
 
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """What a comparison is made of. Either `prompt` or `messages`; `adapter` goes on `model`; `dtype` None is what
-    suits the device (float32 on a CPU). `columns` are lines such as "nucleus top_p=0.9 model=base". `exact`
-    computes each column in the shapes of `generate`, on plain layers."""
+    """The fields of a comparison. Either `prompt` or `messages`; `adapter` goes on `model`; `dtype` None is what suits
+    the device (float32 on a CPU). `columns` are lines such as "nucleus top_p=0.9 model=base". `exact` computes each
+    column in the shapes of `generate`, on plain layers."""
 
     model: str
     columns: list[str]
@@ -37,7 +37,8 @@ class CompareRequest:
 
 
 def check_request(request: CompareRequest) -> list[ColumnSpec]:
-    """The columns of a request; raises UserError for all that is wrong with it at first sight."""
+    """Return the columns of a request. Raises UserError for everything that can be found wrong before a model is
+    loaded."""
     check_fields(request)
     specs = parse_columns(request.columns)
     check_run(request.seed, request.max_new_tokens)
@@ -53,7 +54,7 @@ def check_request(request: CompareRequest) -> list[ColumnSpec]:
 
 
 def check_fields(request: CompareRequest) -> None:
-    """Raises UserError that names the first field of another type than its own, its value, and what it takes."""
+    """Raise UserError that names the first field of a wrong type, its value, and what it takes."""
     for field, example in EXAMPLES.items():
         value = getattr(request, field)
         if not isinstance(value, str) and not (value is None and field in MAY_BE_LEFT_OUT):

@@ -1,4 +1,4 @@
-"""A comparison whose files are there: what its columns run on, loaded and written in this process."""
+"""A comparison whose files are there: its columns grouped by model, loaded and run in this process."""
 
 import contextvars
 import threading
@@ -28,60 +28,62 @@ _MEMORY_SHARE = 0.8
 
 
 @dataclass(frozen=True)
-class Work:
+class PreparedComparison:
     """A comparison whose files are all there: what is left is to load and to write. `began` is in
     `time.perf_counter` seconds. It can be pickled."""
 
     request: CompareRequest
-    groups: list["Group"]
+    groups: list["ColumnGroup"]
     began: float
 
 
-def write(work: Work, shelf: "Shelf", stop: threading.Event | None) -> Iterator[Event]:
-    """Load the models and run all columns, in this process."""
-    request = work.request
-    panels = yield from with_progress(lambda report: _load(request, work.groups, shelf))
+def run_columns(prepared: PreparedComparison, shelf: "Shelf", stop: threading.Event | None) -> Iterator[Event]:
+    """Load the models and run all columns in this process."""
+    request = prepared.request
+    panels = yield from with_progress(lambda report: _load(request, prepared.groups, shelf))
     from inference.compare.record import origin_of
     from inference.engine.engine import compare
     from inference.engine.prepacked import lacks_memory
 
-    load_s = time.perf_counter() - work.began
+    load_s = time.perf_counter() - prepared.began
     length, exact = request.max_new_tokens, request.exact
     events = compare(panels, seed=request.seed, max_new_tokens=length, stop=stop, exact=exact, load_s=load_s)
-    begun = next(events)
-    assert isinstance(begun, Started), "a comparison begins with its start"
-    stand_in = any(group.source.base.stand_in for group in work.groups)
+    started = next(events)
+    assert isinstance(started, Started), "a comparison begins with its start"
+    stand_in = any(group.source.base.stand_in for group in prepared.groups)
     short = not exact and any(lacks_memory(panel.loaded.model) for panel in panels)
-    yield replace(begun, stand_in=stand_in, short_of_memory=short)
+    yield replace(started, stand_in=stand_in, short_of_memory=short)
     for event in events:
         yield Done(replace(event.result, origin=origin_of(request, panels))) if isinstance(event, Done) else event
 
 
-def work_of(request: CompareRequest, owner: Owner, stop: threading.Event | None = None) -> Work:
-    """A request with all its files at hand. Raises UserError as `run_comparison` does."""
+def prepare_comparison(
+    request: CompareRequest, owner: Owner, stop: threading.Event | None = None
+) -> PreparedComparison:
+    """Return a request with all its files located. Raises UserError as `run_comparison` does."""
     specs = check_request(request)
-    return Work(request, locate_models(request, specs, owner, lambda _: None, stop), time.perf_counter())
+    return PreparedComparison(request, locate_models(request, specs, owner, lambda _: None, stop), time.perf_counter())
 
 
-def panels_of(work: Work, shelf: "Shelf") -> list["Panel"]:
-    """The loaded models with their columns, as they are written. Raises UserError as `run_comparison` does."""
-    return _load(work.request, work.groups, shelf)
+def load_panels(prepared: PreparedComparison, shelf: "Shelf") -> list["Panel"]:
+    """Return the loaded models with their columns, as they are run. Raises UserError as `run_comparison` does."""
+    return _load(prepared.request, prepared.groups, shelf)
 
 
 def with_progress(work: Callable[[Report], T]) -> Generator[Loading, None, T]:
-    """Do long work in a thread, give its progress as events and return its result."""
-    news: SimpleQueue[Progress | None] = SimpleQueue()
+    """Run `work` in a thread, yield its progress as events and return its result."""
+    reports: SimpleQueue[Progress | None] = SimpleQueue()
     context = contextvars.copy_context()
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(context.run, work, news.put)
-        future.add_done_callback(lambda _: news.put(None))
-        while (progress := news.get()) is not None:
+        future = pool.submit(context.run, work, reports.put)
+        future.add_done_callback(lambda _: reports.put(None))
+        while (progress := reports.get()) is not None:
             yield Loading(progress.text, progress.done, progress.total, progress.unit)
         return future.result()
 
 
 @dataclass
-class Group:
+class ColumnGroup:
     """Columns that can run in one batch; `plain` are those that run without the source's adapter."""
 
     source: Source
@@ -96,7 +98,7 @@ class Group:
 
 def locate_models(
     request: CompareRequest, specs: list[ColumnSpec], owner: Owner, report: Report, stop: threading.Event | None
-) -> list[Group]:
+) -> list[ColumnGroup]:
     """Find the model of every column. The first group is that of the comparison's own model, if a column runs on it."""
     from inference.models.locate import locate
 
@@ -129,17 +131,17 @@ def _column_source(spec: ColumnSpec, owner: Owner, report: Report, stop: threadi
         raise UserError("decode.column_model", column=spec.name, reason=str(error)) from error
 
 
-def _grouped(placed: list[tuple[ColumnSpec, Source]], own: Source) -> list[Group]:
-    """Columns of one source share a batch; those of its bare base join them where one batch can hold both exactly."""
+def _grouped(placed: list[tuple[ColumnSpec, Source]], own: Source) -> list[ColumnGroup]:
+    """Group the columns by source; those of a bare base join a tuned group if one batch can compute both exactly."""
     from inference.models.adapters import mixable
 
-    groups: dict[tuple[object, ...], Group] = {}
+    groups: dict[tuple[object, ...], ColumnGroup] = {}
     used = [source for _, source in placed]
     mixed = [source for source in (*reversed(used), *(s for s in used if s is own)) if mixable(source)]
     hosts = {_key(Source(source.base)): source for source in mixed}
     for index, (spec, source) in enumerate(placed):
         host = hosts.get(_key(source), source)
-        group = groups.setdefault(_key(host), Group(host))
+        group = groups.setdefault(_key(host), ColumnGroup(host))
         group.add(index, spec, plain=host.adapter is not None and source.adapter is None)
     return list(groups.values())
 
@@ -148,10 +150,10 @@ def _key(source: Source) -> tuple[object, ...]:
     return source.base.folder, source.adapter.folder if source.adapter else None
 
 
-def _load(request: CompareRequest, groups: list[Group], shelf: "Shelf") -> list["Panel"]:
+def _load(request: CompareRequest, groups: list[ColumnGroup], shelf: "Shelf") -> list["Panel"]:
     """Load each group's model, as it will run, and check that prompt and rows fit."""
-    from inference.compare.column_fit import begun
-    from inference.engine.batch import Panel, make_ready
+    from inference.compare.column_fit import with_start_ids
+    from inference.engine.batch import Panel, pack_weights
     from inference.engine.engine import prompt_ids
     from inference.models.adapters import mixable
 
@@ -159,15 +161,15 @@ def _load(request: CompareRequest, groups: list[Group], shelf: "Shelf") -> list[
     for group in groups:
         loaded = shelf.get(group.source, request.dtype)
         size = loaded.model.config.get_text_config().vocab_size
-        columns = [(index, begun(spec, loaded.tokenizer, size)) for index, spec in group.columns]
+        columns = [(index, with_start_ids(spec, loaded.tokenizer, size)) for index, spec in group.columns]
         for index, spec in columns:
             tuned = mixable(group.source) and spec.model != "base" and index not in group.plain
             check_column(spec, loaded, tuned, request.max_new_tokens)
         if not request.exact:
-            make_ready(loaded)
-        asked = request.messages if request.prompt is None else request.prompt
-        assert asked is not None
-        ids = prompt_ids(loaded.tokenizer, asked, request.raw)
+            pack_weights(loaded)
+        prompt = request.messages if request.prompt is None else request.prompt
+        assert prompt is not None
+        ids = prompt_ids(loaded.tokenizer, prompt, request.raw)
         check_context(len(ids), request.max_new_tokens, loaded.context_length)
         panels.append(Panel(loaded, ids, columns, frozenset(group.plain)))
     _check_memory(panels, request.max_new_tokens)
@@ -175,7 +177,7 @@ def _load(request: CompareRequest, groups: list[Group], shelf: "Shelf") -> list[
 
 
 def _check_memory(panels: list["Panel"], max_new_tokens: int) -> None:
-    """Raises UserError where the caches of all rows would not fit in the memory that is free."""
+    """Raise UserError if the caches of all rows would not fit in the free memory."""
     from inference.models.hub_files import megabytes
     from inference.models.loading import free_memory
 
@@ -189,7 +191,7 @@ def _check_memory(panels: list["Panel"], max_new_tokens: int) -> None:
 
 
 def row_bytes(loaded: "Loaded", tokens: int) -> int:
-    """Bytes of one row's keys and values for so many tokens, and of its scores while it chooses."""
+    """Return the bytes of one row's keys and values for `tokens` tokens, and of its scores while it chooses."""
     from inference.engine.batch import plain_model
 
     config = plain_model(loaded.model).config.get_text_config()

@@ -1,8 +1,10 @@
-"""Compare and its check on a ZeroGPU Space, where there is a GPU only while a function of the `spaces` package runs.
+"""Comparisons and their check on a ZeroGPU Space, where there is a GPU only while a function of the `spaces` package
+runs.
 
-The page's process looks, fetches and waits for its turn; then `spaces` forks a process that has the GPU for the time
-asked for, and loads and writes there. What crosses over is pickled: the work there, its events back. Forked processes
-share no thread's events, so a stop is told by a file. Anywhere else nothing of this is used.
+The page's process locates and downloads the models and waits for its turn; then `spaces` forks a process that has the
+GPU for the requested time, and loads and runs there. What passes between the processes is pickled: the work goes there,
+its events come back. Forked processes share no thread events, so a stop is signaled by a file. Anywhere else nothing of
+this is used.
 """
 
 import importlib
@@ -22,13 +24,13 @@ from inference.events import Event, Result
 
 if TYPE_CHECKING:
     from inference.compare.replay import Verdict
-    from inference.compare.work import Work
+    from inference.compare.work import PreparedComparison
     from inference.models.cache import Shelf
     from inference.strategies.table import ColumnSpec
 
 SHORTEST, LONGEST = 15, 120
 START_S, GIGABYTE_S, FORWARD_S, ROW_S = 8.0, 1.5, 0.04, 0.002
-"""Seconds: a fresh process with its GPU; a gigabyte of weights onto it; one forward; each row in it."""
+"""Seconds: to start a process with its GPU; to load a gigabyte of weights; per forward pass; per row in it."""
 _LOOK_S = 0.02
 
 Task = Callable[..., Generator[Any, None, None]]
@@ -36,8 +38,8 @@ _tasks: dict[str, Task] = {}
 
 
 def prepare() -> None:
-    """On a ZeroGPU Space: import `spaces` (it must come before torch) and wrap what needs the GPU, before the page is
-    launched. What is imported by now is there in the forked process, and no import can be under way at a fork."""
+    """Import `spaces` on a ZeroGPU Space (it must come before torch) and wrap what needs the GPU, before the page is
+    launched. What is imported by then exists in the forked process, and no import may be under way at a fork."""
     if not settings.zero_gpu() or _tasks:
         return
     spaces = importlib.import_module("spaces")
@@ -50,151 +52,153 @@ def prepare() -> None:
         "inference.compare.replay",
     ):
         importlib.import_module(name)
-    _tasks["write"] = spaces.GPU(_write_on_gpu, duration=seconds)
+    _tasks["write"] = spaces.GPU(_run_on_gpu, duration=seconds)
     _tasks["check"] = spaces.GPU(_check_on_gpu, duration=check_seconds)
 
 
 def ready() -> bool:
-    """Whether comparisons and checks run under `spaces.GPU` here."""
+    """Return whether comparisons and checks run under `spaces.GPU` here."""
     return bool(_tasks)
 
 
-def seconds(work: "Work", *_: str) -> int:
-    """How long the GPU is asked for, from 15 s on: 8 s to begin and, for each model, 1.5 s a gigabyte of its weights
-    and for each token 0.04 s and 0.002 s a row (a column has one row, a beam search several). What does not go in step
-    with the others takes its 0.04 s a token for itself: prompt lookup, and with `exact` every column.
+def seconds(prepared: "PreparedComparison", *_: str) -> int:
+    """Return the seconds of GPU time to request, at least 15: 8 s to begin and, for each model, 1.5 s per gigabyte of
+    its weights, and for each token 0.04 s and 0.002 s per row (a column has one row, a beam search several). A column
+    that does not share the forward passes needs 0.04 s per token for itself: prompt lookup, and with `exact` every
+    column.
 
     Raises UserError for more than 120 s: shorter requests come first in the Space's queue.
     """
-    needed = START_S + sum(_group_seconds(work, group) for group in work.groups)
-    return _bounded(work, needed)
+    needed = START_S + sum(_group_seconds(prepared, group) for group in prepared.groups)
+    return _bounded(prepared, needed)
 
 
-def check_seconds(work: "Work", result: Result, places: list[int], *_: str) -> int:
-    """The same for the replay of some columns, one after another: a beam search may go on to the end, any other column
-    writes about what it wrote."""
-    groups = [group for group in work.groups if {index for index, _ in group.columns} & set(places)]
-    needed = START_S + sum(_weights_seconds(work, group) for group in groups)
-    return _bounded(work, needed + sum(_replay_seconds(work, result, place) for place in places))
+def check_seconds(prepared: "PreparedComparison", result: Result, indices: list[int], *_: str) -> int:
+    """Return the same for the replay of some columns, one after another: a beam search may run to the limit, any other
+    column generates about as many tokens as before."""
+    groups = [group for group in prepared.groups if {index for index, _ in group.columns} & set(indices)]
+    needed = START_S + sum(_weights_seconds(prepared, group) for group in groups)
+    return _bounded(prepared, needed + sum(_replay_seconds(prepared, result, index) for index in indices))
 
 
-def _bounded(work: "Work", needed: float) -> int:
+def _bounded(prepared: "PreparedComparison", needed: float) -> int:
     if needed > LONGEST:
         raise UserError(
-            "decode.zero_too_long", value=work.request.max_new_tokens, seconds=math.ceil(needed), most=LONGEST
+            "decode.zero_too_long", value=prepared.request.max_new_tokens, seconds=math.ceil(needed), most=LONGEST
         )
     return max(SHORTEST, math.ceil(needed))
 
 
-def _group_seconds(work: "Work", group: Any) -> float:
+def _group_seconds(prepared: "PreparedComparison", group: Any) -> float:
     specs: list[ColumnSpec] = [spec for _, spec in group.columns]
-    apart = [[spec] for spec in specs if work.request.exact or spec.kind == "lookup"]
+    apart = [[spec] for spec in specs if prepared.request.exact or spec.kind == "lookup"]
     together = [spec for spec in specs if [spec] not in apart]
     steps = sum(_step_seconds(part) for part in [*apart, together] if part)
-    return _weights_seconds(work, group) + work.request.max_new_tokens * steps
+    return _weights_seconds(prepared, group) + prepared.request.max_new_tokens * steps
 
 
 def _step_seconds(specs: "list[ColumnSpec]") -> float:
-    """One forward for columns that go in step."""
+    """Return the seconds of one forward pass for columns that share it."""
     return FORWARD_S + ROW_S * sum(spec.rows for spec in specs)
 
 
-def _weights_seconds(work: "Work", group: Any) -> float:
+def _weights_seconds(prepared: "PreparedComparison", group: Any) -> float:
     from inference.models.fingerprint import parameters
 
-    size = 4 if work.request.dtype == "float32" else 2
+    size = 4 if prepared.request.dtype == "float32" else 2
     return parameters(group.source.base.folder) * size / 1e9 * GIGABYTE_S
 
 
-def _replay_seconds(work: "Work", result: Result, place: int) -> float:
-    spec = next(spec for group in work.groups for index, spec in group.columns if index == place)
+def _replay_seconds(prepared: "PreparedComparison", result: Result, index: int) -> float:
+    spec = next(spec for group in prepared.groups for number, spec in group.columns if number == index)
     beams = spec.kind == "beam"
-    return (work.request.max_new_tokens if beams else len(result.columns[place].token_ids)) * _step_seconds([spec])
+    return (prepared.request.max_new_tokens if beams else len(result.columns[index].token_ids)) * _step_seconds([spec])
 
 
-def write(work: "Work", stop: threading.Event | None) -> Iterator[Event]:
-    """Load and write where the GPU is; its events, as they come.
+def run_columns(prepared: "PreparedComparison", stop: threading.Event | None) -> Iterator[Event]:
+    """Load and run where the GPU is, and yield the events as they come.
 
-    Raises UserError as the plain way does, and gradio's own error where the visitor's share of the GPU is used up.
+    Raises UserError as the plain way does, and gradio's own error if the visitor's share of the GPU is used up.
     """
-    seconds(work)
-    _import_models(work)
-    yield from _lent("write", stop, work)
+    seconds(prepared)
+    _import_models(prepared)
+    yield from _run_task("write", stop, prepared)
 
 
-def check(work: "Work", result: Result, stop: threading.Event | None) -> Iterator["Verdict"]:
-    """Replay the columns of a result where the GPU is, as many at a time as it is lent for; raises as `write` does."""
-    untold = replace(result, columns=[replace(column, tokens=[]) for column in result.columns])
-    turns = _turns(work, untold)
-    _import_models(work)
-    for places in turns:
+def check(prepared: "PreparedComparison", result: Result, stop: threading.Event | None) -> Iterator["Verdict"]:
+    """Replay the columns of a result where the GPU is, as many at a time as its time limit allows. Raises as
+    `run_columns` does."""
+    without_tokens = replace(result, columns=[replace(column, tokens=[]) for column in result.columns])
+    parts = _parts(prepared, without_tokens)
+    _import_models(prepared)
+    for indices in parts:
         if stop is None or not stop.is_set():
-            yield from _lent("check", stop, work, untold, places)
+            yield from _run_task("check", stop, prepared, without_tokens, indices)
 
 
-def _turns(work: "Work", result: Result) -> list[list[int]]:
-    """The columns in their order, parted so that each part has the GPU for as long as it may. Raises UserError where
-    one alone takes longer."""
-    turns: list[list[int]] = []
-    for place in range(len(result.columns)):
-        if turns and _fits(work, result, [*turns[-1], place]):
-            turns[-1].append(place)
+def _parts(prepared: "PreparedComparison", result: Result) -> list[list[int]]:
+    """Return the columns in their order, split so that each part fits the time limit of the GPU. Raises UserError if
+    one column alone takes longer."""
+    parts: list[list[int]] = []
+    for index in range(len(result.columns)):
+        if parts and _fits(prepared, result, [*parts[-1], index]):
+            parts[-1].append(index)
         else:
-            check_seconds(work, result, [place])
-            turns.append([place])
-    return turns
+            check_seconds(prepared, result, [index])
+            parts.append([index])
+    return parts
 
 
-def _fits(work: "Work", result: Result, places: list[int]) -> bool:
+def _fits(prepared: "PreparedComparison", result: Result, indices: list[int]) -> bool:
     try:
-        check_seconds(work, result, places)
+        check_seconds(prepared, result, indices)
     except UserError:
         return False
     return True
 
 
-def _lent(task: str, stop: threading.Event | None, *order: Any) -> Iterator[Any]:
-    """What a task gives in the other process; it is told of a stop, and ended with this iterator."""
-    asked, over = stop or threading.Event(), threading.Event()
+def _run_task(task: str, stop: threading.Event | None, *order: Any) -> Iterator[Any]:
+    """Yield the items of a task in the other process; a stop is passed on to it, and it ends with this iterator."""
+    stop_requested, finished = stop or threading.Event(), threading.Event()
     with TemporaryDirectory() as folder:
-        note = Path(folder) / "stop"
-        threading.Thread(target=_pass_on, args=(asked, note, over), daemon=True).start()
-        items = _tasks[task](*order, str(note), words.current())
+        stop_file = Path(folder) / "stop"
+        threading.Thread(target=_pass_on, args=(stop_requested, stop_file, finished), daemon=True).start()
+        items = _tasks[task](*order, str(stop_file), words.current())
         try:
             for item in items:
                 if isinstance(item, UserError):
                     raise item
                 yield item
         finally:
-            over.set()
-            note.touch()
+            finished.set()
+            stop_file.touch()
             items.close()
 
 
-def _pass_on(asked: threading.Event, note: Path, over: threading.Event) -> None:
-    """Write the note for the other process when somebody asks to stop."""
-    while not over.wait(_LOOK_S):
-        if asked.is_set():
+def _pass_on(stop_requested: threading.Event, stop_file: Path, finished: threading.Event) -> None:
+    """Write the file that signals the other process to stop, once a stop is requested."""
+    while not finished.wait(_LOOK_S):
+        if stop_requested.is_set():
             with suppress(FileNotFoundError):
-                note.touch()
+                stop_file.touch()
             return
 
 
-def _import_models(work: "Work") -> None:
-    """Import the code of the models here: in the other process it would cost the visitor's share of the GPU."""
+def _import_models(prepared: "PreparedComparison") -> None:
+    """Import the code of the models here: in the other process it would use up the visitor's share of the GPU."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     from inference.models.load_errors import in_words
 
-    for group in work.groups:
+    for group in prepared.groups:
         base = group.source.base
         with in_words("models.cannot_load", value=base.name):
             config = AutoConfig.from_pretrained(base.folder, local_files_only=True)
             MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
 
 
-class _Note:
-    """Stands for the event that stops a comparison."""
+class _StopFile:
+    """Stands for the event that stops a comparison; set once a file exists."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -203,25 +207,27 @@ class _Note:
         return self._path.exists()
 
 
-def _write_on_gpu(work: "Work", note: str, language: str) -> Generator[Event | UserError, None, None]:
-    """Runs in the forked process."""
-    from inference.compare.work import write as write_plainly
+def _run_on_gpu(
+    prepared: "PreparedComparison", stop_file: str, language: str
+) -> Generator[Event | UserError, None, None]:
+    """Run a comparison; called in the forked process."""
+    from inference.compare.work import run_columns as run_here
 
-    yield from _there(write_plainly(work, _shelf(), _Note(note)), language)  # type: ignore[arg-type]
+    yield from _in_child(run_here(prepared, _shelf(), _StopFile(stop_file)), language)  # type: ignore[arg-type]
 
 
 def _check_on_gpu(
-    work: "Work", result: Result, places: list[int], note: str, language: str
+    prepared: "PreparedComparison", result: Result, indices: list[int], stop_file: str, language: str
 ) -> Generator["Verdict | UserError", None, None]:
-    """Runs in the forked process."""
+    """Replay some columns; called in the forked process."""
     from inference.compare.replay import check_columns
 
-    yield from _there(check_columns(work, result, places, _shelf(), _Note(note)), language)  # type: ignore[arg-type]
+    yield from _in_child(check_columns(prepared, result, indices, _shelf(), _StopFile(stop_file)), language)  # type: ignore[arg-type]
 
 
-def _there(items: Iterator[Any], language: str) -> Iterator[Any]:
-    """What is made in the forked process. A person's mistake comes back as a value: of what is raised there, only the
-    name of its class would."""
+def _in_child(items: Iterator[Any], language: str) -> Iterator[Any]:
+    """Yield the items made in the forked process. A UserError is returned as a value: of an exception raised there,
+    only the name of its class would arrive."""
     import torch
 
     words.speak(language)
@@ -234,7 +240,7 @@ def _there(items: Iterator[Any], language: str) -> Iterator[Any]:
 
 @cache
 def _shelf() -> "Shelf":
-    """The forked process's own models; it serves several comparisons while it has the GPU."""
+    """Return the forked process's own models; it serves several comparisons while it has the GPU."""
     from inference.models.cache import Shelf
 
     return Shelf()

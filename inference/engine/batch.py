@@ -1,7 +1,7 @@
-"""One model's columns in one batch: a single prefill, then a single forward a step for all of them.
+"""One model's columns in one batch: a single prefill, then a single forward pass per step for all of them.
 
-All rows have the same length, so there is no padding and no mask. Base and tuned columns share the batch through
-PEFT's `adapter_names`, a prefill row each.
+All rows have the same length, so there is no padding and no mask. Base and tuned columns share the batch through PEFT's
+`adapter_names`, with one prefill row each.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,16 +21,16 @@ from inference.engine.prepacked import prepacked
 from inference.models.loading import Loaded
 from inference.strategies.table import ColumnSpec
 
-__all__ = ["ADAPTER", "BASE", "Batch", "Panel", "distributions_of", "end_ids", "make_ready", "plain_model"]
+__all__ = ["ADAPTER", "BASE", "Batch", "Panel", "distributions_of", "end_ids", "pack_weights", "plain_model"]
 LIKELIEST = 8
 Failed = Callable[[int, Exception], None]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What runs in one batch: a loaded model, the prompt's ids, and columns with their place in the comparison.
+    """What runs in one batch: a loaded model, the prompt's ids, and columns with their index in the comparison.
 
-    Columns that say `model="base"`, and those whose place is in `plain`, run without the adapter.
+    Columns with `model="base"`, and those whose index is in `plain`, run without the adapter.
     """
 
     loaded: Loaded
@@ -39,29 +39,29 @@ class Panel:
     plain: frozenset[int] = frozenset()
 
     def bare(self, index: int, spec: ColumnSpec) -> bool:
-        """Whether a column runs without the adapter."""
+        """Return whether a column runs without the adapter."""
         return self.loaded.adapter is None or spec.model == "base" or index in self.plain
 
 
 def end_ids(model: Any) -> frozenset[int]:
-    """The end tokens of a model's generation config, as `generate` takes them."""
+    """Return the end tokens of a model's generation config, as `generate` uses them."""
     ends = plain_model(model).generation_config.eos_token_id
     if ends is None:
         return frozenset()
     return frozenset(int(token) for token in (ends if isinstance(ends, list | tuple) else [ends]))
 
 
-def make_ready(loaded: Loaded) -> None:
-    """Lay the weights out for this device, where that can be done; made once a model."""
+def pack_weights(loaded: Loaded) -> None:
+    """Pack the weights for this device, where that is possible; done once per model."""
     if lean_of(loaded.model) is None:
         prepacked(loaded.model)
 
 
 class Batch:
-    """The columns of one panel at work. `begin` and `advance` make one model call each.
+    """The columns of one panel. `begin` and `advance` make one model call each.
 
-    With `exact` the plain linear layers are used and the prefill has as many rows as the columns take, so that a
-    column alone in its batch is computed in the very shapes of `generate`.
+    With `exact` the plain linear layers are used and the prefill has as many rows as the columns need, so that a column
+    alone in its batch is computed in the exact shapes of `generate`.
     """
 
     def __init__(self, panel: Panel, seed: int, max_new_tokens: int, exact: bool = False) -> None:
@@ -106,29 +106,32 @@ class Batch:
         )
 
     @property
-    def working(self) -> dict[int, Column]:
+    def running(self) -> dict[int, Column]:
         """The columns that are not done, by index."""
         return {index: column for index, column in self.columns.items() if column.finish is None}
 
     def _tuned(self, index: int, column: Column) -> list[bool]:
-        """For each row that a column looks at: whether it runs with the adapter."""
+        """Return, for each row of a column, whether it runs with the adapter."""
         return [own and not self._plain[index] for own in column.row_models()]
 
     @torch.inference_mode()
     def begin(self, failed: Failed) -> None:
-        """The prefill, one row a model, and every column's first token."""
+        """Run the prefill, one row per model, and let every column choose its first token."""
         wanted = [tuned for index, column in self.columns.items() for tuned in self._tuned(index, column)]
         kinds = sorted(set(wanted))
         if self._exact:
             kinds = kinds * max(column.spec.rows for column in self.columns.values())
         self._rows = len(kinds)
         order = [kinds.index(tuned) for tuned in wanted]
-        ids = self.panel.prompt_ids + self._started(kinds, order, failed)
+        ids = self.panel.prompt_ids + self._feed_start_ids(kinds, order, failed)
         self._choose(self._forward(torch.tensor([ids] * len(kinds)), kinds), order, failed)
 
-    def _started(self, kinds: list[bool], order: list[int], failed: Failed) -> list[int]:
-        """With `exact`, the tokens that a column starts with are part of its prompt, as they are for `generate`; what
-        the model makes of them is told by forwards of their own. Returns those ids."""
+    def _feed_start_ids(self, kinds: list[bool], order: list[int], failed: Failed) -> list[int]:
+        """Return the tokens of `start` that become part of the prompt: with `exact` all of them, as for `generate`,
+        unless a column needs hidden states; else none.
+
+        The columns first choose at the positions of these tokens, whose logits come from separate forward passes.
+        """
         start = next(iter(self.columns.values())).start if self._exact else []
         if not start or any(column.needs_hidden for column in self.columns.values()):
             return []
@@ -143,23 +146,23 @@ class Batch:
 
     @torch.inference_mode()
     def advance(self, failed: Failed) -> None:
-        """One forward for the tokens chosen last, and every column's next ones."""
-        working = self.working
-        tokens = [token for column in working.values() for token in column.tokens]
-        tuned = [own for index, column in working.items() for own in self._tuned(index, column)]
+        """Run one forward pass for the tokens chosen last, and let every column choose the next ones."""
+        running = self.running
+        tokens = [token for column in running.values() for token in column.tokens]
+        tuned = [own for index, column in running.items() for own in self._tuned(index, column)]
         output = self._forward(torch.tensor(tokens)[:, None], tuned)
         self._rows = len(tokens)
         self._choose(output, list(range(len(tokens))), failed)
 
     def _forward(self, ids: Tensor, tuned: list[bool], every: bool = False) -> Output:
         self.forwards += 1
-        hidden = any(column.needs_hidden for column in self.working.values())
+        hidden = any(column.needs_hidden for column in self.running.values())
         return self._decoder.forward(ids, tuned, hidden=hidden, every=every)
 
     def _choose(self, output: Output, order: list[int], failed: Failed) -> None:
-        """Let each column choose from its rows, then bring the cache into the order it goes on in.
+        """Let each column choose from its rows, then bring the cache into the order of the rows that continue.
 
-        `order` holds the row of the output behind each row that the columns look at.
+        `order` holds the row of the output behind each row of the columns.
         """
         logits = output.logits[:, -1]
         for noise in self._noises.values():
@@ -167,11 +170,11 @@ class Batch:
         logprobs = logits.log_softmax(-1)
         distributions = distributions_of(logprobs)
         kept: list[int] = []
-        for index, column, rows in list(self._parts(order)):
+        for index, column, rows in list(self._columns_with_rows(order)):
             hidden = Hidden(output.layers, rows, self._head_of(index)) if column.needs_hidden else None
             try:
                 column.step(StepInput(logits[rows], logprobs[rows], [distributions[row] for row in rows], hidden))
-            except Exception as error:  # one column's failure is its own; the caller logs it and tells
+            except Exception as error:  # one column's failure is its own; the caller logs and reports it
                 column.stop("error")
                 failed(index, error)
             kept += [rows[parent] for parent in column.parents]
@@ -179,14 +182,17 @@ class Batch:
             self._decoder.reorder(kept)
 
     def _head_of(self, index: int) -> Any:
-        """What gives a column logits of an early layer: where the adapter is on the head, too, base columns go without.
-        Called by itself, PEFT's layer puts the adapter on every row."""
+        """Return the head that computes a column's logits of an early layer.
+
+        If the adapter covers the head, too, base columns use the layer under it. Called directly, PEFT's layer applies
+        the adapter to every row.
+        """
         return getattr(self._head, "base_layer", self._head) if self._plain[index] else self._head
 
-    def _parts(self, order: list[int]) -> Iterator[tuple[int, Column, list[int]]]:
-        """Each working column with its rows of the logits, side by side."""
+    def _columns_with_rows(self, order: list[int]) -> Iterator[tuple[int, Column, list[int]]]:
+        """Yield each running column with its rows of the logits, in the order of the columns."""
         start = 0
-        for index, column in self.working.items():
+        for index, column in self.running.items():
             width = len(column.row_models())
             yield index, column, order[start : start + width]
             start += width
@@ -197,7 +203,7 @@ class Batch:
 
 
 def distributions_of(logprobs: Tensor) -> list[TokenDistribution]:
-    """What is told of each row of float32 log-probabilities [rows, V]."""
+    """Return the distribution of each row of float32 log-probabilities [rows, V]."""
     values, ids = (found.tolist() for found in logprobs.topk(min(LIKELIEST, logprobs.shape[-1])))
     entropies = -(logprobs.exp() * logprobs).nansum(-1)
     return [TokenDistribution(*facts) for facts in zip(ids, values, entropies.tolist(), strict=True)]

@@ -1,7 +1,7 @@
-"""What computes the rows of a batch: ids in, logits out, with the keys and values of what was computed before.
+"""What computes the rows of a batch: ids in, logits out, with a cache of keys and values.
 
-`PlainDecoder` runs the transformers model as it is; `inference.engine.fast_llama` has one for models of Llama's kind on
-a CPU or on one GPU.
+`PlainDecoder` runs the transformers model as it is; `inference.engine.fast_llama` has one for Llama-like models on a
+CPU or on one GPU.
 """
 
 import contextlib
@@ -21,36 +21,36 @@ ADAPTER, BASE = "default", "__base__"
 
 @dataclass(frozen=True)
 class Output:
-    """The float32 `logits` [rows, positions, V] of the newest or of all positions and, where asked for, the hidden
-    states [rows, positions, size] after the embedding and after each layer (the last one normed)."""
+    """The float32 `logits` [rows, positions, V] of the newest or of all positions and, if requested, the hidden states
+    [rows, positions, size] after the embedding and after each layer (the last one normed)."""
 
     logits: Tensor
     layers: Sequence[Tensor] = ()
 
 
 class Decoder(Protocol):
-    """The rows of one batch and what was computed of them."""
+    """The rows of one batch and their keys and values."""
 
     @property
     def can_go_back(self) -> bool:
-        """Whether the newest positions can be forgotten."""
+        """Whether the newest positions can be removed."""
 
     def forward(self, ids: Tensor, tuned: list[bool], *, hidden: bool = False, every: bool = False) -> Output:
-        """Go on with `ids` [rows, length]; `tuned` says which rows run with the adapter. `every`: the logits of all
-        positions, not of the newest alone."""
+        """Extend the rows by `ids` [rows, length]; `tuned` says which rows run with the adapter. `every`: return the
+        logits of all positions, not only of the newest."""
 
     def reorder(self, rows: list[int]) -> None:
-        """Row i goes on from what row `rows[i]` was; there may be more or fewer rows than before."""
+        """Let row i continue the former row `rows[i]`; there may be more or fewer rows than before."""
 
     def go_back(self, positions: int) -> None:
-        """Forget the newest positions."""
+        """Remove the newest positions."""
 
     def close(self) -> None:
         """Free the keys and values."""
 
 
 def plain_model(model: Any) -> Any:
-    """The transformers model itself, without the PEFT wrapper around it."""
+    """Return the transformers model without the PEFT wrapper around it."""
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
 
 
@@ -67,7 +67,7 @@ class PlainDecoder:
 
     @property
     def can_go_back(self) -> bool:
-        """Not where a window slides or a layer keeps a running state."""
+        """False if a layer has a sliding window or a recurrent state."""
         return all(type(layer) is DynamicLayer for layer in self._cache.layers)
 
     def forward(self, ids: Tensor, tuned: list[bool], *, hidden: bool = False, every: bool = False) -> Output:

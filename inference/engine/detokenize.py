@@ -1,4 +1,4 @@
-"""Token ids become text piece by piece, and a piece once given is never taken back."""
+"""Turns token ids into text piece by piece; a piece that was returned never changes."""
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -10,14 +10,14 @@ UNFINISHED = "\ufffd"
 
 
 def decode(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
-    """The text of `ids` without special tokens, spaces as they are."""
+    """Return the text of `ids` without special tokens, spaces unchanged."""
     return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 class Detokenizer:
-    """The text of a growing list of ids, in time proportional to its length.
+    """The text of a growing list of ids, in linear time.
 
-    Only the ids since the last whole piece are decoded again. A character whose bytes are spread over several tokens
+    Only the ids since the last complete piece are decoded again. A character whose bytes are spread over several tokens
     is held back until its last byte is there.
     """
 
@@ -29,15 +29,15 @@ class Detokenizer:
         self.text = ""
 
     def add(self, ids: list[int]) -> str:
-        """Take more ids; returns the new firm text."""
+        """Add ids and return the text that became final."""
         added = ""
         for token_id in ids:
             self._ids.append(token_id)
-            added += self._firm_piece()
+            added += self._final_piece()
         self.text += added
         return added
 
-    def _firm_piece(self) -> str:
+    def _final_piece(self) -> str:
         piece = self._ahead([])
         if not piece or piece.endswith(UNFINISHED):
             return ""
@@ -45,11 +45,11 @@ class Detokenizer:
         return piece
 
     def draft(self, ids: list[int]) -> str:
-        """The text that would follow the firm one if `ids` came next, an unfinished character included."""
+        """Return the text that would follow the final text if `ids` came next, an unfinished character included."""
         return self._ahead(ids)
 
     def _ahead(self, ids: list[int]) -> str:
-        """What the ids that are not yet given, and `ids` after them, add to the text."""
+        """Return what the ids without returned text, and `ids` after them, add to the text."""
         if len(self._ids) == self._given and not ids:
             return ""
         before = decode(self._tokenizer, self._ids[self._start : self._given])
@@ -58,7 +58,7 @@ class Detokenizer:
 
 
 class Pieces:
-    """The text of single tokens, for the token view; an entry each, kept."""
+    """The text of single tokens, for the token view; cached."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._tokenizer = tokenizer
@@ -67,7 +67,7 @@ class Pieces:
         self.text = lru_cache(maxsize=65536)(self._text)
 
     def _text(self, token_id: int) -> str:
-        """What the token adds behind another one: alone, some tokenizers leave out the space that it begins with."""
+        """Return what the token adds after another one: alone, some tokenizers drop its leading space."""
         whole = self._decode([token_id])
         return whole[len(self._begins) :] if whole.startswith(self._begins) else str(self._tokenizer.decode([token_id]))
 

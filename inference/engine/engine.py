@@ -1,10 +1,10 @@
-"""Many decoding strategies at once: every panel's batch steps in turn, and all columns stream together.
+"""Many decoding strategies at once: the batch of each panel steps in turn, and all columns stream together.
 
     for event in compare([Panel(loaded, prompt_ids, [(0, parse_column("greedy"))])], seed=0, max_new_tokens=50):
         ...
 
-In float32 a column writes what `model.generate` writes with the same settings after `torch.manual_seed(seed)`,
-numerical ties apart. Which columns run beside it makes no difference.
+In float32 a column generates what `model.generate` generates with the same settings after `torch.manual_seed(seed)`,
+numerical ties aside. Which columns run beside it makes no difference.
 """
 
 import logging
@@ -40,10 +40,10 @@ def compare(
     exact: bool = False,
     load_s: float = 0.0,
 ) -> Iterator[Event]:
-    """Run all columns of all panels and tell what happens.
+    """Run all columns of all panels and yield what happens.
 
-    `stop` ends all columns within one step; they keep what is written. A column that fails ends with "error", the
-    others go on. `exact` uses the model's plain linear layers instead of prepacked ones.
+    `stop` ends all columns within one step; they keep what is generated. A column that fails ends with "error"; the
+    others continue. `exact` uses the model's plain linear layers instead of prepacked ones.
     """
     yield from _Comparison(panels, seed, max_new_tokens, exact).run(stop or threading.Event(), load_s)
 
@@ -71,11 +71,11 @@ class _ColumnEvents:
         added = self._held.add("".join(pieces))
         ahead = self._held.held + self._text.draft([written.token_id for written in draft])
         if self.column.finish is not None and self._stops:
-            added, ahead = self._whole([written.token_id for written in self.column.written()])[before:], ""
+            added, ahead = self._final_text([written.token_id for written in self.column.written()])[before:], ""
         return Step(self.index, added, ahead, views, len(self.column.tokens), self.column.saved)
 
-    def _whole(self, ids: list[int]) -> str:
-        """The text of the result, without the stop text that ended it."""
+    def _final_text(self, ids: list[int]) -> str:
+        """Return the text of the result, without the stop text that ended it."""
         text = decode(self._tokenizer, ids)
         return text if self.column.finish != "stop" else cut(text, self._stops, decode(self._tokenizer, ids[:-1]))
 
@@ -96,7 +96,7 @@ class _ColumnEvents:
         views = self._views + [self._view(token) for token in written[len(self._views) :]]
         metrics = column_metrics(ids, [token.logprob for token in written], self.first_token_s, tokens_per_s)
         finish = self.column.finish or "error"
-        facts = (self.spec.name, self.spec.model, ids, self._whole(ids), finish, metrics, views, self.error)
+        facts = (self.spec.name, self.spec.model, ids, self._final_text(ids), finish, metrics, views, self.error)
         return ColumnResult(*facts, self.column.row_forwards, self._trace())
 
     def _trace(self) -> Trace:
@@ -113,8 +113,8 @@ def _choice_facts(choice: Choice | None) -> tuple[float | None, int | None]:
     return (None, None) if choice is None else (choice.own, choice.kept)
 
 
-class _Run:
-    """One batch and what is told of it."""
+class _BatchRun:
+    """One batch and its events."""
 
     def __init__(self, panel: Panel, seed: int, max_new_tokens: int, exact: bool) -> None:
         alone = panel.columns[0][1].kind == "lookup"
@@ -125,8 +125,8 @@ class _Run:
         self.seconds = 0.0
 
     def step(self, started: float) -> Iterator[Event]:
-        """One model call; the events of all columns that moved."""
-        moving = list(self.batch.working)
+        """Make one model call and yield the events of all running columns."""
+        moving = list(self.batch.running)
         try:
             move = self.batch.advance if self.batch.forwards else self.batch.begin
             move(self._failed)
@@ -136,8 +136,8 @@ class _Run:
                 self._failed(index, error)
         self.seconds = time.perf_counter() - started
         for index in moving:
-            yield from self._tell(self.events[index])
-        if not self.batch.working:
+            yield from self._column_events(self.events[index])
+        if not self.batch.running:
             self.batch.close()
 
     def _failed(self, index: int, error: Exception) -> None:
@@ -148,7 +148,7 @@ class _Run:
         log.error("column %d failed (%s)", index, number, exc_info=error)
         self.events[index].error = say("decode.column_broke", id=number, kind=type(error).__name__)
 
-    def _tell(self, events: _ColumnEvents) -> Iterator[Event]:
+    def _column_events(self, events: _ColumnEvents) -> Iterator[Event]:
         if events.column.length and events.first_token_s is None:
             events.first_token_s = self.seconds
         yield events.step()
@@ -156,13 +156,13 @@ class _Run:
             yield Finished(events.index, events.result(self.tokens_per_s()))
 
     def cancel(self) -> Iterator[Event]:
-        for index, column in self.batch.working.items():
+        for index, column in self.batch.running.items():
             column.stop("cancelled")
             yield Finished(index, self.events[index].result(self.tokens_per_s()))
         self.batch.close()
 
     def tokens_per_s(self) -> float:
-        """All tokens that the batch's columns hold, by the seconds they took."""
+        """Return the number of tokens of the batch's columns divided by the seconds they took."""
         tokens = sum(len(column.written()) for column in self.batch.columns.values())
         return tokens / self.seconds if self.seconds else 0.0
 
@@ -170,9 +170,9 @@ class _Run:
         return {index: events.result(self.tokens_per_s()) for index, events in self.events.items()}
 
 
-def _parts(panel: Panel, exact: bool) -> list[Panel]:
-    """The batches of a panel: one for all columns that go in step, one for each that does not, or with `exact` for
-    each column."""
+def _batches(panel: Panel, exact: bool) -> list[Panel]:
+    """Return the batches of a panel: one for all columns that can share a forward pass, and one for each other column;
+    with `exact`, one for each column."""
     apart = [column for column in panel.columns if exact or column[1].kind == "lookup"]
     together = [column for column in panel.columns if column not in apart]
     groups = [together, *([column] for column in apart)]
@@ -184,8 +184,8 @@ class _Comparison:
 
     def __init__(self, panels: list[Panel], seed: int, max_new_tokens: int, exact: bool) -> None:
         self._panels = panels
-        parts = [part for panel in panels for part in _parts(panel, exact)]
-        self._runs = [_Run(part, seed, max_new_tokens, exact) for part in parts]
+        batches = [batch for panel in panels for batch in _batches(panel, exact)]
+        self._runs = [_BatchRun(batch, seed, max_new_tokens, exact) for batch in batches]
         self._specs = dict(sorted(column for panel in panels for column in panel.columns))
 
     def run(self, stop: threading.Event, load_s: float) -> Iterator[Event]:
@@ -194,8 +194,8 @@ class _Comparison:
             names, models = [spec.name for spec in specs], [spec.model for spec in specs]
             yield Started(len(self._panels[0].prompt_ids), names, models, self._panels[0].loaded.name)
             started = time.perf_counter()
-            while working := [run for run in self._runs if run.batch.working]:
-                for run in working:
+            while running := [run for run in self._runs if run.batch.running]:
+                for run in running:
                     yield from run.cancel() if stop.is_set() else run.step(started)
             yield Done(self._result(load_s))
         finally:

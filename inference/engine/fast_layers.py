@@ -1,4 +1,4 @@
-"""One layer of the lean forward."""
+"""One layer of the fast forward pass."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -35,15 +35,15 @@ class Layer:
         rows: int,
         tuned: Tensor | None,
     ) -> Tensor:
-        """`states` [rows * length, size] and maybe more rows, of which nothing is made, `cos` and `sin`
-        [length, 1, head_dim], `room` as LeanCache.layer gives it."""
+        """Return the output of the layer. `states` is [rows * length, size], maybe with padding rows that are ignored;
+        `cos` and `sin` are [length, 1, head_dim], `room` is what LeanCache.layer returns."""
         query = self._query(norm(states, *self.norms[0]), cos, sin, room, rows, tuned)
         attended = self._attend(query, *room)
         attended = padded(attended.reshape(-1, self.heads * self.head_dim), len(states))
-        states = self.output.with_other(attended, states, tuned, "add")
+        states = self.output.with_operand(attended, states, tuned, "add")
         inner = norm(states, *self.norms[1])
-        inner = self.up.with_other(inner, self.gate(inner, tuned, "swish"), tuned, "mul")
-        return self.down.with_other(inner, states, tuned, "add")
+        inner = self.up.with_operand(inner, self.gate(inner, tuned, "swish"), tuned, "mul")
+        return self.down.with_operand(inner, states, tuned, "add")
 
     def _query(
         self,
@@ -54,7 +54,7 @@ class Layer:
         rows: int,
         tuned: Tensor | None,
     ) -> Tensor:
-        """The rotated queries [rows, length, heads, head_dim]; keys and values go into their room."""
+        """Return the rotated queries [rows, length, heads, head_dim]; keys and values are written to the cache."""
         keys, values, before = room
         both = self.heads + self.key_heads
         found = self.query_key_value(states, tuned)[: rows * len(cos)]
@@ -69,7 +69,7 @@ class Layer:
         return turned[:, :, : self.heads]
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, before: int) -> Tensor:
-        """Attention of each new position to all up to itself [rows, length, heads, head_dim]."""
+        """Return the attention of each new position to all positions up to itself [rows, length, heads, head_dim]."""
         rows, length = query.shape[:2]
         if length == 1:  # the query heads of one key head are like so many positions: no mask, nothing repeated
             grouped = query.view(rows, self.key_heads, -1, self.head_dim)
@@ -85,12 +85,12 @@ class Layer:
 
 
 def padded(states: Tensor, least: int) -> Tensor:
-    """`states` [positions, size], with zeros behind where they are fewer than `least`."""
+    """Return `states` [positions, size] with zeros appended if there are fewer than `least` positions."""
     return states if len(states) >= least else functional.pad(states, (0, 0, 0, least - len(states)))
 
 
 def norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """RMS norm over the last dimension, computed in float32 (Zhang & Sennrich 2019)."""
+    """Return the RMS norm over the last dimension, computed in float32 (Zhang & Sennrich 2019)."""
     if states.is_cuda:
         return functional.rms_norm(states, weight.shape, weight, epsilon)
     wide = states.float()
@@ -100,14 +100,14 @@ def norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 
 def layer_of(layer: Any) -> Layer | None:
-    """A transformers decoder layer in lean form; None where something in it is not as expected."""
+    """Return a transformers decoder layer in the fast form; None if something in it is not as expected."""
     attention, feed = layer.self_attn, layer.mlp
     joined = product_of(attention.q_proj, attention.k_proj, attention.v_proj)
-    others = [product_of(one) for one in (attention.o_proj, feed.gate_proj, feed.up_proj, feed.down_proj)]
+    products = [product_of(module) for module in (attention.o_proj, feed.gate_proj, feed.up_proj, feed.down_proj)]
     if joined is None:
         return None
-    found = [product for product in others if product is not None]
-    if len(found) < len(others):
+    found = [product for product in products if product is not None]
+    if len(found) < len(products):
         return None
     norms = _norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)
     of_heads = hasattr(attention, "q_norm")

@@ -1,7 +1,8 @@
-"""The products of the lean forward: linear layers side by side on one matrix, with the adapters that PEFT put on them.
+"""The matrix products of the fast forward pass: linear layers stacked into one matrix, with the adapters that PEFT put
+on them.
 
-On a CPU oneDNN multiplies with a packed copy of the matrix and does activation and residual behind it; elsewhere the
-matrix is multiplied as it is.
+On a CPU oneDNN multiplies with a packed copy of the matrix and fuses activation and residual; elsewhere the matrix is
+multiplied as it is.
 """
 
 from dataclasses import dataclass
@@ -20,15 +21,15 @@ class Matrix(Protocol):
     """x @ weight.T + bias: states [positions, in] to [positions, out]."""
 
     def times(self, states: Tensor, activation: str = "none") -> Tensor:
-        """The product, through "swish" where that is asked for."""
+        """Return the product, after "swish" if `activation` says so."""
 
-    def times_with(self, states: Tensor, other: Tensor, how: str) -> Tensor:
-        """The product and then `how` ("add" or "mul") with `other` [positions, out]."""
+    def times_with(self, states: Tensor, operand: Tensor, how: str) -> Tensor:
+        """Return the product combined with `operand` [positions, out] by `how` ("add" or "mul")."""
 
 
 @dataclass(frozen=True)
 class PackedMatrix:
-    """A matrix as oneDNN laid it out for this CPU; `plain` is what one position alone is multiplied with instead."""
+    """A matrix that oneDNN packed for this CPU; `plain` is used instead if there is only one position."""
 
     # times: y = f(x W^T + b) in one call, f being swish(z) = z sigma(z) or nothing; times_with: x W^T + b, + o or * o.
 
@@ -41,10 +42,10 @@ class PackedMatrix:
             return self.plain.times(states, activation)
         return torch.ops.mkldnn._linear_pointwise(states, self.packed, self.bias, activation, [], "")
 
-    def times_with(self, states: Tensor, other: Tensor, how: str) -> Tensor:
+    def times_with(self, states: Tensor, operand: Tensor, how: str) -> Tensor:
         if self.plain is not None and len(states) == 1:
-            return self.plain.times_with(states, other, how)
-        return torch.ops.mkldnn._linear_pointwise.binary(states, other, self.packed, self.bias, how)
+            return self.plain.times_with(states, operand, how)
+        return torch.ops.mkldnn._linear_pointwise.binary(states, operand, self.packed, self.bias, how)
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,18 @@ class PlainMatrix:
     def times(self, states: Tensor, activation: str = "none") -> Tensor:
         return _through(functional.linear(states, self.weight, self.bias), activation)
 
-    def times_with(self, states: Tensor, other: Tensor, how: str) -> Tensor:
+    def times_with(self, states: Tensor, operand: Tensor, how: str) -> Tensor:
         if how == "add" and self.bias is None:
-            return torch.addmm(other, states, self.weight.T)
-        return _joined(self.times(states), other, how)
+            return torch.addmm(operand, states, self.weight.T)
+        return _joined(self.times(states), operand, how)
 
 
 def _through(found: Tensor, activation: str) -> Tensor:
     return functional.silu(found) if activation == "swish" else found
 
 
-def _joined(found: Tensor, other: Tensor, how: str) -> Tensor:
-    return found + other if how == "add" else found * other
+def _joined(found: Tensor, operand: Tensor, how: str) -> Tensor:
+    return found + operand if how == "add" else found * operand
 
 
 @dataclass(frozen=True)
@@ -76,27 +77,27 @@ class Product:
     """A matrix and its `adapters`: LoRA's (A, B, scale, first output, last output), added for the tuned positions."""
 
     # y = f(x W^T + b), and for a tuned position p: y_p = f(x_p W^T + b + scale (x_p A^T) B^T) on the adapter's outputs.
-    # W holds several layers under each other, since x [W1; W2]^T = [x W1^T, x W2^T].
+    # W stacks several layers, since x [W1; W2]^T = [x W1^T, x W2^T].
 
     matrix: Matrix
     adapters: tuple[tuple[Tensor, Tensor, float, int, int], ...] = ()
 
     def __call__(self, states: Tensor, tuned: Tensor | None = None, activation: str = "none") -> Tensor:
-        """`states` [positions, in]; returns [positions, out]. `tuned` holds the numbers of the tuned positions."""
+        """Return [positions, out] for `states` [positions, in]. `tuned` holds the indices of the tuned positions."""
         if tuned is None or not self.adapters:
             return self.matrix.times(states, activation)
         found = self.matrix.times(states)
         self._adapt(found, states, tuned)
         return _through(found, activation)
 
-    def with_other(self, states: Tensor, other: Tensor, tuned: Tensor | None, how: str) -> Tensor:
-        """The product and then `how` ("add" or "mul") with `other` [positions, out]."""
+    def with_operand(self, states: Tensor, operand: Tensor, tuned: Tensor | None, how: str) -> Tensor:
+        """Return the product combined with `operand` [positions, out] by `how` ("add" or "mul")."""
         if tuned is None or not self.adapters:
-            return self.matrix.times_with(states, other, how)
-        return _joined(self(states, tuned), other, how)
+            return self.matrix.times_with(states, operand, how)
+        return _joined(self(states, tuned), operand, how)
 
     def _adapt(self, found: Tensor, states: Tensor, tuned: Tensor) -> None:
-        """Add the adapters' part to the tuned positions, as PEFT does: in the adapter's own type."""
+        """Add the adapters' output to the tuned positions, as PEFT does: in the adapter's own dtype."""
         own = states[tuned]
         for down, up, scale, first, last in self.adapters:
             delta = functional.linear(functional.linear(own.to(down.dtype), down), up) * scale
@@ -105,7 +106,7 @@ class Product:
 
 
 def product_of(*modules: Any) -> Product | None:
-    """One product of linear layers side by side, with the adapters that PEFT put on them; None for other modules."""
+    """Return one product for several linear layers, with the adapters that PEFT put on them; None for other modules."""
     linears = [_linear(module) for module in modules]
     layers = [linear for linear in linears if linear is not None]
     if len(layers) < len(modules):
@@ -122,9 +123,9 @@ def product_of(*modules: Any) -> Product | None:
 
 
 def matrix_of(layers: list[nn.Linear]) -> Matrix:
-    """The weights of linear layers under each other, in the form that suits their device."""
+    """Return the stacked weights of linear layers, in the form that suits their device."""
     biases = [layer.bias for layer in layers]
-    bias = None if all(one is None for one in biases) else torch.cat([_bias(layer) for layer in layers])
+    bias = None if all(vector is None for vector in biases) else torch.cat([_bias(layer) for layer in layers])
     weights = [layer.weight for layer in layers]
     if not packs(weights[0]):
         return plain_matrix(weights, bias)
@@ -133,17 +134,18 @@ def matrix_of(layers: list[nn.Linear]) -> Matrix:
 
 
 def least_rows(weight: Tensor) -> int:
-    """How many rows products with such weights are given at least, since fewer take longer."""
+    """Return the least number of rows for products with such weights, since fewer rows take longer."""
     return FEW if packs(weight) and for_one_row(weight.dtype) == "padded" else 1
 
 
 def packs(weight: Tensor) -> bool:
-    """Whether a weight is packed before it is multiplied with."""
+    """Return whether a weight is packed before it is used in a product."""
     return weight.device.type == "cpu"
 
 
 def plain_matrix(weights: list[Tensor], bias: Tensor | None) -> PlainMatrix:
-    """One matrix of all weights. They become its parts, with the values they had; what they lay in is free then."""
+    """Return one matrix of all weights. The weights become views of it, with the same values, and their former memory
+    is freed."""
     if len(weights) == 1:
         return PlainMatrix(weights[0].detach(), bias)
     known = _together(weights)
@@ -155,7 +157,8 @@ def plain_matrix(weights: list[Tensor], bias: Tensor | None) -> PlainMatrix:
 
 
 def _together(weights: list[Tensor]) -> Tensor | None:
-    """The matrix that the weights were made parts of before: models that share weights share it."""
+    """Return the matrix that the weights are already views of, None if there is none: models that share weights share
+    it."""
     first, size = weights[0].detach(), 0
     for weight in weights:
         here = weight.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
@@ -170,13 +173,13 @@ def _bias(linear: nn.Linear) -> Tensor:
 
 
 def _linear(module: Any) -> nn.Linear | None:
-    """The plain linear layer itself, or under a LoRA layer."""
+    """Return the plain linear layer itself, or the one under a LoRA layer."""
     inner = module if isinstance(module, nn.Linear) else getattr(module, "base_layer", None)
     return inner if type(inner) in (nn.Linear, PrepackedLinear) else None
 
 
 def _adapter(module: Any) -> Adapter | None:
-    """A, B and the scale of a plain LoRA layer's adapter; None for its variants."""
+    """Return A, B and the scale of a plain LoRA layer's adapter; None for its variants."""
     from peft.tuners.lora.layer import Linear
 
     if type(module) is not Linear or _altered(module):
@@ -189,5 +192,5 @@ def _adapter(module: Any) -> Adapter | None:
 
 
 def _altered(layer: Any) -> bool:
-    """Whether a LoRA layer computes anything but base + scale * B(A(x))."""
+    """Return whether a LoRA layer computes anything but base + scale * B(A(x))."""
     return bool(layer.lora_variant or layer.merged or any(layer.lora_bias.values()))

@@ -1,10 +1,10 @@
-"""The forward of Llama's kind of model with little around the products: joined products, one cache tensor.
+"""Fast forward pass for Llama-like models: one product for query, key and value, one KV-cache tensor.
 
-At a few rows a CPU spends as much time on calling small operators as on the products, and a GPU waits for its calls
-most of the time; so here a layer is some sixteen operators instead of fifty: query, key and value are one product, on a
-CPU activation and residual are done by oneDNN behind it, all layers' keys and values lie in one tensor. What it
-computes is what transformers 5.23 computes (`modeling_llama`, `modeling_qwen2`, `modeling_qwen3`, `modeling_mistral`)
-but for rounding; it is compared with the model before its use.
+With few rows a CPU spends as much time on calling small operators as on the products, and a GPU waits for its calls
+most of the time; so here a layer is about sixteen operators instead of fifty: query, key and value are one product, on
+a CPU oneDNN fuses activation and residual into the products, and the keys and values of all layers are in one tensor.
+It computes what transformers 5.23 computes (`modeling_llama`, `modeling_qwen2`, `modeling_qwen3`, `modeling_mistral`)
+except for rounding; it is compared with the model before its use.
 """
 
 import logging
@@ -32,7 +32,7 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class LeanModel:
-    """The weights of a model, laid out for the lean forward."""
+    """The weights of a model, arranged for the fast forward pass."""
 
     layers: list[Layer]
     embedding: Any
@@ -45,7 +45,8 @@ class LeanModel:
 
     @torch.inference_mode()
     def forward(self, ids: Tensor, tuned: Tensor | None, cache: LeanCache, hidden: bool, every: bool) -> Output:
-        """Go on with `ids` [rows, length]; `tuned` holds the numbers of the flattened positions with the adapter."""
+        """Extend the rows by `ids` [rows, length]; `tuned` holds the indices of the flattened positions with the
+        adapter."""
         rows, length = ids.shape
         count = rows * length
         states = padded(self.embedding(ids.reshape(-1)), self.least)
@@ -64,10 +65,10 @@ class LeanModel:
         return Output(logits.view(rows, kept.shape[1], -1).float(), seen)
 
     def _angles(self, states: Tensor, start: int, length: int) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines [length, 1, head_dim] of the new positions: with the halves of a vector exchanged,
-        x * cos + exchanged * sin is the rotated vector."""
-        places = torch.arange(start, start + length, device=states.device)[None]
-        cos, sin = (part[0, :, None] for part in self.rotary(states, places))
+        """Return cosines and signed sines [length, 1, head_dim] of the new positions: with the halves of a vector
+        exchanged, x * cos + exchanged * sin is the rotated vector."""
+        positions = torch.arange(start, start + length, device=states.device)[None]
+        cos, sin = (part[0, :, None] for part in self.rotary(states, positions))
         half = self.head_dim // 2
         return cos, torch.cat([-sin[..., :half], sin[..., half:]], -1)
 
@@ -75,20 +76,20 @@ class LeanModel:
 class LeanDecoder:
     """The rows of a batch on a LeanModel.
 
-    Row i lies at place `_places[i]` of the cache: rows that only change their order are not moved, a row that goes on
-    in two ways is copied once, and no other.
+    Row i is in slot `_slots[i]` of the cache: rows that only change their order are not moved; a row that continues in
+    two ways is copied once, and no other.
     """
 
     def __init__(self, model: LeanModel, rows: int, tokens: int) -> None:
         self._model = model
         first, self._like = model.layers[0], model.embedding.weight
         self._cache = LeanCache(len(model.layers), first.key_heads, model.head_dim, self._like, rows, tokens)
-        self._places: list[int] = []
+        self._slots: list[int] = []
 
     def forward(self, ids: Tensor, tuned: list[bool], *, hidden: bool = False, every: bool = False) -> Output:
-        if not self._places:
-            self._places = list(range(len(ids)))
-        order = sorted(range(len(ids)), key=self._places.__getitem__)
+        if not self._slots:
+            self._slots = list(range(len(ids)))
+        order = sorted(range(len(ids)), key=self._slots.__getitem__)
         with_adapter = None
         if any(tuned):
             placed = torch.tensor([tuned[row] for row in order])
@@ -97,25 +98,25 @@ class LeanDecoder:
         return self._in_order(self._model.forward(placed_ids, with_adapter, self._cache, hidden, every))
 
     def _in_order(self, output: Output) -> Output:
-        """The rows as the caller knows them."""
-        if self._places == list(range(len(self._places))):
+        """Return the output with its rows in the caller's order."""
+        if self._slots == list(range(len(self._slots))):
             return output
-        return Output(output.logits[self._places], [states[self._places] for states in output.layers])
+        return Output(output.logits[self._slots], [states[self._slots] for states in output.layers])
 
     @property
     def can_go_back(self) -> bool:
         return True
 
     def reorder(self, rows: list[int]) -> None:
-        sources = [self._places[row] for row in rows]
-        places: dict[int, int] = {}
+        sources = [self._slots[row] for row in rows]
+        slots: dict[int, int] = {}
         for row, source in enumerate(sources):
-            if source < len(rows) and source not in places.values():
-                places[row] = source
-        free = iter(sorted(set(range(len(rows))) - set(places.values())))
-        copies = {row: next(free) for row in range(len(rows)) if row not in places}
-        self._cache.copy([(sources[row], place) for row, place in copies.items()])
-        self._places = [(places | copies)[row] for row in range(len(rows))]
+            if source < len(rows) and source not in slots.values():
+                slots[row] = source
+        free = iter(sorted(set(range(len(rows))) - set(slots.values())))
+        copies = {row: next(free) for row in range(len(rows)) if row not in slots}
+        self._cache.copy([(sources[row], slot) for row, slot in copies.items()])
+        self._slots = [(slots | copies)[row] for row in range(len(rows))]
 
     def go_back(self, positions: int) -> None:
         self._cache.go_back(positions)
@@ -125,9 +126,9 @@ class LeanDecoder:
 
 
 def lean_of(model: nn.Module) -> LeanModel | None:
-    """The lean form of a model, made once; None where it is of another kind or on a device that cannot do it.
+    """Return the fast form of a model, made once; None if the model is of another type or the device cannot run it.
 
-    Where a GPU has no memory for it, it is tried again the next time.
+    If a GPU lacks the memory for it, the next call tries again.
     """
     with _lock:
         if model not in _known:
@@ -143,14 +144,10 @@ def lean_of(model: nn.Module) -> LeanModel | None:
 
 def _checked(model: nn.Module) -> LeanModel | None:
     inner = plain_model(model)
-    if (
-        type(inner).__name__ not in KINDS
-        or not (possible(inner) or _lies_on(inner, "cuda"))
-        or not _simple(inner.config)
-    ):
+    if type(inner).__name__ not in KINDS or not (possible(inner) or _is_on(inner, "cuda")) or not _simple(inner.config):
         return None
     lean = _make(inner)
-    if _lies_on(inner, "cuda"):
+    if _is_on(inner, "cuda"):
         torch.cuda.empty_cache()  # what the weights lay in before they were joined
     if lean is None or _distance(model, lean) < TOLERANCE[inner.dtype]:
         return lean
@@ -159,14 +156,14 @@ def _checked(model: nn.Module) -> LeanModel | None:
 
 
 def _simple(config: Any) -> bool:
-    """Whether every layer attends to everything before it, without a window."""
+    """Return whether every layer attends to all earlier positions, without a window."""
     kinds = getattr(config, "layer_types", None) or []
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     return window is None and all(kind == "full_attention" for kind in kinds) and config.hidden_act == "silu"
 
 
-def _lies_on(model: nn.Module, device: str) -> bool:
-    """Whether a whole model lies on one such device in one type; adapters are computed in a type of their own."""
+def _is_on(model: nn.Module, device: str) -> bool:
+    """Return whether a whole model is on one such device in one dtype; adapters are computed in their own dtype."""
     weights = [weight for name, weight in model.named_parameters() if ".lora_" not in name]
     kinds = [*{(weight.device, weight.dtype) for weight in weights}]
     return len(kinds) == 1 and kinds[0][0].type == device and kinds[0][1] in TOLERANCE
@@ -189,8 +186,8 @@ def _make(inner: Any) -> LeanModel | None:
 
 @torch.inference_mode()
 def _distance(model: Any, lean: LeanModel) -> float:
-    """The greatest difference of logits as a share of the greatest logit: over a short prompt, some tokens behind it
-    and one step more, with and without the adapter."""
+    """Return the greatest difference of logits as a fraction of the greatest logit: over a short prompt, some tokens
+    after it and one more step, with and without the adapter."""
     size = plain_model(model).config.vocab_size
     tuned = [True, False] if hasattr(model, "peft_config") else [False]
     ids = torch.randint(size, (1, 9), generator=torch.Generator().manual_seed(0)).repeat(len(tuned), 1)

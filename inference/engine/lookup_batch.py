@@ -1,4 +1,4 @@
-"""The batch of a lookup column: several positions a forward on a cache of its own."""
+"""The batch of a lookup column: several positions per forward pass on a separate cache."""
 
 import torch
 
@@ -8,7 +8,8 @@ from inference.engine.batch import Batch, Failed, distributions_of
 
 
 class LookupBatch(Batch):
-    """The batch of one lookup column: several positions a forward, and what was guessed wrongly is taken back."""
+    """The batch of one lookup column: several positions per forward pass; rejected draft tokens are removed from the
+    cache."""
 
     @property
     def _column(self) -> LookupColumn:
@@ -35,17 +36,19 @@ class LookupBatch(Batch):
             self._decoder.go_back(len(draft) - right)
 
     def _check(self, logits: torch.Tensor, draft: list[int], failed: Failed) -> int:
-        """Let the column write a position after the other while the guesses are right; returns how many were."""
+        """Let the column choose one position after the other while the draft is right; return how many draft tokens
+        were."""
         column, logprobs = self._column, logits.log_softmax(-1)
         distributions = distributions_of(logprobs)
-        for place in range(len(logits)):
+        for position in range(len(logits)):
+            rows = slice(position, position + 1)
             try:
-                column.step(StepInput(logits[place : place + 1], logprobs[place : place + 1], [distributions[place]]))
-            except Exception as error:  # told by the caller, as in a batch of many
+                column.step(StepInput(logits[rows], logprobs[rows], [distributions[position]]))
+            except Exception as error:  # reported by the caller, as in a batch of many
                 column.stop("error")
                 failed(next(iter(self.columns)), error)
-            if place == len(draft) or column.finish == "error" or column.ids[-1] != draft[place]:
-                return place
+            if position == len(draft) or column.finish == "error" or column.ids[-1] != draft[position]:
+                return position
             if column.finish is not None:
-                return place + 1
+                return position + 1
         return len(draft)

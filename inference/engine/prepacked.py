@@ -1,7 +1,8 @@
-"""Linear layers on weights that oneDNN has laid out for this CPU: the same products, several times faster in float32.
+"""Linear layers with weights packed by oneDNN for this CPU: the same products, several times faster in float32.
 
-The two operators are those that torch.compile's freezing uses and no public interface, so they stay behind this module:
-where they are missing, or do not give what `torch.nn.functional.linear` gives, the model is used as it is.
+The two operators are those that torch.compile's freezing uses and have no public interface, so they are used in this
+module only: if they are missing, or do not return what `torch.nn.functional.linear` returns, the model is used as it
+is.
 """
 
 import copy
@@ -41,9 +42,10 @@ class PrepackedLinear(nn.Linear):
 
 
 def prepacked(model: nn.Module) -> nn.Module:
-    """A twin of `model` with prepacked linear layers that shares its parameters; `model` itself where that cannot be.
+    """Return a twin of `model` with prepacked linear layers that shares its parameters; `model` itself if that is not
+    possible.
 
-    The twin is made once a model and goes with it; models that share a weight share its packed copy. The weights
+    The twin is made once per model and freed with it; models that share a weight share its packed copy. The weights
     must not change afterwards.
     """
     with _lock:
@@ -56,12 +58,12 @@ def prepacked(model: nn.Module) -> nn.Module:
 
 
 def possible(model: nn.Module) -> bool:
-    """Whether the model's linear layers can be prepacked here, and there is memory for it."""
+    """Return whether the model's linear layers can be prepacked here, and there is memory for it."""
     return _suited(model) and not lacks_memory(model)
 
 
 def lacks_memory(model: nn.Module) -> bool:
-    """Whether prepacking would do here and is left out because it would take too much of the free memory."""
+    """Return whether prepacking is possible here but omitted because it would take too much of the free memory."""
     if not _suited(model):
         return False
     weights = [layer.weight for layer in model.modules() if _worth_it(layer) and layer.weight not in _packed]
@@ -92,7 +94,7 @@ def _make_twin(model: nn.Module) -> nn.Module:
 
 
 def packed_of(*weights: Tensor) -> Tensor:
-    """The packed form of weights [out, in] under each other, made once."""
+    """Return the packed form of stacked weights [out, in], made once."""
     known = _packed.get(weights[0])
     if known is None or known[1] != len(weights):
         joined = weights[0] if len(weights) == 1 else torch.cat([weight.detach() for weight in weights])
@@ -101,14 +103,14 @@ def packed_of(*weights: Tensor) -> Tensor:
 
 
 def pack(weight: Tensor) -> Tensor:
-    """The packed form of a weight [out, in], best for about `ROWS` rows."""
-    # P = reorder(W): the same numbers in blocks that fit oneDNN's kernel, so product(x, P) = x W^T but for rounding.
+    """Return the packed form of a weight [out, in], best for about `ROWS` rows."""
+    # P = reorder(W): the same numbers in blocks that fit oneDNN's kernel, so product(x, P) = x W^T except for rounding.
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
 
 
 @cache
 def supported(dtype: torch.dtype) -> bool:
-    """Whether this build and CPU have the operators and they agree with the ordinary product."""
+    """Return whether this build and CPU have the operators and they agree with the ordinary product."""
     if not torch.backends.mkldnn.is_available():
         return False
     try:
@@ -133,20 +135,19 @@ def _agrees(dtype: torch.dtype) -> bool:
 @cache
 @torch.inference_mode()
 def for_one_row(dtype: torch.dtype) -> Literal["packed", "padded", "plain"]:
-    """On which weights a product with one row is fastest here, measured on one weight after another: on packed ones, on
-    packed ones with `FEW` rows in its place, or on plain ones. It differs from one kind of processor to another.
-    """
+    """Return which weights are fastest for a product with one row on this CPU, measured over several weights: packed
+    ones, packed ones with `FEW` rows instead of one, or plain ones. The result depends on the processor."""
     # "padded": x W^T is the first row of [x; ...] W^T, which some processors compute in less time than x W^T alone.
     weights = [torch.ones(1536, 576, dtype=dtype) for _ in range(16)]
     packed = [pack(weight) for weight in weights]
     row, few = (torch.ones(rows, 576, dtype=dtype) for rows in (1, FEW))
     ways: dict[Literal["packed", "padded", "plain"], Callable[[], object]] = {
-        "packed": lambda: [_product(row, one) for one in packed],
-        "padded": lambda: [_product(few, one) for one in packed],
+        "packed": lambda: [_product(row, matrix) for matrix in packed],
+        "padded": lambda: [_product(few, matrix) for matrix in packed],
         "plain": lambda: [nn.functional.linear(row, weight) for weight in weights],
     }
     seconds = [{way: _seconds(work) for way, work in ways.items()} for _ in range(5)]
-    best = {way: min(one[way] for one in seconds) for way in ways}
+    best = {way: min(trial[way] for trial in seconds) for way in ways}
     fastest = min(ways, key=best.__getitem__)
     return fastest if best[fastest] < _CLEARLY * best["packed"] else "packed"
 

@@ -1,4 +1,4 @@
-"""From what a person asks to the ids a model is fed, with the limits said in words."""
+"""From a prompt to the ids that a model receives; limits are reported as sentences."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ Messages = Sequence[Mapping[str, str]]
 
 
 def prompt_ids(tokenizer: "PreTrainedTokenizerBase", prompt: str | Messages, raw: bool = False) -> list[int]:
-    """The ids of a prompt: a text, or a conversation of {role, content}.
+    """Return the ids of a prompt: a text, or a conversation of {role, content}.
 
-    A text is one user message under the chat template, which gets no special tokens added. Without a template, or
-    with `raw`, it is plain text with the tokenizer's own special tokens. Raises UserError for an empty prompt, a
-    conversation that no template can write, and one that does not end with a question.
+    A text is one user message under the chat template, without additional special tokens. Without a template, or with
+    `raw`, it is plain text with the tokenizer's own special tokens. Raises UserError for an empty prompt, a
+    conversation that the template refuses, and one that does not end with a question.
     """
     if isinstance(prompt, str):
         check_text(prompt)
@@ -50,7 +50,8 @@ def _chat_ids(tokenizer: "PreTrainedTokenizerBase", messages: Messages) -> list[
 
 
 def read_messages(path: Path) -> list[dict[str, str]]:
-    """The conversation in a JSON file: a list of {role, content}. Raises UserError that says what is wrong with it."""
+    """Return the conversation in a JSON file: a list of {role, content}. Raises UserError that says what is wrong with
+    it."""
     try:
         messages = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -64,7 +65,7 @@ def read_messages(path: Path) -> list[dict[str, str]]:
 
 
 def check_text(prompt: str) -> None:
-    """Raises UserError for a prompt without anything in it, and for one that is no UTF-8."""
+    """Raise UserError for a blank prompt, and for one that is not valid UTF-8."""
     if not prompt.strip():
         raise UserError("decode.prompt_empty")
     if not is_utf8(prompt):
@@ -72,7 +73,7 @@ def check_text(prompt: str) -> None:
 
 
 def check_messages(messages: object) -> None:
-    """Raises UserError unless this is a conversation that a model can answer."""
+    """Raise UserError unless this is a conversation that a model can answer."""
     if not isinstance(messages, list | tuple) or not messages:
         raise UserError("decode.messages_list")
     for number, message in enumerate(messages, 1):
@@ -93,7 +94,7 @@ def check_messages(messages: object) -> None:
 
 
 def check_context(prompt_tokens: int, max_new_tokens: int, context_length: int) -> None:
-    """Raises UserError that says by how much a prompt and its answer do not fit the model's context."""
+    """Raise UserError that says by how many tokens a prompt and its answer exceed the model's context."""
     over = prompt_tokens + max_new_tokens - context_length
     if over > 0:
         facts = {"prompt": prompt_tokens, "new": max_new_tokens, "context": context_length, "over": over}

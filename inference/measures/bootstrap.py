@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals: how far a figure would move with other prompts of the same sort."""
+"""Means with bootstrap intervals: how much a measure would vary with other prompts of the same kind."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Estimate:
 
     @property
     def clear_of_zero(self) -> bool:
-        """Whether the interval does not hold 0."""
+        """Whether the interval excludes 0."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
     def to_json(self) -> dict[str, float | int | None]:
@@ -40,7 +40,7 @@ def _short(value: float | None) -> float | None:
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
-    """The mean and its percentile bootstrap interval of 2,000 resamples (Efron 1979); None for no value.
+    """Return the mean and its percentile bootstrap interval of 2,000 resamples (Efron 1979); None without values.
 
     Seeded: the same values give the same interval.
     """
@@ -48,11 +48,11 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 
 
 def ratio(totals: Sequence[float], counts: Sequence[float]) -> Estimate | None:
-    """The sum of `totals` over the sum of `counts`, such as a loss per token of rows with many tokens each, with its
-    percentile bootstrap interval; None for no row.
+    """Return the sum of `totals` over the sum of `counts`, such as a loss per token of rows with many tokens each, with
+    its percentile bootstrap interval; None without rows.
 
-    Whole rows are drawn, for what stands in one row is not independent. Seeded by their number alone, so two series
-    over the same rows are drawn alike: the ratio of their difference is the paired one.
+    Whole rows are resampled, because the tokens of a row are not independent. Seeded by the number of rows alone, so
+    two series over the same rows are resampled alike: the ratio of their difference is the paired one.
     """
     if not totals:
         return None
@@ -71,13 +71,13 @@ def ratio(totals: Sequence[float], counts: Sequence[float]) -> Estimate | None:
 
 @lru_cache(maxsize=4)
 def _picks(count: int) -> "numpy.ndarray":
-    """Which of `count` values each resample holds: [2000, count]."""
+    """Return which of `count` values each resample holds: [2000, count]."""
     import numpy
 
     return numpy.random.default_rng(_SEED).integers(count, size=(RESAMPLES, count))
 
 
 def paired(values: Sequence[float | None], against: Sequence[float | None]) -> Estimate | None:
-    """The mean difference `values - against` over the prompts that have both, with its interval."""
+    """Return the mean difference `values - against` over the prompts that have both, with its interval."""
     both = [(mine, theirs) for mine, theirs in zip(values, against, strict=True) if mine is not None]
     return estimate([mine - theirs for mine, theirs in both if theirs is not None])

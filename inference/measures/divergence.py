@@ -1,4 +1,4 @@
-"""Where columns part: what they begin with together, the first token that differs, how far apart they end up."""
+"""Where columns diverge: their common prefix, the first token that differs, and the edit distance between them."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ UNFINISHED = "\ufffd"
 
 @dataclass(frozen=True)
 class Taken:
-    """The token that a column took at a fork. `probability` is that under its own model (temperature 1, before any
-    processor), `elsewhere` that under the other column's model, None where it is not among its likeliest."""
+    """The token that a column took where it diverges. `probability` is that under its own model (temperature 1, before
+    any processor), `elsewhere` that under the other column's model, None if it is not among its likeliest."""
 
     text: str
     probability: float
@@ -20,8 +20,9 @@ class Taken:
 
 @dataclass(frozen=True)
 class Fork:
-    """How a column leaves the reference: after `common` tokens it took `here`, the reference `there` (None where one
-    of them had ended). `distance` is the edit distance in tokens; without a fork it is 0 and both are None."""
+    """How a column diverges from the reference: after `common` tokens it took `here`, the reference `there` (None if
+    one of them had ended). `distance` is the edit distance in tokens; without a difference it is 0 and both are
+    None."""
 
     column: int
     common: int
@@ -32,7 +33,7 @@ class Fork:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two columns: how many tokens they begin with together, and their edit distance in tokens."""
+    """Two columns: the length of their common prefix, and their edit distance, in tokens."""
 
     first: int
     second: int
@@ -41,80 +42,86 @@ class Pair:
 
 
 def forks(columns: Sequence[ColumnResult], reference: int = 0) -> list[Fork]:
-    """Every column against the column `reference`, which comes out as one without a fork."""
+    """Return where every column diverges from the column `reference`, which itself has no difference."""
     return [_fork(columns, index, reference) for index in range(len(columns))]
 
 
 def pairs(columns: Sequence[ColumnResult]) -> list[Pair]:
-    """All pairs of columns, the first before the second."""
+    """Return all pairs of columns, the first before the second."""
     count = len(columns)
     return [_pair(columns, first, second) for first in range(count) for second in range(first + 1, count)]
 
 
 def shared(columns: Sequence[ColumnResult]) -> int:
-    """How many tokens all columns begin with that wrote anything."""
+    """Return the length of the common prefix of all columns that generated anything, in tokens."""
     written = [column for column in columns if column.tokens]
     return min((common_prefix(*_symbols(written[0], column)) for column in written), default=0)
 
 
 def _fork(columns: Sequence[ColumnResult], index: int, reference: int) -> Fork:
-    column, other = columns[index], columns[reference]
+    column, reference_column = columns[index], columns[reference]
     pair = _pair(columns, index, reference)
-    here, there = _at(column, pair.common), _at(other, pair.common)
-    same = column.model == other.model
+    here, there = _at(column, pair.common), _at(reference_column, pair.common)
+    same = column.model == reference_column.model
     return Fork(index, pair.common, pair.distance, _taken(here, there, same), _taken(there, here, same))
 
 
 def _pair(columns: Sequence[ColumnResult], first: int, second: int) -> Pair:
-    one, other = _symbols(columns[first], columns[second])
-    return Pair(first, second, common_prefix(one, other), edit_distance(one, other))
+    symbols = _symbols(columns[first], columns[second])
+    return Pair(first, second, common_prefix(*symbols), edit_distance(*symbols))
 
 
-def _at(column: ColumnResult, place: int) -> TokenView | None:
-    return column.tokens[place] if place < len(column.tokens) else None
+def _at(column: ColumnResult, index: int) -> TokenView | None:
+    return column.tokens[index] if index < len(column.tokens) else None
 
 
-def _taken(token: TokenView | None, other: TokenView | None, same: bool) -> Taken | None:
-    """What was taken at the fork. One model gives a token one probability behind the same beginning."""
+def _taken(token: TokenView | None, counterpart: TokenView | None, same: bool) -> Taken | None:
+    """Return what was taken at the first difference. One model gives a token the same probability after the same
+    prefix."""
     if token is None:
         return None
     if same:
         return Taken(token.text, token.probability, token.probability)
-    found = [one.probability for one in (other.top if other else ()) if one.text == token.text]
+    found = [
+        alternative.probability
+        for alternative in (counterpart.top if counterpart else ())
+        if alternative.text == token.text
+    ]
     return Taken(token.text, token.probability, found[0] if found else None)
 
 
-def _symbols(one: ColumnResult, other: ColumnResult) -> tuple[list[Hashable], list[Hashable]]:
-    """What is compared: ids, or texts where the columns' models may have different vocabularies."""
+def _symbols(first: ColumnResult, second: ColumnResult) -> tuple[list[Hashable], list[Hashable]]:
+    """Return what is compared: ids, or texts if the columns' models may have different vocabularies."""
     own = {"base", "tuned"}
-    if one.model == other.model or {one.model, other.model} <= own:
-        return [token.token_id for token in one.tokens], [token.token_id for token in other.tokens]
-    return [token.text for token in one.tokens], [token.text for token in other.tokens]
+    if first.model == second.model or {first.model, second.model} <= own:
+        return [token.token_id for token in first.tokens], [token.token_id for token in second.tokens]
+    return [token.text for token in first.tokens], [token.text for token in second.tokens]
 
 
-def common_prefix(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
-    """How many elements both begin with."""
-    found = (place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1])
-    return next(found, min(len(one), len(other)))
+def common_prefix(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
+    """Return how many leading elements both have in common."""
+    found = (index for index, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])
+    return next(found, min(len(first), len(second)))
 
 
-def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
-    """The least number of insertions, deletions and replacements that turn one into the other (Levenshtein 1966).
+def edit_distance(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
+    """Return the least number of insertions, deletions and replacements that turn one into the other (Levenshtein
+    1966).
 
-    A column of the table at a time, as bits of whole numbers (Hyyrö 2003, "A bit-vector algorithm for computing
-    Levenshtein and Damerau edit distances", after Myers 1999): 8,192 tokens take about a tenth of a second.
+    A column of the table at a time, as bits of integers (Hyyrö 2003, "A bit-vector algorithm for computing Levenshtein
+    and Damerau edit distances", after Myers 1999): 8,192 tokens take about a tenth of a second.
     """
-    start = common_prefix(one, other)
-    one, other = one[start:], other[start:]
-    if not one or not other:
-        return max(len(one), len(other))
-    places: dict[Hashable, int] = {}
-    for place, symbol in enumerate(one):
-        places[symbol] = places.get(symbol, 0) | 1 << place
-    everywhere, last = (1 << len(one)) - 1, 1 << (len(one) - 1)
-    more, less, distance = everywhere, 0, len(one)
-    for symbol in other:
-        equal = places.get(symbol, 0)
+    start = common_prefix(first, second)
+    first, second = first[start:], second[start:]
+    if not first or not second:
+        return max(len(first), len(second))
+    occurrences: dict[Hashable, int] = {}
+    for index, symbol in enumerate(first):
+        occurrences[symbol] = occurrences.get(symbol, 0) | 1 << index
+    everywhere, last = (1 << len(first)) - 1, 1 << (len(first) - 1)
+    more, less, distance = everywhere, 0, len(first)
+    for symbol in second:
+        equal = occurrences.get(symbol, 0)
         diagonal = (((equal & more) + more) ^ more) | equal | less
         up = less | (~(diagonal | more) & everywhere)
         down = more & diagonal
@@ -126,16 +133,16 @@ def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
 
 
 def pieces(column: ColumnResult) -> list[str]:
-    """The text of each token, such that they make up the column's text; tokens that stand for nothing in it keep
+    """Return the text of each token, such that they make up the column's text; tokens that are not part of it keep
     theirs. A character spread over several tokens belongs to the last of them."""
     found, at, held = [token.text for token in column.tokens], 0, 0
-    for place, token in enumerate(column.tokens):
+    for index, token in enumerate(column.tokens):
         if UNFINISHED in token.text:
-            found[place], held = "", held + 1
+            found[index], held = "", held + 1
             continue
         here = column.text.find(token.text, at + 1 if held else at) if token.text else at
         if held and here >= at:
-            found[place - 1], at, held = column.text[at:here], here, 0
+            found[index - 1], at, held = column.text[at:here], here, 0
         if token.text and column.text.startswith(token.text, at):
             at += len(token.text)
     if held and found:

@@ -1,6 +1,6 @@
-"""The table under a comparison: each column's figures, each with its formula and where it comes from.
+"""The table under a comparison: the measures of each column, each with its formula and source.
 
-A BLEU is taken over token ids, not words: it needs no tokeniser of its own and reads every language alike.
+BLEU is computed on token ids, not words: it needs no tokenizer of its own and works alike for all languages.
 """
 
 import csv
@@ -23,7 +23,7 @@ _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of a column: `title_key` names it for people, `digits` are the decimals that are worth showing."""
+    """A measure of a column: `title_key` is the key of its name for people, `digits` are the decimals worth showing."""
 
     key: str
     title_key: str
@@ -54,14 +54,14 @@ MEASURES: tuple[Measure, ...] = (
 
 
 def summarize(result: Result) -> list[Row]:
-    """One row a column: its name, its model and every measure, None where it does not apply.
+    """Return one row per column: its name, its model and every measure, None if it does not apply.
 
-    What is told of tokens counts all that were written, the end token included. `self_bleu` (0 to 1, lower is more
-    varied) is shared by the columns of one model that differ in nothing but `seed=`; `agreement` (0 to 1) is with the
-    column `greedy` of the same model without other knobs.
+    Measures of tokens count all generated ones, the end token included. `self_bleu` (0 to 1, lower is more varied) is
+    shared by the columns of one model that differ only in `seed=`; `agreement` (0 to 1) is with the column `greedy` of
+    the same model without other knobs.
     """
     alike, greedy = _alike(result.columns), _greedy(result.columns)
-    return [_row(column, alike.get(place), greedy.get(column.model)) for place, column in enumerate(result.columns)]
+    return [_row(column, alike.get(index), greedy.get(column.model)) for index, column in enumerate(result.columns)]
 
 
 def _row(column: ColumnResult, self_bleu: float | None, greedy: ColumnResult | None) -> Row:
@@ -79,7 +79,8 @@ def _row(column: ColumnResult, self_bleu: float | None, greedy: ColumnResult | N
 
 
 def _likelihood(column: ColumnResult) -> Row:
-    """Under the column's own model, temperature 1, before any processor; nothing where tokens were not kept."""
+    """Return the likelihood measures under the column's own model, temperature 1, before any processor; only the
+    perplexity if its tokens were not kept."""
     if not column.tokens:
         return {"perplexity": column.metrics.get("perplexity")}
     logprobs = [math.log(max(token.probability, _SMALLEST)) for token in column.tokens]
@@ -88,35 +89,36 @@ def _likelihood(column: ColumnResult) -> Row:
 
 
 def diversity(tokens: Sequence[int]) -> float:
-    """The product over n = 2, 3, 4 of 1 - rep-n, from 0 to 1 (Su et al. 2022)."""
+    """Return the product over n = 2, 3, 4 of 1 - rep-n, from 0 to 1 (Su et al. 2022)."""
     return math.prod(distinct(tokens, n) for n in (2, 3, 4))
 
 
 def agreement(tokens: Sequence[int], others: Sequence[int]) -> float:
-    """The share of places with the same token in both, over the length of the longer; 1 for two empty ones."""
+    """Return the share of positions with the same token in both, over the length of the longer; 1 for two empty
+    ones."""
     longest = max(len(tokens), len(others))
     equal = sum(mine == theirs for mine, theirs in zip(tokens, others, strict=False))
     return equal / longest if longest else 1.0
 
 
 def _alike(columns: Sequence[ColumnResult]) -> dict[int, float | None]:
-    """The self-BLEU of each column, by its place, that has company which differs in its seed alone."""
+    """Return, by index, the self-BLEU of each column that has others which differ only in the seed."""
     groups: dict[tuple[Any, ...], list[int]] = {}
-    for place, column in enumerate(columns):
+    for index, column in enumerate(columns):
         spec = _spec(column)
         if spec is not None and column.token_ids:
             knobs = tuple(sorted((name, str(value)) for name, value in spec.knobs.items() if name != "seed"))
-            groups.setdefault((column.model, spec.strategy, knobs), []).append(place)
+            groups.setdefault((column.model, spec.strategy, knobs), []).append(index)
     return {
-        place: value
-        for places in groups.values()
-        if (value := self_bleu([columns[place].token_ids for place in places])) is not None
-        for place in places
+        index: value
+        for indices in groups.values()
+        if (value := self_bleu([columns[index].token_ids for index in indices])) is not None
+        for index in indices
     }
 
 
 def _greedy(columns: Sequence[ColumnResult]) -> dict[str, ColumnResult]:
-    """The first plain greedy column of each model."""
+    """Return the first plain greedy column of each model."""
     found: dict[str, ColumnResult] = {}
     for column in columns:
         spec = _spec(column)
@@ -133,7 +135,7 @@ def _spec(column: ColumnResult) -> ColumnSpec | None:
 
 
 def to_csv(rows: Sequence[Mapping[str, object]]) -> str:
-    """The rows as CSV with a header of their keys; None is an empty cell.
+    """Return the rows as CSV with a header of their keys; None is an empty cell.
 
     A text that a spreadsheet would take for a formula gets an apostrophe before it: prompts come from anybody.
     """

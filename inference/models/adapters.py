@@ -1,4 +1,4 @@
-"""Adapters: their files, whether they fit a base, and what may be shared or mixed with it."""
+"""Adapters: their files, whether they fit a base, and what they can share with it or mix with it in one batch."""
 
 import threading
 from pathlib import Path
@@ -35,7 +35,7 @@ _KINDS = (
 
 
 def read_adapter(folder: Path, name: str, revision: str | None = None) -> AdapterFiles:
-    """Look through an adapter's folder. Raises UserError where it is none, or its weights are a pickle."""
+    """Return the adapter in a folder. Raises UserError if it is not an adapter, or its weights are a pickle."""
     adapter = read_adapter_config(folder, name, revision)
     if not (folder / hub_files.ADAPTER_WEIGHTS).is_file():
         hub_files.refuse_pickles([path.name for path in sorted(folder.iterdir())], name)
@@ -43,9 +43,9 @@ def read_adapter(folder: Path, name: str, revision: str | None = None) -> Adapte
 
 
 def read_adapter_config(folder: Path, name: str, revision: str | None = None) -> AdapterFiles:
-    """What an adapter says about itself; its weights need not be here. Raises UserError.
+    """Return an adapter by its config; its weights need not be here. Raises UserError.
 
-    Kinds whose configuration leads to other files or modules (X-LoRA, Megatron) are refused.
+    Types whose config leads to other files or modules (X-LoRA, Megatron) are refused.
     """
     if not (folder / "adapter_config.json").is_file():
         raise UserError("models.not_an_adapter", value=name)
@@ -60,30 +60,32 @@ def read_adapter_config(folder: Path, name: str, revision: str | None = None) ->
     return AdapterFiles(folder, base, config, name, revision)
 
 
-def bring_adapter(
+def download_adapter(
     listing: hub_files.Listing, token: str | bool, progress: Report | None, stop: threading.Event | None
 ) -> AdapterFiles:
-    """Download an adapter from the Hub. Raises UserError, for one with pickled weights before anything is fetched."""
+    """Download an adapter from the Hub. Raises UserError; for one with pickled weights before anything is
+    downloaded."""
     name = str(listing.repo)
     if "adapter_config.json" not in listing.sizes:
         raise UserError("models.not_an_adapter", value=name)
     if hub_files.ADAPTER_WEIGHTS not in listing.sizes and listing.online:
         hub_files.refuse_pickles(sorted(listing.sizes), name)
-    wanted = [*hub_files.small(listing), hub_files.ADAPTER_WEIGHTS]
-    folder = hub_files.bring(listing, wanted, token, progress, stop)
+    wanted = [*hub_files.small_files(listing), hub_files.ADAPTER_WEIGHTS]
+    folder = hub_files.download(listing, wanted, token, progress, stop)
     return read_adapter(folder, listing.repo.repo_id, listing.commit)
 
 
 def base_of(adapter: AdapterFiles) -> Base:
-    """The base that an adapter from the Hub names: a stranger's text, so never a folder or run of this machine."""
+    """Return the base that an adapter from the Hub names: a stranger's text, so never a folder or run of this
+    machine."""
     return named_base(adapter.folder, Owner(_NOBODY), adapter.name)
 
 
 def check_adapter_base(adapter_folder: Path, base: Fetched, name: str = "") -> None:
-    """Raise UserError where the adapter was made on another base than this one.
+    """Raise UserError if the adapter was trained on another base than this one.
 
-    By the fingerprint of the base's weights recorded beside it (`tunescope.json`, or `env.json` of its run); where
-    there is none, by the shapes of its weights against the modules of the base.
+    It compares the fingerprint of the base's weights recorded beside the adapter (`tunescope.json`, or `env.json` of
+    its run); without a record, the shapes of its weights with the modules of the base.
     """
     adapter = read_adapter(adapter_folder, name or str(adapter_folder))
     recorded = recorded_fingerprint(adapter_folder)
@@ -108,12 +110,12 @@ def _wrong(adapter: AdapterFiles, base: Fetched, reason: str) -> UserError:
 
 
 def recorded_fingerprint(adapter_folder: Path) -> str | None:
-    """The fingerprint of the base that an adapter was trained on, where it was written down."""
+    """Return the fingerprint of the base that an adapter was trained on, if it was recorded."""
     return _record(adapter_folder, "base_fingerprint") or _record(adapter_folder, "fingerprint", "../env.json")
 
 
 def _record(adapter_folder: Path, key: str, name: str = "tunescope.json") -> str | None:
-    """A text from the record beside an adapter; None without one, or where it is not readable."""
+    """Return a text from the record beside an adapter; None without one, or if it is not readable."""
     try:
         value = read_json(adapter_folder / name).get(key)
     except (OSError, ValueError, AttributeError):
@@ -122,7 +124,7 @@ def _record(adapter_folder: Path, key: str, name: str = "tunescope.json") -> str
 
 
 def _misfit(adapter_folder: Path, modules: dict[str, tuple[int, int] | None]) -> str | None:
-    """The first LoRA module that the base lacks or has in another shape (out, in)."""
+    """Return the first LoRA module that the base lacks or has in another shape (out, in)."""
     for tensor in fingerprint.tensors(adapter_folder / hub_files.ADAPTER_WEIGHTS):
         module, mark, _ = tensor.name.removeprefix("base_model.model.").partition(".lora_")
         if not mark:
@@ -140,9 +142,9 @@ def _misfit(adapter_folder: Path, modules: dict[str, tuple[int, int] | None]) ->
 
 
 def _module_shapes(folder: Path) -> dict[str, tuple[int, int] | None]:
-    """(out, in) of each layer with a matrix, None for other modules (experts hold theirs as bare parameters).
+    """Return (out, in) of each layer with a matrix, None for other modules (experts have bare parameters).
 
-    The model is laid out without memory for its weights.
+    The model is created without memory for its weights.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, Conv1D
@@ -161,14 +163,14 @@ def _module_shapes(folder: Path) -> dict[str, tuple[int, int] | None]:
 
 
 def is_lora(config: dict[str, Any]) -> bool:
-    """Whether this is LoRA whose parts are only added beside whole layers, so that rows of a batch can go without."""
+    """Return whether this is LoRA that only adds to whole layers, so that single rows of a batch can run without it."""
     return _is_lora(config) and not any(config.get(key) for key in _NOT_PLAIN)
 
 
 def keeps_base(config: dict[str, Any]) -> bool:
-    """Whether the base's own weights stay as they are under this adapter.
+    """Return whether the base's own weights stay unchanged under this adapter.
 
-    PiSSA, OLoRA, CorDA, LoftQ and their like change them on loading (PEFT, `init_lora_weights`).
+    PiSSA, OLoRA, CorDA, LoftQ and the like change them on loading (PEFT, `init_lora_weights`).
     """
     start = config.get("init_lora_weights", True)
     plain = (start.lower() if isinstance(start, str) else start) in _PLAIN_STARTS
@@ -176,7 +178,8 @@ def keeps_base(config: dict[str, Any]) -> bool:
 
 
 def mixable(source: Source) -> bool:
-    """Whether one batch can hold rows with and without the adapter, exactly: plain LoRA that changes nothing else.
+    """Return whether one batch can compute rows with and without the adapter exactly: plain LoRA that changes nothing
+    else.
 
     Then `model(..., adapter_names=["default", "__base__"])` is what each gives alone. PEFT ignores the argument for
     every method but LoRA, silently.

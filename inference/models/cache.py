@@ -1,4 +1,4 @@
-"""The shelf keeps a few loaded models, so that the next question need not wait for them."""
+"""A cache of a few loaded models, so that the next comparison need not load them again."""
 
 import gc
 import threading
@@ -16,9 +16,8 @@ _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
 class Key(NamedTuple):
-    """What tells loaded models apart. A folder's content may change: `fingerprint` is that of the base's weights,
-    `adapter_state` (size in bytes, time in nanoseconds) of each file of the adapter.
-    """
+    """What identifies a loaded model. A folder's content may change: `fingerprint` is that of the base's weights,
+    `adapter_state` (size in bytes, time in nanoseconds) of each file of the adapter."""
 
     base: Path
     fingerprint: str
@@ -29,13 +28,13 @@ class Key(NamedTuple):
 
 
 class Shelf:
-    """Up to `places` loaded models within `memory` bytes and what is free on their device. Thread-safe.
+    """Up to `places` loaded models within `memory` bytes and the free memory of their device. Thread-safe.
 
-    The one unused for longest makes room.
+    The least recently used model is evicted.
 
-    A base and the tuned models on it share one copy of the base's weights where the adapter leaves them as they are.
-    Models are told apart by their folders: what somebody's token opened lies in a folder of their own. What is taken
-    off the shelf while somebody uses it lives on until they are done.
+    A base and the tuned models on it share one copy of the base's weights if the adapter leaves them unchanged. Models
+    are identified by their folders: what somebody's token opened is in a separate folder. A model that is evicted while
+    in use lives on until it is released.
     """
 
     def __init__(self, places: int = 4, memory: int | None = None) -> None:
@@ -45,9 +44,10 @@ class Shelf:
         self._models: OrderedDict[Key, Future[Loaded]] = OrderedDict()
 
     def get(self, source: Source, dtype: str | None = None, device: str | None = None) -> Loaded:
-        """The loaded model, from the shelf or from the disk; who asks for one that is being loaded waits for it.
+        """Return the loaded model, from the cache or from the disk; callers that request one that is being loaded wait
+        for it.
 
-        Raises UserError as `load` does, to everybody who waits.
+        Raises UserError as `load` does, to every waiting caller.
         """
         device = loading.choose_device(device)
         dtype = loading.choose_dtype(dtype, device)
@@ -64,22 +64,22 @@ class Shelf:
         return self._fill(key, mine, source)
 
     def clear(self) -> None:
-        """Forget all models."""
+        """Drop all models."""
         with self._lock:
             self._models.clear()
 
     def __len__(self) -> int:
         return len(self._models)
 
-    def _fill(self, key: Key, place: "Future[Loaded]", source: Source) -> Loaded:
+    def _fill(self, key: Key, future: "Future[Loaded]", source: Source) -> Loaded:
         try:
             loaded = self._load(source, key.dtype, key.device)
         except BaseException as error:
             with self._lock:
                 self._models.pop(key, None)
-            place.set_exception(error)
+            future.set_exception(error)
             raise
-        place.set_result(loaded)
+        future.set_result(loaded)
         self._make_room(0, key.device, keep=key)
         return loaded
 
@@ -92,22 +92,22 @@ class Shelf:
         return loading.finish(model, source, dtype, device)
 
     def _make_room(self, coming: int, device: str, keep: Key | None = None) -> None:
-        """Take models off, the one unused for longest first, until the rest and `coming` bytes fit."""
+        """Evict models, the least recently used first, until the rest and `coming` bytes fit."""
         with self._lock:
             while goes := self._in_the_way(coming, device, keep):
                 del self._models[goes[0]]
                 _give_back_memory()
 
     def _in_the_way(self, coming: int, device: str, keep: Key | None) -> list[Key]:
-        """Models that could go, in order, while some have to."""
-        done = [key for key, place in self._models.items() if place.done() and key != keep]
+        """Return the models that can be evicted, in order, while some have to be."""
+        done = [key for key, future in self._models.items() if future.done() and key != keep]
         if self._too_full(coming):
             return done
         there = [key for key in done if key.device == device]
         return there if there and coming > loading.free_memory(device) else []
 
     def _too_full(self, coming: int) -> bool:
-        held = [place.result().model for place in self._models.values() if place.done() and not place.exception()]
+        held = [future.result().model for future in self._models.values() if future.done() and not future.exception()]
         return len(self._models) > self.places or _bytes(held) + coming > self._bound()
 
     def _bound(self) -> int:
@@ -133,7 +133,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _give_back_memory() -> None:
-    """Let the memory of a model that nobody holds any more count as free."""
+    """Free the memory of models that are no longer referenced."""
     import torch
 
     gc.collect()
@@ -141,6 +141,6 @@ def _give_back_memory() -> None:
 
 
 def _bytes(models: list[Any]) -> int:
-    """Bytes of the weights of several models, shared ones counted once."""
+    """Return the bytes of the weights of several models, shared ones counted once."""
     tensors = {id(tensor): tensor for model in models for tensor in [*model.parameters(), *model.buffers()]}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

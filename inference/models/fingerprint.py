@@ -1,4 +1,4 @@
-"""What a model's weights are, told by the bytes of its safetensors files and not by its name."""
+"""Fingerprints of weights: what a model is, by the bytes of its safetensors files and not by its name."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _KEPT = 500
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where one tensor lies: bytes `start` to `end` of its file."""
+    """Where one tensor is stored: bytes `start` to `end` of its file."""
 
     name: str
     dtype: str
@@ -31,9 +31,9 @@ class Tensor:
 
 
 def tensors(path: Path) -> list[Tensor]:
-    """The tensors of a safetensors file, from its header (https://github.com/huggingface/safetensors#format).
+    """Return the tensors of a safetensors file, from its header (https://github.com/huggingface/safetensors#format).
 
-    Raises UserError where the file is cut off or is something else.
+    Raises UserError if the file is truncated or is something else.
     """
     size = path.stat().st_size
     try:
@@ -59,9 +59,9 @@ def _tensor(name: str, entry: dict, path: Path, offset: int) -> Tensor:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files a model's weights are in, the very ones that transformers opens: `model.safetensors`, or its shards.
+    """Return the files of a model's weights, the same that transformers opens: `model.safetensors`, or its shards.
 
-    Raises UserError where one is not there, or the index names something else (see `shards`).
+    Raises UserError if one is missing, or the index names something else (see `shards`).
     """
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
@@ -73,7 +73,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def shards(folder: Path) -> list[Path]:
-    """The files that a model's index names; none without an index. They need not be there.
+    """Return the files that a model's index names; none without an index. They need not exist.
 
     Transformers joins the names to the folder, so that `/...` and `../...` would lead to any file of this machine:
     raises UserError for what is not the name of a shard.
@@ -90,7 +90,7 @@ def shards(folder: Path) -> list[Path]:
 
 
 def weights(folder: Path) -> list[Tensor]:
-    """All tensors of a model folder, sorted by name."""
+    """Return all tensors of a model folder, sorted by name."""
     return _sorted(weight_files(folder))
 
 
@@ -99,21 +99,22 @@ def _sorted(paths: list[Path]) -> list[Tensor]:
 
 
 def parameters(folder: Path) -> int:
-    """How many numbers a model's weights are."""
+    """Return the number of a model's parameters."""
     return sum(math.prod(tensor.shape) for tensor in weights(folder))
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over name, dtype, shape and bytes of each tensor in the order of their names, as 64 hex digits.
+    """Return the SHA-256 over name, dtype, shape and bytes of each tensor in the order of their names, as 64 hex
+    digits.
 
-    The same for the same weights however they are cut into files. Remembered by path, size and time of the files.
-    Raises UserError for a damaged file.
+    It does not depend on how the weights are split into files. Remembered by path, size and time of the files. Raises
+    UserError for a damaged file.
     """
     return _known_digest(weight_files(folder))
 
 
 def file_fingerprint(path: Path) -> str:
-    """The same of the weights in one file, such as an adapter's. Raises UserError for a damaged file."""
+    """Return the fingerprint of the weights in one file, such as an adapter's. Raises UserError for a damaged file."""
     return _known_digest([path])
 
 
@@ -128,7 +129,7 @@ def _known_digest(paths: list[Path]) -> str:
 
 
 def _remembered(memory: Path) -> dict[str, str]:
-    """Fingerprints found earlier; none where they cannot be read, for they can be found again."""
+    """Return the remembered fingerprints; none if they cannot be read, since they can be computed again."""
     try:
         return read_json(memory)
     except (OSError, ValueError):

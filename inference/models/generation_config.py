@@ -1,6 +1,6 @@
-"""A checkpoint's own generation settings as a column: what its authors would have `generate` do.
+"""A checkpoint's own generation settings as a column: what `generate` does by default with this model.
 
-They are never a hidden influence on another column; this one is added when somebody asks for it.
+They never influence another column; this one is added on request.
 """
 
 import json
@@ -16,19 +16,19 @@ from inference.strategies.table import STRATEGIES, parse_column
 
 FILE = "generation_config.json"
 _TOP_K = 50
-"""What `generate` (transformers 5.23) draws among where a checkpoint draws and says nothing of top_k."""
-_UNHEARD = (
+"""The top_k of `generate` (transformers 5.23) if a checkpoint samples and does not set it."""
+_UNSUPPORTED = (
     "bad_words_ids", "begin_suppress_tokens", "encoder_no_repeat_ngram_size", "encoder_repetition_penalty",
     "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "guidance_scale", "min_length",
     "min_new_tokens", "sequence_bias", "suppress_tokens", "watermarking_config",
 )  # fmt: skip
-"""What changes the text in `generate` and what no column has."""
+"""Settings that change the text of `generate` and that no column supports."""
 _NEUTRAL = {"encoder_repetition_penalty": 1.0, "guidance_scale": 1.0}
 
 
-def authors_line(generation_config: dict[str, Any]) -> str:
-    """The column's line for a checkpoint's `generation_config`, the rules being those of `generate` in transformers
-    5.23 (`GenerationConfig.get_generation_mode`). Raises UserError for a value that a column refuses."""
+def settings_line(generation_config: dict[str, Any]) -> str:
+    """Return the column's line for a checkpoint's `generation_config`, by the rules of `generate` in transformers 5.23
+    (`GenerationConfig.get_generation_mode`). Raises UserError for a value that a column refuses."""
     given = {name: value for name, value in generation_config.items() if value is not None}
     strategy, knobs = _strategy(given)
     takes = STRATEGIES[strategy]
@@ -43,17 +43,19 @@ def authors_line(generation_config: dict[str, Any]) -> str:
     return line
 
 
-def left_out(generation_config: dict[str, Any]) -> list[str]:
-    """The names of set values that change what `generate` writes and that no column has."""
-    return [name for name in _UNHEARD if generation_config.get(name, _NEUTRAL.get(name)) not in _idle(name)]
+def unsupported_settings(generation_config: dict[str, Any]) -> list[str]:
+    """Return the names of set values that change what `generate` generates and that no column supports."""
+    return [
+        name for name in _UNSUPPORTED if generation_config.get(name, _NEUTRAL.get(name)) not in _neutral_values(name)
+    ]
 
 
-def _idle(name: str) -> tuple[Any, ...]:
+def _neutral_values(name: str) -> tuple[Any, ...]:
     return (None, 0, [], {}, _NEUTRAL.get(name))
 
 
 def _strategy(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The strategy, and those of its settings that go by other names or other defaults."""
+    """Return the strategy, and those of its settings that have other names or other defaults."""
     beams = _count(given, "num_beams", 1)
     if beams > 1:
         return _beams(given, beams)
@@ -68,7 +70,7 @@ def _strategy(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _count(given: dict[str, Any], name: str, default: int) -> int:
-    """A whole number out of a file that anybody may have written."""
+    """Return an integer from a file that anybody may have written."""
     value = given.get(name, default)
     return value if isinstance(value, int) else default
 
@@ -83,7 +85,8 @@ def _beams(given: dict[str, Any], beams: int) -> tuple[str, dict[str, Any]]:
 
 
 def _draw(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A draw is called by the first of its truncations; `generate` applies them all."""
+    """Return the sampling strategy, named after the first of its truncations, and its settings; `generate` applies all
+    of them."""
     drawn_by = _drawn_by()
     found = {knob: given.get(knob.generate_name) for knob in drawn_by}
     cuts = {knob.name: value for knob, value in found.items() if value is not None and value != knob.neutral}
@@ -94,17 +97,17 @@ def _draw(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _drawn_by() -> dict[Knob, str]:
-    """The truncations that `generate` has, each with the strategy whose first setting it is. top_k comes last: where a
-    checkpoint draws, it is always there."""
+    """Return the truncations that `generate` has, each with the strategy whose first setting it is. top_k comes last:
+    if a checkpoint samples, it is always set."""
     first = [(strategy.knobs[0], strategy.key) for strategy in STRATEGIES.values() if strategy.kind == "sample"]
     known = [(knob, key) for knob, key in first if knob.generate_name and knob.name != "temperature"]
     return dict(sorted(known, key=lambda pair: pair[0].name == "top_k"))
 
 
 def generation_config(reference: str, owner: Owner) -> dict[str, Any]:
-    """The generation settings of the model behind a reference, those of its base under an adapter.
+    """Return the generation settings of the referenced model, for an adapter those of its base.
 
-    Its weights are not downloaded. Raises UserError where the model cannot be had or has no such settings.
+    Its weights are not downloaded. Raises UserError if the model is not available or has no such settings.
     """
     path = _folder(reference, owner) / FILE
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""The files of a Hub repository: which there are, which are wanted, and bringing those to the disk."""
+"""The files of a Hub repository: which ones exist, which ones are needed, and their download."""
 
 import contextvars
 import errno
@@ -46,10 +46,10 @@ _SENTENCES = {
 
 @dataclass(frozen=True)
 class Listing:
-    """What a repository holds at one commit: top-level file names and their sizes in bytes (0 if not known).
+    """The files of a repository at one commit: top-level file names and their sizes in bytes (0 if not known).
 
-    `root` is the cache folder for it; a private or gated repository has one of its owner's own where several people
-    share the machine. `online` is False when this is what an earlier download left.
+    `root` is the cache folder for it; a private or gated repository has one of its owner's own if several people share
+    the machine. `online` is False if this is what an earlier download left.
     """
 
     repo: Hub
@@ -67,15 +67,15 @@ class Listing:
         return self.storage / "snapshots" / self.commit
 
 
-def small(listing: Listing) -> list[str]:
-    """The files besides weights that are ever read: configuration, tokenizer, card, licence."""
+def small_files(listing: Listing) -> list[str]:
+    """Return the files besides weights that are ever read: configuration, tokenizer, card, license."""
     return [name for name in listing.sizes if _SMALL.fullmatch(name)]
 
 
 def weight_names(names: list[str], folder: Path) -> list[str]:
-    """The weight files among `names`: one `model.safetensors`, or the shards that the index in `folder` names.
+    """Return the weight files among `names`: one `model.safetensors`, or the shards that the index in `folder` names.
 
-    Raises UserError where the index names something else, or what is not there.
+    Raises UserError if the index names something else, or a missing file.
     """
     if "model.safetensors" in names:
         return ["model.safetensors"]
@@ -87,26 +87,27 @@ def weight_names(names: list[str], folder: Path) -> list[str]:
 
 
 def refuse_pickles(names: list[str], value: str) -> None:
-    """Raise UserError because no safetensors are there; a pickle that is gets named."""
+    """Raise UserError because there are no safetensors files; a pickle, if there is one, is named."""
     pickles = [name for name in names if PICKLES.fullmatch(name) and not _NOT_WEIGHTS.fullmatch(name)]
     if pickles:
         raise UserError("models.pickle", value=value, file=pickles[0])
     raise UserError("models.no_weights", value=value)
 
 
-def look(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
-    """What the repository holds now or, where the Hub cannot be reached, what is left of it here; None if nothing.
+def list_files(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
+    """Return the repository's files or, if the Hub cannot be reached, those that were downloaded before; None if there
+    are none.
 
-    Raises UserError where the Hub says no: there is no such repository or revision, or not for this caller.
+    Raises UserError if the Hub refuses: there is no such repository or revision, or not for this caller.
     """
     if not reach.reachable():
-        return _left_here(repo, owner)
+        return _downloaded_before(repo, owner)
     with reach.naming_scopes(owner):
-        return _asked(repo, token, owner)
+        return _list_online(repo, token, owner)
 
 
-def _asked(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
-    """As `look`, of a Hub that answers."""
+def _list_online(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
+    """Return the repository's files as a Hub that can be reached lists them; as `list_files`."""
     import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -117,13 +118,13 @@ def _asked(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
         if info.gated:
             api.auth_check(repo.repo_id, token=token)
     except HfHubHTTPError as error:
-        left = _left_here(repo, owner) if error.response.status_code >= 500 else None
+        left = _downloaded_before(repo, owner) if error.response.status_code >= 500 else None
         if left is None:
             raise _explain(error, str(repo)) from error
         return left
     except (httpx2.TransportError, ConnectionError):
-        reach.unreachable_now()
-        return _left_here(repo, owner)
+        reach.mark_unreachable()
+        return _downloaded_before(repo, owner)
     except ValueError as error:
         raise _explain(error, str(repo)) from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
@@ -131,32 +132,32 @@ def _asked(repo: Hub, token: str | bool, owner: Owner | None) -> Listing | None:
 
 
 def _explain(error: Exception, repo: str) -> UserError:
-    """The sentence for an error that the Hub's client raised about a repository."""
+    """Return the UserError for an error that the Hub's client raised about a repository."""
     refusal = classify(error)
     key = key_of(refusal, _SENTENCES) if refusal is not None else None
     facts = {"value": repo, "endpoint": reach.endpoint(), "url": f"{reach.endpoint()}/{repo.partition('@')[0]}"}
     return UserError(key or "models.hub_lost", **facts, status=refusal.status if refusal is not None else None)
 
 
-def bring(
+def download(
     listing: Listing, names: list[str], token: str | bool, progress: Report | None, stop: threading.Event | None
 ) -> Path:
-    """Download the named files, where they are not here yet, and return the snapshot's folder. Raises UserError."""
+    """Download the named files that are missing here, and return the snapshot's folder. Raises UserError."""
     missing = [name for name in names if not (listing.folder / name).is_file()]
     if missing and not listing.online:
         raise unreachable(listing.repo)
     if missing:
-        room(listing.root, sum(listing.sizes[name] for name in missing), str(listing.repo))
-        _download(listing, missing, token, progress, stop)
+        check_room(listing.root, sum(listing.sizes[name] for name in missing), str(listing.repo))
+        _download_missing(listing, missing, token, progress, stop)
     if listing.online:
         _remember_branch(listing)
     return listing.folder
 
 
-def _download(
+def _download_missing(
     listing: Listing, names: list[str], token: str | bool, progress: Report | None, stop: threading.Event | None
 ) -> None:
-    """Download in a thread of its own: a connection that has gone quiet must not keep `stop` waiting."""
+    """Download in a separate thread: a stalled connection must not keep `stop` waiting."""
     import httpx2
 
     try:
@@ -207,7 +208,7 @@ def _wait(done: "Future[None]", stop: threading.Event | None) -> None:
 
 
 def _meter(listing: Listing, names: list[str], progress: Report | None, stop: threading.Event | None) -> Any:
-    """A progress bar that draws nothing, reports bytes and ends the download when `stop` is set."""
+    """Return a progress bar class that draws nothing, reports bytes and ends the download when `stop` is set."""
     from tqdm.std import tqdm
 
     text = say("models.downloading", value=str(listing.repo))
@@ -234,13 +235,13 @@ def _meter(listing: Listing, names: list[str], progress: Report | None, stop: th
 
 
 def _remember_branch(listing: Listing) -> None:
-    """Note which commit the branch stood at, as huggingface_hub does, so that it is found without the Hub too."""
+    """Record the commit of the branch, as huggingface_hub does, so that it is found without the Hub, too."""
     branch = listing.storage / "refs" / (listing.repo.revision or "main")
     if listing.repo.revision != listing.commit and (not branch.is_file() or branch.read_text() != listing.commit):
         write_file(branch, listing.commit)
 
 
-def _left_here(repo: Hub, owner: Owner | None) -> Listing | None:
+def _downloaded_before(repo: Hub, owner: Owner | None) -> Listing | None:
     own = [] if owner is None or owner.local else [_root(owner, private=True)]
     for root in [*own, _root(owner, private=False)]:
         storage = _storage(root, repo)
@@ -265,26 +266,26 @@ def _storage(root: Path, repo: Hub) -> Path:
     return root / f"models--{repo.repo_id.replace('/', '--')}"
 
 
-def room(folder: Path, needed: int, value: str) -> None:
-    """Raise UserError where the disk under `folder` cannot take `needed` bytes more."""
+def check_room(folder: Path, needed: int, value: str) -> None:
+    """Raise UserError if the disk under `folder` cannot take `needed` more bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(folder).free < needed + _MARGIN:
         raise no_room(folder, needed, value)
 
 
 def no_room(folder: Path, needed: int, value: str) -> UserError:
-    """The sentence for a full disk."""
+    """Return the error for a full disk."""
     free = megabytes(shutil.disk_usage(folder).free)
     return UserError("models.no_room", value=value, needed=megabytes(needed), free=free, folder=folder)
 
 
 def megabytes(count: int) -> str:
-    """A number of bytes for people: "538 MB"."""
+    """Return a number of bytes for people: "538 MB"."""
     return f"{count / 1e6:,.0f} MB"
 
 
 def unreachable(repo: Hub) -> UserError:
-    """The sentence for a repository that is not here while the Hub cannot be asked: what was tried."""
+    """Return the error for a repository that is not here while the Hub cannot be reached; it says what was tried."""
     tried = "models.tried_offline" if settings.hub_offline() else "models.tried"
     return UserError(
         "models.unreachable",
@@ -296,14 +297,14 @@ def unreachable(repo: Hub) -> UserError:
 
 
 def shared_cache() -> Path:
-    """Where huggingface_hub keeps what everybody may read (`HF_HOME`)."""
+    """Return the folder in which huggingface_hub stores what everybody may read (`HF_HOME`)."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return Path(HF_HUB_CACHE)
 
 
 def complete(folder: Path) -> bool:
-    """Whether all weights of a model folder are there: an interrupted download leaves some out."""
+    """Return whether all weights of a model folder are there: an interrupted download leaves some out."""
     if (folder / "model.safetensors").is_file():
         return True
     shards = fingerprint.shards(folder)

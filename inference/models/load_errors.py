@@ -1,4 +1,4 @@
-"""Errors of other people's code on a stranger's file, as sentences: it may raise anything there is."""
+"""Errors of other libraries on a stranger's file, as sentences: they may be of any type."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from core.errors import UserError
 def in_words(code: str, **facts: object) -> Iterator[None]:
     """Turn what transformers, PEFT or safetensors raise inside the block into the sentence `code` ("{error}" in it).
 
-    A UserError and a lack of memory pass as they are.
+    A UserError and a lack of memory are not changed.
     """
     try:
         yield
@@ -21,5 +21,5 @@ def in_words(code: str, **facts: object) -> Iterator[None]:
 
 
 def line(error: Exception) -> str:
-    """The first line of an error, short enough for a sentence."""
+    """Return the first line of an error, short enough for a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

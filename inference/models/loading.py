@@ -1,4 +1,4 @@
-"""A model's files become a model in memory, and a tokenizer."""
+"""Loads a model and its tokenizer from their files."""
 
 import copy
 import threading
@@ -20,11 +20,11 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A model in evaluation mode, ready to be asked.
+    """A model in evaluation mode, ready to run.
 
     `model` is a transformers model or, with an adapter, a PeftModel whose adapter is called "default". `dtype` is
-    "float32", "bfloat16" or "float16", `device` such as "cpu" or "cuda:0", `adapter` the adapter's name or None.
-    Hold `lock` around a forward with an adapter: PEFT switches adapters for the whole model.
+    "float32", "bfloat16" or "float16", `device` such as "cpu" or "cuda:0", `adapter` the adapter's name or None. Hold
+    `lock` around a forward pass with an adapter: PEFT switches adapters for the whole model.
     """
 
     model: Any
@@ -40,10 +40,10 @@ class Loaded:
 
 
 def load(source: Source, dtype: str | None = None, device: str | None = None) -> Loaded:
-    """Load a model, safetensors only, without running any code that came with it.
+    """Load a model from safetensors only, without running any code that came with it.
 
-    `dtype` is float32 on a CPU and bfloat16 on a GPU unless told otherwise. Raises UserError: no such dtype or device,
-    not enough memory, damaged or missing weights, an adapter that cannot be loaded.
+    By default `dtype` is float32 on a CPU and bfloat16 on a GPU. Raises UserError: no such dtype or device, not enough
+    memory, damaged or missing weights, an adapter that cannot be loaded.
     """
     device = choose_device(device)
     dtype = choose_dtype(dtype, device)
@@ -54,7 +54,8 @@ def load(source: Source, dtype: str | None = None, device: str | None = None) ->
 
 
 def finish(model: Any, source: Source, dtype: str, device: str) -> Loaded:
-    """A model with its tokenizer: the adapter's own where it brought one, with the chat template it learned."""
+    """Return a model with its tokenizer: the adapter's own if there is one, with the chat template it was trained
+    with."""
     folder = source.base.folder
     if source.adapter is not None and (source.adapter.folder / "tokenizer_config.json").is_file():
         folder = source.adapter.folder
@@ -72,7 +73,7 @@ def finish(model: Any, source: Source, dtype: str, device: str) -> Loaded:
 
 
 def load_base(base: Fetched, dtype: str, device: str) -> Any:
-    """The bare base model in evaluation mode. Raises UserError as `load` does."""
+    """Return the bare base model in evaluation mode. Raises UserError as `load` does."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -101,7 +102,7 @@ def load_base(base: Fetched, dtype: str, device: str) -> Any:
 
 
 def put_adapter(model: Any, adapter: AdapterFiles) -> Any:
-    """The model with the adapter in place: `model` itself is changed. Raises UserError where that does not work."""
+    """Return the model with the adapter on it: `model` itself is changed. Raises UserError if that fails."""
     from peft import PeftModel
 
     with in_words("models.bad_adapter", value=adapter.name):
@@ -111,13 +112,14 @@ def put_adapter(model: Any, adapter: AdapterFiles) -> Any:
 
 
 def twin(model: Any) -> Any:
-    """A second model on the same weights: its modules are its own, so an adapter on one leaves the other alone."""
+    """Return a second model on the same weights: its modules are separate, so an adapter on one does not affect the
+    other."""
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     return copy.deepcopy(model, shared)
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model folder, with its chat template where it has one. Raises UserError."""
+    """Return the tokenizer of a model folder, with its chat template if it has one. Raises UserError."""
     from transformers import AutoTokenizer
 
     with in_words("models.no_tokenizer", value=str(folder)):
@@ -125,7 +127,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def choose_device(device: str | None) -> str:
-    """The device asked for, or the first GPU, or the CPU. Raises UserError for one that is not here."""
+    """Return the requested device, or the first GPU, or the CPU. Raises UserError for one that does not exist here."""
     import torch
 
     known = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
@@ -138,7 +140,8 @@ def choose_device(device: str | None) -> str:
 
 
 def choose_dtype(dtype: str | None, device: str) -> str:
-    """The dtype asked for; else float32 on a CPU (exact), bfloat16 on a GPU, float16 on one that lacks that."""
+    """Return the requested dtype; by default float32 on a CPU (exact), bfloat16 on a GPU, float16 on one that lacks
+    that."""
     import torch
 
     if dtype is None:
@@ -151,7 +154,7 @@ def choose_dtype(dtype: str | None, device: str) -> str:
 
 
 def check_memory(base: Fetched, dtype: str, device: str) -> None:
-    """Raise UserError where the weights alone are more than what is free: the system would end the process."""
+    """Raise UserError if the weights alone exceed the free memory: the system would kill the process."""
     needed, free = needed_memory(base, dtype), free_memory(device)
     if needed > free:
         raise UserError(
@@ -160,12 +163,12 @@ def check_memory(base: Fetched, dtype: str, device: str) -> None:
 
 
 def needed_memory(base: Fetched, dtype: str) -> int:
-    """Bytes that the weights take in a dtype."""
+    """Return the bytes of the weights in a dtype."""
     return fingerprint.parameters(base.folder) * BYTES[dtype]
 
 
 def free_memory(device: str) -> int:
-    """Bytes free on a device; on a GPU also what torch has taken there and does not use."""
+    """Return the bytes free on a device; on a GPU including what torch has reserved there and does not use."""
     import psutil
     import torch
 

@@ -1,4 +1,4 @@
-"""From a reference to a loaded model: find the files, check them, load them, keep a few.
+"""From a reference to files that can be loaded: find, download and check them.
 
 source = locate("HuggingFaceTB/SmolLM2-135M-Instruct", owner)
 loaded = Shelf().get(source, "float32")
@@ -14,8 +14,8 @@ from core.workspace import Owner
 from inference.models import fallback_model, hub_files
 from inference.models.adapters import (
     base_of,
-    bring_adapter,
     check_adapter_base,
+    download_adapter,
     mixable,
     read_adapter,
     read_adapter_config,
@@ -54,13 +54,13 @@ def fetch(
 ) -> Fetched:
     """Bring a base model's files to the disk: configuration, tokenizer and safetensors, at one commit.
 
-    Where the Hub cannot be reached, what is here is used; for the default model its stand-in. `owner` keeps private
-    and gated models apart where several people share the machine. Raises UserError: unreachable, no such repository
-    or revision, gated, pickles only, not a causal language model, no room, damaged; "models.stopped" once `stop` is
-    set.
+    If the Hub cannot be reached, the files on the disk are used; for the default model its stand-in. `owner` keeps
+    private and gated models separate if several people share the machine. Raises UserError: unreachable, no such
+    repository or revision, gated, pickles only, not a causal language model, no room, damaged; "models.stopped" once
+    `stop` is set.
     """
     if isinstance(base, Hub):
-        listing = hub_files.look(base, token, owner)
+        listing = hub_files.list_files(base, token, owner)
         if listing is None or (not listing.online and not _whole(listing)):
             return _without_hub(base, progress, stop)
         return _fetch_listing(listing, token, progress, stop)
@@ -79,9 +79,9 @@ def _without_hub(base: Hub, progress: Report | None, stop: threading.Event | Non
     raise hub_files.unreachable(base)
 
 
-def _fetch_stand_in(asked: str, progress: Report | None, stop: threading.Event | None) -> Fetched:
+def _fetch_stand_in(requested: str, progress: Report | None, stop: threading.Event | None) -> Fetched:
     folder = fallback_model.make(progress=progress, stop=stop)
-    return describe(folder, asked=asked, name=settings.STANDIN, stand_in=True)
+    return describe(folder, requested=requested, name=settings.STANDIN, stand_in=True)
 
 
 def _fetch_folder(base: Folder) -> Fetched:
@@ -94,30 +94,30 @@ def _fetch_folder(base: Folder) -> Fetched:
     if not hub_files.weight_names(names, base.path):
         hub_files.refuse_pickles(names, str(base))
     stand_in = (base.path / fallback_model.MARK).is_file()
-    return describe(base.path, asked=str(base), name=str(base), stand_in=stand_in)
+    return describe(base.path, requested=str(base), name=str(base), stand_in=stand_in)
 
 
 def _fetch_listing(
     listing: hub_files.Listing, token: str | bool, progress: Report | None, stop: threading.Event | None
 ) -> Fetched:
-    """Small files first: what cannot be used is refused before its weights are downloaded.
+    """Download a base model, small files first: what cannot be used is refused before its weights are downloaded.
 
-    A base with an adapter in it is refused too: transformers would put the adapter on it unasked.
+    A base with an adapter in it is refused, too: transformers would apply the adapter unasked.
     """
     value, names = str(listing.repo), sorted(listing.sizes)
     if "adapter_config.json" in names:
         raise _is_adapter(
-            read_adapter_config(hub_files.bring(listing, hub_files.small(listing), token, None, stop), value)
+            read_adapter_config(hub_files.download(listing, hub_files.small_files(listing), token, None, stop), value)
         )
     if "config.json" not in names:
         raise UserError("models.no_config", value=value)
-    folder = hub_files.bring(listing, hub_files.small(listing), token, progress, stop)
+    folder = hub_files.download(listing, hub_files.small_files(listing), token, progress, stop)
     check_config(folder, value)
     weights = hub_files.weight_names(names, folder)
     if not weights:
         hub_files.refuse_pickles(names, value)
-    hub_files.bring(listing, weights, token, progress, stop)
-    return describe(folder, asked=value, name=listing.repo.repo_id, revision=listing.commit)
+    hub_files.download(listing, weights, token, progress, stop)
+    return describe(folder, requested=value, name=listing.repo.repo_id, revision=listing.commit)
 
 
 def _holds_adapter(folder: Folder) -> bool:
@@ -139,10 +139,10 @@ def fetch_adapter(
     """Bring an adapter's files to the disk. Raises UserError; pickled weights are refused by name."""
     if isinstance(adapter, Folder):
         return read_adapter(adapter.path, str(adapter))
-    listing = hub_files.look(adapter, token, owner)
+    listing = hub_files.list_files(adapter, token, owner)
     if listing is None:
         raise hub_files.unreachable(adapter)
-    return bring_adapter(listing, token, progress, stop)
+    return download_adapter(listing, token, progress, stop)
 
 
 def locate(
@@ -153,10 +153,10 @@ def locate(
     progress: Report | None = None,
     stop: threading.Event | None = None,
 ) -> Source:
-    """From what a person typed to files that can be loaded, with the owner's token and rights.
+    """Turn what a person typed into files that can be loaded, with the owner's token and rights.
 
     `reference` may be a base, a run, a folder or an adapter (its base is read from its configuration); `adapter` names
-    one to put on a base. Raises UserError, also where an adapter was made on another base.
+    one to put on a base. Raises UserError, also if an adapter was trained on another base.
     """
     source = _locate(reference, owner, progress, stop)
     if adapter is not None:
@@ -172,9 +172,9 @@ def _locate(text: str, owner: Owner, progress: Report | None, stop: threading.Ev
     reference = parse(text, owner)
     resolved = resolve(reference, owner)
     if isinstance(resolved.base, Hub) and resolved.adapter is None:
-        listing = hub_files.look(resolved.base, owner.token, owner)
+        listing = hub_files.list_files(resolved.base, owner.token, owner)
         if listing is not None and "adapter_config.json" in listing.sizes:
-            found = bring_adapter(listing, owner.token, progress, stop)
+            found = download_adapter(listing, owner.token, progress, stop)
             return Source(fetch(base_of(found), owner.token, owner=owner, progress=progress, stop=stop), found)
     title = reference.id if isinstance(reference, Run) else ""
     base = fetch(resolved.base, owner.token, owner=owner, progress=progress, stop=stop)
@@ -199,9 +199,10 @@ def _with_adapter(
 def locate_tokenizer(
     reference: str, owner: Owner, *, progress: Report | None = None, stop: threading.Event | None = None
 ) -> Path:
-    """The folder of a model's tokenizer (for `load_tokenizer`), its weights not downloaded. Raises UserError.
+    """Return the folder of a model's tokenizer (for `load_tokenizer`) without downloading its weights. Raises
+    UserError.
 
-    An adapter's own comes before its base's.
+    An adapter's own tokenizer takes precedence over its base's.
     """
     resolved = resolve(parse(reference, owner), owner)
     if isinstance(resolved.adapter, Folder) and (resolved.adapter.path / "tokenizer_config.json").is_file():
@@ -212,13 +213,14 @@ def locate_tokenizer(
 def _tokenizer_folder(
     base: Base, owner: Owner, progress: Report | None, stop: threading.Event | None, *, may_be_adapter: bool
 ) -> Path:
-    """Where the tokenizer lies. An adapter's base is looked at in its turn; that it is none itself ends the way."""
+    """Return the folder of the tokenizer. For an adapter without one, its base is searched next; a base that is an
+    adapter itself is refused."""
     if isinstance(base, Folder):
         return base.path
-    listing = hub_files.look(base, owner.token, owner) if isinstance(base, Hub) else None
+    listing = hub_files.list_files(base, owner.token, owner) if isinstance(base, Hub) else None
     if listing is None:
         return fetch(base, owner.token, owner=owner, progress=progress, stop=stop).folder
-    folder = hub_files.bring(listing, hub_files.small(listing), owner.token, progress, stop)
+    folder = hub_files.download(listing, hub_files.small_files(listing), owner.token, progress, stop)
     if "adapter_config.json" not in listing.sizes or (may_be_adapter and "tokenizer_config.json" in listing.sizes):
         return folder
     adapter = read_adapter_config(folder, str(listing.repo))

@@ -1,4 +1,4 @@
-"""What a model folder says about itself: whether it can be used here, its context length, its fingerprint."""
+"""What a model folder says about itself: whether it can run here, its context length, its fingerprint."""
 
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,16 @@ from inference.models.types import Fetched
 _SHORTEST_CONTEXT = 2048
 
 
-def describe(folder: Path, *, asked: str, name: str, revision: str | None = None, stand_in: bool = False) -> Fetched:
-    """The facts of a model whose files are all here. Raises UserError where they are damaged."""
-    config = read_config(folder, asked)
-    with in_words("models.bad_config", value=asked, file="config.json"):
+def describe(
+    folder: Path, *, requested: str, name: str, revision: str | None = None, stand_in: bool = False
+) -> Fetched:
+    """Return the facts of a model whose files are all here. Raises UserError if they are damaged."""
+    config = read_config(folder, requested)
+    with in_words("models.bad_config", value=requested, file="config.json"):
         length = context_length(config)
     return Fetched(
         folder=folder,
-        asked=asked,
+        requested=requested,
         name=name,
         revision=revision,
         stand_in=stand_in,
@@ -30,7 +32,7 @@ def describe(folder: Path, *, asked: str, name: str, revision: str | None = None
 
 
 def read_config(folder: Path, value: str) -> Any:
-    """The model's configuration as transformers reads it. Raises UserError for a type it does not know."""
+    """Return the model's configuration as transformers reads it. Raises UserError for a type it does not know."""
     import transformers
 
     facts = _facts(folder, value)
@@ -44,9 +46,10 @@ def read_config(folder: Path, value: str) -> Any:
 
 
 def check_config(folder: Path, value: str) -> None:
-    """Raise UserError unless the folder's config.json is that of a causal language model transformers has code for.
+    """Raise UserError unless the folder's config.json is that of a causal language model that transformers has code
+    for.
 
-    One that leads to other files is refused: attention code of a repository, weights by a name of its own choosing.
+    One that leads to other files is refused: attention code from a repository, weights under another name.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -64,7 +67,7 @@ def check_config(folder: Path, value: str) -> None:
 
 
 def context_length(config: Any) -> int:
-    """How many tokens fit, by the configuration: tokenizers are often wrong about it.
+    """Return how many tokens fit, by the configuration: tokenizers are often wrong about it.
 
     Models without a fixed length (state spaces, ALiBi) get 2048.
     """
@@ -77,9 +80,8 @@ def context_length(config: Any) -> int:
 
 
 def _foreign_kernel(facts: object) -> str | None:
-    """Code of a Hub repository that a config asks for as its attention or experts: transformers would fetch and run it
-    where the package `kernels` is installed.
-    """
+    """Return the Hub repository that a config names for its attention or experts, None if there is none: transformers
+    would download its code and run it if the package `kernels` is installed."""
     if isinstance(facts, list):
         return next(filter(None, map(_foreign_kernel, facts)), None)
     if not isinstance(facts, dict):
@@ -93,7 +95,7 @@ def _foreign_kernel(facts: object) -> str | None:
 
 
 def _facts(folder: Path, value: str) -> dict:
-    """What config.json says. Raises UserError where it cannot be read, or leads elsewhere."""
+    """Return the content of config.json. Raises UserError if it cannot be read, or leads to other files."""
     with in_words("models.bad_config", value=value, file="config.json"):
         facts = read_json(folder / "config.json")
         kernel = _foreign_kernel(facts)

@@ -1,4 +1,4 @@
-"""What a model reference leads to: files on the disk, what they are called and where they came from."""
+"""What a model reference leads to: files on the disk, their names and their origin."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a long step is: a sentence, and how many of `unit` ("bytes" or "steps") are done.
+    """The progress of a long step: a sentence, and how many of `unit` ("bytes" or "steps") are done.
 
-    `total` is 0 where it is not known.
+    `total` is 0 if it is not known.
     """
 
     text: str
@@ -24,16 +24,15 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Fetched:
-    """A base model's files, on the disk and looked through.
+    """A base model's files, on the disk and checked.
 
-    `asked` is what was typed, `name` what it really is: where the Hub could not be reached the stand-in takes the
-    default model's place, and `stand_in` is True. `revision` is the commit of a Hub snapshot. `fingerprint` is the
-    SHA-256 of the weights (see `inference.models.fingerprint`), `context_length` in tokens comes from the model's
-    config.
+    `requested` is what was typed, `name` what it really is: if the Hub could not be reached, the stand-in replaces the
+    default model, and `stand_in` is True. `revision` is the commit of a Hub snapshot. `fingerprint` is the SHA-256 of
+    the weights (see `inference.models.fingerprint`), `context_length` in tokens comes from the model's config.
     """
 
     folder: Path
-    asked: str
+    requested: str
     name: str
     revision: str | None
     stand_in: bool
@@ -42,7 +41,7 @@ class Fetched:
 
     @property
     def reference(self) -> str:
-        """A reference that leads to these very weights again (what a run records as its base)."""
+        """A reference that leads to the same weights again (a run records it as its base)."""
         return f"{self.name}@{self.revision}" if self.revision else self.name
 
 
@@ -59,7 +58,7 @@ class AdapterFiles:
 
 @dataclass(frozen=True)
 class Source:
-    """A model ready to be loaded: a base and, for a tuned one, the adapter on top. `title` is a run's id."""
+    """A model ready to be loaded: a base and, for a tuned one, the adapter on it. `title` is a run's id."""
 
     base: Fetched
     adapter: AdapterFiles | None = None
@@ -67,5 +66,5 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What people see: a run's id, the adapter's name for a tuned model, else the base's."""
+        """The name that people see: a run's id, the adapter's name for a tuned model, else the base's."""
         return self.title or (self.adapter.name if self.adapter else self.base.name)

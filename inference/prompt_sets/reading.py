@@ -1,4 +1,4 @@
-"""Many prompts from a file or from a dataset's rows. What is wrong with one of them is told of that one alone."""
+"""Many prompts from a file or from a dataset's rows. An error in one of them is reported for that one alone."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ _BEGINNING = 200
 
 @dataclass(frozen=True)
 class PromptItem:
-    """One prompt of a set: its number in its file (1-based), and the text, the conversation, or what is wrong."""
+    """One prompt of a set: its number in its file (1-based), and the text, the conversation, or the error."""
 
     number: int
     prompt: str | Messages = ""
@@ -26,15 +26,15 @@ class PromptItem:
 
     @property
     def shown(self) -> str:
-        """The question in one piece, for people."""
+        """The question as one text, for people."""
         return self.prompt if isinstance(self.prompt, str) else str(self.prompt[-1].get("content", ""))
 
 
 def read_prompts(path: Path, first: int | None = None) -> list[PromptItem]:
-    """The prompts in a file: .txt with one a line; .json or .jsonl of texts, conversations, {prompt}, {messages} or
-    {instruction, input}.
+    """Return the prompts in a file: .txt with one per line; .json or .jsonl of texts, conversations, {prompt},
+    {messages} or {instruction, input}.
 
-    At most the `first` so many. Raises UserError for a file that cannot be read, holds none or too many.
+    Only the `first` prompts if that is set. Raises UserError for a file that cannot be read, is empty or has too many.
     """
     suffix, name = path.suffix.lower(), path.name[:80]
     if suffix not in SUFFIXES:
@@ -51,7 +51,7 @@ def read_prompts(path: Path, first: int | None = None) -> list[PromptItem]:
 
 
 def bounded(items: list[PromptItem], name: str, first: int | None) -> list[PromptItem]:
-    """The `first` prompts, all where it is None. Raises UserError where they are none or more than a set may have."""
+    """Return the `first` prompts, all if it is None. Raises UserError if there are none or more than a set may have."""
     if first is not None and not 1 <= first <= MOST_PROMPTS:
         raise UserError("sets.first", value=first, most=MOST_PROMPTS)
     items = items[:first]
@@ -63,7 +63,7 @@ def bounded(items: list[PromptItem], name: str, first: int | None) -> list[Promp
 
 
 def of_rows(rows: Iterable[Row], name: str, first: int | None = None) -> list[PromptItem]:
-    """The questions of a dataset's rows, without their answers; a plain text's first 200 characters."""
+    """Return the questions of a dataset's rows, without their answers; of a plain text its first 200 characters."""
     return bounded([_of_row(number, row) for number, row in enumerate(rows, 1)], name, first)
 
 
@@ -98,7 +98,7 @@ def _of_line(number: int, line: str) -> PromptItem:
 
 
 def _of_json(number: int, value: Any) -> PromptItem:
-    """What a value asks for, by its form; conversations lose the answers at their end."""
+    """Return the prompt in a JSON value, by its form; the answers at the end of a conversation are removed."""
     found: Any = value
     if isinstance(value, dict) and "messages" in value:
         found = value["messages"]
@@ -132,7 +132,7 @@ def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
 
 
 def _of_turns(number: int, turns: list[dict[str, Any]]) -> PromptItem:
-    """The conversation up to the question that is to be answered."""
+    """Return the conversation up to the question to be answered."""
     while turns and turns[-1].get("role") == "assistant":
         turns = turns[:-1]
     return PromptItem(number, turns) if turns else PromptItem(number, problem=UserError("decode.prompt_empty"))

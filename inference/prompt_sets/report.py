@@ -1,6 +1,6 @@
-"""What a set of prompts came to: means with intervals, as JSON and CSV, in the owner's `prompt-sets/<id>/`.
+"""The report of a prompt set: means with intervals, as JSON and CSV, in the owner's `prompt-sets/<id>/`.
 
-A folder holds `set.json` (the report), `answers.json` (every text with its figures), `means.csv` and `answers.csv`.
+A folder holds `set.json` (the report), `answers.json` (every text with its measures), `means.csv` and `answers.csv`.
 """
 
 import json
@@ -29,20 +29,25 @@ Report = dict[str, Any]
 
 
 def new_id() -> str:
-    """An id that sorts by time: `s20261123-181502-3fa9`."""
+    """Return a new id, sortable by time: `s20261123-181502-3fa9`."""
     return time.strftime("s%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
 
 
 def report_of(identity: str, prompt_set: PromptSet, outcome: Outcome) -> Report:
-    """The report: what was asked, what failed, and for each column the estimate of every measure.
+    """Return the report: the request, what failed, and for each column the estimate of every measure.
 
-    `measures` has mean, low, high and count by measure, or None where no prompt gave a value; `against_first` the same
-    of the paired differences to the first column.
+    `measures` has mean, low, high and count by measure, or None if no prompt gave a value; `against_first` the same of
+    the paired differences to the first column.
     """
     request = prompt_set.request
     problems = [
-        {"number": one.number, "column": one.column, "prompt": one.prompt[:_EXCERPT], "error": one.error}
-        for one in outcome.problems
+        {
+            "number": problem.number,
+            "column": problem.column,
+            "prompt": problem.prompt[:_EXCERPT],
+            "error": problem.error,
+        }
+        for problem in outcome.problems
     ]
     return {
         "id": identity,
@@ -70,23 +75,23 @@ def report_of(identity: str, prompt_set: PromptSet, outcome: Outcome) -> Report:
 
 
 def _columns(prompt_set: PromptSet, outcome: Outcome) -> list[dict[str, Any]]:
-    values = [_values(outcome, place) for place in range(len(prompt_set.request.columns))]
+    values = [_values(outcome, index) for index in range(len(prompt_set.request.columns))]
     return [
         {
             "name": name,
-            "model": next((row["model"] for answer in outcome.answers if (row := answer.rows[place])), ""),
-            "measures": {key: _estimate_json(estimate(_known(found))) for key, found in values[place].items()},
+            "model": next((row["model"] for answer in outcome.answers if (row := answer.rows[index])), ""),
+            "measures": {key: _estimate_json(estimate(_known(found))) for key, found in values[index].items()},
             "against_first": {
-                key: _estimate_json(paired(found, values[0][key])) for key, found in values[place].items()
+                key: _estimate_json(paired(found, values[0][key])) for key, found in values[index].items()
             },
         }
-        for place, name in enumerate(prompt_set.request.columns)
+        for index, name in enumerate(prompt_set.request.columns)
     ]
 
 
-def _values(outcome: Outcome, place: int) -> dict[str, list[float | None]]:
-    """A column's values by measure, one for each answered prompt."""
-    rows = [answer.rows[place] or {} for answer in outcome.answers]
+def _values(outcome: Outcome, index: int) -> dict[str, list[float | None]]:
+    """Return a column's values by measure, one for each answered prompt."""
+    rows = [answer.rows[index] or {} for answer in outcome.answers]
     return {measure.key: [_number(row.get(measure.key)) for row in rows] for measure in MEASURES}
 
 
@@ -103,7 +108,7 @@ def _estimate_json(found: Estimate | None) -> dict[str, Any] | None:
 
 
 def means_csv(report: Report) -> str:
-    """A line for each column and measure: the mean, its interval, and the difference to the first column."""
+    """Return a line for each column and measure: the mean, its interval, and the difference to the first column."""
     rows = []
     for column in report["columns"]:
         for measure in MEASURES:
@@ -117,26 +122,27 @@ def means_csv(report: Report) -> str:
 
 
 def answers_of(outcome: Outcome) -> list[dict[str, Any]]:
-    """Every prompt with its seed and, for each column, text and figures (None where it failed)."""
+    """Return every prompt with its seed and, for each column, text and measures (None if it failed)."""
     return [
-        {"number": one.number, "prompt": one.prompt, "seed": one.seed, "columns": one.rows} for one in outcome.answers
+        {"number": answer.number, "prompt": answer.prompt, "seed": answer.seed, "columns": answer.rows}
+        for answer in outcome.answers
     ]
 
 
 def answers_csv(outcome: Outcome) -> str:
-    """A line for each prompt and column that answered it."""
+    """Return a line for each prompt and column that answered it."""
     return to_csv(
         [
-            {"number": one.number, "prompt": one.prompt, "seed": one.seed} | row
-            for one in outcome.answers
-            for row in one.rows
+            {"number": answer.number, "prompt": answer.prompt, "seed": answer.seed} | row
+            for answer in outcome.answers
+            for row in answer.rows
             if row is not None
         ]
     )
 
 
 def save(owner: Owner, report: Report, outcome: Outcome) -> Path:
-    """Write the whole set, or nothing. Raises UserError where the disk is full."""
+    """Write the whole set, or nothing. Raises UserError if the disk is full."""
     folder = owner.prompt_sets / report["id"]
     owner.prompt_sets.mkdir(parents=True, exist_ok=True)
     with full_disk_in_words(owner.prompt_sets), new_folder(folder) as part:
@@ -148,7 +154,7 @@ def save(owner: Owner, report: Report, outcome: Outcome) -> Path:
 
 
 def folder_of(owner: Owner, identity: str) -> Path:
-    """The folder of one of the owner's sets. Raises UserError where there is none."""
+    """Return the folder of one of the owner's sets. Raises UserError if there is none."""
     folder = owner.prompt_sets / identity
     if not SET_ID.fullmatch(identity) or not (folder / REPORT).is_file():
         raise UserError("sets.none", value=identity[:80])
@@ -156,7 +162,7 @@ def folder_of(owner: Owner, identity: str) -> Path:
 
 
 def load(owner: Owner, identity: str) -> Report:
-    """The report of one of the owner's sets. Raises UserError where there is none, or it is damaged."""
+    """Return the report of one of the owner's sets. Raises UserError if there is none, or it is damaged."""
     folder = folder_of(owner, identity)
     try:
         report = read_json(folder / REPORT)
@@ -167,19 +173,19 @@ def load(owner: Owner, identity: str) -> Report:
 
 
 def _checked(column: dict[str, Any]) -> dict[str, Any]:
-    """A column with an entry for every measure: one that another version of the program wrote may lack some."""
+    """Return a column with an entry for every measure: one that another version of the program wrote may lack some."""
     tables = {name: {m.key: column[name].get(m.key) for m in MEASURES} for name in ("measures", "against_first")}
     return {"name": str(column["name"]), "model": str(column["model"])} | tables
 
 
 def listed(owner: Owner) -> list[str]:
-    """The ids of the owner's sets, the newest first."""
+    """Return the ids of the owner's sets, the newest first."""
     found = [path.parent.name for path in owner.prompt_sets.glob(f"s*/{REPORT}")]
     return sorted((name for name in found if SET_ID.fullmatch(name)), reverse=True)
 
 
 def remove(identity: str, owner: Owner) -> str:
-    """Delete one of the owner's sets for good: it vanishes in one step. Returns its id."""
+    """Delete one of the owner's sets for good, in one step. Returns its id."""
     folder = folder_of(owner, identity)
     gone = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.gone")
     os.rename(folder, gone)
@@ -188,5 +194,5 @@ def remove(identity: str, owner: Owner) -> str:
 
 
 def as_json(report: Report, outcome: Outcome) -> str:
-    """The report and every answer in one object."""
+    """Return the report and every answer in one object."""
     return json.dumps(report | {"answers": answers_of(outcome)}, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""A set of prompts under every column: one comparison a prompt, each with a turn of its own, folded into one report."""
+"""A set of prompts under every column: one comparison per prompt, each with its own turn, folded into one report."""
 
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -35,22 +35,23 @@ _OF_THE_PROMPT = (
 
 @dataclass(frozen=True)
 class PromptSet:
-    """What is asked: the prompts, and the comparison that each goes through.
+    """The prompts, and the comparison that each of them is run through.
 
-    The request's own prompt counts for nothing; its `messages` go before every prompt that is a text. The seed of the
-    n-th prompt is the request's + n - 1, so that draws for different prompts are independent.
+    The request's own prompt is ignored; its `messages` go before every prompt that is a text. The seed of the n-th
+    prompt is the request's + n - 1, so that draws for different prompts are independent.
     """
 
     prompts: tuple[PromptItem, ...]
     request: CompareRequest
     name: str = ""
 
-    def seed(self, place: int) -> int:
-        return (self.request.seed + place) % (MAX_SEED + 1)
+    def seed(self, index: int) -> int:
+        """Return the seed of the prompt at `index` (0-based)."""
+        return (self.request.seed + index) % (MAX_SEED + 1)
 
-    def comparison(self, place: int) -> CompareRequest:
-        """The comparison of the prompt at `place` (0-based). Raises what is wrong with that prompt."""
-        item, before = self.prompts[place], self.request.messages
+    def comparison(self, index: int) -> CompareRequest:
+        """Return the comparison of the prompt at `index` (0-based). Raises the error of that prompt, if it has one."""
+        item, before = self.prompts[index], self.request.messages
         if item.problem is not None:
             raise item.problem
         given: dict[str, Any] = {"prompt": None, "messages": item.prompt}
@@ -58,7 +59,7 @@ class PromptSet:
             given = {"prompt": item.prompt, "messages": None}
             if before and item.prompt.strip():
                 given = {"prompt": None, "messages": [*before, {"role": "user", "content": item.prompt}]}
-        return replace(self.request, seed=self.seed(place), **given)
+        return replace(self.request, seed=self.seed(index), **given)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Problem:
+class PromptProblem:
     """A prompt, or one column of it, that could not be answered, and why."""
 
     number: int
@@ -83,10 +84,10 @@ class Problem:
 
 @dataclass
 class Outcome:
-    """What a set came to, as far as it got. `status` is "done", "stopped" or "failed" (with an `error`)."""
+    """The result of a set, as far as it got. `status` is "done", "stopped" or "failed" (with an `error`)."""
 
     answers: list[Answer] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[PromptProblem] = field(default_factory=list)
     status: str = "done"
     error: str | None = None
     model: str = ""
@@ -94,7 +95,7 @@ class Outcome:
 
 
 def check_set(prompt_set: PromptSet) -> None:
-    """Raises UserError for what is wrong with the whole set at first sight."""
+    """Raise UserError for what is wrong with the whole set before it runs."""
     if not 1 <= len(prompt_set.prompts) <= MOST_PROMPTS:
         raise UserError("sets.too_many", value=prompt_set.name, count=len(prompt_set.prompts), most=MOST_PROMPTS)
     check_request(replace(prompt_set.request, prompt="-", messages=None))
@@ -103,22 +104,22 @@ def check_set(prompt_set: PromptSet) -> None:
 def run_set(
     prompt_set: PromptSet, owner: Owner, shelf: "Shelf", stop: threading.Event, join: Join | None = None
 ) -> Generator[Loading, None, Outcome]:
-    """Answer one prompt after the other; yields how far it is and returns the outcome.
+    """Answer one prompt after the other; yield the progress and return the outcome.
 
-    `join` gives a place in the queue for each prompt; where there is none for now it is asked again. A stop ends the
-    set within one step and leaves out the prompt that was being answered. What is wrong with one prompt is noted; what
-    would be wrong with all of them ends the set, and so it is raised where nothing was answered before.
+    `join` returns a place in the queue for each prompt; if there is none now, it is tried again. A stop ends the set
+    within one step and drops the prompt that was being answered. An error of one prompt is recorded; an error that
+    would affect all of them ends the set, and is raised if nothing was answered before.
     """
     check_set(prompt_set)
     outcome = Outcome()
-    for place, one in enumerate(prompt_set.prompts):
+    for index, item in enumerate(prompt_set.prompts):
         try:
-            result = yield from _compared(prompt_set, place, owner, shelf, stop, join)
+            result = yield from _compared(prompt_set, index, owner, shelf, stop, join)
         except UserError as error:
             if stop.is_set():
                 break
             if error.code.startswith(_OF_THE_PROMPT):
-                outcome.problems.append(Problem(one.number, one.shown, str(error)))
+                outcome.problems.append(PromptProblem(item.number, item.shown, str(error)))
                 continue
             if not outcome.answers:
                 raise
@@ -126,7 +127,7 @@ def run_set(
             return outcome
         if any(column.finish == "cancelled" for column in result.columns):
             break
-        _fold(outcome, one, prompt_set.seed(place), result)
+        _fold(outcome, item, prompt_set.seed(index), result)
     else:
         return outcome
     outcome.status = "stopped"
@@ -134,36 +135,36 @@ def run_set(
 
 
 def _compared(
-    prompt_set: PromptSet, place: int, owner: Owner, shelf: "Shelf", stop: threading.Event, join: Join | None
+    prompt_set: PromptSet, index: int, owner: Owner, shelf: "Shelf", stop: threading.Event, join: Join | None
 ) -> Generator[Loading, None, Result]:
     total = len(prompt_set.prompts)
-    yield Loading(say("sets.at", number=place + 1, total=total), place, total)
-    request, result = prompt_set.comparison(place), None
+    yield Loading(say("sets.at", number=index + 1, total=total), index, total)
+    request, result = prompt_set.comparison(index), None
     check_request(request)
     turn = wait_for_place(join, stop) if join else nullcontext()
     with turn as mine:
         for event in run_comparison(request, owner, shelf, stop, mine):
             if isinstance(event, Loading):
-                yield Loading(event.text, place, total)
+                yield Loading(event.text, index, total)
             elif isinstance(event, Done):
                 result = event.result
     assert result is not None, "a comparison ends with its result"
     return result
 
 
-def _fold(outcome: Outcome, one: PromptItem, seed: int, result: Result) -> None:
+def _fold(outcome: Outcome, item: PromptItem, seed: int, result: Result) -> None:
     rows: list[Row | None] = []
     for column, row in zip(result.columns, summarize(result), strict=True):
         if column.finish == "error":
-            outcome.problems.append(Problem(one.number, one.shown, column.error or "", column.name))
+            outcome.problems.append(PromptProblem(item.number, item.shown, column.error or "", column.name))
         written = row | {"text": column.text, "finish": column.finish}
         rows.append(None if column.finish == "error" else written)
-    outcome.answers.append(Answer(one.number, one.shown, seed, rows))
+    outcome.answers.append(Answer(item.number, item.shown, seed, rows))
     outcome.model, outcome.dtype = result.model, result.dtype
 
 
 def finish(steps: Generator[Loading, None, Outcome], report: Callable[[Loading], None]) -> Outcome:
-    """Run a set to its end and tell `report` how far it is."""
+    """Run a set to its end and call `report` with its progress."""
     outcome: list[Outcome] = []
 
     def progress_of_steps() -> Iterator[Loading]:

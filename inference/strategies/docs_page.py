@@ -1,4 +1,4 @@
-"""The page `docs/strategies.md`: `python -m inference.strategies.docs_page > docs/strategies.md` makes it."""
+"""Generates the page `docs/strategies.md`: `python -m inference.strategies.docs_page > docs/strategies.md`."""
 
 from core.words import say
 from inference.strategies import table
@@ -57,7 +57,7 @@ HELD: dict[str, tuple[str, str]] = {
 
 
 def page() -> str:
-    """All strategies and their knobs as a Markdown page."""
+    """Return all strategies and their knobs as a Markdown page."""
     rows = "".join(f"{_row(strategy)}\n" for strategy in STRATEGIES.values())
     filters = ", ".join(f"`{knob.name}`" for knob in table.FILTERS)
     knobs = "".join(f"{_knob_row(name)}\n" for name in _names())
@@ -72,7 +72,7 @@ def _row(strategy: Strategy) -> str:
 
 
 def _names() -> list[str]:
-    """All knobs, each once, in the order of the table."""
+    """Return all knobs, each once, in the order of the table."""
     knobs = [knob.name for strategy in STRATEGIES.values() for knob in (*strategy.knobs, *strategy.more)]
     return list(dict.fromkeys(knobs))
 

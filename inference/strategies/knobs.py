@@ -1,4 +1,4 @@
-"""What a setting of a column is: its name, kind of value, default and bounds, and how text becomes a value."""
+"""The settings ("knobs") of a column: name, type, default and bounds, and how text becomes a value."""
 
 import json
 import math
@@ -15,16 +15,16 @@ _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", "|": "|"}
 
 @dataclass(frozen=True)
 class Knob:
-    """One setting. `choices` stands in for bounds where the value is one of a few words.
+    """One setting of a column. `choices` replaces the bounds if the value is one of a few words.
 
-    `default` is what a strategy that is made for this knob sets; where the knob is only something more that a column
-    can take, its default changes nothing. "texts" are pieces with `|` between them, `\\n` and `\\t` for line break and
-    tab; "ids" are token ids with commas between them and, behind a colon, what they say, in one piece or two (see
-    `said_by_ids`). An empty default of a number means: not set.
+    `default` is what a strategy with this knob as its own sets; for the other knobs that a column can take, the default
+    changes nothing. "texts" are pieces separated by `|`, with `\\n` and `\\t` for line break and tab; "ids" are token
+    ids separated by commas and, after a colon, their text, in one piece or two (see `texts_of_ids`). An empty default
+    of a number means: not set.
 
-    `neutral` is the value at which it changes nothing, whatever the strategy's default is; None where it acts as soon
-    as it is set. `generate_name` is what `generate` calls it, empty where `generate` lacks it. A knob that
-    `belongs_to` another does nothing without that one.
+    `neutral` is the value at which it changes nothing, whatever the strategy's default is; None if it has an effect as
+    soon as it is set. `generate_name` is what `generate` calls it, empty if `generate` lacks it. A knob that
+    `belongs_to` another has no effect without that one.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Knob:
         return f"decode.knob.{self.name}"
 
     def read(self, strategy: str, text: str) -> Value:
-        """The value behind `text`; raises UserError that names the knob, the value and what is possible."""
+        """Return the value of `text`. Raises UserError that names the knob, the value and what is possible."""
         if self.type == "choice":
             return self._choice(strategy, text)
         if self.type in ("texts", "ids"):
@@ -80,7 +80,7 @@ class Knob:
 
 
 def pieces_of(text: str) -> list[str]:
-    """The pieces of a "texts" value: `\\n\\n|###` becomes two line breaks, and three hashes."""
+    """Return the pieces of a "texts" value: `\\n\\n|###` becomes two line breaks, and three hashes."""
     pieces, piece, escaped = [], "", False
     for char in text:
         if escaped:
@@ -97,21 +97,22 @@ def pieces_of(text: str) -> list[str]:
 
 
 def ids_of(text: str) -> list[int]:
-    """The token ids of an "ids" value."""
+    """Return the token ids of an "ids" value."""
     ids = text.partition(":")[0]
     return [int(piece) for piece in ids.split(",")] if ids else []
 
 
-def said_by_ids(text: str) -> tuple[str, str] | None:
-    """What the ids of an "ids" value say under the tokenizer that they come from, one after the other, and as a text
-    where that is another piece (a character may be spread over several); None where it is not told."""
+def texts_of_ids(text: str) -> tuple[str, str] | None:
+    """Return the text of an "ids" value under the tokenizer that the ids come from: the texts of the single ids joined,
+    and the text to tokenize again if that is another piece (a character may be spread over several ids); None if it is
+    not given."""
     _, colon, said = text.partition(":")
     pieces = pieces_of(said)
     return (pieces[0], pieces[-1]) if colon else None
 
 
 def check_whole(field: str, value: object, minimum: int, maximum: int) -> None:
-    """Raises UserError unless the value is an integer within its bounds; true, 2.0 and "2" are none."""
+    """Raise UserError unless the value is an integer within its bounds; true, 2.0 and "2" are not."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise UserError("decode.not_whole", field=field, value=shown(value), minimum=minimum, maximum=maximum)
     if not minimum <= value <= maximum:
@@ -119,7 +120,7 @@ def check_whole(field: str, value: object, minimum: int, maximum: int) -> None:
 
 
 def shown(value: object) -> str:
-    """A value as JSON, in short."""
+    """Return a value as short JSON."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):

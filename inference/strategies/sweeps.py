@@ -1,4 +1,4 @@
-"""A sweep: one setting of one column over several values, as columns of their own."""
+"""Sweeps: one setting of one column over several values, each as a separate column."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ SCALES = ("linear", "log")
 
 
 def sweep(line: str, knob: str, values: Sequence[str]) -> list[str]:
-    """`line` once for each value of its setting `knob`, in the order given, each value once.
+    """Return `line` once for each value of its setting `knob`, in the order given, each value once.
 
     Raises UserError for a setting that the strategy lacks or that holds texts, for a wrong value, and for fewer than 3
     or more than 12 different values.
@@ -27,7 +27,7 @@ def sweep(line: str, knob: str, values: Sequence[str]) -> list[str]:
 
 
 def spread(line: str, knob: str, low: float, high: float, count: int, scale: str = "linear") -> list[str]:
-    """`count` values from `low` to `high`, at equal distances or, with "log", at equal ratios; whole numbers where the
+    """Return `count` values from `low` to `high`, at equal distances or, with "log", at equal ratios; integers if the
     setting is one. Raises UserError as `sweep` does, and for "log" with a bound that is not above 0."""
     found = _numeric(line, knob)
     if not FEWEST <= count <= MAX_COLUMNS:
@@ -36,7 +36,7 @@ def spread(line: str, knob: str, low: float, high: float, count: int, scale: str
         raise UserError("board.sweep_bounds", knob=knob, low=f"{low:g}", high=f"{high:g}")
     if scale == "log" and (low <= 0 or high <= 0):
         raise UserError("board.sweep_positive", knob=knob, low=f"{low:g}", high=f"{high:g}")
-    shares = [place / (count - 1) for place in range(count)]
+    shares = [index / (count - 1) for index in range(count)]
     if scale == "log":
         values = [low * (high / low) ** share for share in shares]
     else:
@@ -45,7 +45,7 @@ def spread(line: str, knob: str, low: float, high: float, count: int, scale: str
 
 
 def values_of(text: str) -> list[str]:
-    """The values of a typed list, with commas or spaces between them."""
+    """Return the values of a typed list, separated by commas or spaces."""
     return text.replace(",", " ").split()
 
 
@@ -55,15 +55,17 @@ def _pairs(line: str) -> dict[str, str]:
 
 
 def _numeric(line: str, name: str) -> Knob:
-    """The setting of that name. Raises UserError where there is none, or one of texts."""
+    """Return the setting of that name. Raises UserError if there is none, or it holds texts."""
     strategy = STRATEGIES[parse_column(line).strategy]
     knob = strategy.knob(name)
     if knob is None or knob.type in ("texts", "ids"):
-        known = [one.name for one in (*strategy.knobs, *strategy.more) if one.type not in ("texts", "ids")]
+        known = [
+            candidate.name for candidate in (*strategy.knobs, *strategy.more) if candidate.type not in ("texts", "ids")
+        ]
         raise UserError("board.sweep_knob_wrong", strategy=strategy.key, knob=name[:40], known=", ".join(known))
     return knob
 
 
 def _value(line: str, name: str, value: str) -> object:
-    """The value as the setting reads it; raises UserError for a wrong one."""
+    """Return the value as the setting reads it. Raises UserError for a wrong one."""
     return _numeric(line, name).read(parse_column(line).strategy, value)

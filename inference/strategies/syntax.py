@@ -1,7 +1,7 @@
-"""A column's line taken apart and put together: words with spaces between them, `nucleus top_p=0.9 stop="the end"`.
+"""Splits and joins a column's line: words separated by spaces, `nucleus top_p=0.9 stop="the end"`.
 
-Double quotes hold a value together. In them a backslash before a double quote makes it a part of the value; every
-other backslash stays as it is, for the value to read.
+Double quotes hold a value together. In them a backslash before a double quote makes it a part of the value; every other
+backslash stays as it is, for the value to read.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ WHITE = " \t\r\n"
 
 
 def split_line(text: str) -> list[str]:
-    """The words of a line. Raises UserError for a double quote that is never closed."""
+    """Return the words of a line. Raises UserError for a double quote that is never closed."""
     words: list[str] = []
     word: str | None = None
     quoted = escaped = False
@@ -34,22 +34,22 @@ def split_line(text: str) -> list[str]:
 
 
 def join_line(strategy: str, pairs: Iterable[tuple[str, object]]) -> str:
-    """The line of a strategy with its settings, from which `split_line` reads them back."""
+    """Return the line of a strategy with its settings, which `split_line` can split again."""
     return " ".join([strategy, *(f"{name}={quoted(str(value))}" for name, value in pairs)])
 
 
 def quoted(value: str) -> str:
-    """`value`, in double quotes where it needs them.
+    """Return `value`, in double quotes if it needs them.
 
-    A backslash that would take the double quote behind it along is doubled, which the pieces of a text read as one.
+    A backslash that would escape the double quote behind it is doubled, which the pieces of a text read as one.
     """
     if value and not set(value) & set(WHITE + '"'):
         return value
-    made, place = "", 0
-    while place < len(value):
-        char, after = value[place], value[place + 1 : place + 2]
+    made, position = "", 0
+    while position < len(value):
+        char, after = value[position], value[position + 1 : position + 2]
         if char == "\\" and after not in ("", '"'):
-            made, place = made + char + after, place + 2
+            made, position = made + char + after, position + 2
         else:
-            made, place = made + ("\\" + char if char in '\\"' else char), place + 1
+            made, position = made + ("\\" + char if char in '\\"' else char), position + 1
     return f'"{made}"'

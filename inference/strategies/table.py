@@ -1,7 +1,7 @@
-"""The one table of decoding strategies, and how a person's line such as `beam num_beams=4` becomes a column.
+"""The table of decoding strategies, and how a line such as `beam num_beams=4` becomes a column.
 
-A strategy is data: its key, the kind of column it runs in, its knobs with default and bounds, where it comes from.
-Nothing heavy is imported here, so the page draws its cards and the shell refuses a typing error at once.
+A strategy is data: its key, the kind of column it runs in, its knobs with default and bounds, its source. Nothing heavy
+is imported here, so the page draws its cards and the shell refuses a typing error at once.
 """
 
 import difflib
@@ -21,8 +21,8 @@ MAX_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to choose the next token: `kind` says which column runs it, `knobs` what is its own, `more` what it takes
-    besides, `source` where it was described first."""
+    """A way to choose the next token: `kind` says which column class runs it, `knobs` are its own, `more` are the
+    others that it takes, `source` is where it was first described."""
 
     key: str
     kind: Kind
@@ -84,14 +84,14 @@ _TYPICAL_P = Knob("typical_p", "float", 1.0, 0.01, 1.0, neutral=1.0, generate_na
 _EPSILON = Knob("epsilon_cutoff", "float", 0.0, 0.0, 0.5, neutral=0.0, generate_name="epsilon_cutoff")
 _ETA = Knob("eta_cutoff", "float", 0.0, 0.0, 0.5, neutral=0.0, generate_name="eta_cutoff")
 FILTERS = (_TOP_N_SIGMA, _TOP_H, _TOP_K, _TOP_P, _MIN_P, _TYPICAL_P, _EPSILON, _ETA)
-"""The knobs whose function in `inference.columns.samplers` takes tokens away, in the order of application."""
+"""The knobs whose function in `inference.columns.samplers` removes tokens, in the order of application."""
 _WARPERS = (_TEMPERATURE, Knob("temperature_last", "choice", False, choices=_BOOL, neutral=False), *FILTERS)
 _SEED = Knob("seed", "int", "", 0, MAX_SEED, neutral="")
 _DRAWING = (*_WARPERS, *_DRY, *_XTC, _SEED)
 
 
 def _draw(key: str, source: str, *knobs: Knob, more: tuple[Knob, ...] = _DRAWING) -> Strategy:
-    """A strategy that draws: its own knobs, the temperature, and everything else a draw can take."""
+    """Return a sampling strategy: its own knobs, the temperature, and every other knob that sampling takes."""
     own = (*knobs, _TEMPERATURE)
     return _strategy(key, "sample", source, *own, more=more)
 
@@ -184,7 +184,7 @@ STRATEGIES: dict[str, Strategy] = {strategy.key: strategy for strategy in _TABLE
 
 
 def known_knobs() -> dict[str, Knob]:
-    """Every knob of the table by its name, each once: strategies differ in its default and bounds alone."""
+    """Return every knob of the table by its name, each once: strategies differ only in its default and bounds."""
     found: dict[str, Knob] = {}
     for strategy in STRATEGIES.values():
         for knob in (*strategy.knobs, *strategy.more):
@@ -196,9 +196,9 @@ def known_knobs() -> dict[str, Knob]:
 class ColumnSpec:
     """One column of a comparison.
 
-    `name` is the line as it was given; `knobs` holds every knob of the strategy's own and what was given besides;
-    `model` is "tuned", "base", a reference as typed or, where none was given, empty: then the comparison's own model,
-    with its adapter if it has one. `notes` are sentences about what had to be changed for it.
+    `name` is the line as given; `knobs` holds every knob of the strategy's own and the others that were given; `model`
+    is "tuned", "base", a reference as typed or empty: then it is the comparison's own model, with its adapter if it has
+    one. `notes` are sentences about what had to be changed.
     """
 
     name: str
@@ -213,12 +213,12 @@ class ColumnSpec:
 
     @property
     def draws(self) -> bool:
-        """Whether chance has a part in it."""
+        """Whether it samples."""
         return self.kind == "sample" or self.strategy == "beam_sample"
 
     @property
     def rows(self) -> int:
-        """How many rows of the batch the column takes at most."""
+        """The most rows of the batch that the column takes."""
         if self.kind == "contrast":
             return 2
         if self.kind == "contrastive":
@@ -227,29 +227,29 @@ class ColumnSpec:
 
     @property
     def start(self) -> list[int]:
-        """The token ids that are written first, whatever the strategy would have chosen."""
+        """The token ids to start with, whatever the strategy would have chosen."""
         return ids_of(str(self.knobs.get("start", "")))
 
     def number(self, name: str) -> float:
-        """The value of a knob that the strategy takes, its default where it is not set."""
+        """Return the value of a knob that the strategy takes, its default if it is not set."""
         knob = STRATEGIES[self.strategy].knob(name)
         assert knob is not None, name
         return float(self.knobs.get(name, knob.default))
 
     def acting(self, name: str) -> float | None:
-        """The value of a knob of a number; None where it is not set, or set to what changes nothing."""
+        """Return the value of a numeric knob; None if it is not set, or set to its neutral value."""
         value, knob = self.knobs.get(name, ""), STRATEGIES[self.strategy].knob(name)
         return None if value == "" or knob is None or value == knob.neutral else float(value)
 
     def texts(self, name: str) -> list[str]:
-        """The pieces of a knob such as `stop`; empty where it is not set."""
+        """Return the pieces of a knob such as `stop`; empty if it is not set."""
         return [piece for piece in pieces_of(str(self.knobs.get(name, ""))) if piece]
 
 
 def parse_column(text: str) -> ColumnSpec:
-    """Read a line such as `nucleus top_p=0.9 temperature=0.8 model=base` or `greedy stop="\\n\\n"`.
+    """Return the column of a line such as `nucleus top_p=0.9 temperature=0.8 model=base` or `greedy stop="\\n\\n"`.
 
-    Raises UserError for an unknown strategy or knob, a value that is no number or out of range, a knob given twice,
+    Raises UserError for an unknown strategy or knob, a value that is not a number or out of range, a knob given twice,
     and knobs that contradict each other.
     """
     words = split_line(text)
@@ -271,7 +271,7 @@ def parse_column(text: str) -> ColumnSpec:
 
 
 def _check_together(strategy: str, knobs: dict[str, Value]) -> None:
-    """Raises UserError for knobs that contradict each other."""
+    """Raise UserError for knobs that contradict each other."""
     beams, groups = int(knobs.get("num_beams", 1)), int(knobs.get("num_groups", 1))
     if beams % groups:
         raise UserError("decode.knobs_groups", strategy=strategy, beams=beams, groups=groups)
@@ -297,19 +297,19 @@ def _unknown_knob(strategy: Strategy, name: str) -> UserError:
 
 
 def _near(word: str, known: list[str]) -> str:
-    """The known words, the likeliest one first where one is near."""
+    """Return the known words, a similar one first if there is one."""
     near = difflib.get_close_matches(word, known, 1, 0.6)
     return ", ".join([*near, *(name for name in known if name not in near)])
 
 
 def parse_columns(lines: list[str]) -> list[ColumnSpec]:
-    """Read 1 to 12 columns. Raises UserError for another number of them and for each wrong line."""
+    """Return 1 to 12 columns. Raises UserError for another number of them and for each wrong line."""
     if not 1 <= len(lines) <= MAX_COLUMNS:
         raise UserError("decode.columns_number", value=len(lines), maximum=MAX_COLUMNS)
     return [parse_column(line) for line in lines]
 
 
 def check_run(seed: int, max_new_tokens: int) -> None:
-    """Raises UserError unless the seed and the number of new tokens are integers within their ranges."""
+    """Raise UserError unless the seed and the number of new tokens are integers within their ranges."""
     check_whole("seed", seed, 0, MAX_SEED)
     check_whole("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import UserError
-from inference.compare.record import alike
+from inference.compare.record import same_request
 from inference.compare.request import CompareRequest
 from inference.events import Result
 from ui.web.handler import Caller
@@ -77,7 +77,7 @@ class Opened:
         """What the link was made of, if this is what it asks for."""
         with self._lock:
             found = self._links.get(_key(caller))
-        return found[1] if found is not None and alike(found[0], request) else None
+        return found[1] if found is not None and same_request(found[0], request) else None
 
 
 def _key(caller: Caller) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from core.errors import UserError
 from core.words import say
-from inference.compare.record import alike, link_of, made_of, read_link
+from inference.compare.record import link_of, link_origin, read_link, same_request
 from inference.compare.request import CompareRequest, check_request
 from ui.compare import board
 from ui.compare.last_comparison import comparisons, opened
@@ -48,7 +48,7 @@ def _copier(make: Callable[..., CompareRequest]) -> Callable:
         request = make(prompt, board.lines_of(cards), *settings_of)
         check_request(request)
         last = comparisons.find(caller)
-        made = made_of(last.result) if last is not None and alike(last.request, request) else None
+        made = link_origin(last.result) if last is not None and same_request(last.request, request) else None
         return gr.update(value=link_of(request, made), visible=True)
 
     return compare_link

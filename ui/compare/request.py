@@ -71,9 +71,9 @@ def answer(value: Any, model: str, owner: Owner) -> tuple[dict[str, Any], str]:
     number = question.get("number")
     if question.get("kind") == "authors":
         config = generation_config.generation_config(model, owner)
-        left = ", ".join(generation_config.left_out(config))
+        left = ", ".join(generation_config.unsupported_settings(config))
         said = say("board.authors_left", names=left) if left else ""
-        return {"number": number, "add": columns_of([generation_config.authors_line(config)])[0]}, said
+        return {"number": number, "add": columns_of([generation_config.settings_line(config)])[0]}, said
     return {"number": number, "lay": columns_of(_sweep(lines_of(value), question))}, ""
 
 

@@ -13,7 +13,7 @@ from core import references
 from core.errors import UserError
 from core.files import disk_full_at
 from core.hub.errors import classify, key_of
-from core.hub.reach import endpoint, reachable, unreachable_now
+from core.hub.reach import endpoint, mark_unreachable, reachable
 from core.references import Hub
 from core.workspace import Owner
 from finetune.data.importing.hub_configs import DEFAULT, find_configs
@@ -163,6 +163,6 @@ def explain(error: Exception, repo: Hub) -> UserError:
         return disk_full_at(Path(tempfile.gettempdir()))
     key = key_of(refusal, _SENTENCES) if refusal is not None else None
     if refusal is None or key is None:
-        unreachable_now()
+        mark_unreachable()
         return UserError("data.hub_offline", repo=repo.repo_id, endpoint=endpoint())
     return UserError(key, repo=repo.repo_id, revision=repo.revision or "", reason=f"HTTP {refusal.status}")

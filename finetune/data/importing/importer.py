@@ -124,7 +124,7 @@ def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> D
         if not (owner.datasets / identity).exists():
             bounds.check_disk(owner, rows.stat().st_size)
         dataset = add(owner, rows, identity, report, name, source)
-    changes.hint()
+    changes.signal_change()
     return dataset
 
 

@@ -70,11 +70,11 @@ class RentedJob:
 
         base = parse(self.record["base"], self.owner)
         assert isinstance(base, Hub), "a job starts from a repository"
-        listing = hub_files.look(base, self.token, self.owner)
+        listing = hub_files.list_files(base, self.token, self.owner)
         if listing is None:
             raise hub_files.unreachable(base)
-        folder = hub_files.bring(listing, hub_files.small(listing), self.token, None, None)
-        hub_files.bring(listing, hub_files.weight_names(sorted(listing.sizes), folder), self.token, None, None)
+        folder = hub_files.download(listing, hub_files.small_files(listing), self.token, None, None)
+        hub_files.download(listing, hub_files.weight_names(sorted(listing.sizes), folder), self.token, None, None)
         self._record(fingerprint(folder))
 
     def _record(self, found: str) -> None:

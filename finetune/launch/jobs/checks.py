@@ -168,14 +168,14 @@ def pinned_base(config: RunConfig, owner: Owner) -> PinnedBase:
         raise UserError("run.base_is_adapter", value=config.model)
     if not isinstance(resolved.base, Hub):
         raise UserError("job.base_not_on_hub", value=config.model)
-    listing = hub_files.look(resolved.base, owner.token, owner)
+    listing = hub_files.list_files(resolved.base, owner.token, owner)
     if listing is None or not listing.online:
         raise hub_files.unreachable(resolved.base)
     if "adapter_config.json" in listing.sizes:
         raise UserError("run.base_is_adapter", value=config.model)
     if "config.json" not in listing.sizes:
         raise UserError("models.no_config", value=config.model)
-    folder = hub_files.bring(listing, hub_files.small(listing), owner.token, None, None)
+    folder = hub_files.download(listing, hub_files.small_files(listing), owner.token, None, None)
     check_config(folder, config.model)
     weights = hub_files.weight_names(sorted(listing.sizes), folder)
     if not weights:

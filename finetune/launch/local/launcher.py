@@ -250,7 +250,7 @@ def _recorded(base: "Fetched") -> dict[str, object]:
     """Return what env.json says of the base model before the process adds versions, device and dtype."""
     return {
         "base": base.reference,
-        "asked": base.asked,
+        "asked": base.requested,
         "revision": base.revision,
         "fingerprint": base.fingerprint,
         "stand_in": base.stand_in,

@@ -7,7 +7,7 @@ from core.errors import UserError
 from core.words import is_utf8
 from finetune.publish.card.facts import Sample, check_done
 from finetune.runs.run import Run
-from inference.compare.record_outputs import Wrote, written
+from inference.compare.record_outputs import RecordedOutput, recorded_outputs
 from inference.compare.request import CompareRequest
 from inference.models.fingerprint import file_fingerprint, fingerprint
 from inference.models.hub_files import ADAPTER_WEIGHTS
@@ -26,7 +26,7 @@ def samples_of(record: dict[str, Any], run: Run, what: str) -> tuple[Sample, ...
     `what` names the record in an error. Raises UserError for what is no record, and for one in which the run's result
     generated nothing.
     """
-    request, columns = written(record)
+    request, columns = recorded_outputs(record)
     check_done(run)
     base, adapter = _result(run)
     mine = [column for column in columns if column.adapter == adapter and base in (None, column.base)]
@@ -54,15 +54,15 @@ def _result(run: Run) -> tuple[str | None, str | None]:
     return fingerprint(run.model), None
 
 
-def _is_whole(column: Wrote) -> bool:
+def _is_whole(column: RecordedOutput) -> bool:
     return column.finish in _WHOLE and bool(column.text.strip()) and is_utf8(column.text)
 
 
-def _shown(prompt: str, columns: Sequence[Wrote], *, base: bool) -> list[Sample]:
+def _shown(prompt: str, columns: Sequence[RecordedOutput], *, base: bool) -> list[Sample]:
     return [Sample(prompt, column.text, _line(column), base) for column in columns]
 
 
-def _line(column: Wrote) -> str:
+def _line(column: RecordedOutput) -> str:
     """Return the column's line with all knobs of its strategy, since readers do not know the defaults, and without its
     model, which may be a folder of somebody's machine."""
     typed = dict(word.split("=", 1) for word in split_line(column.spec.name)[1:])

@@ -13,7 +13,7 @@ from inference.compare.request import CompareRequest
 from inference.measures.bootstrap import Estimate
 from inference.measures.summary import MEASURES
 from inference.prompt_sets import report as set_report
-from inference.prompt_sets.running import Answer, Outcome, Problem, PromptSet
+from inference.prompt_sets.running import Answer, Outcome, PromptProblem, PromptSet
 from tests.tiny.training import make_run, write_data
 from tests.ui.conftest import picture
 from tests.ui.people import Visitor, entry_of, file_data, filled
@@ -29,7 +29,7 @@ def _kept(owner, columns=("greedy", "sample"), answers=3):
     named = [row | {"name": name, "model": "base", "text": MARKUP} for name, row in zip(columns, rows, strict=True)]
     told = [Answer(number, MARKUP, number, named) for number in range(answers)]
     asked = PromptSet((), CompareRequest("a model", list(columns)), MARKUP)
-    outcome = Outcome(told, [Problem(9, MARKUP, MARKUP, MARKUP)], model=MARKUP, dtype="float32")
+    outcome = Outcome(told, [PromptProblem(9, MARKUP, MARKUP, MARKUP)], model=MARKUP, dtype="float32")
     report = set_report.report_of(set_report.new_id(), asked, outcome)
     set_report.save(owner, report, outcome)
     return report

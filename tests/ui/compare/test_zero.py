@@ -12,8 +12,8 @@ from core import settings
 from core.errors import UserError
 from finetune.cli.main import main
 from inference.compare.request import CompareRequest, check_request
-from inference.compare.work import Group, Work
-from inference.compare.zerogpu import LONGEST, SHORTEST, _turns, check_seconds, seconds
+from inference.compare.work import ColumnGroup, PreparedComparison
+from inference.compare.zerogpu import LONGEST, SHORTEST, _parts, check_seconds, seconds
 from inference.events import ColumnResult, Result
 from inference.models.types import Fetched, Source
 from tests.app_process import running_app
@@ -146,10 +146,10 @@ def test_stop_ends_the_forked_work_and_keeps_what_is_written(zero, endless):
 
 def _work(folder, columns, tokens, exact=False):
     request = CompareRequest("m", columns, "hi", max_new_tokens=tokens, exact=exact)
-    group = Group(Source(Fetched(folder, "m", "m", None, False, "0" * 64, 8192)))
+    group = ColumnGroup(Source(Fetched(folder, "m", "m", None, False, "0" * 64, 8192)))
     for place, spec in enumerate(check_request(request)):
         group.add(place, spec, plain=False)
-    return Work(request, [group], 0.0)
+    return PreparedComparison(request, [group], 0.0)
 
 
 def test_the_time_asked_for_grows_with_tokens_columns_and_weights(tiny_model):
@@ -174,11 +174,11 @@ def test_a_check_takes_the_gpu_for_as_many_columns_at_a_time_as_it_is_lent_for(t
     work, result = _work(tiny_model, ["greedy"] * 5, 2000), _result(1000, 1000, 1000, 1000, 40)
     assert SHORTEST < check_seconds(work, result, [0]) < check_seconds(work, result, [0, 1]) <= LONGEST
     assert check_seconds(work, result, [4]) == SHORTEST, "by what it wrote"
-    assert _turns(work, result) == [[0, 1], [2, 3, 4]]
+    assert _parts(work, result) == [[0, 1], [2, 3, 4]]
     beams = _work(tiny_model, ["beam"] * 5, 2000)
     assert check_seconds(beams, result, [4]) > 80, "a beam search may go on to the end"
     with pytest.raises(UserError, match="Lower max new tokens"):
-        _turns(_work(tiny_model, ["greedy"], 8000), _result(4000))
+        _parts(_work(tiny_model, ["greedy"], 8000), _result(4000))
 
 
 def test_training_there_is_refused_and_a_job_offered(zero, tmp_path, tiny_model, monkeypatch, capsys):

@@ -97,5 +97,5 @@ def test_a_closed_port_and_a_name_that_is_none_are_unreachable(monkeypatch):
 def test_a_hub_that_stopped_answering_is_remembered_too(serve):
     server = serve(200)
     assert reach.reachable()
-    reach.unreachable_now()
+    reach.mark_unreachable()
     assert not reach.reachable() and len(server.calls) == 1

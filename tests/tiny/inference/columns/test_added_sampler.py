@@ -11,7 +11,7 @@ from inference.columns import samplers
 from inference.columns.base import ColumnContext
 from inference.columns.chain import chain_of
 from inference.compare.replay import comparable, generate_alone
-from inference.models.generation_config import authors_line
+from inference.models.generation_config import settings_line
 from inference.strategies import docs_page, table
 from inference.strategies.knobs import Knob
 from inference.strategies.table import parse_column
@@ -102,8 +102,8 @@ def test_the_settings_of_a_model_name_it(add):
     """Here a name that no other knob has, so that only the new strategy can be meant."""
     knob = Knob("smallest", "float", 0.0, 0.0, 0.5, neutral=0.0, generate_name="smallest_share")
     add(knob, 0.02, samplers.Filter(lambda scores, value: scores))
-    assert authors_line({"do_sample": True, "top_k": 0, "smallest_share": 0.1}).startswith("smallest smallest=0.1")
-    assert authors_line({"do_sample": True, "top_k": 0, "smallest_share": 0.0}) == "sample"
+    assert settings_line({"do_sample": True, "top_k": 0, "smallest_share": 0.1}).startswith("smallest smallest=0.1")
+    assert settings_line({"do_sample": True, "top_k": 0, "smallest_share": 0.0}) == "sample"
 
 
 def test_the_page_of_strategies_has_it(margin):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from core.errors import UserError
-from inference.compare.column_fit import begun
+from inference.compare.column_fit import with_start_ids
 from inference.compare.request import CompareRequest
 from inference.compare.service import run_comparison
 from inference.engine.detokenize import Pieces
@@ -42,14 +42,14 @@ def test_ids_that_say_the_same_stay(tokenizer, text):
     ids = tokenizer(text)["input_ids"]
     said = "".join(map(Pieces(tokenizer).text, ids))
     spec = _start(ids, said)
-    assert begun(spec, tokenizer, len(tokenizer)) is spec
+    assert with_start_ids(spec, tokenizer, len(tokenizer)) is spec
     assert spec.start == ids
 
 
 @pytest.mark.parametrize("text", ["the quick", "a | b \\ c\nd"])
 def test_another_tokenizer_gets_ids_of_its_own_for_the_text(tokenizer, letters, text):
     ids = tokenizer(text)["input_ids"]
-    spec = begun(_start(ids, text), letters, 32)
+    spec = with_start_ids(_start(ids, text), letters, 32)
     assert spec.start == letters(text)["input_ids"] != ids
     assert letters.decode(spec.start).replace(" ", "") == text.replace(" ", "")
     assert f"{len(spec.start)} tokens of this model" in spec.notes[0]
@@ -61,19 +61,19 @@ def test_a_character_in_several_tokens_is_cut_anew_by_its_text(tokenizer, letter
     pieces = "".join(map(Pieces(tokenizer).text, ids))
     assert pieces != "茶 b"
     spec = parse_column(join_line("greedy", [("start", f"{','.join(map(str, ids))}:{pieces}|茶 b")]))
-    assert begun(spec, tokenizer, len(tokenizer)) is spec
-    assert begun(spec, letters, 32).start == letters("茶 b")["input_ids"]
+    assert with_start_ids(spec, tokenizer, len(tokenizer)) is spec
+    assert with_start_ids(spec, letters, 32).start == letters("茶 b")["input_ids"]
 
 
 def test_a_text_that_ends_within_a_character_is_left_out(tokenizer, letters):
     ids = tokenizer("茶")["input_ids"][:-1]
-    spec = begun(_start(ids, "".join(map(Pieces(tokenizer).text, ids))), letters, 32)
+    spec = with_start_ids(_start(ids, "".join(map(Pieces(tokenizer).text, ids))), letters, 32)
     assert spec.start == [] and "start was ignored" in spec.notes[0]
 
 
 def test_ids_without_their_text_stay_as_they_are(letters):
     spec = parse_column("greedy start=31,7")
-    assert begun(spec, letters, 32) is spec
+    assert with_start_ids(spec, letters, 32) is spec
 
 
 @pytest.mark.parametrize("value", ["1,x:the", ":the", "1,:the"])

@@ -7,7 +7,16 @@ import pytest
 
 from core.errors import UserError
 from inference.compare.provenance import pinned, read_models
-from inference.compare.record import alike, changes, compared, link_of, made_of, read_link, record_of, request_of_record
+from inference.compare.record import (
+    changes,
+    link_of,
+    link_origin,
+    read_link,
+    record_of,
+    request_of_record,
+    rerun_sentences,
+    same_request,
+)
 from inference.compare.request import CompareRequest
 from inference.compare.service import run_comparison
 from inference.models.cache import Shelf
@@ -52,12 +61,12 @@ def test_a_rerun_says_which_model_is_another(ran, owner, other_model, second, tm
         shutil.copytree(old, new)
         lines = [line.replace(old, str(new)) for line in lines]
     request = replace(request, columns=lines)
-    record, made = (make(_result(request, owner)) for make in (lambda result: record_of(request, result), made_of))
-    assert compared(record, _result(request, owner)) == ["All 5 columns have the same tokens as the record."]
+    record, made = (make(_result(request, owner)) for make in (lambda result: record_of(request, result), link_origin))
+    assert rerun_sentences(record, _result(request, owner)) == ["All 5 columns have the same tokens as the record."]
     make_adapter(request.model, places[str(second)], r=2, lora_alpha=64, target_modules=["q_proj"])
     _scale(places[str(other_model)])
     now = _result(request, owner)
-    for told in (compared(record, now)[1:], changes(made, now)):
+    for told in (rerun_sentences(record, now)[1:], changes(made, now)):
         assert len(told) == 2, told
         assert f"{tmp_path / 'adapter'} (columns 3)" in told[0] and f"{tmp_path / 'model'} (columns 4)" in told[1]
         assert (
@@ -76,7 +85,7 @@ def _scale(folder):
 
 def test_a_link_to_what_was_run_brings_back_request_and_models(ran):
     request, result = ran
-    again, made = read_link(link_of(request, made_of(result)))
+    again, made = read_link(link_of(request, link_origin(result)))
     assert again == request and changes(made, result) == []
     other = replace(result, dtype="bfloat16", origin={**result.origin, "prompt_ids": [1]})
     assert [sentence[:30] for sentence in changes(made, other)] == [
@@ -87,7 +96,7 @@ def test_a_link_to_what_was_run_brings_back_request_and_models(ran):
 
 def test_no_room_for_the_models_leaves_the_link_without_them(ran):
     request, result = ran
-    made = made_of(result)
+    made = link_origin(result)
     for place, entry in enumerate(made["models"]):
         entry["name"] = "".join(chr(0x4E00 + (number * 7919 + place) % 20_000) for number in range(1500))
     assert read_link(link_of(request, made)) == (request, None)
@@ -145,6 +154,6 @@ def test_models_of_another_form_are_refused(models):
 
 def test_the_same_columns_written_in_another_way_are_alike():
     one = CompareRequest("a/b", ["nucleus top_p=0.5  model=base", "greedy"], "hi")
-    assert alike(one, replace(one, columns=["nucleus model=base top_p=0.50", "greedy"]))
-    assert not alike(one, replace(one, columns=["nucleus model=base top_p=0.51", "greedy"]))
-    assert not alike(one, replace(one, seed=1))
+    assert same_request(one, replace(one, columns=["nucleus model=base top_p=0.50", "greedy"]))
+    assert not same_request(one, replace(one, columns=["nucleus model=base top_p=0.51", "greedy"]))
+    assert not same_request(one, replace(one, seed=1))

@@ -163,10 +163,10 @@ def test_an_adapter_in_float32_does_not_keep_a_bfloat16_model_from_a_gpu():
         if ".lora_" in name:
             weight.data = weight.data.float()
     inner = loaded.model.get_base_model()
-    assert fast_llama._lies_on(inner, "cpu")
-    assert not fast_llama._lies_on(inner, "cuda")
+    assert fast_llama._is_on(inner, "cpu")
+    assert not fast_llama._is_on(inner, "cuda")
     inner.model.norm.to(torch.float32)
-    assert not fast_llama._lies_on(inner, "cpu")
+    assert not fast_llama._is_on(inner, "cpu")
 
 
 def test_rows_with_and_without_an_adapter_in_bfloat16_share_a_forward():

@@ -12,7 +12,7 @@ from core.files import write_json
 from core.references import Folder
 from core.workspace import Owner
 from inference.models.adapters import keeps_base
-from inference.models.hub_files import room
+from inference.models.hub_files import check_room
 from inference.models.loading import free_memory, twin
 from inference.models.locate import check_adapter_base, fetch, load, load_tokenizer, locate, mixable
 from tests.refusals import refused
@@ -238,7 +238,7 @@ def test_the_stand_in_takes_the_place_of_the_default_model_and_says_so(tiny_mode
     shutil.copytree(tiny_model, settings.cache() / settings.STANDIN)
     source = locate(settings.DEFAULT_MODEL, owner)
     base = source.base
-    assert (base.stand_in, base.asked, base.name) == (True, settings.DEFAULT_MODEL, settings.STANDIN)
+    assert (base.stand_in, base.requested, base.name) == (True, settings.DEFAULT_MODEL, settings.STANDIN)
     assert locate(base.reference, owner).base.fingerprint == base.fingerprint
     assert source.name == settings.STANDIN
 
@@ -256,5 +256,5 @@ def test_a_twin_shares_weights_but_not_modules(tiny_model, owner):
 
 
 def test_a_full_disk_is_told_before_a_download(tmp_path):
-    sentence = refused("models.no_room", room, tmp_path / "disk", 10**18, "somebody/huge")
+    sentence = refused("models.no_room", check_room, tmp_path / "disk", 10**18, "somebody/huge")
     assert "somebody/huge" in sentence and str(tmp_path / "disk") in sentence

@@ -20,7 +20,7 @@ def ask(turns, *visitors):
     """One request each, ready at once."""
     asked = [turns.join(visitor) for visitor in visitors]
     for turn in asked:
-        turns.get_ready(turn)
+        turns.mark_ready(turn)
     return asked
 
 
@@ -81,7 +81,7 @@ def test_who_is_not_ready_keeps_the_place_and_holds_nobody_up(turns):
     writing = ask(turns, "b")[0]
     assert writing.mine
     waiting = ask(turns, "c")[0]
-    turns.get_ready(fetching)
+    turns.mark_ready(fetching)
     writing.leave()
     assert fetching.mine and not waiting.mine
 

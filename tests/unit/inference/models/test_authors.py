@@ -3,7 +3,7 @@
 import pytest
 
 from core.errors import UserError
-from inference.models.generation_config import authors_line, left_out
+from inference.models.generation_config import settings_line, unsupported_settings
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,14 @@ from inference.models.generation_config import authors_line, left_out
     ],
 )
 def test_a_generation_config_becomes_the_line_that_does_the_same(config, line):
-    assert authors_line(config) == line
+    assert settings_line(config) == line
 
 
 def test_a_value_that_no_column_takes_is_refused_by_name():
     with pytest.raises(UserError, match="temperature"):
-        authors_line({"do_sample": True, "temperature": 0.0})
+        settings_line({"do_sample": True, "temperature": 0.0})
 
 
 def test_what_no_column_has_is_named():
     config = {"suppress_tokens": [1], "guidance_scale": 1.0, "min_new_tokens": 4, "min_length": 0, "top_p": 0.5}
-    assert left_out(config) == ["min_new_tokens", "suppress_tokens"]
+    assert unsupported_settings(config) == ["min_new_tokens", "suppress_tokens"]
