@@ -1,4 +1,4 @@
-"""Keeps a workspace: brings back what is missing, then copies what is new, in a thread of the app."""
+"""Backs up a workspace: restores what is missing, then copies what is new, in a thread of the app."""
 
 import fcntl
 import logging
@@ -26,7 +26,7 @@ _SCRATCH = ".keep-"
 
 
 class Keeper:
-    """One workspace and the place of its copies. Not thread-safe; `work` is the loop of its thread."""
+    """The backup of one workspace to one place. Not thread-safe; `work` is the loop of its thread."""
 
     def __init__(self, place: BackupPlace, home: Path) -> None:
         self.place, self.home = place, home
@@ -37,9 +37,10 @@ class Keeper:
         self._unsure = False
 
     def restore(self) -> int:
-        """Bring back every copied thing that the workspace lacks; what is there is never touched.
+        """Restore every item in the backup that the workspace lacks; what the workspace has is never changed.
 
-        Returns how many came back. Raises UserError where the place cannot be read; what is damaged is left out.
+        Returns the number of items restored. Raises UserError where the place cannot be read; damaged copies are
+        skipped.
         """
         for left in self.home.glob(f"{_SCRATCH}*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -59,7 +60,8 @@ class Keeper:
         return brought
 
     def look(self) -> int:
-        """Copy every thing that is new or changed. Returns how many. Raises UserError where the place is no good."""
+        """Copy every item that is new or changed. Returns the number of items copied. Raises UserError where the place
+        is not usable."""
         copied = 0
         if self._unsure:
             self._names, self._unsure = self.place.open(), False
@@ -72,7 +74,7 @@ class Keeper:
         return copied
 
     def work(self, stop: threading.Event) -> None:
-        """Restore, then look again and again until told to stop. Nothing that goes wrong ends it."""
+        """Restore, then copy again and again until `stop` is set. No error ends the loop."""
         with_copies = False
         lock = os.open(self._lock_path(), os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -88,7 +90,8 @@ class Keeper:
         return self.home / KEEPER
 
     def _round(self, with_copies: bool) -> bool:
-        """One round; a problem is told once. Returns whether the copies have been brought back."""
+        """Restore if that was not done yet, then copy; the same problem is logged once. Returns whether the backup has
+        been restored."""
         try:
             if not with_copies:
                 began, brought = time.monotonic(), self.restore()
@@ -121,7 +124,7 @@ class Keeper:
         return before != manifest
 
     def _add(self, thing: Thing, manifest: Manifest, new: dict) -> None:
-        """Put the new contents there, then the manifest; what only earlier manifests named goes at the end."""
+        """Upload the new contents, then the manifest, then remove what only earlier manifests named."""
         name, content = manifests.write(manifest)
         needed = {name, *manifest.objects()}
         gone = {old for old in self._names if old.startswith(f"{thing.key}/")} - needed
@@ -132,7 +135,7 @@ class Keeper:
         self._kept[thing.key] = manifest
 
     def _forget(self) -> None:
-        """Remove the copies of what was deleted for good; what only vanished keeps them."""
+        """Remove the copies of items that the user deleted; the copies of items that are merely missing stay."""
         for mark in self.home.glob(f"*/{DELETED}/*"):
             kind, _, identity = mark.name.partition(".")
             thing = thing_of(self.home, f"{mark.parent.parent.name}/{kind}/{identity}")
@@ -147,7 +150,7 @@ class Keeper:
             mark.unlink(missing_ok=True)
 
     def _bring(self, thing: Thing, names: list[str]) -> bool:
-        """Take the newest copy that is whole. Returns whether the thing came back."""
+        """Restore the newest intact copy of an item. Returns whether the item was restored."""
         for name in names:
             try:
                 manifest = self._read(name)
@@ -173,7 +176,8 @@ class Keeper:
             return manifests.read(name, (scratch / "manifest").read_bytes()) if size <= manifests.LARGEST else None
 
     def _fetch(self, thing: Thing, manifest: Manifest) -> None:
-        """Let the thing appear whole. Raises FileNotFoundError where a content is missing or another one."""
+        """Download an item and move it into place in one step. Raises FileNotFoundError where a content is missing or
+        does not match its hash."""
         free = shutil.disk_usage(self.home).free
         if free < manifest.size + MARGIN:
             raise NoRoomHere("keep.no_room_here", folder=self.home, free=free // 10**6)
@@ -199,7 +203,7 @@ def _objects(manifest: Manifest | None) -> set[str]:
 
 
 def _alone(lock: int) -> bool:
-    """Whether no other app keeps this workspace."""
+    """Return whether no other app backs up this workspace."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -208,7 +212,7 @@ def _alone(lock: int) -> bool:
 
 
 def start(place: BackupPlace | None) -> None:
-    """Keep the workspace in a thread of this process, where there is a place."""
+    """Back up the workspace in a thread of this process if a place is configured."""
     if place is not None:
         keeper = Keeper(place, settings.home())
         threading.Thread(target=keeper.work, args=(threading.Event(),), name="keeper", daemon=True).start()

@@ -1,6 +1,6 @@
 """The small file that makes a copy exist: which files a thing has, with the SHA-256 of each.
 
-Its name holds the time and the beginning of its own SHA-256, so that one that was cut off is told from a whole one.
+Its name holds the time and the beginning of its own SHA-256, so that a truncated manifest is recognized.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _BLOCK = 2**20
 
 
 class Changed(Exception):
-    """A file became another one while it was copied: the next look copies it."""
+    """A file changed while it was copied: the next round copies it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Manifest:
     files: dict[str, Copied]
 
     def objects(self) -> set[str]:
-        """The names that the files' contents have in the backup."""
+        """Return the names of the files' contents in the backup."""
         return {object_name(self.thing, file.sha256) for file in self.files.values()}
 
     @property
@@ -54,7 +54,8 @@ def object_name(thing: str, sha256: str) -> str:
 
 
 def describe(thing: Thing, files: list[File]) -> tuple[Manifest, dict[str, File]]:
-    """The manifest of files as they are now, and which file holds which content, by the content's name.
+    """Return the manifest of the files as they are now, and the file of each content, by the content's name in the
+    backup.
 
     Raises Changed and OSError where one changes or vanishes meanwhile.
     """
@@ -64,7 +65,7 @@ def describe(thing: Thing, files: list[File]) -> tuple[Manifest, dict[str, File]
 
 
 def digest(file: File) -> str:
-    """The SHA-256 of the bytes of a file that belong to the copy."""
+    """Return the SHA-256 of the bytes of a file that belong to the copy."""
     found = hashlib.sha256()
     with file.path.open("rb") as content:
         for block in blocks(content, file.size):
@@ -73,7 +74,7 @@ def digest(file: File) -> str:
 
 
 def blocks(content: BinaryIO, size: int) -> Iterator[bytes]:
-    """The first `size` bytes, a megabyte at a time. Raises Changed where there are fewer."""
+    """Yield the first `size` bytes, a megabyte at a time. Raises Changed where there are fewer."""
     while size:
         block = content.read(min(_BLOCK, size))
         if not block:
@@ -83,7 +84,7 @@ def blocks(content: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def write(manifest: Manifest) -> tuple[str, bytes]:
-    """The name and the content of a manifest that is made now."""
+    """Return the name and the content of a new manifest."""
     files = {name: {"sha256": file.sha256, "size": file.size} for name, file in sorted(manifest.files.items())}
     content = json.dumps({"tunescope": 1, "thing": manifest.thing, "files": files}, indent=1).encode()
     made = f"{time.time_ns() // 1_000_000:014d}"
@@ -91,13 +92,13 @@ def write(manifest: Manifest) -> tuple[str, bytes]:
 
 
 def thing_key(name: str) -> str | None:
-    """The thing whose manifest has this name; None for other files."""
+    """Return the key of the item whose manifest has this name; None for other files."""
     found = _NAME.fullmatch(name)
     return found["thing"] if found else None
 
 
 def read(name: str, content: bytes) -> Manifest | None:
-    """The manifest; None where it was cut off, damaged or leads out of its thing."""
+    """Return the manifest; None where it was truncated, is damaged or has a path outside its item."""
     found = _NAME.fullmatch(name)
     if found is None or hashlib.sha256(content).hexdigest()[:16] != found["digest"]:
         return None
@@ -112,12 +113,12 @@ def read(name: str, content: bytes) -> Manifest | None:
 
 
 def _inside(path: str) -> bool:
-    """Whether a file's name stays inside its folder."""
+    """Return whether a file's name stays inside its folder."""
     parts = PurePosixPath(path).parts
     plain = "\\" not in path and "\0" not in path and not path.startswith("/")
     return bool(parts) and plain and ".." not in path.split("/") and "/".join(parts) == path
 
 
 def is_whole(path: Path, file: Copied) -> bool:
-    """Whether a file has the content that the manifest names."""
+    """Return whether a file has the content that the manifest names."""
     return path.stat().st_size == file.size and digest(File("", path, file.size)) == file.sha256

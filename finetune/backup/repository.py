@@ -1,4 +1,4 @@
-"""A private dataset repository of the Hub as the place of copies: one commit a thing, so each is there or not."""
+"""A private dataset repository of the Hub as the place of the copies: one commit per item, so no item is incomplete."""
 
 import shutil
 import tempfile
@@ -20,7 +20,7 @@ _TYPE = "dataset"
 
 
 class RepositoryPlace:
-    """A repository that belongs to whoever runs the app; visitors' tokens are never used for it."""
+    """A repository that belongs to the operator of the app; visitors' tokens are never used for it."""
 
     every = 300.0
 
@@ -31,7 +31,7 @@ class RepositoryPlace:
         self._commit: str | None = None
 
     def open(self) -> set[str]:
-        """Make the repository where there is none. Raises UserError also where others can read it."""
+        """Create the repository if it does not exist. Raises UserError also where others can read it."""
         from huggingface_hub.errors import RepositoryNotFoundError
         from huggingface_hub.utils import disable_progress_bars
 
@@ -89,7 +89,8 @@ class RepositoryPlace:
 
 
 def _given(source: Source) -> bytes | Path:
-    """What the client sends: a file that may change meanwhile as it is now."""
+    """Return what the client uploads: the current content of a file that may change meanwhile, the path of any
+    other."""
     if isinstance(source, bytes) or source.grows or source.size <= _SMALL:
         return content_of(source)
     return source.path
