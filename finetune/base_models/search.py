@@ -24,7 +24,7 @@ MOST = 30
 _LONGEST = 100
 _LARGEST_CONFIG = 1_000_000
 _LIKE = 0.02
-"""How far the number of weights computed from sizes may differ from the real one: it leaves out biases and some norms."""
+"""How far the number of weights computed from sizes may be off: it leaves out biases and some norms."""
 _BEHIND_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 _EXPAND = ["safetensors", "cardData", "config", "gated", "downloads", "tags"]
 _SENTENCES = {

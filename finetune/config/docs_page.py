@@ -46,7 +46,7 @@ If the columns are not recognized, set `mapping` next to `path` or `hub`, for ex
 
 
 def table() -> str:
-    """All knobs as a Markdown page, with what a source of data takes."""
+    """Return all knobs as a Markdown page, with the fields of a data source."""
     parts = {part: say(f"data.part.{part}") for part in PARTS}
     shapes = {"format": ", ".join(f"`{shape}`" for shape in FORMATS)}
     shapes["kind"] = ", ".join(

@@ -1,4 +1,4 @@
-"""What is wrong with a config, in words: every problem names the field, the value, what is allowed and a near miss."""
+"""The problems of a config as sentences: each names the field, the value, what is allowed and the nearest name."""
 
 import difflib
 import re
@@ -25,7 +25,7 @@ _SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|ghp_[A-Za-z0
 
 
 class Problem:
-    """One sentence that is made when it is shown, in the reader's language."""
+    """One problem of a config. Its sentence is made when it is shown, in the reader's language."""
 
     def __init__(self, code: str, facts: dict[str, object]) -> None:
         self.code = code
@@ -45,19 +45,19 @@ class Problems(list[Problem]):
 
 
 def typed_problem(code: str, **facts: object) -> PydanticCustomError:
-    """An error for a validator whose sentence stands under `code`."""
+    """Return an error for a validator to raise; its sentence has the key `code`."""
     return PydanticCustomError(code, "{code}", {"code": code, **facts})  # type: ignore[arg-type]
 
 
 def refuse_secrets(raw: Any) -> None:
-    """Raise UserError where a value looks like an access token; it names the field, never the value."""
+    """Raise UserError where a value looks like an access token; the error names the field, never the value."""
     for path, value in _leaves(raw, ""):
         if _SECRET.search(value):
             raise UserError("config.secret", field=path)
 
 
 def refuse_broken_texts(raw: Any) -> None:
-    """Raise UserError where a text is no UTF-8: a run could not write it down."""
+    """Raise UserError where a text cannot be encoded as UTF-8: a run could not write it to a file."""
     for path, value in _leaves(raw, ""):
         if not is_utf8(value):
             raise UserError("config.encoding", field=path.encode("utf-8", "replace").decode())
@@ -74,7 +74,7 @@ def _leaves(raw: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def refusal(error: ValidationError, model: type[BaseModel], code: str = "config.invalid") -> UserError:
-    """One UserError for all that pydantic found; the sentence of `code` takes them as `problems`."""
+    """Return one UserError for all problems that pydantic found; the sentence of `code` takes them as `problems`."""
     return UserError(code, problems=Problems(_problem(found, model) for found in error.errors()))
 
 
@@ -116,7 +116,7 @@ _KINDS = {
 
 
 def _shown(value: Any) -> str:
-    """A value in short; an integer of more digits than Python writes out comes in hexadecimal."""
+    """Return a value shortened for a sentence; an integer with more digits than Python prints is in hexadecimal."""
     try:
         text = str(value)
     except ValueError:
@@ -134,7 +134,7 @@ def _unknown(location: tuple[Any, ...], field: str, model: type[BaseModel]) -> P
 
 
 def _model_at(location: tuple[Any, ...], model: type[BaseModel]) -> type[BaseModel] | None:
-    """The block of the config that a location such as ("stages", 0, "data") leads to."""
+    """Return the block of the config at a location such as ("stages", 0, "data")."""
     here: type[BaseModel] | None = model
     for part in location:
         if isinstance(part, int):
