@@ -1,4 +1,4 @@
-"""What a data file may cost at most, all in one place."""
+"""The limits of a data file, all in one place."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What an import found: the numbers, the findings, and how the file was read."""
+"""The report of an import: the numbers, the findings, and how the file was read."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from finetune.data.findings import Finding
 
 @dataclass(frozen=True)
 class Report:
-    """rows_in = rows_kept + the rows under findings of severity "error" (each row is under at most one of those).
+    """rows_in = rows_kept + the rows of findings with severity "error" (each row has at most one of those).
 
     `statistics`: rows, characters, turns, and characters of the median and the longest row.
     """
@@ -31,7 +31,7 @@ class Report:
         return self.rows_kept > 0
 
     def to_json(self) -> dict[str, object]:
-        """`{kind, format, rows_in, rows_kept, findings: [{rule, severity, rows, remedy}]}`."""
+        """Return `{kind, format, rows_in, rows_kept, findings: [{rule, severity, rows, remedy}]}`."""
         return {
             "kind": self.kind,
             "format": self.format,
@@ -43,7 +43,7 @@ class Report:
 
 @dataclass(frozen=True)
 class KeptRow:
-    """A row that is kept, its number in the file and itself as canonical JSON in UTF-8."""
+    """A row that is kept: its number in the file, the row, and the row as canonical JSON in UTF-8."""
 
     number: int
     row: Row

@@ -30,9 +30,9 @@ _STALE_SECONDS = 24 * 3600
 
 
 def check_file(path: Path, mapping: Mapping | None = None, limits: Limits = LIMITS) -> Report:
-    """Read, recognise and check a file without storing anything.
+    """Read, recognize and check a file without storing anything.
 
-    Raises UserError for a file that cannot be read at all or whose columns fit no format.
+    Raises UserError for a file that cannot be read at all or whose columns match no format.
     """
     intake = Intake([look(path, limits)], mapping, limits)
     for _ in intake:
@@ -50,8 +50,8 @@ def import_file(
 ) -> Dataset:
     """Convert a file into a dataset of the owner. The same content gives the same dataset, stored once.
 
-    `progress` is called with bytes done and bytes in all; an exception raised in it stops the import. Raises
-    UserError for a file that cannot be read or of which no row is left. Nothing stays behind in either case.
+    `progress` is called with bytes done and in total; an exception that it raises stops the import. Raises UserError
+    for a file that cannot be read or of which no row is kept. Nothing is left on disk in either case.
     """
     file = look(path, limits, source_name)
     return _store(Intake([file], mapping, limits, progress), owner, file.name, {"type": "file", "name": file.name})
@@ -68,11 +68,11 @@ def import_hub(
     progress: OnProgress | None = None,
     limits: Limits = LIMITS,
 ) -> Dataset:
-    """Import one split of a dataset repository on the Hub, pinned to the commit found.
+    """Import one split of a dataset repository on the Hub, pinned to its current commit.
 
-    `progress` is called with bytes done and in all, while downloading and again while reading. Raises UserError
-    where the Hub cannot be reached, the name is wrong, access is denied, or several configs or splits exist and
-    none was chosen (the sentence lists them).
+    `progress` is called with bytes done and in total, while downloading and again while reading. Raises UserError where
+    the Hub cannot be reached, the name is wrong, access is denied, or several configs or splits exist and none was
+    chosen (the sentence lists them).
     """
     from core.hub.reach import naming_scopes
     from finetune.data.importing.hub import download, find_split
@@ -88,7 +88,7 @@ def import_hub(
 
 @dataclass(frozen=True, repr=False)
 class _Scratch(Owner):
-    """An owner with another folder in the place of their datasets."""
+    """An owner with another datasets folder."""
 
     place: Path = Path()
 
@@ -99,7 +99,7 @@ class _Scratch(Owner):
 
 @contextmanager
 def for_a_look(owner: Owner) -> Iterator[Owner]:
-    """The owner with an empty folder for their datasets, which goes with all that was imported into it."""
+    """Yield the owner with an empty datasets folder, which is deleted afterwards with everything imported into it."""
     owner.datasets.mkdir(parents=True, exist_ok=True)
     _sweep(owner.datasets)
     with tempfile.TemporaryDirectory(prefix=_LOOK, dir=owner.datasets, ignore_cleanup_errors=True) as place:
@@ -129,7 +129,7 @@ def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> D
 
 
 def _sweep(datasets: Path) -> None:
-    """Remove what imports left that were killed more than a day ago; others come and go meanwhile."""
+    """Remove what imports left that were killed more than a day ago; other imports may run at the same time."""
     for folder in [path for name in (f"{_SCRATCH}*", f"{_LOOK}*", ".*.part") for path in datasets.glob(name)]:
         with suppress(FileNotFoundError):
             if time.time() - folder.stat().st_mtime > _STALE_SECONDS:

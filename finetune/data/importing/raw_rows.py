@@ -1,7 +1,7 @@
-"""Files become raw rows: an object each, or None for one that cannot be read.
+"""From files to raw rows: an object each, or None for a row that cannot be read.
 
-Rows are counted from 1 in file order over everything that stands where a row should be; blank lines and the header
-of a table are not rows. What is inside a file decides how it is read, not its extension alone.
+Rows are counted from 1 in file order, including those that cannot be read; blank lines and the header of a table are
+not rows. The content of a file decides how it is read, not its extension alone.
 """
 
 import csv
@@ -28,7 +28,8 @@ _TOLD_EVERY = 256
 
 
 def file_format(file: DataFile, limits: Limits = LIMITS) -> str:
-    """What is inside a file: json, jsonl, csv, tsv, parquet or txt, with ".gz" where it is compressed."""
+    """Return the format of a file's content: json, jsonl, csv, tsv, parquet or txt, with ".gz" where it is
+    compressed."""
     end = ".gz" if file.gzipped else ""
     if file.parquet:
         return "parquet" + end
@@ -38,10 +39,10 @@ def file_format(file: DataFile, limits: Limits = LIMITS) -> str:
 
 
 def raw_rows(file: DataFile, limits: Limits = LIMITS, progress: OnProgress | None = None) -> Iterator[RawRow]:
-    """The rows of a file in order.
+    """Yield the rows of a file in order.
 
-    `progress` is told bytes read and bytes in all. Raises UserError where the file as a whole cannot be read or
-    has more than `limits.rows` rows.
+    `progress` is called with bytes read and in total. Raises UserError where the file as a whole cannot be read or has
+    more than `limits.rows` rows.
     """
     inside = file_format(file, limits).removesuffix(".gz")
     for count, (row, position) in enumerate(_READERS[inside](file, limits), start=1):
@@ -86,7 +87,8 @@ def _table(file: DataFile, limits: Limits) -> _Rows:
 
 
 def delimiter_of(file: DataFile, header: str) -> str:
-    """A tab for .tsv, a comma for .csv; where the header has none of it, the one of tab, semicolon or comma it has."""
+    """Return a tab for .tsv, a comma for .csv; where the header has none of it, the one of tab, semicolon or comma that
+    it has."""
     usual = "\t" if file.named == "tsv" else ","
     if usual in header:
         return usual
@@ -115,7 +117,7 @@ def _cells(text: TextIO, delimiter: str, file: DataFile, limits: Limits) -> Iter
 
 
 class _BoundedLines:
-    """The lines of a table. One longer than a row may be is never held whole: csv.Error stands in its place."""
+    """The lines of a table. A line longer than the limit of a row is never held in memory: it raises csv.Error."""
 
     def __init__(self, text: TextIO, most: int) -> None:
         self._text, self._most = text, most
@@ -171,10 +173,10 @@ def _parquet_rows(source: BinaryIO, file: DataFile, limits: Limits) -> _Rows:
 
 
 def _measured(source: BinaryIO, file: DataFile, limits: Limits) -> int:
-    """How many rows to read together. Raises UserError where all of them would expand too far.
+    """Return how many rows to read together. Raises UserError where all of them would expand too far.
 
-    A column may name one long text a million times in a few bytes. So texts are first read as the file keeps them,
-    each once, and their lengths are added up.
+    A column may repeat one long text a million times in a few bytes. So texts are first read dictionary-encoded, as the
+    file stores them, and their lengths are added up.
     """
     from pyarrow import parquet
 
@@ -196,7 +198,7 @@ def _measured(source: BinaryIO, file: DataFile, limits: Limits) -> int:
 
 
 def _expanded(array: Any) -> int:
-    """The bytes that the values of an array take when each is written out."""
+    """Return the bytes that the values of an array take when each is written out."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -225,7 +227,7 @@ def _one_row(batch: Any) -> RawRow:
 
 
 def has_blank_lines(file: DataFile, limits: Limits = LIMITS) -> bool:
-    """Whether documents of a text file are set apart by blank lines."""
+    """Return whether the documents of a text file are separated by blank lines."""
     started = blank = False
     with open_text(file, limits) as (text, _):
         while line := text.readline(MIB):
@@ -239,7 +241,7 @@ def has_blank_lines(file: DataFile, limits: Limits = LIMITS) -> bool:
 
 
 def _documents(file: DataFile, limits: Limits) -> _Rows:
-    """Plain text: blank lines set documents apart; where there are none, each line is a document."""
+    """Yield the documents of a text file: separated by blank lines, or one per line where there are no blank lines."""
     apart = has_blank_lines(file, limits)
     with open_text(file, limits) as (text, raw):
         for document in _paragraphs(text, limits) if apart else json_rows.lines(text, limits):

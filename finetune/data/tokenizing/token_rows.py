@@ -1,6 +1,6 @@
-"""Rows as tokens in an Arrow file that is mapped, not read: memory does not grow with their number.
+"""Rows as tokens in a memory-mapped Arrow file: memory does not grow with the number of rows.
 
-One row is one sequence, or two to compare (chosen and rejected); a packed row says how long each of its documents is.
+A row is one sequence, or two to compare (chosen and rejected); a packed row has the length of each of its documents.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,8 +21,8 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class TokenRow:
-    """`parts` are one sequence or two; `number` is the row's place in its data, counted from 1; `place` its place
-    here; `documents` the lengths of the documents of a packed row."""
+    """`parts` are one sequence or two; `number` is the row's number in its data, from 1; `place` its index here;
+    `documents` the lengths of the documents of a packed row."""
 
     parts: tuple[Encoded, ...]
     number: int
@@ -31,12 +31,12 @@ class TokenRow:
 
     @property
     def length(self) -> int:
-        """The longest part's length in tokens."""
+        """The length of the longest part in tokens."""
         return max(len(part.input_ids) for part in self.parts)
 
 
 class TokenRows(Sequence[TokenRow]):
-    """The rows of a file that `write` made. `lengths` [n] are those of each row's longest part."""
+    """The rows of a file written by `write`. `lengths` [n] are the lengths of each row's longest part."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -71,7 +71,7 @@ def _part(ids: Any, learned: Any) -> Encoded:
 
 
 def write(path: Path, rows: Iterable[TokenRow]) -> TokenRows:
-    """Write rows as they come and open them."""
+    """Write rows as they arrive and open the file."""
     import pyarrow as pa
 
     schema = _schema()
@@ -99,7 +99,7 @@ def _stored(row: TokenRow) -> dict[str, Any]:
 
 
 def in_lots(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """So many at a time, in order."""
+    """Yield lists of `size` items, in order."""
     lot: list[Item] = []
     for item in items:
         lot.append(item)

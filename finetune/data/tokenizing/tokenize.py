@@ -1,7 +1,7 @@
-"""Rows become token ids and labels: what is learned, what only is read, what is cut.
+"""From rows to token ids and labels: what is learned, what is only read, what is truncated.
 
-Each row is rendered as text once and tokenised whole, so the ids are those of `apply_chat_template`; which tokens
-carry loss follows from the characters they stand for.
+Each row is rendered as text once and tokenized whole, so the ids are those of `apply_chat_template`; which tokens
+carry loss follows from their characters.
 """
 
 from bisect import bisect_left
@@ -21,7 +21,7 @@ _BATCH = 256
 @dataclass(frozen=True)
 class Encoded:
     """One row under a tokenizer: `labels` are the ids where loss is carried and -100 elsewhere, both of the same
-    length, at most max_length; `total` the length before the cut; `problem` why a template refused the row."""
+    length, at most max_length; `total` is the length before truncation; `problem` is why a template refused the row."""
 
     input_ids: list[int]
     labels: list[int]
@@ -31,13 +31,14 @@ class Encoded:
 
     @property
     def learns(self) -> bool:
-        """Whether any token carries loss (the first cannot); rows where none does are left out of training."""
+        """Whether any token carries loss (the first cannot); rows without such a token are skipped in training."""
         return any(label != IGNORED for label in self.labels[1:])
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of text of one or more tokens (whole characters): does it carry loss, is it cut off."""
+    """A piece of text of one or more tokens (whole characters): whether it carries loss, and whether it is
+    truncated."""
 
     text: str
     loss: bool
@@ -46,7 +47,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """All tokens of a row before the cut: ids, the characters each stands for, the ranges of tokens that carry loss."""
+    """All tokens of a row before truncation: ids, the characters of each, the ranges of tokens that carry loss."""
 
     text: str
     ids: list[int]
@@ -54,7 +55,7 @@ class _Tokens:
     learned: list[Span]
 
     def loss(self) -> list[bool]:
-        """Whether each token carries loss."""
+        """Return for each token whether it carries loss."""
         loss = [False] * len(self.ids)
         for first, last in self.learned:
             loss[first:last] = [True] * (last - first)
@@ -62,20 +63,20 @@ class _Tokens:
 
 
 def encode(row: Row, tokenizer: Any, max_length: int) -> Encoded:
-    """Token ids and labels of one row.
+    """Return the token ids and labels of one row.
 
-    chat: the model's chat template, loss on each assistant answer with its end token; text: all of it and an end
-    token; pair: source, newline, target, loss on the target and an end token. Cut at `max_length` from the right.
-    Raises UserError where the template refuses the row, and for kinds that are not trained this way.
+    chat: the model's chat template, loss on each assistant answer with its end token; text: all of it and an end token;
+    pair: source, newline, target, loss on the target and an end token. Truncated to `max_length` from the right. Raises
+    UserError where the template refuses the row, and for kinds that are not trained this way.
     """
     return _cut(_tokens([_render(row, ChatRenderer(tokenizer))], tokenizer)[0], max_length)
 
 
 def encode_all(rows: Sequence[Row], tokenizer: Any, max_length: int, learn: str = "answers") -> list[Encoded]:
-    """`encode` for many rows at once, much faster; a row that the template refuses gives an empty Encoded with its
-    `problem` instead of an exception. Keep only those with `.learns`.
+    """Encode many rows at once, much faster than `encode`; a row that the template refuses gives an empty Encoded with
+    its `problem` instead of an exception. Keep only those with `.learns`.
 
-    `learn` says what of a conversation carries loss: "answers", "last-answer" or "everything".
+    `learn` says which part of a conversation carries loss: "answers", "last-answer" or "everything".
     """
     renderer = ChatRenderer(tokenizer)
     encoded: list[Encoded] = []
@@ -90,7 +91,7 @@ def encode_all(rows: Sequence[Row], tokenizer: Any, max_length: int, learn: str 
 
 
 def pieces(row: Row, tokenizer: Any, max_length: int) -> list[Piece]:
-    """The text of a row as the model reads it, in the order of its tokens. Raises as `encode` does.
+    """Return the text of a row as the model reads it, in the order of its tokens. Raises as `encode` does.
 
     Tokens that share a character are one piece; joined, the pieces are the whole text and the special tokens.
     """
@@ -112,8 +113,8 @@ def pieces(row: Row, tokenizer: Any, max_length: int) -> list[Piece]:
 
 
 def ensure_template(tokenizer: Any) -> bool:
-    """Give a tokenizer without a chat template the shipped one (ChatML, answers closed by its end token), so that it
-    is saved with the model. Returns whether it was added."""
+    """Give a tokenizer without a chat template the shipped one (ChatML, answers closed by its end token), so that it is
+    saved with the model. Returns whether it was added."""
     if tokenizer.chat_template:
         return False
     tokenizer.chat_template = DEFAULT.read_text(encoding="utf-8")
@@ -144,7 +145,7 @@ def _rendered_or_problem(row: Row, renderer: ChatRenderer, learn: str) -> Render
 
 
 def _tokens(rendered: Sequence[Rendered], tokenizer: Any) -> list[_Tokens]:
-    """Tokenise rows (all of one kind) in one call."""
+    """Tokenize rows (all of one kind) in one call."""
     if not rendered:
         return []
     if not tokenizer.is_fast:
@@ -161,8 +162,8 @@ def _tokens(rendered: Sequence[Rendered], tokenizer: Any) -> list[_Tokens]:
 
 
 def _places(offsets: Sequence[Span]) -> list[Span]:
-    """Offsets in rising order that leave no character out: some tokenizers report a token without the white space it
-    begins with."""
+    """Return offsets in rising order that leave no character out: some tokenizers report a token without its leading
+    white space."""
     places: list[Span] = []
     done = begun = 0
     for start, end in offsets:
@@ -188,8 +189,8 @@ def _with_loss(rendered: Rendered, ids: list[int], places: list[Span], end_token
 
 
 def _learned(text: str, places: list[Span], span: Span) -> Span:
-    """The tokens that stand for a span of characters: those that begin in it, and one that lies across its beginning
-    where only white space of that one stands before."""
+    """Return the range of tokens of a span of characters: those that begin in it, and one that crosses its beginning if
+    only white space of that token comes before."""
     first = bisect_left(places, (span[0],))
     last = bisect_left(places, (span[1],), first)
     start, end = places[first - 1] if first else (0, 0)
