@@ -1,4 +1,4 @@
-"""The loss of each row under a model, with logits only where a token carries loss."""
+"""The loss of each row under a model; logits are computed only where a token carries loss."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,8 +26,8 @@ Place = Callable[[], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows as tokens, side by side (see `row_measures.RowKind`); those of which a side carries no loss are `dropped`
-    (the template refuses them, or nothing to learn lies within the length). `cut` ones lost their end."""
+    """Rows as tokens, side by side (see `measures.RowKind`). Rows of which a side carries no loss are `dropped`
+    (refused by the template, or nothing to learn within the max length); `cut` rows were truncated."""
 
     rows: list[Row]
     sides: list[list[Encoded]]
@@ -41,12 +41,12 @@ class Prepared:
 
     @property
     def tokens(self) -> int:
-        """How many tokens of what is learned carry loss."""
+        """How many tokens of the learned side carry loss."""
         return sum(self.counts[0])
 
 
 def prepare(rows: Sequence[Row], kind: RowKind, tokenizer: Any, max_length: int, learn: str = "answers") -> Prepared:
-    """Tokenise rows as training does; `learn` as in `encode_all`."""
+    """Tokenize rows as training does; `learn` as in `encode_all`."""
     sides = [_encoded([side(row) for row in rows], tokenizer, max_length, learn) for side in kind.sides]
     kept = [place for place in range(len(rows)) if all(side[place].learns for side in sides)]
     found = [[side[place] for place in kept] for side in sides]
@@ -55,7 +55,8 @@ def prepare(rows: Sequence[Row], kind: RowKind, tokenizer: Any, max_length: int,
 
 
 def _encoded(rows: Sequence[Row], tokenizer: Any, max_length: int, learn: str) -> list[Encoded]:
-    """Rows of several kinds as tokens, in their order: the tokenizer takes those of one kind at a time."""
+    """Tokenize rows of several kinds and return them in their order: the tokenizer takes the rows of one kind at a
+    time."""
     places: dict[type, list[int]] = {}
     for place, row in enumerate(rows):
         places.setdefault(type(row), []).append(place)
@@ -66,17 +67,17 @@ def _encoded(rows: Sequence[Row], tokenizer: Any, max_length: int, learn: str) -
 
 
 def learned(row: Encoded) -> int:
-    """How many tokens of a row carry loss: the first is predicted by nobody."""
+    """Return how many tokens of a row carry loss; the first is never predicted."""
     return sum(label != IGNORED for label in row.labels[1:])
 
 
 def row_losses(
     loaded: "Loaded", rows: Sequence[Encoded], tell: Tell = lambda done, total: None, place: Place = nullcontext
 ) -> list[float]:
-    """The loss of each row, in nats summed over the tokens that carry loss.
+    """Return the loss of each row, in nats, summed over the tokens that carry loss.
 
-    `tell` is called with rows done and in all before each batch, and may raise to end it; `place` is entered for each
-    batch, so that others who use the model come in between.
+    `tell` is called with rows done and in total before each batch, and may raise to stop; `place` is entered for each
+    batch, so that other users of the model can go in between.
     """
     each: _EachLoss | None = None
     losses = [0.0] * len(rows)
@@ -93,7 +94,7 @@ def row_losses(
 
 
 def _batches(rows: Sequence[Encoded]) -> Iterator[list[int]]:
-    """The places of rows of like length, longest first, at most `BATCH_TOKENS` with their padding."""
+    """Yield the indices of rows of similar length, longest first, at most `BATCH_TOKENS` tokens including padding."""
     order = sorted(range(len(rows)), key=lambda place: -len(rows[place].input_ids))
     while order:
         size = max(1, BATCH_TOKENS // len(rows[order[0]].input_ids))
@@ -102,8 +103,8 @@ def _batches(rows: Sequence[Encoded]) -> Iterator[list[int]]:
 
 
 class _EachLoss:
-    """`AnswerLoss` with an objective that keeps what each row costs. It changes the model while it is made and called,
-    so nobody else may use it meanwhile."""
+    """An `AnswerLoss` whose objective keeps the loss of each row. It changes the model while it is constructed and
+    called, so nothing else may use the model meanwhile."""
 
     def __init__(self, loaded: "Loaded") -> None:
         self._model, self._device = loaded.model, loaded.device
@@ -111,7 +112,8 @@ class _EachLoss:
         self._answer = AnswerLoss(self._model, replace(OBJECTIVES["sft"], loss=self._keep))
 
     def _keep(self, answers: Answers, batch: Batch, settings: Any) -> Loss:
-        """`CHUNK` positions at a time, no gradients: `objectives.log_probs` would take some of a head that learned."""
+        """Compute the losses `CHUNK` positions at a time, without gradients: `objectives.log_probs` would compute those
+        of a trained head."""
         chunks = zip(answers.hidden.split(CHUNK), answers.targets.split(CHUNK), strict=True)
         parts = [cross_entropy(answers.head(states).float(), ids, reduction="none") for states, ids in chunks]
         each = torch.cat(parts).cpu().double()

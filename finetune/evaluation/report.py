@@ -1,4 +1,4 @@
-"""What the evaluation of a run came to, as it is kept in the run's folder (`evaluation.json`)."""
+"""The report of a run's evaluation, saved in the run's folder (`evaluation.json`)."""
 
 import hashlib
 import math
@@ -21,13 +21,13 @@ Set = dict[str, Any]
 
 
 def save(run: Run, report: Report) -> None:
-    """Write the report, whole or not at all. Raises UserError where the disk is full."""
+    """Write the report, completely or not at all. Raises UserError where the disk is full."""
     with full_disk_in_words(run.folder):
         write_json(run.folder / FILE, report)
 
 
 def load(run: Run) -> Report | None:
-    """The report of the run's last evaluation; None where there was none.
+    """Return the report of the run's last evaluation; None where there is none.
 
     Raises UserError where it is damaged, or of another version of the program.
     """
@@ -46,12 +46,12 @@ def load(run: Run) -> Report | None:
 
 
 def fits(run: Run, report: Report) -> bool:
-    """Whether the report is of the weights that the run holds now."""
+    """Return whether the report is about the weights that the run has now."""
     return run.model.is_dir() and report["tuned"]["fingerprint"] == weights_of(run.model)
 
 
 def weights_of(model: Path) -> str:
-    """What was learned, told by its bytes: of an adapter those of its one file."""
+    """Return a hash of the learned weights: for an adapter, that of its one file."""
     adapter = model / "adapter_model.safetensors"
     if not adapter.is_file():
         return fingerprint(model)
@@ -73,7 +73,7 @@ class Line:
 
 
 def lines_of(one: Set) -> list[Line]:
-    """The measures of a set of rows, the loss first."""
+    """Return the measures of a set of rows, the loss first."""
     return [
         Line(
             key=found["key"],
@@ -89,17 +89,18 @@ def lines_of(one: Set) -> list[Line]:
 
 
 def loss_of(one: Set) -> Line:
-    """The loss of a set of rows."""
+    """Return the loss of a set of rows."""
     return next(line for line in lines_of(one) if line.key == "loss")
 
 
 def set_of(report: Report, key: str) -> Set | None:
-    """The set "held_out" or "general"; None where that was not measured."""
+    """Return the set "held_out" or "general"; None where it was not measured."""
     return next((one for one in report["sets"] if one["key"] == key), None)
 
 
 def perplexity(loss: Estimate) -> Estimate:
-    """e to a loss per token and to the ends of its interval (a percentile interval keeps its level under it)."""
+    """Return e to the power of a loss per token and of the ends of its interval (a percentile interval keeps its
+    level)."""
     low, high = (None if end is None else _exponential(end) for end in (loss.low, loss.high))
     return Estimate(_exponential(loss.mean), low, high, loss.count)
 
@@ -109,7 +110,7 @@ def _exponential(loss: float) -> float:
 
 
 def interval(found: Estimate, digits: int = 3, sign: str = "") -> str:
-    """Such as `1.234 [1.100, 1.400]`, with a real minus."""
+    """Return an estimate as text, such as `1.234 [1.100, 1.400]`, with a typographic minus."""
     ends = (
         ""
         if found.low is None or found.high is None
@@ -119,8 +120,8 @@ def interval(found: Estimate, digits: int = 3, sign: str = "") -> str:
 
 
 def judged(report: Report) -> list[tuple[str, str]]:
-    """What the report says, as (verdict, sentence): of the held-out rows, and of what may have been
-    forgotten, and against the n-gram model."""
+    """Return the report's results as (verdict, sentence): for the held-out rows, for forgetting, and against the n-gram
+    model."""
     said = []
     for one in report["sets"]:
         stage = f"{title(one)}: " if one["stage"] else ""
@@ -137,7 +138,7 @@ def judged(report: Report) -> list[tuple[str, str]]:
 
 
 def notes(report: Report) -> list[str]:
-    """What a reader must know of the figures: what was left out, cut or bounded."""
+    """Return what a reader must know about the figures: which rows were skipped, truncated or not used."""
     counted = [note for one in report["sets"] for note in _ngram_notes(one["ngram"])]
     return [note for one in report["sets"] for note in _notes_of(one)] + counted
 
@@ -163,7 +164,7 @@ def _ngram_notes(ngram: dict[str, Any] | None) -> list[str]:
 
 
 def title(one: Set) -> str:
-    """What a set of rows is called for people."""
+    """Return the name of a set of rows for people."""
     if one["stage"]:
         return say("evaluate.held_out_stage", number=one["stage"], objective=one["objective"])
     if one["key"] == "held_out":

@@ -1,4 +1,4 @@
-"""What is known of each stage of a run: its rows, its steps, its validation loss before and after, its time."""
+"""The report of each stage of a run: its rows, its steps, its validation loss before and after, its time."""
 
 from dataclasses import dataclass, field
 
@@ -7,13 +7,13 @@ from finetune.runs.events import Event, Progress
 
 @dataclass(frozen=True)
 class StageReport:
-    """One stage. `state` is waiting, working or done; of its `rows` so many were `kept`, in `packed` rows where they
-    share some, the others `dropped` (nothing to learn) or `refused` by the chat template, for reasons of which the
-    first are `problems`; `cut` ones are longer than the limit. `done` of its `steps` were made.
+    """One stage. `state` is waiting, working or done; of its `rows`, `kept` are used, in `packed` rows where documents
+    share rows; the others are `dropped` (nothing to learn) or `refused` by the chat template, `problems` are the first
+    reasons; `cut` ones are longer than the limit. `done` of its `steps` are finished.
 
-    `before` and `after` are validation losses, the latter `measured` at that step of the run, `preferred` (a share)
-    and `margin` those of a preference stage's end; `best` and `early` are steps of the run. None: not known, or there
-    is none.
+    `before` and `after` are validation losses, `after` as of step `measured` of the run; `preferred` (a share) and
+    `margin` are those at the end of a preference stage; `best` and `early` are steps of the run. None: not known, or
+    does not exist.
     """
 
     number: int
@@ -41,7 +41,7 @@ class StageReport:
 
 
 def reports(progress: Progress) -> list[StageReport]:
-    """Each stage of a run as far as it told; none where an older version wrote its events."""
+    """Return a report for each stage of a run; none for the events of an older version."""
     told = (progress.started or {}).get("stages") or []
     return [_report(progress, stage) for stage in told]
 
@@ -85,19 +85,20 @@ def _state(progress: Progress, stage: int) -> str:
 
 
 def _before(progress: Progress, stage: int) -> Event:
-    """The evaluation before a stage's first step."""
+    """Return the evaluation before a stage's first step."""
     return progress.begins.get(stage, {}) if stage else progress.evals.get(0, {})
 
 
 def _after(progress: Progress, stage: int, over: Event | None) -> Event:
-    """The evaluation of what a stage resulted in: its best step where that was kept, else its last one so far."""
+    """Return the evaluation of a stage's result: its best step where that was kept, else its last evaluation so far."""
     own = {step: event for step, event in progress.evals.items() if event.get("stage") == stage and step}
     best = over.get("best") if over else None
     return own[best] if best in own else own[max(own)] if own else {}
 
 
 def margin_of(event: Event) -> float | None:
-    """By how much the chosen answers' rewards exceed the rejected ones', on average; None for other objectives."""
+    """Return by how much the mean reward of the chosen answers exceeds that of the rejected ones; None for other
+    objectives."""
     if event.get("reward_chosen") is None or event.get("reward_rejected") is None:
         return None
     return float(event["reward_chosen"]) - float(event["reward_rejected"])

@@ -1,4 +1,4 @@
-"""Packs short documents into shared rows, so that a batch has little padding. The result depends on their order alone."""
+"""Packs short documents into shared rows, so that a batch has little padding. Packing depends on their order alone."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
