@@ -1,4 +1,4 @@
-"""A few held-out prompts answered by base and tuned model side by side, greedily, in one batch where both models fit."""
+"""A few held-out prompts answered by base and tuned model side by side, greedily, in one batch where possible."""
 
 import threading
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""Two steps of the largest batch, and one of some others, tried out on the device in a process of their own.
+"""Measures two steps of the largest batch, and one of some others, on the device, in a separate process.
 
-What they took is kept: the same config on the same weights, data and device is not tried twice.
+The measurements are cached: the same config on the same weights, data and device is not measured twice.
 """
 
 import fcntl
@@ -41,14 +41,14 @@ FORMAT = 1
 _FEW_TOKENS = 4096
 _NEVER = 100_000_000
 _LEFT = 0.03
-"""The part of the memory that must stay free while it is tried out: else it is ended before the system ends others."""
+"""The part of the memory that must stay free during a trial: below it the trial is killed, before the system kills."""
 _LOOKS_A_SECOND = 5
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured on a device: peak bytes with batches of `batch_size` rows, seconds until the model is loaded,
-    and the pace of each stage. `alone`: no run was at work there meanwhile; else it is not kept."""
+    """Measurements on a device: peak bytes with batches of `batch_size` rows, seconds until the model is loaded, and
+    the pace of each stage. `alone`: no run was active there meanwhile; otherwise the calibration is not cached."""
 
     peak: float
     batch_size: int
@@ -59,7 +59,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a stage is tried on: its config, rows, batches and what is written at an evaluation."""
+    """The input of a stage's trial: its config, rows, batches and the prompts of an evaluation."""
 
     stage: Stage
     rows: StageRows
@@ -68,7 +68,7 @@ class Trial:
 
 
 def known(key: str) -> Calibration | None:
-    """What was measured before under this key."""
+    """Return the cached calibration of this key; None where there is none."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept = read_json(_place(key))
         if kept["format"] == FORMAT:
@@ -78,7 +78,7 @@ def known(key: str) -> Calibration | None:
 
 
 def key_of(config: RunConfig, fingerprint: str, device: str) -> str:
-    """The name of a calibration: of all that decides what a step takes, and nothing else."""
+    """Return the cache key of a calibration: a hash of everything that a step's cost depends on, and nothing else."""
     told = config.model_dump(mode="json", exclude={"model", "seed", "watch", "version"})
     told["samples"] = [config.watch.sample_tokens, *config.watch.samples]
     text = json.dumps([FORMAT, told, fingerprint, device, os.cpu_count()], sort_keys=True)
@@ -98,9 +98,9 @@ def calibrate(
     progress: Any = None,
     stop: threading.Event | None = None,
 ) -> Calibration:
-    """Try it out with batches of `batch_size` rows at most, and keep what it took.
+    """Run the trial with batches of at most `batch_size` rows, and cache the measurements.
 
-    Raises UserError where memory ran out, somebody asked to stop, or the process failed, with the end of its log.
+    Raises UserError where memory ran out, a stop was requested, or the process failed, with the end of its log.
     """
     devices = devices_of(config.compute.device, 1)
     with _turn(devices[0], stop), _scratch() as folder:
@@ -124,7 +124,7 @@ def calibrate(
 
 @contextmanager
 def _turn(device: str, stop: threading.Event | None) -> Iterator[None]:
-    """One trial at a time on a device: two would measure each other."""
+    """Allow one trial at a time on a device: two would distort each other's measurements."""
     place = settings.cache() / "plans"
     place.mkdir(parents=True, exist_ok=True)
     with open(place / f".{device}", "a") as turn:
@@ -148,7 +148,7 @@ def _scratch() -> Iterator[Path]:
 
 
 def _shortened(config: RunConfig, batch_size: int) -> RunConfig:
-    """The config with every step told, no evaluation or checkpoint in between, in one process."""
+    """Return the config with every step logged, without evaluations and checkpoints in between, for one process."""
     watch = config.watch.model_copy(update={"log_every": 1, "evaluate_every": _NEVER, "checkpoint_every": _NEVER})
     stages = [stage.model_copy(update={"optim": _optim(config, stage, batch_size)}) for stage in config.stages]
     compute = config.compute.model_copy(update={"processes": 1, "sharding": "none"})
@@ -168,7 +168,7 @@ def _optim(config: RunConfig, stage: Stage, batch_size: int) -> Any:
 
 
 def _lay_ready(folder: Path, index: int, trial: Trial, config: RunConfig) -> tuple[dict[str, Any], list[list[int]]]:
-    """Write a stage's rows for the process. Returns its order, and the padded tokens of each batch it will have."""
+    """Write a stage's rows for the process. Returns its order, and the padded tokens of each batch."""
     from finetune.training.batches import LengthGrouped
 
     optim = config.optim_of(config.stages[index])
@@ -202,8 +202,8 @@ def _held_tokens(lengths: np.ndarray, size: int, sides: int) -> int:
 
 
 def _chosen(rows: Sequence[TokenRow], size: int, accumulation: int) -> list[TokenRow]:
-    """The rows of the largest batch twice, and of batches further down; more of them where they are small, since a
-    short step is measured less well."""
+    """Return the rows of the largest batch twice, and of smaller batches; several times where they are small, since a
+    short step is measured less precisely."""
     ordered = sorted(rows, key=lambda row: -row.length)
     last = max(len(ordered) - size, 0)
     largest = sum(row.length * len(row.parts) for row in ordered[:size])
@@ -213,7 +213,7 @@ def _chosen(rows: Sequence[TokenRow], size: int, accumulation: int) -> list[Toke
 
 
 def _start(folder: Path, base: Path, devices: list[str]) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that all that it starts ends with it."""
+    """Start the trial in its own session, so that all its processes can be ended with it."""
     command = [settings.python(), "-m", "finetune.plan.trial", str(folder), "--base", str(base)]
     with open(folder / "log.txt", "ab") as log:
         return subprocess.Popen(
@@ -230,7 +230,7 @@ def _start(folder: Path, base: Path, devices: list[str]) -> subprocess.Popen[byt
 def _wait(
     process: subprocess.Popen[bytes], folder: Path, steps: int, progress: Any, stop: threading.Event | None
 ) -> None:
-    """Until it is over; ended early where somebody asks, or where it takes the last of the memory."""
+    """Wait for the process to end; kill it on a stop request, or when it uses up the memory."""
     try:
         while process.poll() is None:
             if stop is not None and stop.is_set():
@@ -252,7 +252,7 @@ def _wait(
 
 
 def _pace(told: dict[str, Any], take: int, groups: list[list[int]]) -> Pace:
-    """What the events of a stage say of its pace."""
+    """Return a stage's pace, from the events of its trial."""
     events: list[Event] = told["events"]
     times = {kind: [event["t"] for event in events if event["type"] == kind] for kind in _KINDS}
     begin = times["stage"][0]
@@ -280,7 +280,7 @@ def _pace(told: dict[str, Any], take: int, groups: list[list[int]]) -> Pace:
 
 
 def _reference(events: list[Event], begin: float) -> float:
-    """Seconds in which a preference stage computed what it compares with."""
+    """Return the seconds in which a preference stage computed its reference log-probabilities."""
     first = next((event["t"] for event in events if event.get("phase") == "reference"), begin)
     return begin - first
 

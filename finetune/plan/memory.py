@@ -1,7 +1,7 @@
-"""How much memory a run takes at most, from what it trains and how large its batches are.
+"""The peak memory of a run, from what it trains and how large its batches are.
 
-Weights and optimizer state stand; what backward needs grows with the tokens of a batch. The same sums hold on a CPU,
-whose process comes on top, and on a GPU.
+Weights and optimizer state are constant; what backward needs grows with the tokens of a batch. The same formulas hold
+on a CPU, where the process itself is added, and on a GPU.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from finetune.base_models.network import Network
 
 CHUNK = 512
-"""Positions whose logits exist at a time."""
+"""Positions whose logits exist at the same time."""
 SHORT = 320
 """Rows up to this length keep their attention on a CPU."""
 PROCESS = 600_000_000
@@ -19,12 +19,12 @@ CONTEXT = 500_000_000
 FOUR_BIT = 0.53
 """Bytes of an NF4 weight with its doubly quantised constants (Dettmers et al. 2023)."""
 LOOSE = 1.1
-"""What the allocator cannot use of what it holds."""
+"""The allocator's overhead: memory that it holds but cannot use."""
 
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """Where and how it is computed: `width` are the bytes of a number in the forward (2 or 4)."""
+    """Where and how a run computes: `width` is the number of bytes of a number in the forward pass (2 or 4)."""
 
     width: int
     cpu: bool
@@ -37,7 +37,7 @@ class ComputeSettings:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes: what stands whatever the batch is, and what the largest batch takes."""
+    """Bytes that do not depend on the batch, and bytes that the largest batch takes."""
 
     standing: float
     moving: float
@@ -48,8 +48,8 @@ class Memory:
 
 
 def memory(network: Network, batch: tuple[int, int], learned: float, setting: ComputeSettings) -> Memory:
-    """The peak of a run whose largest batch has so many sequences of so many tokens, of which the share `learned`
-    carries loss.
+    """Return the peak memory of a run whose largest batch is `batch` (sequences, tokens of each), of whose tokens the
+    share `learned` carries loss.
 
     On a CPU it is that of all processes together, on GPUs that of each.
     """
@@ -61,7 +61,8 @@ def memory(network: Network, batch: tuple[int, int], learned: float, setting: Co
 
 
 def _standing(network: Network, setting: ComputeSettings) -> float:
-    """Weights, float32 masters where the arithmetic is 16 bit, and Adam's two moments."""
+    """Return the bytes of the weights, of the float32 masters where the arithmetic is 16-bit, and of Adam's two
+    moments."""
     bytes_each = FOUR_BIT if setting.four_bit else setting.width
     weights = network.total * bytes_each
     masters = 4 if setting.width < 4 else 0
@@ -70,7 +71,8 @@ def _standing(network: Network, setting: ComputeSettings) -> float:
 
 
 def _moving(network: Network, batch: tuple[int, int], learned: float, setting: ComputeSettings) -> float:
-    """Activations at the end of the forward, or gradients at the end of backward, whichever is more; and logits."""
+    """Return the bytes of the activations at the end of forward, or of the gradients at the end of backward, whichever
+    is more; plus the logits."""
     exact = 4 if setting.width == 4 else setting.width + 4
     gradients = network.trainable * exact / (setting.processes if setting.sharded else 1)
     gathered = network.trainable * 4 if setting.accumulation > 1 else 0
@@ -78,7 +80,7 @@ def _moving(network: Network, batch: tuple[int, int], learned: float, setting: C
 
 
 def activations(network: Network, batch: tuple[int, int], setting: ComputeSettings) -> float:
-    """Bytes that backward needs of a batch's forward."""
+    """Return the bytes that backward needs of a batch's forward."""
     tokens = batch[0] * batch[1]
     norms = network.kept_exact * (4 if setting.width < 4 else 2 * setting.width)
     scores = network.heads * batch[1] * network.layers * setting.width if setting.cpu and batch[1] <= SHORT else 0
@@ -89,7 +91,8 @@ def activations(network: Network, batch: tuple[int, int], setting: ComputeSettin
 
 
 def _logits(network: Network, batch: tuple[int, int], learned: float, setting: ComputeSettings) -> float:
-    """Logits, their float32 copy, its softmax and their gradients, a chunk at a time where the head allows it."""
+    """Return the bytes of the logits, their float32 copy, its softmax and their gradients, a chunk at a time where the
+    head allows it."""
     tokens = batch[0] * batch[1]
     positions = min(CHUNK, max(tokens * learned, 1)) if network.gathers else tokens
     return positions * network.vocabulary * (2 * setting.width + 8)

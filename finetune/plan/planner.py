@@ -1,4 +1,4 @@
-"""From a config to its card."""
+"""From a config to the plan of its run."""
 
 import threading
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 _TRIED = 0.75
-"""The part of the free memory that a trial may take by the sums: beyond it, it is made with a smaller batch."""
+"""The part of the free memory that a trial may take by the estimate: above it, the trial uses a smaller batch."""
 
 
 def make_plan(
@@ -36,8 +36,8 @@ def make_plan(
     progress: OnProgress | None = None,
     stop: threading.Event | None = None,
 ) -> RunPlan:
-    """The card of a config. With `calibrate` its first steps are tried out here, which can be stopped; else it says
-    roughly what it takes, or what was found out before.
+    """Return the plan of a config. With `calibrate` its first steps are tried out on this machine, which can be
+    stopped; otherwise the plan is rough, or uses an earlier calibration.
 
     Raises UserError where the run could not start, or the trial failed.
     """
@@ -54,7 +54,7 @@ def plan_of(
     progress: OnProgress | None = None,
     stop: threading.Event | None = None,
 ) -> RunPlan:
-    """As `make_plan`, for data and a base that are here."""
+    """Return the same plan as `make_plan`, for data and a base that are already on this machine."""
     planner = Planner.read(looked, owner)
     if calibrate:
         planner.calibrate(progress, stop)
@@ -63,7 +63,7 @@ def plan_of(
 
 @dataclass
 class Planner:
-    """What a plan is made of, read once."""
+    """The inputs of a plan, read once."""
 
     looked: Looked
     stages: list[StageRows]
@@ -71,7 +71,8 @@ class Planner:
 
     @classmethod
     def read(cls, looked: Looked, owner: Owner, most: int = SAMPLE) -> "Planner":
-        """Tokenise and count, at most about `most` rows a stage. Raises UserError where nothing is left to learn."""
+        """Tokenize and count at most about `most` rows per stage. Raises UserError where nothing is left to learn
+        from."""
         from inference.models.locate import load_tokenizer
 
         config, base = looked.config, looked.base
@@ -89,13 +90,14 @@ class Planner:
 
     @property
     def key(self) -> str:
-        """The name under which what is measured is kept."""
+        """The cache key of the calibration."""
         sums = self.sums
         device = f"{sums.device} {device_name_of(sums.device)} {sums.dtype}"
         return calibration.key_of(sums.config, self.looked.base.fingerprint, device)
 
     def calibrate(self, progress: OnProgress | None = None, stop: threading.Event | None = None) -> None:
-        """Try out the first steps here, unless that was done before. Raises UserError where it failed."""
+        """Try out the first steps on this machine, unless they were measured before. Raises UserError where that
+        failed."""
         if self.sums.measured is not None:
             return
         size = self._trial_batch()
@@ -106,7 +108,8 @@ class Planner:
         )
 
     def _trial_batch(self) -> int:
-        """The largest batch size that surely fits into what is free now. Raises UserError where one row does not."""
+        """Return the largest batch size that certainly fits into the free memory. Raises UserError where a single row
+        does not."""
         size, free = self.sums.batch_size, memory_of(self.sums.device).free
         while self.sums.sums(self.sums.setting(), size).peak > _TRIED * free:
             if size == 1:
@@ -115,7 +118,7 @@ class Planner:
         return size
 
     def _prompts(self, rows: StageRows) -> list[dict[str, Any]]:
-        """What a run would let the model write at each evaluation."""
+        """Return the prompts that the run would answer at each evaluation."""
         from finetune.training.attempt import load_tokenizer
         from finetune.training.sampling import row_prompt, typed_prompt
 
@@ -124,7 +127,7 @@ class Planner:
         return [{"text": one.text, "ids": list(one.ids)} for one in typed or [row_prompt(rows.first, tokenizer)]]
 
     def plan(self, flavours: list[Flavor] | None = None) -> RunPlan:
-        """The card, with a line for each of the machines for rent."""
+        """Return the plan, with an estimate for each of the machines for rent."""
         sums, here = self.sums, self.sums.here()
         batches = [shape.steps * shape.accumulation for shape in sums.shapes]
         given = list(zip(sums.shapes, batches, strict=True))
@@ -149,7 +152,7 @@ class Planner:
         )
 
     def advice(self, here: PlaceEstimate) -> tuple[Advice, ...]:
-        """What does not fit here, with what would."""
+        """Return what does not fit this machine, with settings that would."""
         found = []
         assert here.free is not None and here.disk_free is not None, "of this machine both are known"
         if here.memory > here.free:
@@ -161,7 +164,8 @@ class Planner:
         return tuple(found)
 
     def _too_much_memory(self, here: PlaceEstimate) -> Advice:
-        """Refused where it is more than the whole machine has; else another run may end before this one begins."""
+        """Return the advice on memory: refused where the run needs more than the machine has in total; otherwise a
+        warning, since memory may be freed before the run starts."""
         assert here.room is not None and here.free is not None
         facts = {
             "needed": _gb(here.memory),
@@ -176,13 +180,13 @@ class Planner:
         return Advice("plan.memory", facts, surely, changes)
 
     def _bytes_with(self, settings: dict[str, Any]) -> float:
-        """Peak bytes here with other settings."""
+        """Return the peak bytes on this machine with other settings."""
         config, now = with_settings(self.sums.config, settings), self.sums.config
         network = read_network(config, self.looked.base.folder) if config.method != now.method else None
         return self.sums.memory_here(config, network)
 
     def _notes(self) -> tuple[str, ...]:
-        """What a reader should know of the figures."""
+        """Return what a reader should know about the figures."""
         notes = [say("plan.sampled", seen=rows.seen, of=rows.of) for rows in self.stages if not rows.exact]
         if not any(rows.held_count for rows in self.stages):
             notes.append(say("plan.nothing_held_out"))
@@ -195,8 +199,8 @@ class Planner:
 
 
 def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
-    """A config with other settings, by path; blocks of a method that is not chosen any more go, and so does what a
-    stage says of the same knob."""
+    """Return a config with other settings, by path; remove the blocks of a method that is no longer chosen, and a
+    stage's own value of the same knob."""
     raw = config.model_dump(mode="json", exclude_none=True)
     if "method" in settings:
         raw = {name: value for name, value in raw.items() if name not in BLOCKS}
@@ -213,17 +217,17 @@ def _gb(count: float) -> str:
 
 
 def _amount(count: float) -> str:
-    """Bytes with their unit: of a small model on a full disk it is megabytes that matter."""
+    """Return bytes with their unit: for a small model on a full disk, megabytes matter."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 LOOKED_AT = 300
-"""Rows of a stage that are read as tokens: a start does not wait for more."""
+"""How many rows of a stage are tokenized: a start does not wait for more."""
 
 
 def plan_for_start(config: RunConfig, owner: Owner, base: "Fetched") -> RunPlan:
-    """What the run will take, by what was measured before where that was done. Raises UserError where nothing is left
-    to learn from, or it surely does not fit into this machine's memory or disk."""
+    """Return the plan of a run that is about to start, with an earlier calibration if there is one. Raises UserError
+    where nothing is left to learn from, or the run certainly does not fit into this machine's memory or disk."""
     from finetune.data.store import open_dataset
 
     datasets = [

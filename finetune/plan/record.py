@@ -1,4 +1,4 @@
-"""The plan that a run began with, kept in its folder, beside what came of it."""
+"""The plan that a run started with, saved in its folder, and its comparison with the actual figures."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ _FILE = "plan.json"
 
 
 def keep_plan(run: Run, plan: RunPlan) -> None:
-    """Write down what was expected."""
+    """Save the plan in the run's folder."""
     write_json(run.folder / _FILE, plan.to_json())
 
 
 def kept_plan(run: Run) -> dict[str, Any] | None:
-    """What was expected of a run on this machine, as `RunPlan.to_json`; None for a run without a plan."""
+    """Return the plan of a run on this machine, as `RunPlan.to_json`; None for a run without a plan."""
     with suppress(OSError, ValueError):
         plan = read_json(run.folder / _FILE)
         return plan if isinstance(plan.get("places"), list) and plan["places"] else None
@@ -27,7 +27,7 @@ def kept_plan(run: Run) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure, planned and measured: `memory_gb`, `train_seconds` or `seconds`."""
+    """One figure, planned and actual: `memory_gb`, `train_seconds` or `seconds`."""
 
     name: str
     planned: float
@@ -35,7 +35,7 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """Planned by measured; None where nothing was measured."""
+        """Planned divided by actual; None where the actual value is 0."""
         return round(self.planned / self.actual, 3) if self.actual else None
 
     def to_json(self) -> dict[str, Any]:
@@ -43,8 +43,8 @@ class Figure:
 
 
 def outcome(run: Run, progress: Progress | None = None) -> list[Figure]:
-    """The figures of a run that is done beside its plan; those of time only where it was made in one go to its last
-    step, since a resumed run counts its last attempt alone."""
+    """Return planned and actual figures of a finished run; times only where it finished in one attempt, since a resumed
+    run counts its last attempt only."""
     plan, progress = kept_plan(run), progress or run.progress()
     done = progress.done
     if plan is None or done is None:
@@ -56,7 +56,7 @@ def outcome(run: Run, progress: Progress | None = None) -> list[Figure]:
 
 
 def plan_json(run: Run) -> dict[str, Any]:
-    """The same for the shell: what was expected and what came, or nothing."""
+    """Return the plan and the outcome for the shell; empty for a run without a plan."""
     plan = kept_plan(run)
     if plan is None:
         return {}
