@@ -1,4 +1,4 @@
-"""What becomes trainable: a table of methods. A new one is an entry here and a block in `finetune/config/blocks.py`."""
+"""The training methods: what is trainable. A new one is an entry here and a block in `finetune/config/blocks.py`."""
 
 import difflib
 import re

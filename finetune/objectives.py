@@ -1,4 +1,4 @@
-"""What is minimised: a table of objectives, each one pure function of hidden states and labels."""
+"""What is minimized: a table of objectives, each a pure function of hidden states and labels."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -41,7 +41,7 @@ FORMAT = 1
 _FEW_TOKENS = 4096
 _NEVER = 100_000_000
 _LEFT = 0.03
-"""The part of the memory that must stay free during a trial: below it the trial is killed, before the system kills."""
+"""The part of the memory that must stay free in a trial: below it the trial is ended, to protect other processes."""
 _LOOKS_A_SECOND = 5
 
 

@@ -17,7 +17,7 @@ PROCESS = 600_000_000
 CONTEXT = 500_000_000
 """Bytes that a GPU's driver takes for a process."""
 FOUR_BIT = 0.53
-"""Bytes of an NF4 weight with its doubly quantised constants (Dettmers et al. 2023)."""
+"""Bytes of an NF4 weight with its double-quantized constants (Dettmers et al. 2023)."""
 LOOSE = 1.1
 """The allocator's overhead: memory that it holds but cannot use."""
 

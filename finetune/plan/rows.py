@@ -38,7 +38,7 @@ class StageRows:
 
     @property
     def exact(self) -> bool:
-        """Whether every row was tokenised."""
+        """Whether every row was tokenized."""
         return self.seen == self.of
 
 
