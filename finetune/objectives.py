@@ -71,9 +71,9 @@ def log_probs(answers: Answers, rows: int) -> tuple["Tensor", "Tensor"]:
     """Return the log-probability of each row's answer and its length in tokens: both [rows], float32."""
     from finetune.kernels.chunked_loss import chunked_log_probs
 
-    each = chunked_log_probs(answers.hidden, answers.targets, answers.head, CHUNK)
-    sums = each.new_zeros(rows).index_add(0, answers.rows, each)
-    lengths = each.new_zeros(rows).index_add(0, answers.rows, each.new_ones(len(each)))
+    token_log_probs = chunked_log_probs(answers.hidden, answers.targets, answers.head, CHUNK)
+    sums = token_log_probs.new_zeros(rows).index_add(0, answers.rows, token_log_probs)
+    lengths = token_log_probs.new_zeros(rows).index_add(0, answers.rows, token_log_probs.new_ones(len(token_log_probs)))
     return sums, lengths
 
 

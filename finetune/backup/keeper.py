@@ -53,9 +53,9 @@ class Keeper:
         things = [thing for key in by_thing if (thing := thing_of(self.home, key)) is not None]
         brought = 0
         for thing in sorted(things, key=lambda thing: thing.id, reverse=True):
-            came_back = self._bring(thing, by_thing[thing.key])
-            brought += came_back
-            if came_back:
+            restored = self._bring(thing, by_thing[thing.key])
+            brought += restored
+            if restored:
                 logs.event("restored", thing=thing.kind, id=thing.id[:24], count=brought, of=len(things))
         return brought
 

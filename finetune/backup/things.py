@@ -67,8 +67,8 @@ class Thing:
         run = Run(self.folder)
         newest = _newest_checkpoint(run)
         saved = list(_below(run.checkpoints / newest, f"checkpoints/{newest}/")) if newest else []
-        told = list(_plain_files(self.folder))
-        return [*saved, *told, *_below(run.model, "model/")]
+        top_level = list(_plain_files(self.folder))
+        return [*saved, *top_level, *_below(run.model, "model/")]
 
 
 def things_in(home: Path) -> Iterator[Thing]:

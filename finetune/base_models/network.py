@@ -70,8 +70,8 @@ def _read(config: RunConfig, folder: Path) -> Network:
         warnings.simplefilter("ignore")
         model = METHODS[config.method].apply(base, config)
     weights = list(model.parameters())
-    trainable = sum(one.numel() for one in weights if one.requires_grad)
-    total = sum(one.numel() for one in weights)
+    trainable = sum(weight.numel() for weight in weights if weight.requires_grad)
+    total = sum(weight.numel() for weight in weights)
     adapter = METHODS[config.method].adapter
     if adapter:
         kept += config.lora.rank * _adapted(model) if config.lora else 0

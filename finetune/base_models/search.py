@@ -109,7 +109,7 @@ def _license(card: Any) -> str | None:
 def _texts(value: Any) -> tuple[str, ...]:
     """Return a card's value, one text or a list of texts, as a tuple."""
     values = value if isinstance(value, list) else [value]
-    return tuple(one[:60] for one in values if isinstance(one, str) and one)
+    return tuple(text[:60] for text in values if isinstance(text, str) and text)
 
 
 def _obstacle(config: dict[str, Any], tags: list[str], safetensors: bool) -> str | None:

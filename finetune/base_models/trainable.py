@@ -40,7 +40,9 @@ def check_method(config: RunConfig, folder: Path, device: "torch.device | None" 
         check_four_bit(device)
     model = METHODS[config.method].apply(hollow(folder), config)
     weights = list(model.parameters())
-    return Structure(sum(one.numel() for one in weights if one.requires_grad), sum(one.numel() for one in weights))
+    return Structure(
+        sum(weight.numel() for weight in weights if weight.requires_grad), sum(weight.numel() for weight in weights)
+    )
 
 
 def check_four_bit(device: "torch.device") -> None:

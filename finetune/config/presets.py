@@ -121,9 +121,9 @@ def table() -> str:
 
 def _row(preset: Preset) -> str:
     stages = ", then ".join(f"`{objective}`" for objective in preset.objectives)
-    own = [f"stage {place}: {_flow(stage)}" for place, stage in enumerate(preset.stages, 1) if len(stage) > 1]
-    told = [_flow(preset.settings), *own]
-    return f"| `{preset.name}` | {say(preset.title_key)}. {say(preset.about_key)} | {stages} | {'; '.join(told)} |"
+    own = [f"stage {number}: {_flow(stage)}" for number, stage in enumerate(preset.stages, 1) if len(stage) > 1]
+    changes = [_flow(preset.settings), *own]
+    return f"| `{preset.name}` | {say(preset.title_key)}. {say(preset.about_key)} | {stages} | {'; '.join(changes)} |"
 
 
 def _flow(values: Mapping[str, Any]) -> str:

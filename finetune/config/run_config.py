@@ -88,7 +88,7 @@ class RunConfig(Block):
         chosen = METHODS.get(method) if isinstance(method, str) else None
         for name in BLOCKS:
             if raw.get(name) is not None and (chosen is None or name not in chosen.blocks):
-                with_it = ", ".join(other.key for other in METHODS.values() if name in other.blocks)
+                with_it = ", ".join(entry.key for entry in METHODS.values() if name in entry.blocks)
                 raise typed_problem(BLOCK_NOT_CHOSEN, block=name, method=str(method)[:40], with_it=with_it)
         return {**raw, **{name: raw.get(name) or {} for name in chosen.blocks}} if chosen else raw
 

@@ -78,15 +78,15 @@ class Dataset:
             begins = [0]
             for group in range(table.num_row_groups):
                 begins.append(begins[-1] + table.metadata.row_group(group).num_rows)
-            groups = [place for place, begin in enumerate(begins[:-1]) if begin < limit]
+            groups = [index for index, begin in enumerate(begins[:-1]) if begin < limit]
             read = groups[:: -(-len(groups) // _PARTS)]
-            each = max(most // max(len(read), 1), 1)
+            group_share = max(most // max(len(read), 1), 1)
             for group in read:
                 rows = min(begins[group + 1], limit) - begins[group]
-                some = list(range(0, rows, -(-rows // each)))
-                taken = table.read_row_group(group).take(some).drop_columns("row")
-                for place, row in zip(some, taken.to_pylist(), strict=True):
-                    yield begins[group] + place, _loaded(self.kind, row)
+                indices = list(range(0, rows, -(-rows // group_share)))
+                taken = table.read_row_group(group).take(indices).drop_columns("row")
+                for index, row in zip(indices, taken.to_pylist(), strict=True):
+                    yield begins[group] + index, _loaded(self.kind, row)
 
     def table(self) -> "pyarrow.Table":
         """Return all rows as stored, with nested columns, and their number in the file (`row`)."""

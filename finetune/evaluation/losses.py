@@ -48,22 +48,22 @@ class Prepared:
 def prepare(rows: Sequence[Row], kind: RowKind, tokenizer: Any, max_length: int, learn: str = "answers") -> Prepared:
     """Tokenize rows as training does; `learn` as in `encode_all`."""
     sides = [_encoded([side(row) for row in rows], tokenizer, max_length, learn) for side in kind.sides]
-    kept = [place for place in range(len(rows)) if all(side[place].learns for side in sides)]
-    found = [[side[place] for place in kept] for side in sides]
-    cut = sum(any(side[place].truncated for side in sides) for place in kept)
-    return Prepared([rows[place] for place in kept], found, len(rows) - len(kept), cut)
+    kept = [index for index in range(len(rows)) if all(side[index].learns for side in sides)]
+    found = [[side[index] for index in kept] for side in sides]
+    cut = sum(any(side[index].truncated for side in sides) for index in kept)
+    return Prepared([rows[index] for index in kept], found, len(rows) - len(kept), cut)
 
 
 def _encoded(rows: Sequence[Row], tokenizer: Any, max_length: int, learn: str) -> list[Encoded]:
     """Tokenize rows of several kinds and return them in their order: the tokenizer takes the rows of one kind at a
     time."""
-    places: dict[type, list[int]] = {}
-    for place, row in enumerate(rows):
-        places.setdefault(type(row), []).append(place)
+    by_kind: dict[type, list[int]] = {}
+    for index, row in enumerate(rows):
+        by_kind.setdefault(type(row), []).append(index)
     found: dict[int, Encoded] = {}
-    for those in places.values():
-        found |= zip(those, encode_all([rows[place] for place in those], tokenizer, max_length, learn), strict=True)
-    return [found[place] for place in range(len(rows))]
+    for indices in by_kind.values():
+        found |= zip(indices, encode_all([rows[index] for index in indices], tokenizer, max_length, learn), strict=True)
+    return [found[index] for index in range(len(rows))]
 
 
 def learned(row: Encoded) -> int:
@@ -79,14 +79,14 @@ def row_losses(
     `tell` is called with rows done and in total before each batch, and may raise to stop; `place` is entered for each
     batch, so that other users of the model can go in between.
     """
-    each: _EachLoss | None = None
+    compute: _EachLoss | None = None
     losses = [0.0] * len(rows)
     done = 0
     for batch in _batches(rows):
         tell(done, len(rows))
         with place(), loaded.lock:
-            each = each or _EachLoss(loaded)
-            for row, loss in zip(batch, each([rows[row] for row in batch]), strict=True):
+            compute = compute or _EachLoss(loaded)
+            for row, loss in zip(batch, compute([rows[row] for row in batch]), strict=True):
                 losses[row] = loss
         done += len(batch)
     tell(done, len(rows))
@@ -95,7 +95,7 @@ def row_losses(
 
 def _batches(rows: Sequence[Encoded]) -> Iterator[list[int]]:
     """Yield the indices of rows of similar length, longest first, at most `BATCH_TOKENS` tokens including padding."""
-    order = sorted(range(len(rows)), key=lambda place: -len(rows[place].input_ids))
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index].input_ids))
     while order:
         size = max(1, BATCH_TOKENS // len(rows[order[0]].input_ids))
         batch, order = order[:size], order[size:]
@@ -116,8 +116,8 @@ class _EachLoss:
         of a trained head."""
         chunks = zip(answers.hidden.split(CHUNK), answers.targets.split(CHUNK), strict=True)
         parts = [cross_entropy(answers.head(states).float(), ids, reduction="none") for states, ids in chunks]
-        each = torch.cat(parts).cpu().double()
-        self._found = each.new_zeros(len(batch["labels"])).index_add(0, answers.rows.cpu(), each)
+        token_losses = torch.cat(parts).cpu().double()
+        self._found = token_losses.new_zeros(len(batch["labels"])).index_add(0, answers.rows.cpu(), token_losses)
         return Loss(self._found.sum())
 
     @torch.inference_mode()

@@ -35,16 +35,16 @@ class NgramModel:
         """Count one row's n-grams of every order."""
         assert self._model is None, "what is added after the first question would not be in the index"
         self.tokens += len(ids)
-        self._counts.append([gram for place in range(len(ids)) for gram in self._grams(ids, place)])
+        self._counts.append([gram for position in range(len(ids)) for gram in self._grams(ids, position)])
 
-    def _grams(self, ids: Sequence[int], place: int) -> Iterator[tuple[int, ...]]:
+    def _grams(self, ids: Sequence[int], position: int) -> Iterator[tuple[int, ...]]:
         """Yield the n-grams that end at a position, one of each order."""
-        context = self._context(ids, place)
+        context = self._context(ids, position)
         for length in range(self.order):
-            yield (*context[len(context) - length :], ids[place])
+            yield (*context[len(context) - length :], ids[position])
 
-    def _context(self, ids: Sequence[int], place: int) -> Context:
-        before = tuple(ids[max(0, place - self.order + 1) : place])
+    def _context(self, ids: Sequence[int], position: int) -> Context:
+        before = tuple(ids[max(0, position - self.order + 1) : position])
         return (_START,) * (self.order - 1 - len(before)) + before
 
     @property
@@ -59,8 +59,8 @@ class NgramModel:
     def loss(self, ids: Sequence[int], labels: Sequence[int], ignored: int = -100) -> float:
         """Return the summed loss, in nats, of a row's labels after the first position; the tokens before each are its
         context."""
-        places = (place for place in range(1, len(ids)) if labels[place] != ignored)
-        return -sum(log(self.probability(ids[place], self._context(ids, place))) for place in places)
+        positions = (position for position in range(1, len(ids)) if labels[position] != ignored)
+        return -sum(log(self.probability(ids[position], self._context(ids, position))) for position in positions)
 
     def _built(self) -> Any:
         if self._model is None:

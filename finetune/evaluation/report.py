@@ -37,9 +37,9 @@ def load(run: Run) -> Report | None:
         report = read_json(run.folder / FILE)
         if report["version"] != VERSION:
             raise ValueError("another version")
-        for one in report["sets"]:
-            lines_of(one)
-            title(one)
+        for row_set in report["sets"]:
+            lines_of(row_set)
+            title(row_set)
         return report
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError("evaluate.damaged", value=run.id, file=FILE) from error
@@ -72,30 +72,30 @@ class Line:
     rows_tuned: float
 
 
-def lines_of(one: Set) -> list[Line]:
+def lines_of(row_set: Set) -> list[Line]:
     """Return the measures of a set of rows, the loss first."""
     return [
         Line(
-            key=found["key"],
-            base=Estimate.from_json(found["base"]),
-            tuned=Estimate.from_json(found["tuned"]),
-            difference=Estimate.from_json(found["difference"]),
-            verdict=found["verdict"],
-            rows_base=found["by_row"]["base"]["mean"],
-            rows_tuned=found["by_row"]["tuned"]["mean"],
+            key=measure["key"],
+            base=Estimate.from_json(measure["base"]),
+            tuned=Estimate.from_json(measure["tuned"]),
+            difference=Estimate.from_json(measure["difference"]),
+            verdict=measure["verdict"],
+            rows_base=measure["by_row"]["base"]["mean"],
+            rows_tuned=measure["by_row"]["tuned"]["mean"],
         )
-        for found in one["measures"]
+        for measure in row_set["measures"]
     ]
 
 
-def loss_of(one: Set) -> Line:
+def loss_of(row_set: Set) -> Line:
     """Return the loss of a set of rows."""
-    return next(line for line in lines_of(one) if line.key == "loss")
+    return next(line for line in lines_of(row_set) if line.key == "loss")
 
 
 def set_of(report: Report, key: str) -> Set | None:
     """Return the set "held_out" or "general"; None where it was not measured."""
-    return next((one for one in report["sets"] if one["key"] == key), None)
+    return next((row_set for row_set in report["sets"] if row_set["key"] == key), None)
 
 
 def perplexity(loss: Estimate) -> Estimate:
@@ -123,14 +123,14 @@ def judged(report: Report) -> list[tuple[str, str]]:
     """Return the report's results as (verdict, sentence): for the held-out rows, for forgetting, and against the n-gram
     model."""
     said = []
-    for one in report["sets"]:
-        stage = f"{title(one)}: " if one["stage"] else ""
-        for line in lines_of(one):
-            key = {"loss": one["key"], "preference_accuracy": "preference"}.get(line.key)
+    for row_set in report["sets"]:
+        stage = f"{title(row_set)}: " if row_set["stage"] else ""
+        for line in lines_of(row_set):
+            key = {"loss": row_set["key"], "preference_accuracy": "preference"}.get(line.key)
             if key:
-                facts = {"difference": interval(line.difference, 3, "+"), "rows": one["measured"]}
+                facts = {"difference": interval(line.difference, 3, "+"), "rows": row_set["measured"]}
                 said.append((line.verdict, stage + say(f"evaluate.{key}_{line.verdict}", **facts)))
-        ngram = one["ngram"]
+        ngram = row_set["ngram"]
         if ngram and ngram["verdict"] != "few":
             difference = interval(Estimate.from_json(ngram["tuned_difference"]), 3, "+")
             said.append((ngram["verdict"], stage + say(f"evaluate.ngram_{ngram['verdict']}", difference=difference)))
@@ -139,18 +139,20 @@ def judged(report: Report) -> list[tuple[str, str]]:
 
 def notes(report: Report) -> list[str]:
     """Return what a reader must know about the figures: which rows were skipped, truncated or not used."""
-    counted = [note for one in report["sets"] for note in _ngram_notes(one["ngram"])]
-    return [note for one in report["sets"] for note in _notes_of(one)] + counted
+    counted = [note for row_set in report["sets"] for note in _ngram_notes(row_set["ngram"])]
+    return [note for row_set in report["sets"] for note in _notes_of(row_set)] + counted
 
 
-def _notes_of(one: Set) -> list[str]:
-    facts = {key: one[key] for key in ("rows", "measured", "dropped", "cut", "taken")}
-    facts |= {"title": title(one), "length": one["max_length"]}
-    found = [say("evaluate.measured", tokens=one["tokens"], counted=counted("core.rows", one["measured"]), **facts)]
+def _notes_of(row_set: Set) -> list[str]:
+    facts = {key: row_set[key] for key in ("rows", "measured", "dropped", "cut", "taken")}
+    facts |= {"title": title(row_set), "length": row_set["max_length"]}
+    found = [
+        say("evaluate.measured", tokens=row_set["tokens"], counted=counted("core.rows", row_set["measured"]), **facts)
+    ]
     for key in ("dropped", "cut"):
-        if one[key]:
+        if row_set[key]:
             found.append(say(f"evaluate.{key}", **facts))
-    if one["taken"] < one["rows"]:
+    if row_set["taken"] < row_set["rows"]:
         found.append(say("evaluate.bounded", **facts))
     return found
 
@@ -163,10 +165,10 @@ def _ngram_notes(ngram: dict[str, Any] | None) -> list[str]:
     return [say(key, **{name: ngram[name] for name in names})]
 
 
-def title(one: Set) -> str:
+def title(row_set: Set) -> str:
     """Return the name of a set of rows for people."""
-    if one["stage"]:
-        return say("evaluate.held_out_stage", number=one["stage"], objective=one["objective"])
-    if one["key"] == "held_out":
+    if row_set["stage"]:
+        return say("evaluate.held_out_stage", number=row_set["stage"], objective=row_set["objective"])
+    if row_set["key"] == "held_out":
         return say("evaluate.held_out")
-    return say("evaluate.shipped") if one["name"] is None else say("evaluate.general", name=one["name"])
+    return say("evaluate.shipped") if row_set["name"] is None else say("evaluate.general", name=row_set["name"])

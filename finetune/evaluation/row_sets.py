@@ -97,8 +97,8 @@ def row_sets(run: Run, owner: Owner, request: EvaluationRequest) -> list[RowSet]
     config = run.config()
     several = len(config.stages) > 1
     found = [
-        _held_out(run, config, stage, place if several else None, request.rows)
-        for place, stage in enumerate(config.stages, 1)
+        _held_out(run, config, stage, number if several else None, request.rows)
+        for number, stage in enumerate(config.stages, 1)
     ]
     held = [rows for rows in found if rows is not None]
     if not held:
@@ -162,4 +162,4 @@ def some(rows: Iterable[Row], count: int, most: int, seed: int) -> list[Row]:
     """Return at most `most` of `count` rows, in their order, chosen by the seed. The other rows are not kept in
     memory."""
     wanted = set(random.Random(seed).sample(range(count), min(count, most)))
-    return [row for place, row in enumerate(rows) if place in wanted]
+    return [row for index, row in enumerate(rows) if index in wanted]

@@ -96,7 +96,7 @@ class MasterAdamW(torch.optim.AdamW):
 
         The state holds whole tensors; where the weights are sharded, each process takes its part.
         """
-        state = {place: _parts(values, self.masters[place]) for place, values in state_dict["state"].items()}
+        state = {index: _parts(values, self.masters[index]) for index, values in state_dict["state"].items()}
         super().load_state_dict({"state": state, "param_groups": state_dict["param_groups"]})
         self.take_over(state_dict["masters"])
 

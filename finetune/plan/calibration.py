@@ -72,16 +72,18 @@ def known(key: str) -> Calibration | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept = read_json(_place(key))
         if kept["format"] == FORMAT:
-            stages = tuple(Pace(**{**one, "points": tuple((a, b) for a, b in one["points"])}) for one in kept["stages"])
+            stages = tuple(
+                Pace(**{**stage, "points": tuple((a, b) for a, b in stage["points"])}) for stage in kept["stages"]
+            )
             return Calibration(kept["peak"], kept["batch_size"], kept["startup"], stages)
     return None
 
 
 def key_of(config: RunConfig, fingerprint: str, device: str) -> str:
     """Return the cache key of a calibration: a hash of everything that a step's cost depends on, and nothing else."""
-    told = config.model_dump(mode="json", exclude={"model", "seed", "watch", "version"})
-    told["samples"] = [config.watch.sample_tokens, *config.watch.samples]
-    text = json.dumps([FORMAT, told, fingerprint, device, os.cpu_count()], sort_keys=True)
+    inputs = config.model_dump(mode="json", exclude={"model", "seed", "watch", "version"})
+    inputs["samples"] = [config.watch.sample_tokens, *config.watch.samples]
+    text = json.dumps([FORMAT, inputs, fingerprint, device, os.cpu_count()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -108,13 +110,13 @@ def calibrate(
         run = Run(folder)
         run.save(_shortened(config, batch_size))
         write_json(folder / "env.json", {"base": base.reference})
-        orders = [_lay_ready(folder, index, one, run.config()) for index, one in enumerate(trials)]
+        orders = [_lay_ready(folder, index, trial, run.config()) for index, trial in enumerate(trials)]
         write_json(folder / "order.json", {"stages": [order for order, _ in orders]})
         _wait(_start(folder, base.folder, devices), folder, sum(order["take"] for order, _ in orders), progress, stop)
         measured = read_json(folder / "result.json")
     stages = tuple(
-        _pace({**told, "held": order["held"], "all": order["all"]}, order["take"], tokens)
-        for told, (order, tokens) in zip(measured["stages"], orders, strict=True)
+        _pace({**result, "held": order["held"], "all": order["all"]}, order["take"], tokens)
+        for result, (order, tokens) in zip(measured["stages"], orders, strict=True)
     )
     found = Calibration(measured["memory_gb"] * 1e9, batch_size, measured["startup"], stages, alone)
     if alone:
@@ -125,9 +127,9 @@ def calibrate(
 @contextmanager
 def _turn(device: str, stop: threading.Event | None) -> Iterator[None]:
     """Allow one trial at a time on a device: two would distort each other's measurements."""
-    place = settings.cache() / "plans"
-    place.mkdir(parents=True, exist_ok=True)
-    with open(place / f".{device}", "a") as turn:
+    folder = settings.cache() / "plans"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f".{device}", "a") as turn:
         while True:
             with suppress(BlockingIOError):
                 fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -185,14 +187,14 @@ def _lay_ready(folder: Path, index: int, trial: Trial, config: RunConfig) -> tup
         for start in range(0, len(tokens), optim.gradient_accumulation)
     ]
     held_tokens = _held_tokens(measured.lengths, optim.batch_size, sides)
-    told = {
+    stage_order = {
         "steps": trial.shapes.steps,
         "take": min(len(groups), trial.shapes.steps),
         "prompts": trial.prompts,
         "held": held_tokens,
         "all": sum(tokens) + held_tokens,
     }
-    return told, groups
+    return stage_order, groups
 
 
 def _held_tokens(lengths: np.ndarray, size: int, sides: int) -> int:
@@ -251,16 +253,16 @@ def _wait(
         raise UserError("plan.trial_failed", log=log[-400:] or say("run.log_empty"))
 
 
-def _pace(told: dict[str, Any], take: int, groups: list[list[int]]) -> Pace:
+def _pace(result: dict[str, Any], take: int, groups: list[list[int]]) -> Pace:
     """Return a stage's pace, from the events of its trial."""
-    events: list[Event] = told["events"]
+    events: list[Event] = result["events"]
     times = {kind: [event["t"] for event in events if event["type"] == kind] for kind in _KINDS}
     begin = times["stage"][0]
     measured = next(iter(times["eval"]), begin)
     ready = max([begin, *times["eval"], *(t for t in times["sample"] if t <= times["train"][0])])
     marks = [ready, *times["train"]]
     steps = [after - before for before, after in pairwise(marks)][:take]
-    update = min(told["update"], min(steps) / 2)
+    update = min(result["update"], min(steps) / 2)
     points = [
         (sum(group) / len(group), (seconds - update) / len(group))
         for group, seconds in zip(groups, steps, strict=False)
@@ -272,9 +274,9 @@ def _pace(told: dict[str, Any], take: int, groups: list[list[int]]) -> Pace:
         points=later,
         first=max(steps[0] - expected, 0.0),
         update=update,
-        held=(measured - begin) / told["held"] if times["eval"] else 0.0,
+        held=(measured - begin) / result["held"] if times["eval"] else 0.0,
         sample=ready - measured,
-        reference=_reference(events, begin) / told["all"],
+        reference=_reference(events, begin) / result["all"],
         checkpoint=max(times["checkpoint"][-1] - times["train"][-1], 0.0) if times["checkpoint"] else 0.0,
     )
 

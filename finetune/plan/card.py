@@ -67,7 +67,7 @@ def _ladder(config: RunConfig, longest: int) -> Iterator[dict[str, Any]]:
     least = (batches[-1] if batches else {}) | recompute
     methods: list[dict[str, Any]] = [{}, {"method": "lora"}] if config.method in ("full", "freeze") else [{}]
     for method in methods:
-        yield from (one | method for one in ({}, *batches, recompute, least) if method)
+        yield from (change | method for change in ({}, *batches, recompute, least) if method)
     for method in methods:
         length = longest // 2
         while length >= _SHORTEST:
@@ -167,7 +167,7 @@ class RunPlan:
         return {
             **facts,
             "places": [place.to_json() for place in self.places],
-            "advice": [one.to_json() for one in self.advice],
+            "advice": [advice.to_json() for advice in self.advice],
             "notes": list(self.notes),
         }
 

@@ -31,11 +31,11 @@ class Pace:
     def batches(self, tokens: np.ndarray) -> np.ndarray:
         """Return the seconds of batches with these numbers of padded tokens: linear between two points, proportional
         below the first and above the last."""
-        places, times = (np.array(side, dtype=float) for side in zip(*self.points, strict=True))
-        found = np.interp(tokens, places, times)
-        below, above = tokens < places[0], tokens > places[-1]
-        found[below] = tokens[below] / places[0] * times[0]
-        found[above] = tokens[above] / places[-1] * times[-1]
+        sizes, times = (np.array(side, dtype=float) for side in zip(*self.points, strict=True))
+        found = np.interp(tokens, sizes, times)
+        below, above = tokens < sizes[0], tokens > sizes[-1]
+        found[below] = tokens[below] / sizes[0] * times[0]
+        found[above] = tokens[above] / sizes[-1] * times[-1]
         return found
 
 

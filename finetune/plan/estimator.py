@@ -86,13 +86,13 @@ class Estimator:
         `size` rows."""
         config = config or self.config
         found: list[Memory] = []
-        for place, shape in enumerate(self.shapes):
+        for index, shape in enumerate(self.shapes):
             sequences, length = shape.largest
-            had = self.config.optim_of(self.config.stages[place]).batch_size
-            rows = min(config.optim_of(config.stages[place]).batch_size, size or had)
+            had = self.config.optim_of(self.config.stages[index]).batch_size
+            rows = min(config.optim_of(config.stages[index]).batch_size, size or had)
             batch = (max(1, round(sequences * rows / had)), min(length, config.limits.max_length))
             found.append(memory(network or self.network, batch, shape.learned, setting))
-        return max(found, key=lambda one: one.peak)
+        return max(found, key=lambda estimate: estimate.peak)
 
     def memory_here(self, config: RunConfig | None = None, network: Network | None = None) -> float:
         """Return the peak bytes on this machine, also of another config; a calibration corrects the estimate."""

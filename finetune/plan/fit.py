@@ -125,8 +125,8 @@ def _judged(way: str, usual: float, least: float, here: Here) -> Fit:
 def facts(model: Model, here: Here) -> dict[str, Any]:
     """Return a model as plain values, with what fits this machine; memory in GB."""
     judged = {
-        one.way: {"fits": one.word, "gb": None if one.needed is None else round(one.needed / 1e9, 2)}
-        for one in fits(model, here)
+        fit.way: {"fits": fit.word, "gb": None if fit.needed is None else round(fit.needed / 1e9, 2)}
+        for fit in fits(model, here)
     }
     plain = {name: value for name, value in vars(model).items() if name != "sizes"}
     return plain | {"languages": list(model.languages), "here": judged}

@@ -55,9 +55,9 @@ def memory(network: Network, batch: tuple[int, int], learned: float, setting: Co
     """
     shares = setting.processes
     mine = (-(-batch[0] // shares), batch[1])
-    each = _standing(network, setting) + (PROCESS if setting.cpu else CONTEXT)
+    standing = _standing(network, setting) + (PROCESS if setting.cpu else CONTEXT)
     moving = LOOSE * _moving(network, mine, learned, setting)
-    return Memory(each * (shares if setting.cpu else 1), moving * (shares if setting.cpu else 1))
+    return Memory(standing * (shares if setting.cpu else 1), moving * (shares if setting.cpu else 1))
 
 
 def _standing(network: Network, setting: ComputeSettings) -> float:

@@ -81,10 +81,12 @@ class Planner:
             tokenised(config, stage, datasets, tokenizer, not network.packs, most)
             for stage, datasets in zip(config.stages, looked.datasets, strict=True)
         ]
-        each = [shapes(config, stage, rows) for stage, rows in zip(config.stages, stages, strict=True)]
+        stage_shapes = [shapes(config, stage, rows) for stage, rows in zip(config.stages, stages, strict=True)]
         device = choose_device(config)
         dtype = str(choose_dtype(config, device)).removeprefix("torch.")
-        planner = cls(looked, stages, Estimator(config, network, each, device.type, dtype, base.folder, owner.runs))
+        planner = cls(
+            looked, stages, Estimator(config, network, stage_shapes, device.type, dtype, base.folder, owner.runs)
+        )
         planner.sums.measured = calibration.known(planner.key)
         return planner
 
@@ -124,7 +126,8 @@ class Planner:
 
         tokenizer = load_tokenizer(self.looked.base.folder)
         typed = [typed_prompt(text, tokenizer) for text in self.looked.config.watch.samples]
-        return [{"text": one.text, "ids": list(one.ids)} for one in typed or [row_prompt(rows.first, tokenizer)]]
+        prompts = typed or [row_prompt(rows.first, tokenizer)]
+        return [{"text": prompt.text, "ids": list(prompt.ids)} for prompt in prompts]
 
     def plan(self, flavours: list[Flavor] | None = None) -> RunPlan:
         """Return the plan, with an estimate for each of the machines for rent."""
@@ -146,7 +149,7 @@ class Planner:
             steps=sum(shape.steps for shape in sums.shapes),
             largest=max((shape.largest for shape in sums.shapes), key=lambda batch: batch[0] * batch[1]),
             here=here,
-            rented=tuple(sums.rented(one) for one in flavours or ()),
+            rented=tuple(sums.rented(flavor) for flavor in flavours or ()),
             advice=self.advice(here),
             notes=self._notes(),
         )
@@ -234,7 +237,7 @@ def plan_for_start(config: RunConfig, owner: Owner, base: "Fetched") -> RunPlan:
         [open_dataset(dataset_folder(owner, source.dataset or "")) for source in stage.data] for stage in config.stages
     ]
     plan = Planner.read(Looked(config, datasets, base), owner, LOOKED_AT).plan()
-    refused = next((one for one in plan.advice if one.refused), None)
+    refused = next((advice for advice in plan.advice if advice.refused), None)
     if refused is not None:
         raise refused.error()
     return plan

@@ -253,14 +253,14 @@ def checked(config: RunConfig, datasets: list[list["Dataset"]], model: str, fold
     tokenizer, limit = load_tokenizer(folder), config.limits.max_rows
     rows = steps = 0
     findings: list[Finding] = []
-    for stage, its_own in zip(config.stages, datasets, strict=True):
+    for stage, stage_datasets in zip(config.stages, datasets, strict=True):
         count = lost = 0
-        for dataset in its_own:
+        for dataset in stage_datasets:
             left = None if limit is None else max(limit - count, 0)
             under_model = data_findings(dataset, tokenizer, config.limits.max_length, left, stage)
             found = _found_in(dataset, left) + under_model
-            lost += sum(len(one.rows) for one in under_model if one.rule in _LOST)
-            findings += [one for one in found if one not in findings]
+            lost += sum(len(finding.rows) for finding in under_model if finding.rule in _LOST)
+            findings += [finding for finding in found if finding not in findings]
             count += min(dataset.report.rows_kept, left) if left is not None else dataset.report.rows_kept
         check_held_out(count, config, stage)
         training = count - held_out(count, config)

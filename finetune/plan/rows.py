@@ -91,16 +91,16 @@ def _read(
     config: RunConfig, stage: Stage, numbered: list[tuple[int, Row]], of: int, tokenizer: Any, separate: bool
 ) -> StageRows:
     """Tokenize numbered rows, which are a sample of `of` rows."""
-    places = set(random.Random(config.seed).sample(range(len(numbered)), held_out(len(numbered), config)))
+    held_indices = set(random.Random(config.seed).sample(range(len(numbered)), held_out(len(numbered), config)))
     sides = []
     for held in (False, True):
         encoder = StageEncoder(stage, tokenizer, config.limits.max_length, separate)
-        part = [pair for place, pair in enumerate(numbered) if (place in places) == held]
+        part = [pair for index, pair in enumerate(numbered) if (index in held_indices) == held]
         sides.append(list(encoder(iter(part))))
     rows, held_rows = sides
     scale = of / len(numbered)
     counts = round(len(rows) * scale), round(len(held_rows) * scale)
-    return StageRows(rows, held_rows, len(numbered), of, *counts, first=numbered[min(places, default=0)][1])
+    return StageRows(rows, held_rows, len(numbered), of, *counts, first=numbered[min(held_indices, default=0)][1])
 
 
 def _spread(datasets: Sequence[Dataset], of: int, most: int) -> Iterator[tuple[int, Row]]:
@@ -110,7 +110,7 @@ def _spread(datasets: Sequence[Dataset], of: int, most: int) -> Iterator[tuple[i
         here = min(dataset.report.rows_kept, of - before)
         if here > 0:
             share = here if of <= most else max(1, most * here // of)
-            yield from ((before + place + 1, row) for place, row in dataset.spread(here, share))
+            yield from ((before + index + 1, row) for index, row in dataset.spread(here, share))
         before += here
 
 

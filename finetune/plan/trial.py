@@ -44,8 +44,8 @@ def _try(folder: Path, base: Path) -> None:
     model, stored = load_model(run, config, base, device, choose_dtype(config, device))
     startup = time.time() - psutil.Process().create_time()
     stages = [
-        _stage(index, one, folder, config, model, tokenizer, getattr(torch, stored))
-        for index, one in enumerate(order["stages"])
+        _stage(index, stage_order, folder, config, model, tokenizer, getattr(torch, stored))
+        for index, stage_order in enumerate(order["stages"])
     ]
     write_json(folder / "result.json", {"startup": startup, "memory_gb": memory_gb(), "stages": stages})
 
@@ -64,7 +64,7 @@ def _stage(
     run = Run(folder / f"stage-{index}")
     run.checkpoints.mkdir(parents=True)
     rows, held = (TokenRows(folder / f"{index}-{side}.arrow") for side in ("rows", "held"))
-    prompts = [Prompt(one["text"], one["ids"]) for one in order["prompts"]]
+    prompts = [Prompt(prompt["text"], prompt["ids"]) for prompt in order["prompts"]]
     data = StageData(index, config.stages[index], rows, held, prompts, Tally(), 0, order["steps"], order["steps"])
     last, parent = order["take"] - 1, os.getppid()
 

@@ -36,7 +36,7 @@ def changed(before: RunConfig, now: RunConfig) -> Iterator[str]:
     """Yield a sentence for each setting that changed and must not change, with both values."""
     old, new = (dict(_leaves(config.model_dump(mode="json"))) for config in (before, now))
     for path in sorted(old.keys() | new.keys()):
-        free = any(path == one or path.startswith(f"{one}.") for one in MAY_CHANGE)
+        free = any(path == setting or path.startswith(f"{setting}.") for setting in MAY_CHANGE)
         if old.get(path) != new.get(path) and not free:
             yield say("run.one_changed", field=path, before=_shown(old.get(path)), now=_shown(new.get(path)))
 

@@ -30,7 +30,7 @@ def devices_of(wanted: str, processes: int) -> list[str]:
     if not first.startswith("cuda-"):
         return [first]
     number = int(first.removeprefix("cuda-"))
-    return [f"cuda-{number + place}" for place in range(processes)]
+    return [f"cuda-{number + index}" for index in range(processes)]
 
 
 def visible_devices(device: str) -> str:

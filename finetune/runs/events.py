@@ -151,7 +151,7 @@ def _forget(progress: Progress, after: int) -> None:
         for step in [step for step in table if step > after]:
             del table[step]
     for found in (progress.begins, progress.over, progress.early):
-        for stage in [stage for stage, told in found.items() if told["step"] > after]:
+        for stage in [stage for stage, event in found.items() if event["step"] > after]:
             del found[stage]
 
 

@@ -91,7 +91,7 @@ def read_record(folder: Path) -> JobRecord | None:
     path = path_of(folder)
     if not path.is_file():
         return None
-    known = {one.name for one in fields(JobRecord)}
+    known = {attribute.name for attribute in fields(JobRecord)}
     return JobRecord(**{name: value for name, value in read_json(path).items() if name in known})
 
 

@@ -42,26 +42,26 @@ class StageReport:
 
 def reports(progress: Progress) -> list[StageReport]:
     """Return a report for each stage of a run; none for the events of an older version."""
-    told = (progress.started or {}).get("stages") or []
-    return [_report(progress, stage) for stage in told]
+    stages = (progress.started or {}).get("stages") or []
+    return [_report(progress, stage) for stage in stages]
 
 
-def _report(progress: Progress, told: Event) -> StageReport:
-    number, first, steps, tally = told["stage"], told["first_step"], told["stage_steps"], told["tally"]
+def _report(progress: Progress, stage: Event) -> StageReport:
+    number, first, steps, tally = stage["stage"], stage["first_step"], stage["stage_steps"], stage["tally"]
     state = _state(progress, number)
     over, early = progress.over.get(number), progress.early.get(number)
     after = _after(progress, number, over)
     return StageReport(
         number=number + 1,
-        objective=told["objective"],
+        objective=stage["objective"],
         state=state,
         rows=tally["rows"],
         kept=tally["kept"],
-        packed=told["rows"] if told["objective"] == "pretrain" else None,
+        packed=stage["rows"] if stage["objective"] == "pretrain" else None,
         dropped=tally["dropped"],
         refused=tally["refused"],
         cut=tally["cut"],
-        held_out=told["validation_rows"],
+        held_out=stage["validation_rows"],
         first_step=first,
         steps=steps,
         done=min(max((over["step"] if over else progress.step) - first, 0), steps),
@@ -78,10 +78,10 @@ def _report(progress: Progress, told: Event) -> StageReport:
 
 
 def _state(progress: Progress, stage: int) -> str:
-    at_work = progress.stage["stage"] if progress.stage else -1
-    if stage in progress.over or stage < at_work or (stage == at_work and progress.ending == "done"):
+    current = progress.stage["stage"] if progress.stage else -1
+    if stage in progress.over or stage < current or (stage == current and progress.ending == "done"):
         return "done"
-    return "working" if stage == at_work else "waiting"
+    return "working" if stage == current else "waiting"
 
 
 def _before(progress: Progress, stage: int) -> Event:

@@ -189,13 +189,15 @@ class Attempt:
         kept = load_reference(checkpoint) if checkpoint else None
         if kept:
             return kept
-        found = []
+        references = []
         for rows in (data.rows, data.validation):
-            one = reference_of(self.model, rows, self.config.optim_of(data.stage).batch_size, self.team, self._tick)
-            if one is None:
+            reference = reference_of(
+                self.model, rows, self.config.optim_of(data.stage).batch_size, self.team, self._tick
+            )
+            if reference is None:
                 return []
-            found.append(one)
-        return found
+            references.append(reference)
+        return references
 
     def _tick(self, done: int, total: int) -> bool:
         self.journal.write("progress", phase="reference", done=done, total=total)

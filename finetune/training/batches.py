@@ -50,8 +50,8 @@ class LengthGrouped(Sampler[int]):
         if whole:
             longest = int(np.argmax(self.lengths[rows[: whole * self.batch_size : self.batch_size]]))
             order = np.concatenate([[longest], order[order != longest]])
-        for place in order:
-            yield rows[place * self.batch_size : (place + 1) * self.batch_size].tolist()
+        for index in order:
+            yield rows[index * self.batch_size : (index + 1) * self.batch_size].tolist()
         if whole * self.batch_size < len(rows):
             yield rows[whole * self.batch_size :].tolist()
 
@@ -90,9 +90,9 @@ def collate(rows: Sequence[TokenRow], reference: Tensor | None = None) -> dict[s
     length = max((len(part.input_ids) for part in parts), default=2)
     ids = torch.zeros((len(parts) or 1, length), dtype=torch.long)
     labels = torch.full((len(parts) or 1, length), IGNORED)
-    for place, part in enumerate(parts):
-        ids[place, : len(part.input_ids)] = torch.tensor(part.input_ids)
-        labels[place, : len(part.labels)] = torch.tensor(part.labels)
+    for index, part in enumerate(parts):
+        ids[index, : len(part.input_ids)] = torch.tensor(part.input_ids)
+        labels[index, : len(part.labels)] = torch.tensor(part.labels)
     batch = {"input_ids": ids, "labels": labels, "tokens": torch.tensor(sum(len(part.input_ids) for part in parts))}
     batch["numbers"] = torch.tensor([row.number for row in rows])
     if any(row.documents for row in rows):

@@ -62,9 +62,9 @@ def let_appear(part: Path, checkpoints: Path, before: int = 0, keep: int | None 
     of step `keep` is not deleted.
     """
     for written in part.iterdir():
-        place = checkpoints / f"checkpoint-{before + step_of(written)}"
-        shutil.rmtree(place, ignore_errors=True)
-        os.rename(written, place)
+        target = checkpoints / f"checkpoint-{before + step_of(written)}"
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(written, target)
     for old in whole_checkpoints(checkpoints)[:-KEPT]:
         if step_of(old) != keep:
             shutil.rmtree(old)

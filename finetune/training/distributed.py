@@ -60,9 +60,9 @@ class Team:
                 tensor.copy_(part.view_as(tensor))
 
     def _reduced(self, value: float, operation: dist.ReduceOp.RedOpType) -> float:
-        told = torch.tensor(value, dtype=torch.float64)
-        dist.all_reduce(told, operation)
-        return told.item()
+        tensor = torch.tensor(value, dtype=torch.float64)
+        dist.all_reduce(tensor, operation)
+        return tensor.item()
 
 
 ALONE = Team()

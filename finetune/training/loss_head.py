@@ -50,8 +50,8 @@ class AnswerLoss:
 def forward(model: nn.Module, batch: Batch) -> Tensor:
     """Return the model's output over `input_ids` [B, T]: right padding needs no mask in a causal model. Where rows are
     packed, `position_ids` start anew with each document, and transformers masks the documents from one another."""
-    places = {"position_ids": batch["position_ids"]} if "position_ids" in batch else {}
-    return model(input_ids=batch["input_ids"], use_cache=False, **places).logits
+    packed = {"position_ids": batch["position_ids"]} if "position_ids" in batch else {}
+    return model(input_ids=batch["input_ids"], use_cache=False, **packed).logits
 
 
 def _as_it_is(logits: Tensor) -> Tensor:

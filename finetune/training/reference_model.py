@@ -40,13 +40,13 @@ def reference_of(
     training = model.training
     model.eval()
     try:
-        for done, (places, batch) in enumerate(_batches(rows, batch_size, team)):
+        for done, (indices, batch) in enumerate(_batches(rows, batch_size, team)):
             if tick(min(done * batch_size, len(rows)), len(rows)):
                 return None
             moved = {name: value.to(device) for name, value in batch.items()}
             sums = loss(model, moved).figures["log_probs"].cpu()
-            if places:
-                found[:, places] = sums.view(2, len(places))
+            if indices:
+                found[:, indices] = sums.view(2, len(indices))
     finally:
         model.train(training)
     return team.sum_all(found)
@@ -56,7 +56,7 @@ def _batches(rows: TokenRows, batch_size: int, team: Team) -> Any:
     """Yield the row indices and the batch, longest rows first; a process without a row in a batch computes one of
     padding."""
     for mine in in_order(rows, batch_size, team.rank, team.size):
-        yield mine, collate([rows[place] for place in mine])
+        yield mine, collate([rows[index] for index in mine])
 
 
 def save_reference(folder: Path, references: list[Tensor]) -> None:

@@ -42,7 +42,7 @@ def typed_prompt(text: str, tokenizer: Any) -> Prompt:
 def row_prompt(row: Row, tokenizer: Any) -> Prompt:
     """Return the prompt of a row: a conversation up to its last answer, a source, or the first words of a text."""
     if isinstance(row, ChatRow):
-        answers = [place for place, message in enumerate(row.messages) if message.role == "assistant"]
+        answers = [index for index, message in enumerate(row.messages) if message.role == "assistant"]
         return _chat_prompt(row.messages[: answers[-1]], row.tools, tokenizer)
     if isinstance(row, PreferenceRow):
         return _chat_prompt(row.prompt, None, tokenizer)
@@ -61,9 +61,9 @@ def _chat_prompt(messages: list[Message], tools: list[dict] | None, tokenizer: A
     """Return a conversation as a prompt. Where the template refuses it (such a row is not learned either), only its
     last turn is used, or its plain text."""
     last = messages[-1].content
-    for asked in (messages, [Message(role="user", content=last)]):
+    for conversation in (messages, [Message(role="user", content=last)]):
         try:
-            turns = [message.model_dump() for message in asked]
+            turns = [message.model_dump() for message in conversation]
             text = ChatRenderer(tokenizer).text(turns, tools, prompt=True)
             return Prompt(_shortened(last), tokenizer(text, add_special_tokens=False)["input_ids"])
         except Refused:

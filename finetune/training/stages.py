@@ -144,11 +144,9 @@ def stays_apart(model: Any) -> bool:
     model.eval()
     size, length = model.get_input_embeddings().num_embeddings, 12
     chance = torch.Generator().manual_seed(0)
-    first, other, second = (torch.randint(size, (length,), generator=chance) for _ in range(3))
-    places = torch.from_numpy(positions((length, length), 2 * length))[None].to(device)
-    seen = [
-        forward(model, {"input_ids": torch.cat([before, second])[None].to(device), "position_ids": places})[0, length:]
-        for before in (first, other)
-    ]
+    first, second, document = (torch.randint(size, (length,), generator=chance) for _ in range(3))
+    position_ids = torch.from_numpy(positions((length, length), 2 * length))[None].to(device)
+    rows = [torch.cat([neighbor, document])[None].to(device) for neighbor in (first, second)]
+    seen = [forward(model, {"input_ids": row, "position_ids": position_ids})[0, length:] for row in rows]
     model.train(training)
     return bool(torch.equal(*seen))

@@ -250,10 +250,10 @@ class RunTrainer(Trainer):
         reference = self.references[1] if self.references else None
         rows, sums = self.data.validation, {"loss": 0.0, "count": 0.0}
         self._numbers = []
-        for places in in_order(rows, self.optim.batch_size, self.team.rank, self.team.size):
+        for indices in in_order(rows, self.optim.batch_size, self.team.rank, self.team.size):
             if self.stop_requested():
                 return
-            batch = collate([rows[place] for place in places], reference)
+            batch = collate([rows[index] for index in indices], reference)
             loss = self.answer_loss(self.network, {name: value.to(self.args.device) for name, value in batch.items()})
             found: dict[str, Any] = {"loss": loss.total, "count": self.objective.count(batch), **loss.figures}
             for name, value in found.items():
@@ -369,9 +369,9 @@ class RunTrainer(Trainer):
         best = self.state.best_global_step
         return None if best is None or not self.optim.keep_best else self.data.first_step + best
 
-    def _clear(self, place: Path) -> None:
+    def _clear(self, folder: Path) -> None:
         if self.team.leads:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write a checkpoint's weights; unlike the Trainer's own method, it pickles no arguments."""

@@ -41,8 +41,8 @@ def find_configs(paths: Sequence[str], readme: str) -> tuple[dict[str, Splits], 
     data = sorted(path for path in paths if _is_data(path))
     if any(not _plain(path).endswith(".txt") for path in data):
         data = [path for path in data if not _plain(path).endswith(".txt")]
-    told, default = _told_configs(data, readme)
-    configs = told or _folder_configs(data)
+    declared, default = _told_configs(data, readme)
+    configs = declared or _folder_configs(data)
     return configs, DEFAULT if default is None and DEFAULT in configs else default
 
 
@@ -111,7 +111,7 @@ def _fits(path: str, pattern: str) -> bool:
         if part.startswith("**") and reached:
             reached = set(range(min(reached), len(names) + 1))
         if part != "**":
-            reached = {place + 1 for place in reached if place < len(names) and fnmatchcase(names[place], part)}
+            reached = {index + 1 for index in reached if index < len(names) and fnmatchcase(names[index], part)}
     return len(names) in reached
 
 

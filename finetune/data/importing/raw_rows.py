@@ -137,7 +137,7 @@ class _BoundedLines:
 
 
 def _header(cells: list[str], file: DataFile, limits: Limits) -> list[str]:
-    names = [cell.strip() or f"column {place}" for place, cell in enumerate(cells, start=1)]
+    names = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
     if len(names) > limits.columns or len(set(names)) < len(names):
         raise UserError("data.header", name=file.name)
     return names

@@ -101,9 +101,9 @@ def _gzipped(path: Path, label: str) -> bool:
 
 def _recognize_bytes(file: DataFile, head: bytes) -> DataFile:
     parquet = head.startswith(b"PAR1")
-    other = next((what for start, what in _OTHER.items() if head.startswith(start)), None)
-    if other:
-        raise UserError("data.other_content", name=file.name, what=other)
+    other_format = next((what for start, what in _OTHER.items() if head.startswith(start)), None)
+    if other_format:
+        raise UserError("data.other_content", name=file.name, what=other_format)
     if file.named == "parquet" and not parquet:
         raise UserError("data.not_parquet", name=file.name)
     encoding = next((codec for mark, codec in _BOMS if head.startswith(mark)), "utf-8")

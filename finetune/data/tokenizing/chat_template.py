@@ -82,8 +82,8 @@ class ChatRenderer:
     def header(self) -> str:
         """The text that the template writes before an answer ("<|im_start|>assistant\\n"); empty where it writes
         nothing."""
-        asked, told = self.text(_QUESTION, None, prompt=True), self.text(_QUESTION, None)
-        return asked[len(told) :] if asked.startswith(told) else ""
+        prompt, without_prompt = self.text(_QUESTION, None, prompt=True), self.text(_QUESTION, None)
+        return prompt[len(without_prompt) :] if prompt.startswith(without_prompt) else ""
 
     @functools.cached_property
     def tail(self) -> str:
@@ -131,10 +131,10 @@ class _Conversation:
         return self._renderer.text(turns, self._tools, prompt=prompt)
 
     def rendered(self) -> Rendered:
-        places = self._all_places() or [self._place(index) for index in self._answers]
+        answers = self._all_places() or [self._place(index) for index in self._answers]
         spans = [
             (self._begin(index, start), self._renderer.closed(self._text, end))
-            for index, (start, end) in zip(self._answers, places, strict=True)
+            for index, (start, end) in zip(self._answers, answers, strict=True)
         ]
         return Rendered(self._text, spans)
 
@@ -147,15 +147,15 @@ class _Conversation:
         first, *following = re.split("|".join(marks.values()), self._render(self._marked(marks)))
         if len(following) != len(marks) or not self._text.startswith(first):
             return None
-        places, position = [], len(first)
+        spans, position = [], len(first)
         for index, behind in zip(self._answers, following, strict=True):
             answer = self._turns[index]["content"]
             forms = [form for form in (answer, answer.strip()) if self._text.startswith(form + behind, position)]
             if not forms:
                 return None
-            places.append((position, position + len(forms[0])))
+            spans.append((position, position + len(forms[0])))
             position += len(forms[0]) + len(behind)
-        return places if position == len(self._text) else None
+        return spans if position == len(self._text) else None
 
     def _place(self, index: int) -> Span:
         """Return the span of one answer, from a rendering in which only this answer is marked."""
@@ -178,6 +178,6 @@ class _Conversation:
         return len(prompt) if self._text.startswith(prompt) and len(prompt) <= start else start
 
 
-def _shared_start(one: str, other: str) -> str:
-    length = next((place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
-    return one[: min(len(one), len(other)) if length is None else length]
+def _shared_start(first: str, second: str) -> str:
+    length = next((index for index, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), None)
+    return first[: min(len(first), len(second)) if length is None else length]

@@ -41,7 +41,8 @@ def _encoded(rows: Sequence[Row], tokenizer: Any, max_length: int, stage: Stage 
         for side in ("chosen", "rejected")
     ]
     return [
-        max(both, key=lambda one: (bool(one.problem), not one.learns, one.total)) for both in zip(*sides, strict=True)
+        max(both, key=lambda side: (bool(side.problem), not side.learns, side.total))
+        for both in zip(*sides, strict=True)
     ]
 
 
@@ -51,15 +52,15 @@ def model_findings(
     """Return the same findings as `data_findings`, for rows that are already encoded."""
     special = special_pattern(tokenizer)
     found: defaultdict[str, list[int]] = defaultdict(list)
-    for row, each, number in zip(rows, encoded, numbers, strict=True):
-        for rule in _rules(each):
+    for row, tokens, number in zip(rows, encoded, numbers, strict=True):
+        for rule in _rules(tokens):
             found[rule].append(number)
         if any(special.search(text) for text in texts_of(row)):
             found["control_tokens"].append(number)
     facts = {
         "max_length": max_length,
-        "longest": max((each.total for each in encoded), default=0),
-        "reason": next((each.problem for each in encoded if each.problem), ""),
+        "longest": max((tokens.total for tokens in encoded), default=0),
+        "reason": next((tokens.problem for tokens in encoded if tokens.problem), ""),
     }
     return [Finding(rule, RULES[rule], found[rule], facts) for rule in RULES if found[rule]]
 

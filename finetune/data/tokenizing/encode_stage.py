@@ -76,16 +76,16 @@ class StageEncoder:
         settings = self.stage.settings
         assert isinstance(settings, Sft)
         encoded = encode_all(rows, self.tokenizer, self.max_length, settings.learn)
-        for number, one in zip(numbers, encoded, strict=True):
-            yield from self._kept((one,), number)
+        for number, row in zip(numbers, encoded, strict=True):
+            yield from self._kept((row,), number)
 
     def _windows(self, numbers: list[int], rows: list[Row]) -> Iterator[TokenRow]:
         """Yield every token of a text to be learned: a text longer than the limit continues in the next window."""
         whole = encode_all(rows, self.tokenizer, 2**40)
-        for number, one in zip(numbers, whole, strict=True):
-            starts = range(0, max(len(one.input_ids), 1), self.max_length)
+        for number, row in zip(numbers, whole, strict=True):
+            starts = range(0, max(len(row.input_ids), 1), self.max_length)
             parts = [slice(start, start + self.max_length) for start in starts]
-            windows = [Encoded(one.input_ids[part], one.labels[part], one.total, False) for part in parts]
+            windows = [Encoded(row.input_ids[part], row.labels[part], row.total, False) for part in parts]
             kept = [window for window in windows if window.learns]
             if not kept:
                 self.tally.dropped += 1

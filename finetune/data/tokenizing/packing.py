@@ -17,7 +17,7 @@ def pack(rows: Iterable[TokenRow], length: int) -> Iterator[TokenRow]:
     filled: list[list[TokenRow]] = []
     used: list[int] = []
     for row in rows:
-        room = [place for place, taken in enumerate(used) if taken + row.length <= length]
+        room = [index for index, taken in enumerate(used) if taken + row.length <= length]
         if room:
             best = max(room, key=used.__getitem__)
             filled[best].append(row)

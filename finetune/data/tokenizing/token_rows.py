@@ -50,18 +50,18 @@ class TokenRows(Sequence[TokenRow]):
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, place: Any) -> Any:
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        batch = int(np.searchsorted(self._ends, place, side="right"))
-        inside = place - (int(self._ends[batch - 1]) if batch else 0)
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        batch = int(np.searchsorted(self._ends, index, side="right"))
+        inside = index - (int(self._ends[batch - 1]) if batch else 0)
         row = {name: self._batches[batch][name][inside] for name in ("ids", "learned", "number", "documents")}
         parts = zip(row["ids"].values, row["learned"].values, strict=True)
         documents = tuple(row["documents"].as_py() or ())
-        return TokenRow(tuple(_part(*part) for part in parts), row["number"].as_py(), place, documents)
+        return TokenRow(tuple(_part(*part) for part in parts), row["number"].as_py(), index, documents)
 
     def __iter__(self) -> Iterator[TokenRow]:
-        return (self[place] for place in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
 
 def _part(ids: Any, learned: Any) -> Encoded:
@@ -76,8 +76,8 @@ def write(path: Path, rows: Iterable[TokenRow]) -> TokenRows:
 
     schema = _schema()
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
-        for some in in_lots(rows, _AT_A_TIME):
-            file.write_batch(pa.RecordBatch.from_pylist([_stored(row) for row in some], schema=schema))
+        for lot in in_lots(rows, _AT_A_TIME):
+            file.write_batch(pa.RecordBatch.from_pylist([_stored(row) for row in lot], schema=schema))
     return TokenRows(path)
 
 

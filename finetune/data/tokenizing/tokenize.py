@@ -82,10 +82,10 @@ def encode_all(rows: Sequence[Row], tokenizer: Any, max_length: int, learn: str 
     encoded: list[Encoded] = []
     for start in range(0, len(rows), _BATCH):
         rendered = [_rendered_or_problem(row, renderer, learn) for row in rows[start : start + _BATCH]]
-        tokens = iter(_tokens([each for each in rendered if isinstance(each, Rendered)], tokenizer))
+        tokens = iter(_tokens([result for result in rendered if isinstance(result, Rendered)], tokenizer))
         encoded += [
-            _cut(next(tokens), max_length) if isinstance(each, Rendered) else Encoded([], [], 0, False, each)
-            for each in rendered
+            _cut(next(tokens), max_length) if isinstance(result, Rendered) else Encoded([], [], 0, False, result)
+            for result in rendered
         ]
     return encoded
 
@@ -151,49 +151,49 @@ def _tokens(rendered: Sequence[Rendered], tokenizer: Any) -> list[_Tokens]:
     if not tokenizer.is_fast:
         raise UserError("data.slow_tokenizer", name=type(tokenizer).__name__)
     encoding = tokenizer(
-        [each.text for each in rendered],
+        [row.text for row in rendered],
         add_special_tokens=rendered[0].special,
         return_offsets_mapping=True,
         return_attention_mask=False,
         verbose=False,
     )
     rows = zip(rendered, encoding["input_ids"], encoding["offset_mapping"], strict=True)
-    return [_with_loss(each, ids, _places(offsets), tokenizer.eos_token_id) for each, ids, offsets in rows]
+    return [_with_loss(row, ids, _places(offsets), tokenizer.eos_token_id) for row, ids, offsets in rows]
 
 
 def _places(offsets: Sequence[Span]) -> list[Span]:
     """Return offsets in rising order that leave no character out: some tokenizers report a token without its leading
     white space."""
-    places: list[Span] = []
+    covering: list[Span] = []
     done = begun = 0
     for start, end in offsets:
         if start > done:
             start = done
         if start < begun:
             start = begun
-        places.append((start, end if end > start else start))
+        covering.append((start, end if end > start else start))
         begun = start
         if end > done:
             done = end
-    return places
+    return covering
 
 
-def _with_loss(rendered: Rendered, ids: list[int], places: list[Span], end_token: int | None) -> _Tokens:
-    learned = [_learned(rendered.text, places, span) for span in rendered.spans]
+def _with_loss(rendered: Rendered, ids: list[int], offsets: list[Span], end_token: int | None) -> _Tokens:
+    learned = [_learned(rendered.text, offsets, span) for span in rendered.spans]
     if not rendered.ends or end_token is None:
-        return _Tokens(rendered.text, ids, places, learned)
+        return _Tokens(rendered.text, ids, offsets, learned)
     if not ids or ids[-1] != end_token:
         end = len(rendered.text)
-        ids, places = [*ids, end_token], [*places, (end, end)]
-    return _Tokens(rendered.text, ids, places, [*learned, (len(ids) - 1, len(ids))])
+        ids, offsets = [*ids, end_token], [*offsets, (end, end)]
+    return _Tokens(rendered.text, ids, offsets, [*learned, (len(ids) - 1, len(ids))])
 
 
-def _learned(text: str, places: list[Span], span: Span) -> Span:
+def _learned(text: str, offsets: list[Span], span: Span) -> Span:
     """Return the range of tokens of a span of characters: those that begin in it, and one that crosses its beginning if
     only white space of that token comes before."""
-    first = bisect_left(places, (span[0],))
-    last = bisect_left(places, (span[1],), first)
-    start, end = places[first - 1] if first else (0, 0)
+    first = bisect_left(offsets, (span[0],))
+    last = bisect_left(offsets, (span[1],), first)
+    start, end = offsets[first - 1] if first else (0, 0)
     across = end > span[0] and not text[start : span[0]].strip() and text[span[0] : end].strip()
     return (first - 1 if across else first), last
 
