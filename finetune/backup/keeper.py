@@ -25,7 +25,7 @@ MARGIN = 64 * 2**20
 _SCRATCH = ".keep-"
 
 
-class Keeper:
+class WorkspaceBackup:
     """The backup of one workspace to one place. Not thread-safe; `work` is the loop of its thread."""
 
     def __init__(self, place: BackupPlace, home: Path) -> None:
@@ -214,5 +214,5 @@ def _alone(lock: int) -> bool:
 def start(place: BackupPlace | None) -> None:
     """Back up the workspace in a thread of this process if a place is configured."""
     if place is not None:
-        keeper = Keeper(place, settings.home())
+        keeper = WorkspaceBackup(place, settings.home())
         threading.Thread(target=keeper.work, args=(threading.Event(),), name="keeper", daemon=True).start()

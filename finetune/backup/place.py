@@ -7,7 +7,7 @@ from typing import Protocol
 from finetune.backup.manifests import Changed, blocks
 from finetune.backup.things import File
 
-Source = File | bytes
+Content = File | bytes
 
 
 class BackupPlace(Protocol):
@@ -21,7 +21,7 @@ class BackupPlace(Protocol):
     def open(self) -> set[str]:
         """Check that the place is usable. Returns the names of all files there."""
 
-    def add(self, files: Mapping[str, Source], manifest: tuple[str, bytes], gone: set[str]) -> None:
+    def add(self, files: Mapping[str, Content], manifest: tuple[str, bytes], gone: set[str]) -> None:
         """Write the files, then the manifest, then remove the names in `gone`."""
 
     def remove(self, names: list[str]) -> None:
@@ -31,7 +31,7 @@ class BackupPlace(Protocol):
         """Copy a file from the backup to a new path."""
 
 
-def content_of(source: Source) -> bytes:
+def content_of(source: Content) -> bytes:
     """Return the whole content; for small files only. Raises Changed where a file has become shorter."""
     content = b"".join(blocks_of(source))
     if len(content) != size_of(source):
@@ -39,7 +39,7 @@ def content_of(source: Source) -> bytes:
     return content
 
 
-def blocks_of(source: Source) -> Iterator[bytes]:
+def blocks_of(source: Content) -> Iterator[bytes]:
     """Yield the content, a block at a time."""
     if isinstance(source, bytes):
         yield source
@@ -48,6 +48,6 @@ def blocks_of(source: Source) -> Iterator[bytes]:
         yield from blocks(content, source.size)
 
 
-def size_of(source: Source) -> int:
+def size_of(source: Content) -> int:
     """Return the size of the content in bytes."""
     return len(source) if isinstance(source, bytes) else source.size

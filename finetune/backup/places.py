@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core import settings
 from core.errors import UserError
-from finetune.backup.place import BackupPlace, Source, blocks_of, size_of
+from finetune.backup.place import BackupPlace, Content, blocks_of, size_of
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REPOSITORY = re.compile(r"hf://datasets/([\w.-]{1,96}/[\w.-]{1,96})/?")
@@ -64,7 +64,7 @@ class FolderPlace:
             found = ((parent, name) for parent, _, names in os.walk(self.folder) for name in names)
             return {Path(parent, name).relative_to(self.folder).as_posix() for parent, name in found}
 
-    def add(self, files: Mapping[str, Source], manifest: tuple[str, bytes], gone: set[str]) -> None:
+    def add(self, files: Mapping[str, Content], manifest: tuple[str, bytes], gone: set[str]) -> None:
         with self._in_words():
             for name, source in [*files.items(), manifest]:
                 self._write(name, source)
@@ -87,7 +87,7 @@ class FolderPlace:
     def _path(self, name: str) -> Path:
         return self.folder / name
 
-    def _write(self, name: str, source: Source) -> None:
+    def _write(self, name: str, source: Content) -> None:
         """Write a new file, or leave none after an error. Overwrites what a killed process left under the name."""
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from core.errors import UserError
 from core.hub import retries
 from core.hub.errors import in_words
 from core.workspace import Owner
-from finetune.backup.place import Source, content_of
+from finetune.backup.place import Content, content_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -48,7 +48,7 @@ class RepositoryPlace:
             self._commit = str(info.sha)
             return set(retries.again(self._names))
 
-    def add(self, files: Mapping[str, Source], manifest: tuple[str, bytes], gone: set[str]) -> None:
+    def add(self, files: Mapping[str, Content], manifest: tuple[str, bytes], gone: set[str]) -> None:
         from huggingface_hub import CommitOperationAdd
 
         with in_words(self.repo_id, self._keeper):
@@ -88,7 +88,7 @@ class RepositoryPlace:
         )
 
 
-def _given(source: Source) -> bytes | Path:
+def _given(source: Content) -> bytes | Path:
     """Return what the client uploads: the current content of a file that may change meanwhile, the path of any
     other."""
     if isinstance(source, bytes) or source.grows or source.size <= _SMALL:

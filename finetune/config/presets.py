@@ -17,7 +17,7 @@ from finetune.config.run_config import RunConfig, validate
 
 FILES = {"sft": "chats.jsonl", "pretrain": "texts.jsonl", "dpo": "preferences.jsonl"}
 """Placeholder names of data files, by objective."""
-Source = Mapping[str, Any]
+RawSource = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Preset:
     def objectives(self) -> list[str]:
         return [str(stage["objective"]) for stage in self.stages]
 
-    def config(self, data: Sequence[Sequence[Source]]) -> RunConfig:
+    def config(self, data: Sequence[Sequence[RawSource]]) -> RunConfig:
         """Return the preset's config on the data of each stage."""
         stages = [{**stage, "data": list(sources)} for stage, sources in zip(self.stages, data, strict=True)]
         return validate({**self.settings, "stages": stages})

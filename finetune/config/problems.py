@@ -24,7 +24,7 @@ NOT_A_PATTERN = "config.not_a_pattern"
 _SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|ghp_[A-Za-z0-9]{20,})")
 
 
-class Problem:
+class ConfigProblem:
     """One problem of a config. Its sentence is made when it is shown, in the reader's language."""
 
     def __init__(self, code: str, facts: dict[str, object]) -> None:
@@ -35,7 +35,7 @@ class Problem:
         return say(self.code, **self.facts)
 
 
-class Problems(list[Problem]):
+class ConfigProblems(list[ConfigProblem]):
     """Several problems, shown one after another."""
 
     def __str__(self) -> str:
@@ -75,30 +75,30 @@ def _leaves(raw: Any, path: str) -> Iterator[tuple[str, str]]:
 
 def refusal(error: ValidationError, model: type[BaseModel], code: str = "config.invalid") -> UserError:
     """Return one UserError for all problems that pydantic found; the sentence of `code` takes them as `problems`."""
-    return UserError(code, problems=Problems(_problem(found, model) for found in error.errors()))
+    return UserError(code, problems=ConfigProblems(_problem(found, model) for found in error.errors()))
 
 
-def _problem(found: Any, model: type[BaseModel]) -> Problem:
+def _problem(found: Any, model: type[BaseModel]) -> ConfigProblem:
     kind, context = found["type"], found.get("ctx") or {}
     field = ".".join(str(part) for part in found["loc"])
     facts: dict[str, object] = {"field": field, "value": _shown(found.get("input"))}
     if kind.startswith("config."):
-        return Problem(kind, {**facts, **context})
+        return ConfigProblem(kind, {**facts, **context})
     if kind == "extra_forbidden":
         return _unknown(found["loc"], field, model)
     if kind == "missing":
-        return Problem("config.missing", facts)
+        return ConfigProblem("config.missing", facts)
     if kind == "literal_error":
-        return Problem(
+        return ConfigProblem(
             "config.choice", {**facts, "allowed": context["expected"].replace("'", "").replace(" or ", ", ")}
         )
     limits = _limits(found["loc"], model)
     if limits and kind.startswith(("int", "float", "greater", "less", "finite")):
         code = _NUMBERS.get(kind.split("_")[0], "config.range")
         above = code == "config.range" and limits.pop("above")
-        return Problem("config.above" if above else code, {**facts, **limits})
+        return ConfigProblem("config.above" if above else code, {**facts, **limits})
     code = next((code for start, code in _KINDS.items() if kind.startswith(start)), "config.wrong")
-    return Problem(code, {**facts, **context, "reason": found["msg"]})
+    return ConfigProblem(code, {**facts, **context, "reason": found["msg"]})
 
 
 _NUMBERS = {"int": "config.integer", "float": "config.number", "greater": "config.range"}
@@ -124,13 +124,13 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _unknown(location: tuple[Any, ...], field: str, model: type[BaseModel]) -> Problem:
+def _unknown(location: tuple[Any, ...], field: str, model: type[BaseModel]) -> ConfigProblem:
     block = _model_at(location[:-1], model)
     names = list(block.model_fields) if block else []
     near = difflib.get_close_matches(str(location[-1]), names, 1, 0.6)
     if near:
-        return Problem("config.unknown_near", {"field": field, "near": near[0]})
-    return Problem("config.unknown", {"field": field, "allowed": ", ".join(names)})
+        return ConfigProblem("config.unknown_near", {"field": field, "near": near[0]})
+    return ConfigProblem("config.unknown", {"field": field, "allowed": ", ".join(names)})
 
 
 def _model_at(location: tuple[Any, ...], model: type[BaseModel]) -> type[BaseModel] | None:

@@ -31,8 +31,8 @@ from finetune.objectives import OBJECTIVES
 
 __all__ = [
     "GROUPS",
+    "ConfigKnob",
     "DataSource",
-    "Knob",
     "RunConfig",
     "Stage",
     "knobs",
@@ -208,7 +208,7 @@ def _located(source: DataSource, folder: Path | None) -> DataSource:
 
 
 @dataclass(frozen=True)
-class Knob:
+class ConfigKnob:
     """What a form or a table needs to know of one field. `type`: integer, number, boolean, choice, text or texts.
 
     `optional` fields may be None, which means auto. `shown_when` is a field and the values with which the knob is
@@ -233,10 +233,10 @@ class Knob:
         return GROUPS.get(self.path.partition(".")[0])
 
 
-def knobs() -> list[Knob]:
+def knobs() -> list[ConfigKnob]:
     """Return every knob in the order of the config; `version` is not a knob, and `stage_knobs` returns those of a
     stage."""
-    found: list[Knob] = []
+    found: list[ConfigKnob] = []
     for name, field in RunConfig.model_fields.items():
         block = _block(field)
         if name in ("stages", "version"):
@@ -249,7 +249,7 @@ def knobs() -> list[Knob]:
     return found
 
 
-def stage_knobs() -> list[Knob]:
+def stage_knobs() -> list[ConfigKnob]:
     """Return the knobs of one stage: its objective, then each objective's settings, which are shown with that objective
     only.
 
@@ -275,13 +275,13 @@ def _block(field: FieldInfo) -> type[Block] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Block) else None
 
 
-def _knob(path: str, field: FieldInfo, shown_when: tuple[str, tuple[str, ...]] | None) -> Knob:
+def _knob(path: str, field: FieldInfo, shown_when: tuple[str, tuple[str, ...]] | None) -> ConfigKnob:
     kind = _types(field)[0]
     choices = kind.__args__ if getattr(kind, "__origin__", None) is Literal else ()
     names = {int: "integer", float: "number", bool: "boolean", str: "text"}
     bound = {key: getattr(rule, key) for rule in field.metadata for key in ("ge", "gt", "le") if hasattr(rule, key)}
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    return Knob(
+    return ConfigKnob(
         path=path,
         type="choice" if choices else names.get(kind, "texts"),
         default=field.get_default(call_default_factory=True),

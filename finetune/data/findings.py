@@ -29,7 +29,7 @@ RULES: dict[str, Severity] = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataFinding:
     """One rule and the rows (1-based numbers in the file) that break it; `facts` fill its sentences."""
 
     rule: str
@@ -52,13 +52,13 @@ class Finding:
         return {"rule": self.rule, "severity": self.severity, "rows": self.rows, "remedy": self.remedy}
 
 
-def findings(found: dict[str, list[int]], **facts: object) -> list[Finding]:
+def findings(found: dict[str, list[int]], **facts: object) -> list[DataFinding]:
     """Return the findings in the order of `RULES`, from the row numbers of each rule; a rule without rows gives
     none."""
-    return [Finding(rule, RULES[rule], sorted(found[rule]), facts) for rule in RULES if found.get(rule)]
+    return [DataFinding(rule, RULES[rule], sorted(found[rule]), facts) for rule in RULES if found.get(rule)]
 
 
-def placed(finding: Finding) -> str:
+def placed(finding: DataFinding) -> str:
     """Return a finding's title with its rows: "Duplicates (rows 3, 7-9)"."""
     where = "data.in_row" if len(finding.rows) == 1 else "data.in_rows"
     return say(where, title=finding.title, rows=shortened(finding.rows))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from core.rows import Row
 from finetune.config.mapping import Mapping
-from finetune.data.findings import Finding
+from finetune.data.findings import DataFinding
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Report:
     format: str
     rows_in: int
     rows_kept: int
-    findings: list[Finding]
+    findings: list[DataFinding]
     file_format: str = ""
     mapping: Mapping | None = None
     evidence: list[str] = field(default_factory=list)

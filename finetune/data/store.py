@@ -21,7 +21,7 @@ from core.files import new_folder, read_json, write_json
 from core.rows import KINDS, ChatRow, PairRow, PreferenceRow, Row, TextRow
 from core.workspace import Owner
 from finetune.config.mapping import Mapping
-from finetune.data.findings import Finding
+from finetune.data.findings import DataFinding
 from finetune.data.limits import MIB
 from finetune.data.report import KeptRow, Report
 
@@ -208,7 +208,7 @@ def open_dataset(folder: Path) -> Dataset:
         format=facts["format"],
         rows_in=facts["rows_in"],
         rows_kept=facts["rows_kept"],
-        findings=[Finding(**found) for found in facts["findings"]],
+        findings=[DataFinding(**found) for found in facts["findings"]],
         file_format=facts["file_format"],
         mapping=Mapping(**facts["mapping"]) if facts["mapping"] else None,
         evidence=facts["evidence"],

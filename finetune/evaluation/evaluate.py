@@ -20,7 +20,7 @@ from core.rows import Row
 from core.words import say
 from core.workspace import Owner
 from finetune.evaluation.measures import compared, verdict
-from finetune.evaluation.report import VERSION, Report, save, weights_of
+from finetune.evaluation.report import VERSION, EvaluationReport, save, weights_of
 from finetune.evaluation.row_sets import EvaluationRequest, RowSet, row_sets, some, training_rows
 from finetune.runs.run import Run
 from inference.measures.bootstrap import ratio
@@ -60,7 +60,7 @@ class EvaluationContext:
         return lambda done, total: self.tell(Progress(text, done, total, "steps"))
 
 
-def evaluate(run: Run, owner: Owner, request: EvaluationRequest, context: EvaluationContext) -> Report:
+def evaluate(run: Run, owner: Owner, request: EvaluationRequest, context: EvaluationContext) -> EvaluationReport:
     """Measure a finished run, save the report in it and return it.
 
     Raises UserError where `row_sets` does, before anything is loaded; where the base is missing or its weights changed;
@@ -105,7 +105,7 @@ class _Work:
         self.config = run.config()
         self.max_length = min(self.config.limits.max_length, base.context_length)
 
-    def head(self) -> Report:
+    def head(self) -> dict[str, Any]:
         """Return the head of the report: the models compared, the hardware and the software versions."""
         import torch
 
@@ -133,14 +133,14 @@ class _Work:
         self.context.tell(Progress(say("evaluate.tokenising")))
         return prepare(rows.rows, rows.measured_as, self.tuned.tokenizer, self.max_length, rows.learn)
 
-    def measured(self, rows: RowSet, prepared: "Prepared") -> Report:
+    def measured(self, rows: RowSet, prepared: "Prepared") -> dict[str, Any]:
         """Return the measures of a set and, for held-out rows, those of the n-gram model."""
         base, tuned = (self._losses(prepared, model) for model in (self.base, self.tuned))
         measures = [compared(measure, base, tuned, prepared.counts) for measure in rows.measured_as.measures]
         ngram = self._ngram(rows, prepared, tuned[0]) if rows.stage else None
         return self._about(rows, prepared) | {"measures": measures, "ngram": ngram}
 
-    def _about(self, rows: RowSet, prepared: "Prepared") -> Report:
+    def _about(self, rows: RowSet, prepared: "Prepared") -> dict[str, Any]:
         return {
             "key": rows.key,
             "name": rows.name,
@@ -163,7 +163,7 @@ class _Work:
         tell = self.context.phase(say("evaluate.base" if model is self.base else "evaluate.tuned"))
         return [row_losses(model, side, tell, self.context.place) for side in prepared.sides]
 
-    def _ngram(self, held: RowSet, prepared: "Prepared", tuned: list[float]) -> Report | None:
+    def _ngram(self, held: RowSet, prepared: "Prepared", tuned: list[float]) -> dict[str, Any] | None:
         """Return the loss of an n-gram model of a stage's training text on the held-out tokens, and the tuned model's
         difference to it."""
         from finetune.evaluation.ngram import NgramModel

@@ -27,7 +27,7 @@ class Values:
 
 
 @dataclass(frozen=True)
-class Measure:
+class RowMeasure:
     """A measure. `values` computes it from the losses and the token counts of each side's rows."""
 
     key: str
@@ -41,7 +41,7 @@ class RowKind:
     rows."""
 
     sides: tuple[Callable[[Any], Row], ...]
-    measures: tuple[Measure, ...]
+    measures: tuple[RowMeasure, ...]
 
 
 def _loss(losses: Losses, counts: Counts) -> Values:
@@ -76,9 +76,9 @@ def _rejected(row: PreferenceRow) -> Row:
     return ChatRow(messages=[*row.prompt, *row.rejected])
 
 
-LOSS = Measure("loss", True, _loss)
-ACCURACY = Measure("preference_accuracy", False, _accuracy)
-MARGIN = Measure("preference_margin", False, _margin)
+LOSS = RowMeasure("loss", True, _loss)
+ACCURACY = RowMeasure("preference_accuracy", False, _accuracy)
+MARGIN = RowMeasure("preference_margin", False, _margin)
 
 PLAIN = RowKind((_itself,), (LOSS,))
 KINDS: dict[str, RowKind] = {
@@ -90,7 +90,7 @@ KINDS: dict[str, RowKind] = {
 """By the kind of a dataset's rows (`core.rows.KINDS`)."""
 
 
-def compared(measure: Measure, base: Losses, tuned: Losses, counts: Counts) -> dict[str, Any]:
+def compared(measure: RowMeasure, base: Losses, tuned: Losses, counts: Counts) -> dict[str, Any]:
     """Return one measure of both models on the same rows, with 95 % intervals and the paired difference tuned - base.
 
     `by_row` gives every row the same weight, however many tokens it has.

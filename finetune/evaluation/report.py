@@ -16,17 +16,17 @@ from inference.models.fingerprint import fingerprint
 FILE = "evaluation.json"
 VERSION = 1
 _LARGEST_LOSS = 20
-Report = dict[str, Any]
-Set = dict[str, Any]
+EvaluationReport = dict[str, Any]
+RowSetReport = dict[str, Any]
 
 
-def save(run: Run, report: Report) -> None:
+def save(run: Run, report: EvaluationReport) -> None:
     """Write the report, completely or not at all. Raises UserError where the disk is full."""
     with full_disk_in_words(run.folder):
         write_json(run.folder / FILE, report)
 
 
-def load(run: Run) -> Report | None:
+def load(run: Run) -> EvaluationReport | None:
     """Return the report of the run's last evaluation; None where there is none.
 
     Raises UserError where it is damaged, or of another version of the program.
@@ -45,7 +45,7 @@ def load(run: Run) -> Report | None:
         raise UserError("evaluate.damaged", value=run.id, file=FILE) from error
 
 
-def fits(run: Run, report: Report) -> bool:
+def fits(run: Run, report: EvaluationReport) -> bool:
     """Return whether the report is about the weights that the run has now."""
     return run.model.is_dir() and report["tuned"]["fingerprint"] == weights_of(run.model)
 
@@ -60,7 +60,7 @@ def weights_of(model: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Line:
+class MeasureResult:
     """One measure of a set: both models and their paired difference, tuned - base."""
 
     key: str
@@ -72,10 +72,10 @@ class Line:
     rows_tuned: float
 
 
-def lines_of(row_set: Set) -> list[Line]:
+def lines_of(row_set: RowSetReport) -> list[MeasureResult]:
     """Return the measures of a set of rows, the loss first."""
     return [
-        Line(
+        MeasureResult(
             key=measure["key"],
             base=Estimate.from_json(measure["base"]),
             tuned=Estimate.from_json(measure["tuned"]),
@@ -88,12 +88,12 @@ def lines_of(row_set: Set) -> list[Line]:
     ]
 
 
-def loss_of(row_set: Set) -> Line:
+def loss_of(row_set: RowSetReport) -> MeasureResult:
     """Return the loss of a set of rows."""
     return next(line for line in lines_of(row_set) if line.key == "loss")
 
 
-def set_of(report: Report, key: str) -> Set | None:
+def set_of(report: EvaluationReport, key: str) -> RowSetReport | None:
     """Return the set "held_out" or "general"; None where it was not measured."""
     return next((row_set for row_set in report["sets"] if row_set["key"] == key), None)
 
@@ -119,7 +119,7 @@ def interval(found: Estimate, digits: int = 3, sign: str = "") -> str:
     return f"{found.mean:{sign}.{digits}f}{ends}".replace("-", "−")
 
 
-def judged(report: Report) -> list[tuple[str, str]]:
+def judged(report: EvaluationReport) -> list[tuple[str, str]]:
     """Return the report's results as (verdict, sentence): for the held-out rows, for forgetting, and against the n-gram
     model."""
     said = []
@@ -137,13 +137,13 @@ def judged(report: Report) -> list[tuple[str, str]]:
     return said
 
 
-def notes(report: Report) -> list[str]:
+def notes(report: EvaluationReport) -> list[str]:
     """Return what a reader must know about the figures: which rows were skipped, truncated or not used."""
     counted = [note for row_set in report["sets"] for note in _ngram_notes(row_set["ngram"])]
     return [note for row_set in report["sets"] for note in _notes_of(row_set)] + counted
 
 
-def _notes_of(row_set: Set) -> list[str]:
+def _notes_of(row_set: RowSetReport) -> list[str]:
     facts = {key: row_set[key] for key in ("rows", "measured", "dropped", "cut", "taken")}
     facts |= {"title": title(row_set), "length": row_set["max_length"]}
     found = [
@@ -165,7 +165,7 @@ def _ngram_notes(ngram: dict[str, Any] | None) -> list[str]:
     return [say(key, **{name: ngram[name] for name in names})]
 
 
-def title(row_set: Set) -> str:
+def title(row_set: RowSetReport) -> str:
     """Return the name of a set of rows for people."""
     if row_set["stage"]:
         return say("evaluate.held_out_stage", number=row_set["stage"], objective=row_set["objective"])

@@ -77,7 +77,7 @@ def _turn(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.mul(states, cos).addcmul_(states.roll(states.shape[-1] // 2, -1), sin)
 
 
-class Gate(torch.autograd.Function):
+class SwiGLU(torch.autograd.Function):
     """silu(gate) * up of [N, 2 * width], gate first (Shazeer 2020)."""
 
     # y = silu(a) * b with silu(a) = a sigma(a); for the gradient g of y:
@@ -108,7 +108,7 @@ def _gate_grad(both: Tensor, grad: Tensor) -> Tensor:
     return found
 
 
-class Before(Protocol):
+class InputStep(Protocol):
     """The operation that computes the input of a product. It is recomputed in backward, which costs less than storing
     its result."""
 
@@ -153,7 +153,7 @@ class AfterGate:
     learns: bool = False
 
     def apply(self, source: Tensor) -> Tensor:
-        return Gate.apply(source)
+        return SwiGLU.apply(source)
 
     def make(self, source: Tensor) -> Tensor:
         return _gated(source)
@@ -180,7 +180,7 @@ class Joined(torch.autograd.Function):
         residual: Tensor | None,
         weight: Tensor,
         bias: Tensor | None,
-        before: Before | None,
+        before: InputStep | None,
         shape: Shape,
         *adapters: Tensor,
     ) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from finetune.kernels.fused_autograd import GATE, AfterNorm, Before, Joined, Rotate
+from finetune.kernels.fused_autograd import GATE, AfterNorm, InputStep, Joined, Rotate
 
 LAYERS = ("LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer", "MistralDecoderLayer")
 NORMS = ("LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "MistralRMSNorm")
@@ -114,7 +114,7 @@ class _Linear:
 
 
 def joined(
-    source: Tensor, modules: tuple[Any, ...], residual: Tensor | None = None, before: Before | None = None
+    source: Tensor, modules: tuple[Any, ...], residual: Tensor | None = None, before: InputStep | None = None
 ) -> Tensor:
     """Return the outputs of linear layers with one common input [N, in], which `before` computes from `source`, side by
     side, plus `residual` [N, out] if given. Layers that are trained themselves, or whose adapter is not a plain LoRA,

@@ -14,7 +14,7 @@ from finetune.kernels.sharding import like
 
 
 @dataclass(frozen=True)
-class Group:
+class ParameterGroup:
     """Weights with the same settings: their weight decay, and the factor on their learning rate."""
 
     parameters: list[nn.Parameter]
@@ -29,7 +29,7 @@ class MasterAdamW(torch.optim.AdamW):
     Call `collect` after each backward, `step` once a batch.
     """
 
-    def __init__(self, groups: Iterable[Group], learning_rate: float) -> None:
+    def __init__(self, groups: Iterable[ParameterGroup], learning_rate: float) -> None:
         self.pairs: list[tuple[nn.Parameter, Tensor]] = []
         super().__init__(
             [
@@ -118,7 +118,7 @@ def groups_of(
     decaying: Iterable[str],
     weight_decay: float,
     lr_multiplier: Callable[[str], float] = lambda name: 1.0,
-) -> list[Group]:
+) -> list[ParameterGroup]:
     """Return the trainable weights in groups: those with the lowest learning rate first, and of the same rate those
     with weight decay first."""
     names = set(decaying)
@@ -127,7 +127,7 @@ def groups_of(
         if parameter.requires_grad:
             found.setdefault((lr_multiplier(name), name not in names), []).append(parameter)
     return [
-        Group(part, 0.0 if still else weight_decay, lr_multiplier)
+        ParameterGroup(part, 0.0 if still else weight_decay, lr_multiplier)
         for (lr_multiplier, still), part in sorted(found.items(), key=_key)
     ]
 

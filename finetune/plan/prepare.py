@@ -25,7 +25,7 @@ from finetune.objectives import OBJECTIVES, fitting
 from finetune.runs.run import Run
 
 if TYPE_CHECKING:
-    from finetune.data.findings import Finding
+    from finetune.data.findings import DataFinding
     from finetune.data.store import Dataset
     from inference.models.types import Fetched, Progress
 
@@ -163,7 +163,7 @@ class Checked:
     model: str
     rows: int
     steps: int
-    findings: list["Finding"]
+    findings: list["DataFinding"]
 
     @property
     def launch(self) -> str | None:
@@ -252,7 +252,7 @@ def checked(config: RunConfig, datasets: list[list["Dataset"]], model: str, fold
 
     tokenizer, limit = load_tokenizer(folder), config.limits.max_rows
     rows = steps = 0
-    findings: list[Finding] = []
+    findings: list[DataFinding] = []
     for stage, stage_datasets in zip(config.stages, datasets, strict=True):
         count = lost = 0
         for dataset in stage_datasets:
@@ -272,7 +272,7 @@ def checked(config: RunConfig, datasets: list[list["Dataset"]], model: str, fold
     return Checked(config, model, rows, steps, findings)
 
 
-def _found_in(dataset: "Dataset", limit: int | None) -> list["Finding"]:
+def _found_in(dataset: "Dataset", limit: int | None) -> list["DataFinding"]:
     """Return the findings of the import up to the last of the first `limit` rows: later rows do not concern the run."""
     if limit is None or limit >= dataset.report.rows_kept:
         return dataset.report.findings

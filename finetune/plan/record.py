@@ -6,7 +6,7 @@ from typing import Any
 
 from core.files import read_json, write_json
 from finetune.plan.card import RunPlan
-from finetune.runs.events import Progress
+from finetune.runs.events import RunProgress
 from finetune.runs.run import Run
 
 _FILE = "plan.json"
@@ -26,7 +26,7 @@ def kept_plan(run: Run) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True)
-class Figure:
+class OutcomeFigure:
     """One figure, planned and actual: `memory_gb`, `train_seconds` or `seconds`."""
 
     name: str
@@ -42,7 +42,7 @@ class Figure:
         return {"planned": self.planned, "actual": self.actual, "ratio": self.ratio}
 
 
-def outcome(run: Run, progress: Progress | None = None) -> list[Figure]:
+def outcome(run: Run, progress: RunProgress | None = None) -> list[OutcomeFigure]:
     """Return planned and actual figures of a finished run; times only where it finished in one attempt, since a resumed
     run counts its last attempt only."""
     plan, progress = kept_plan(run), progress or run.progress()
@@ -52,7 +52,9 @@ def outcome(run: Run, progress: Progress | None = None) -> list[Figure]:
     here = plan["places"][0]
     whole = progress.attempt == 1 and progress.step == progress.steps
     names = ("memory_gb", "train_seconds", "seconds") if whole else ("memory_gb",)
-    return [Figure(name, float(here[name]), float(done[name])) for name in names if name in here and name in done]
+    return [
+        OutcomeFigure(name, float(here[name]), float(done[name])) for name in names if name in here and name in done
+    ]
 
 
 def plan_json(run: Run) -> dict[str, Any]:

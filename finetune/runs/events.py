@@ -58,7 +58,7 @@ def _event(line: bytes) -> Event | None:
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """The state of a run after all its events. `ending` is the last event of the current attempt: stopped, failed, done
     or None.
 
@@ -106,9 +106,9 @@ class Progress:
         return self.evals[max(self.evals)]["eval_loss"] if self.evals else None
 
 
-def fold(events: Iterable[Event], before: Progress | None = None) -> Progress:
+def fold(events: Iterable[Event], before: RunProgress | None = None) -> RunProgress:
     """Add events to a Progress (a given one is changed and returned). Unknown types are skipped."""
-    progress = before or Progress()
+    progress = before or RunProgress()
     for event in events:
         progress.begun = event["type"] != "queued"
         _count_time(progress, event)
@@ -118,7 +118,7 @@ def fold(events: Iterable[Event], before: Progress | None = None) -> Progress:
     return progress
 
 
-def _count_time(progress: Progress, event: Event) -> None:
+def _count_time(progress: RunProgress, event: Event) -> None:
     """Add the time since the previous event to the current stage; time between attempts does not count."""
     now, kind = event.get("t"), event["type"]
     stage = progress.clock[0] if progress.clock else None
@@ -134,18 +134,18 @@ def _count_time(progress: Progress, event: Event) -> None:
     progress.clock = None if stage is None else (stage, now)
 
 
-def _queued(progress: Progress, event: Event) -> None:
+def _queued(progress: RunProgress, event: Event) -> None:
     progress.attempt += 1
     progress.ending = progress.error = progress.phase = progress.kept = None
 
 
-def _started(progress: Progress, event: Event) -> None:
+def _started(progress: RunProgress, event: Event) -> None:
     """Start or resume at a step; discard what an earlier attempt wrote after that step."""
     progress.started, progress.step, progress.steps = event, event["step"], event["steps"]
     _forget(progress, event["step"])
 
 
-def _forget(progress: Progress, after: int) -> None:
+def _forget(progress: RunProgress, after: int) -> None:
     """Discard what was written after a step."""
     for table in (progress.train, progress.evals, progress.samples):
         for step in [step for step in table if step > after]:
@@ -155,28 +155,28 @@ def _forget(progress: Progress, after: int) -> None:
             del found[stage]
 
 
-def _progress(progress: Progress, event: Event) -> None:
+def _progress(progress: RunProgress, event: Event) -> None:
     progress.phase = event
 
 
-def _train(progress: Progress, event: Event) -> None:
+def _train(progress: RunProgress, event: Event) -> None:
     progress.train[event["step"]] = event
     progress.step, progress.tokens_per_s, progress.phase = event["step"], event["tokens_per_s"], None
 
 
-def _stage(progress: Progress, event: Event) -> None:
+def _stage(progress: RunProgress, event: Event) -> None:
     progress.stage = event
 
 
-def _stage_done(progress: Progress, event: Event) -> None:
+def _stage_done(progress: RunProgress, event: Event) -> None:
     progress.over[event["stage"]] = event
 
 
-def _early(progress: Progress, event: Event) -> None:
+def _early(progress: RunProgress, event: Event) -> None:
     progress.early[event["stage"]] = event
 
 
-def _eval(progress: Progress, event: Event) -> None:
+def _eval(progress: RunProgress, event: Event) -> None:
     if event.get("begin"):
         progress.begins[event["stage"]] = event
         return
@@ -184,11 +184,11 @@ def _eval(progress: Progress, event: Event) -> None:
     progress.samples.pop(event["step"], None)
 
 
-def _sample(progress: Progress, event: Event) -> None:
+def _sample(progress: RunProgress, event: Event) -> None:
     progress.samples.setdefault(event["step"], []).append(event)
 
 
-def _ending(progress: Progress, event: Event) -> None:
+def _ending(progress: RunProgress, event: Event) -> None:
     progress.ending, progress.error, progress.phase = event["type"], event.get("error"), None
     progress.tokens_per_s = event.get("tokens_per_s") or progress.tokens_per_s
     progress.done = event if event["type"] == "done" else None
@@ -197,7 +197,7 @@ def _ending(progress: Progress, event: Event) -> None:
         _forget(progress, event["kept"])
 
 
-_FOLDS: dict[str, Callable[[Progress, Event], None]] = {
+_FOLDS: dict[str, Callable[[RunProgress, Event], None]] = {
     "queued": _queued,
     "started": _started,
     "progress": _progress,

@@ -14,7 +14,7 @@ from core.references import Run as RunReference
 from core.words import say
 from core.workspace import RUN_ID, Owner, new_run_id, run_folder
 from finetune.config.run_config import RunConfig, load_yaml, to_yaml
-from finetune.runs.events import Event, EventLog, Progress, fold, read_events
+from finetune.runs.events import Event, EventLog, RunProgress, fold, read_events
 from finetune.runs.job_record import job_of
 
 LOG_TAIL_BYTES = 64 * 1024
@@ -99,7 +99,7 @@ class Run:
         """Return the events after a byte offset, and the offset for the next call."""
         return read_events(self.folder / "events.jsonl", after)
 
-    def progress(self) -> Progress:
+    def progress(self) -> RunProgress:
         """Return the run's state after all its events."""
         return fold(self.events()[0])
 
@@ -136,13 +136,13 @@ class Run:
         with open(self.lock_path, "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
 
-    def state(self, alive: bool, progress: Progress) -> str:
+    def state(self, alive: bool, progress: RunProgress) -> str:
         """Return the run's status as a word; `alive` must be read before `progress`."""
         if alive:
             return "running" if progress.begun else "queued"
         return progress.ending or ("fetching" if job_of(self) else "failed")
 
-    def _error(self, word: str, progress: Progress) -> str | None:
+    def _error(self, word: str, progress: RunProgress) -> str | None:
         if word == "failed":
             return progress.error or say("run.ended_silently", log=self.log_tail(5) or say("run.log_empty"))
         record = job_of(self) if word == "fetching" else None

@@ -43,9 +43,9 @@ def held_places(rows: int, config: RunConfig) -> set[int]:
 
 def split_rows(run: Run, config: RunConfig, stage: Stage | None = None, *, held: bool) -> Iterator[tuple[int, Row]]:
     """Yield the rows to train on or, with `held`, the held-out ones, in file order with their numbers (from 1)."""
-    held_indices = held_places(count_rows(run, config, stage), config)
+    chosen = held_places(count_rows(run, config, stage), config)
     for index, row in enumerate(iterate_rows(run, config, stage)):
-        if (index in held_indices) == held:
+        if (index in chosen) == held:
             yield index + 1, row
 
 

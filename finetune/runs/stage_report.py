@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from finetune.runs.events import Event, Progress
+from finetune.runs.events import Event, RunProgress
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class StageReport:
     problems: list[str] = field(default_factory=list)
 
 
-def reports(progress: Progress) -> list[StageReport]:
+def reports(progress: RunProgress) -> list[StageReport]:
     """Return a report for each stage of a run; none for the events of an older version."""
     stages = (progress.started or {}).get("stages") or []
     return [_report(progress, stage) for stage in stages]
 
 
-def _report(progress: Progress, stage: Event) -> StageReport:
+def _report(progress: RunProgress, stage: Event) -> StageReport:
     number, first, steps, tally = stage["stage"], stage["first_step"], stage["stage_steps"], stage["tally"]
     state = _state(progress, number)
     over, early = progress.over.get(number), progress.early.get(number)
@@ -77,19 +77,19 @@ def _report(progress: Progress, stage: Event) -> StageReport:
     )
 
 
-def _state(progress: Progress, stage: int) -> str:
+def _state(progress: RunProgress, stage: int) -> str:
     current = progress.stage["stage"] if progress.stage else -1
     if stage in progress.over or stage < current or (stage == current and progress.ending == "done"):
         return "done"
     return "working" if stage == current else "waiting"
 
 
-def _before(progress: Progress, stage: int) -> Event:
+def _before(progress: RunProgress, stage: int) -> Event:
     """Return the evaluation before a stage's first step."""
     return progress.begins.get(stage, {}) if stage else progress.evals.get(0, {})
 
 
-def _after(progress: Progress, stage: int, over: Event | None) -> Event:
+def _after(progress: RunProgress, stage: int, over: Event | None) -> Event:
     """Return the evaluation of a stage's result: its best step where that was kept, else its last evaluation so far."""
     own = {step: event for step, event in progress.evals.items() if event.get("stage") == stage and step}
     best = over.get("best") if over else None

@@ -33,7 +33,7 @@ class Watched(Protocol):
     def stop_requested(self) -> bool: ...
 
 
-class Watch(TrainerCallback):
+class WatchCallback(TrainerCallback):
     """Evaluates at intervals and at the end, and ends training on a stop request or when the loss no longer
     improves."""
 

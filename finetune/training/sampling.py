@@ -8,7 +8,7 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria
 
 from core.rows import ChatRow, Message, PairRow, PreferenceRow, Row, TextRow
-from finetune.data.tokenizing.chat_template import ChatRenderer, Refused
+from finetune.data.tokenizing.chat_template import ChatRenderer, TemplateRefusal
 from finetune.kernels.sharding import is_sharded
 from inference.models.model_config import context_length
 
@@ -66,7 +66,7 @@ def _chat_prompt(messages: list[Message], tools: list[dict] | None, tokenizer: A
             turns = [message.model_dump() for message in conversation]
             text = ChatRenderer(tokenizer).text(turns, tools, prompt=True)
             return Prompt(_shortened(last), tokenizer(text, add_special_tokens=False)["input_ids"])
-        except Refused:
+        except TemplateRefusal:
             continue
     return _plain_prompt(last, last, tokenizer)
 

@@ -28,7 +28,7 @@ from finetune.objectives import OBJECTIVES, Objective
 from finetune.runs.checkpoint_config import keep_config
 from finetune.runs.log import Journal
 from finetune.training.batches import LengthGrouped, SharedBatches, collate, in_order
-from finetune.training.callbacks import Watch, interval
+from finetune.training.callbacks import WatchCallback, interval
 from finetune.training.checkpoints import (
     OPTIMIZER,
     SCHEDULER,
@@ -95,7 +95,7 @@ class RunTrainer(Trainer):
         self._figures: dict[str, float] = {}
         self._eval_loss: float | None = None
         self._evaluated: int | None = None
-        self.watch = Watch(self)
+        self.watch = WatchCallback(self)
         self.stopping = False
         super().__init__(
             model=model,

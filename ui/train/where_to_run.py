@@ -28,7 +28,7 @@ from ui.train.jobs import most, usd
 from ui.web.language import words
 
 if TYPE_CHECKING:
-    from finetune.data.findings import Finding
+    from finetune.data.findings import DataFinding
 
 HERE, RENTED = "here", "jobs"
 USUAL_FLAVOR, USUAL_TIMEOUT = "a10g-small", "2h"
@@ -149,7 +149,7 @@ class Offer:
     flavour: Flavor
     seconds: int
     rough: Estimate
-    findings: list["Finding"]
+    findings: list["DataFinding"]
 
     @property
     def most(self) -> float:

@@ -19,7 +19,7 @@ from core.workspace import Owner
 from finetune.data.importing.hub_configs import DEFAULT, find_configs
 from finetune.data.importing.raw_rows import OnProgress
 from finetune.data.importing.streams import EXTENSIONS
-from finetune.data.limits import MIB, Limits
+from finetune.data.limits import MIB, ImportLimits
 
 _SENTENCES = {
     "gated": "data.hub_gated",
@@ -75,7 +75,9 @@ def find_split(
     return Split(repo.repo_id, commit, chosen, name, {path: sizes[path] for path in configs[chosen][name]})
 
 
-def download(split: Split, folder: Path, token: str | bool, progress: OnProgress | None, limits: Limits) -> list[Path]:
+def download(
+    split: Split, folder: Path, token: str | bool, progress: OnProgress | None, limits: ImportLimits
+) -> list[Path]:
     """Download the files of a split into a folder. Raises UserError where they are too large or the download fails."""
     total = sum(split.files.values())
     if total > limits.file_bytes:

@@ -20,7 +20,7 @@ from finetune.data.findings import placed
 from finetune.data.importing.pipeline import Intake
 from finetune.data.importing.raw_rows import OnProgress
 from finetune.data.importing.streams import look, short_name
-from finetune.data.limits import LIMITS, Limits
+from finetune.data.limits import LIMITS, ImportLimits
 from finetune.data.report import Report
 from finetune.data.store import Dataset, add, write_rows
 
@@ -29,7 +29,7 @@ _LOOK = ".look-"
 _STALE_SECONDS = 24 * 3600
 
 
-def check_file(path: Path, mapping: Mapping | None = None, limits: Limits = LIMITS) -> Report:
+def check_file(path: Path, mapping: Mapping | None = None, limits: ImportLimits = LIMITS) -> Report:
     """Read, recognize and check a file without storing anything.
 
     Raises UserError for a file that cannot be read at all or whose columns match no format.
@@ -46,7 +46,7 @@ def import_file(
     mapping: Mapping | None = None,
     source_name: str | None = None,
     progress: OnProgress | None = None,
-    limits: Limits = LIMITS,
+    limits: ImportLimits = LIMITS,
 ) -> Dataset:
     """Convert a file into a dataset of the owner. The same content gives the same dataset, stored once.
 
@@ -66,7 +66,7 @@ def import_hub(
     token: str | bool,
     mapping: Mapping | None = None,
     progress: OnProgress | None = None,
-    limits: Limits = LIMITS,
+    limits: ImportLimits = LIMITS,
 ) -> Dataset:
     """Import one split of a dataset repository on the Hub, pinned to its current commit.
 

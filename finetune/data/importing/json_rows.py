@@ -7,7 +7,7 @@ from typing import Any, Literal, TextIO
 
 from core.errors import UserError
 from finetune.data.importing.streams import short_name
-from finetune.data.limits import MIB, Limits
+from finetune.data.limits import MIB, ImportLimits
 
 Layout = Literal["array", "lines", "document"]
 TURN_KEYS = ({"role", "content"}, {"from", "value"})
@@ -33,7 +33,7 @@ def parse(text: str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def layout(text: TextIO, named: str, limits: Limits) -> Layout:
+def layout(text: TextIO, named: str, limits: ImportLimits) -> Layout:
     """Return how the JSON in `text` is laid out, judged by its first two lines rather than by its name (`named`: json
     or jsonl)."""
     first, second = _first_lines(text, limits.row_characters)
@@ -81,7 +81,7 @@ def _goes_on(line: str) -> bool:
     return False
 
 
-def lines(text: TextIO, limits: Limits) -> Iterator[str | None]:
+def lines(text: TextIO, limits: ImportLimits) -> Iterator[str | None]:
     """Yield the lines that are not blank, stripped; None for a line longer than the limit of a row."""
     most = limits.row_characters
     while line := text.readline(most + 1):
@@ -93,7 +93,7 @@ def lines(text: TextIO, limits: Limits) -> Iterator[str | None]:
             yield line
 
 
-def from_lines(text: TextIO, limits: Limits) -> Iterator[Any]:
+def from_lines(text: TextIO, limits: ImportLimits) -> Iterator[Any]:
     """Yield one value per line; None for a line that is not JSON."""
     for line in lines(text, limits):
         try:
@@ -102,7 +102,7 @@ def from_lines(text: TextIO, limits: Limits) -> Iterator[Any]:
             yield None
 
 
-def from_array(text: TextIO, limits: Limits, name: str) -> Iterator[Any]:
+def from_array(text: TextIO, limits: ImportLimits, name: str) -> Iterator[Any]:
     """Yield the elements of a JSON array, one after another, in bounded memory.
 
     Raises UserError, with the row's number, where the JSON is broken.
@@ -125,7 +125,7 @@ def from_array(text: TextIO, limits: Limits, name: str) -> Iterator[Any]:
 class _Window:
     """A window that moves along a long JSON text."""
 
-    def __init__(self, text: TextIO, limits: Limits, name: str) -> None:
+    def __init__(self, text: TextIO, limits: ImportLimits, name: str) -> None:
         self._text, self._most, self._name = text, limits.row_characters, name
         self._buffer, self._position, self._ended, self._row = "", 0, False, 0
 
@@ -184,7 +184,7 @@ class _Window:
         self._buffer, self._position, self._ended = rest + chunk, 0, not chunk
 
 
-def from_document(text: TextIO, limits: Limits, name: str) -> list[Any]:
+def from_document(text: TextIO, limits: ImportLimits, name: str) -> list[Any]:
     """Return the rows of a JSON file that is one object: a list inside it, columns side by side, or a single row.
 
     Raises UserError for JSON that is broken, too large to be read whole, or has no rows.

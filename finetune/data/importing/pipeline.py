@@ -15,7 +15,7 @@ from finetune.data.importing.convert import Converted, canonical, convert
 from finetune.data.importing.raw_rows import OnProgress, raw_rows
 from finetune.data.importing.recognize import Recognized, listed, recognize_file
 from finetune.data.importing.streams import DataFile, short_name
-from finetune.data.limits import Limits
+from finetune.data.limits import ImportLimits
 from finetune.data.report import KeptRow, Report
 from finetune.data.store import texts_of
 
@@ -31,7 +31,7 @@ class Intake:
         self,
         files: Sequence[DataFile],
         mapping: Mapping | None,
-        limits: Limits,
+        limits: ImportLimits,
         progress: OnProgress | None = None,
     ) -> None:
         self._files, self._limits, self._progress = files, limits, progress

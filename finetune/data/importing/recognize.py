@@ -16,7 +16,7 @@ from finetune.config.mapping import Kind, Mapping, RowFormat
 from finetune.data.importing.convert import turn_keys
 from finetune.data.importing.raw_rows import file_format, has_blank_lines, raw_rows
 from finetune.data.importing.streams import DataFile, look, short_name
-from finetune.data.limits import LIMITS, Limits
+from finetune.data.limits import LIMITS, ImportLimits
 
 SAMPLE = 200
 _PROMPTS = ("prompt", "question", "query", "problem", "user", "human", "input")
@@ -56,7 +56,7 @@ class Recognized:
     columns: list[str]
 
 
-def recognize(path: Path, limits: Limits = LIMITS, name: str | None = None) -> Recognized:
+def recognize(path: Path, limits: ImportLimits = LIMITS, name: str | None = None) -> Recognized:
     """Recognize a file by its first rows (`SAMPLE` of them that can be read).
 
     Raises UserError for a file that cannot be read at all.
@@ -64,7 +64,7 @@ def recognize(path: Path, limits: Limits = LIMITS, name: str | None = None) -> R
     return recognize_file(look(path, limits, name), limits)
 
 
-def recognize_file(file: DataFile, limits: Limits = LIMITS) -> Recognized:
+def recognize_file(file: DataFile, limits: ImportLimits = LIMITS) -> Recognized:
     """Recognize a file that `look` has opened."""
     sample = _sample(file, limits)
     columns = list(dict.fromkeys(column for row in sample for column in row))
@@ -79,7 +79,7 @@ def recognize_file(file: DataFile, limits: Limits = LIMITS) -> Recognized:
     return Recognized(inside, mapping.format, mapping.kind, mapping, evidence, columns)
 
 
-def _sample(file: DataFile, limits: Limits) -> list[dict[str, Any]]:
+def _sample(file: DataFile, limits: ImportLimits) -> list[dict[str, Any]]:
     """Return the first rows that can be read. Raises UserError where there are no rows, or none of them can be read."""
     met = 0
 
@@ -155,7 +155,7 @@ def _with_optional(mapping: Mapping, columns: list[str]) -> Mapping:
     return mapping.model_copy(update={part: column for part, column in optional.items() if column not in taken})
 
 
-def _about_file(file: DataFile, inside: str, limits: Limits) -> list[str]:
+def _about_file(file: DataFile, inside: str, limits: ImportLimits) -> list[str]:
     plain = inside.removesuffix(".gz")
     sentences = []
     if plain != file.named:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from core.errors import UserError
-from finetune.data.limits import LIMITS, MIB, Limits
+from finetune.data.limits import LIMITS, MIB, ImportLimits
 
 EXTENSIONS = ("json", "jsonl", "csv", "tsv", "parquet", "txt")
 _BOMS = (
@@ -58,7 +58,7 @@ def short_name(name: str, most: int = 80) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def look(path: Path, limits: Limits = LIMITS, name: str | None = None) -> DataFile:
+def look(path: Path, limits: ImportLimits = LIMITS, name: str | None = None) -> DataFile:
     """Read a file's name, size and first bytes.
 
     Raises UserError where the file does not exist, is empty or too large, its extension is not supported, or its
@@ -113,7 +113,7 @@ def _recognize_bytes(file: DataFile, head: bytes) -> DataFile:
 
 
 @contextmanager
-def open_bytes(file: DataFile, limits: Limits) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+def open_bytes(file: DataFile, limits: ImportLimits) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """Open a file; yield its decompressed bytes, and the raw file below them (its `tell` gives the progress).
 
     Reading raises UserError where compressed bytes are broken or expand beyond `limits.expanded_bytes`.
@@ -131,7 +131,7 @@ def open_bytes(file: DataFile, limits: Limits) -> Iterator[tuple[BinaryIO, Binar
 
 
 @contextmanager
-def open_text(file: DataFile, limits: Limits, newline: str = "\n") -> Iterator[tuple[io.TextIOWrapper, BinaryIO]]:
+def open_text(file: DataFile, limits: ImportLimits, newline: str = "\n") -> Iterator[tuple[io.TextIOWrapper, BinaryIO]]:
     """Open a file's text; bytes that are not valid in its encoding become lone surrogates, by which their row is
     found."""
     with open_bytes(file, limits) as (stream, raw):

@@ -37,7 +37,7 @@ class Rendered:
     ends: bool = False
 
 
-class Refused(UserError):
+class TemplateRefusal(UserError):
     """The template refuses this conversation."""
 
     def __init__(self, reason: str) -> None:
@@ -59,13 +59,13 @@ class ChatRenderer:
     def render(self, row: ChatRow) -> Rendered:
         """Return the text of a conversation and the spans of its answers, each including its end token.
 
-        Raises Refused where the template refuses the conversation.
+        Raises TemplateRefusal where the template refuses the conversation.
         """
         return _Conversation(self, row).rendered()
 
     def text(self, turns: Turns, tools: list[dict] | None, *, prompt: bool = False) -> str:
-        """Render turns as text; with `prompt`, up to where the next answer begins. Raises Refused where the template
-        refuses them."""
+        """Render turns as text; with `prompt`, up to where the next answer begins. Raises
+        TemplateRefusal where the template refuses them."""
         try:
             return self._tokenizer.apply_chat_template(
                 turns,
@@ -76,7 +76,7 @@ class ChatRenderer:
             )
         except (TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise Refused(say("data.template_reason", reason=reason[:200])) from error
+            raise TemplateRefusal(say("data.template_reason", reason=reason[:200])) from error
 
     @functools.cached_property
     def header(self) -> str:
@@ -163,10 +163,10 @@ class _Conversation:
         if not self._text.startswith(before):
             before = _shared_start(self._text, self._render(self._turns[:index], prompt=True))
             if not before.startswith(self._render(self._turns[:index])):
-                raise Refused(say("data.template_unclear"))
+                raise TemplateRefusal(say("data.template_unclear"))
         start, end = len(before), len(self._text) - len(after)
         if not mark or start > end or not self._text.endswith(after):
-            raise Refused(say("data.template_unclear"))
+            raise TemplateRefusal(say("data.template_unclear"))
         return start, end
 
     def _begin(self, index: int, start: int) -> int:

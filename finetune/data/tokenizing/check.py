@@ -6,7 +6,7 @@ from typing import Any
 
 from core.rows import PreferenceRow, Row
 from finetune.config.blocks import Pretrain, Sft, Stage
-from finetune.data.findings import RULES, Finding
+from finetune.data.findings import RULES, DataFinding
 from finetune.data.store import Dataset, texts_of
 from finetune.data.tokenizing.chat_template import special_pattern
 from finetune.data.tokenizing.encode_stage import answered
@@ -15,7 +15,7 @@ from finetune.data.tokenizing.tokenize import Encoded, encode_all
 
 def data_findings(
     dataset: Dataset, tokenizer: Any, max_length: int, limit: int | None = None, stage: Stage | None = None
-) -> list[Finding]:
+) -> list[DataFinding]:
     """Return the findings of the first `limit` rows (all by default) for what a stage learns, by row number in the
     file.
 
@@ -48,7 +48,7 @@ def _encoded(rows: Sequence[Row], tokenizer: Any, max_length: int, stage: Stage 
 
 def model_findings(
     rows: Sequence[Row], encoded: Sequence[Encoded], numbers: Sequence[int], tokenizer: Any, max_length: int
-) -> list[Finding]:
+) -> list[DataFinding]:
     """Return the same findings as `data_findings`, for rows that are already encoded."""
     special = special_pattern(tokenizer)
     found: defaultdict[str, list[int]] = defaultdict(list)
@@ -62,7 +62,7 @@ def model_findings(
         "longest": max((tokens.total for tokens in encoded), default=0),
         "reason": next((tokens.problem for tokens in encoded if tokens.problem), ""),
     }
-    return [Finding(rule, RULES[rule], found[rule], facts) for rule in RULES if found[rule]]
+    return [DataFinding(rule, RULES[rule], found[rule], facts) for rule in RULES if found[rule]]
 
 
 def _rules(encoded: Encoded) -> list[str]:

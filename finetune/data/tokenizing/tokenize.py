@@ -12,7 +12,7 @@ from typing import Any
 from core.errors import UserError
 from core.rows import ChatRow, PairRow, Row, TextRow
 from core.words import say
-from finetune.data.tokenizing.chat_template import DEFAULT, ChatRenderer, Refused, Rendered, Span
+from finetune.data.tokenizing.chat_template import DEFAULT, ChatRenderer, Rendered, Span, TemplateRefusal
 
 IGNORED = -100
 _BATCH = 256
@@ -140,7 +140,7 @@ def _rendered_or_problem(row: Row, renderer: ChatRenderer, learn: str) -> Render
             return rendered
         spans = rendered.spans[-1:] if learn == "last-answer" else [(0, len(rendered.text))]
         return replace(rendered, spans=spans)
-    except Refused as refused:
+    except TemplateRefusal as refused:
         return refused.reason
 
 

@@ -37,7 +37,7 @@ from finetune.runs.quota import check_room, room
 from finetune.runs.run import Run, reserve
 
 if TYPE_CHECKING:
-    from finetune.data.findings import Finding
+    from finetune.data.findings import DataFinding
 
 __all__ = [
     "Check",
@@ -89,7 +89,7 @@ class JobsLauncher:
         *,
         progress: OnProgress | None = None,
         stop: threading.Event | None = None,
-    ) -> list["Finding"]:
+    ) -> list["DataFinding"]:
         """What the data holds that is left out or cut. Raises UserError where the job could not start."""
         return self.checked(config, owner, progress=progress, stop=stop).findings
 

@@ -28,7 +28,7 @@ from finetune.runs.quota import check_room, room
 from finetune.runs.run import Run, reserve
 
 if TYPE_CHECKING:
-    from finetune.data.findings import Finding
+    from finetune.data.findings import DataFinding
     from inference.models.types import Fetched
 
 
@@ -42,7 +42,7 @@ class LocalLauncher:
         *,
         progress: OnProgress | None = None,
         stop: threading.Event | None = None,
-    ) -> list["Finding"]:
+    ) -> list["DataFinding"]:
         """What the data holds that is left out or cut. Raises UserError where the run could not start."""
         _refuse_on_zero()
         return look(config, owner, progress, stop).findings

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 from core import logs
 from core.errors import UserError
 from core.words import say
-from finetune.evaluation.report import Report, Set, fits, interval, judged, lines_of, load, loss_of, perplexity
+from finetune.evaluation.report import (
+    EvaluationReport,
+    RowSetReport,
+    fits,
+    interval,
+    judged,
+    lines_of,
+    load,
+    loss_of,
+    perplexity,
+)
 from finetune.runs.run import Run
 from inference.measures.bootstrap import Estimate
 
@@ -53,7 +63,7 @@ class BeforeAfter:
     dtype: str
     device: str
     date: str
-    report: Report
+    report: EvaluationReport
 
 
 def before_after_of(run: Run) -> BeforeAfter | None:
@@ -76,14 +86,14 @@ def before_after_of(run: Run) -> BeforeAfter | None:
     return BeforeAfter(sentences, figures, counts, ngrams, *where, report)
 
 
-def _named(one: Set) -> str:
+def _named(one: RowSetReport) -> str:
     """A set as a card names it: of a person's dataset the name, without folders."""
     if one["key"] == "held_out":
         return f"held-out rows, stage {one['stage']} ({one['objective']})" if one["stage"] else "held-out rows"
     return "general text" if one["name"] is None else f"general text: {Path(one['name']).name}"
 
 
-def _figures(one: Set) -> list[Figure]:
+def _figures(one: RowSetReport) -> list[Figure]:
     rows, loss, ngram, found = _named(one), loss_of(one), one["ngram"], []
     for line in lines_of(one):
         measure = say(f"evaluate.measure.{line.key}")
@@ -102,7 +112,7 @@ def results_of(found: BeforeAfter) -> "list[EvalResult]":
     return [result for one in found.report["sets"] for result in _results(one)]
 
 
-def _results(one: Set) -> "list[EvalResult]":
+def _results(one: RowSetReport) -> "list[EvalResult]":
     from huggingface_hub import EvalResult
 
     held, loss = one["key"] == "held_out", loss_of(one).tuned

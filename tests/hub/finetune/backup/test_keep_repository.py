@@ -6,7 +6,7 @@ import pytest
 
 from core import settings
 from core.workspace import Owner
-from finetune.backup.keeper import Keeper
+from finetune.backup.keeper import WorkspaceBackup
 from finetune.backup.repository import RepositoryPlace
 from finetune.data.importing.importer import import_file
 from finetune.data.store import list_datasets
@@ -23,7 +23,7 @@ REPO = "tester/kept"
 @pytest.fixture
 def keeper(hub, workspace):
     """A function that makes the keeper of a freshly started app."""
-    return lambda: Keeper(RepositoryPlace(REPO, TOKEN), settings.home())
+    return lambda: WorkspaceBackup(RepositoryPlace(REPO, TOKEN), settings.home())
 
 
 def commits(hub):
