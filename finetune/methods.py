@@ -132,18 +132,18 @@ def _linear_layers(model: Any) -> Iterator[tuple[str, Any]]:
     """Yield the linear layers by name, including those of GPT-2 (`Conv1D`)."""
     for name, module in model.named_modules():
         if type(module).__name__ == "Conv1D":
-            yield name, _Thin(*module.weight.shape)
+            yield name, _LayerShape(*module.weight.shape)
         elif hasattr(module, "in_features") and hasattr(module, "out_features"):
             yield name, module
 
 
 @dataclass(frozen=True)
-class _Thin:
+class _LayerShape:
     in_features: int
     out_features: int
 
 
-def _faster(name: str, config: Blocks) -> float:
+def _loraplus_multiplier(name: str, config: Blocks) -> float:
     """Return the learning rate multiplier of LoRA+: the matrix that is initialized to zero (`lora_B`) learns faster."""
     assert config.loraplus is not None
     return config.loraplus.ratio if "lora_B" in name else 1.0
@@ -192,7 +192,14 @@ METHODS: dict[str, Method] = {
         Method("lora", 2e-4, blocks=("lora",), adapter=True, apply=_lora()),
         Method("rslora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(use_rslora=True)),
         Method("dora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(use_dora=True)),
-        Method("loraplus", 5e-5, blocks=("lora", "loraplus"), adapter=True, apply=_lora(), lr_multiplier=_faster),
+        Method(
+            "loraplus",
+            5e-5,
+            blocks=("lora", "loraplus"),
+            adapter=True,
+            apply=_lora(),
+            lr_multiplier=_loraplus_multiplier,
+        ),
         Method("qlora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(), four_bit=True),
         Method("freeze", 2e-5, blocks=("freeze",), adapter=False, apply=_freeze),
         Method("full", 2e-5, blocks=(), adapter=False, apply=_full),

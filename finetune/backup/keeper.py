@@ -19,7 +19,7 @@ from finetune.backup import manifests
 from finetune.backup.manifests import Changed, Manifest, object_name
 from finetune.backup.place import BackupPlace
 from finetune.backup.places import NoRoomHere, disk_in_words
-from finetune.backup.things import Thing, thing_of, things_in
+from finetune.backup.things import BackupItem, item_of, items_in
 
 MARGIN = 64 * 2**20
 _SCRATCH = ".keep-"
@@ -48,9 +48,9 @@ class WorkspaceBackup:
         self._forget()
         by_thing: dict[str, list[str]] = {}
         for name in sorted(self._names, reverse=True):
-            if (key := manifests.thing_key(name)) is not None:
+            if (key := manifests.item_key(name)) is not None:
                 by_thing.setdefault(key, []).append(name)
-        things = [thing for key in by_thing if (thing := thing_of(self.home, key)) is not None]
+        things = [thing for key in by_thing if (thing := item_of(self.home, key)) is not None]
         brought = 0
         for thing in sorted(things, key=lambda thing: thing.id, reverse=True):
             restored = self._bring(thing, by_thing[thing.key])
@@ -66,7 +66,7 @@ class WorkspaceBackup:
         if self._unsure:
             self._names, self._unsure = self.place.open(), False
         self._forget()
-        for thing in things_in(self.home):
+        for thing in items_in(self.home):
             try:
                 copied += self._copy(thing)
             except (Changed, FileNotFoundError):
@@ -112,7 +112,7 @@ class WorkspaceBackup:
             self._logged.add(sentence)
             logs.event("backup_problem", logging.WARNING, said=sentence, **({"error": where} if where else {}))
 
-    def _copy(self, thing: Thing) -> bool:
+    def _copy(self, thing: BackupItem) -> bool:
         state = thing.state()
         if self._states.get(thing.key) == state:
             return False
@@ -123,7 +123,7 @@ class WorkspaceBackup:
         self._states[thing.key] = state
         return before != manifest
 
-    def _add(self, thing: Thing, manifest: Manifest, new: dict) -> None:
+    def _add(self, thing: BackupItem, manifest: Manifest, new: dict) -> None:
         """Upload the new contents, then the manifest, then remove what only earlier manifests named."""
         name, content = manifests.write(manifest)
         needed = {name, *manifest.objects()}
@@ -138,18 +138,18 @@ class WorkspaceBackup:
         """Remove the copies of items that the user deleted; the copies of items that are merely missing stay."""
         for mark in self.home.glob(f"*/{DELETED}/*"):
             kind, _, identity = mark.name.partition(".")
-            thing = thing_of(self.home, f"{mark.parent.parent.name}/{kind}/{identity}")
+            thing = item_of(self.home, f"{mark.parent.parent.name}/{kind}/{identity}")
             if thing is None or thing.there():
                 continue
             gone = {name for name in self._names if name.startswith(f"{thing.key}/")}
             self._unsure = True
-            self.place.remove(sorted(gone, key=lambda name: (manifests.thing_key(name) is None, name)))
+            self.place.remove(sorted(gone, key=lambda name: (manifests.item_key(name) is None, name)))
             self._names, self._unsure = self._names - gone, False
             self._kept.pop(thing.key, None)
             self._states.pop(thing.key, None)
             mark.unlink(missing_ok=True)
 
-    def _bring(self, thing: Thing, names: list[str]) -> bool:
+    def _bring(self, thing: BackupItem, names: list[str]) -> bool:
         """Restore the newest intact copy of an item. Returns whether the item was restored."""
         for name in names:
             try:
@@ -175,7 +175,7 @@ class WorkspaceBackup:
             size = (scratch / "manifest").stat().st_size
             return manifests.read(name, (scratch / "manifest").read_bytes()) if size <= manifests.LARGEST else None
 
-    def _fetch(self, thing: Thing, manifest: Manifest) -> None:
+    def _fetch(self, thing: BackupItem, manifest: Manifest) -> None:
         """Download an item and move it into place in one step. Raises FileNotFoundError where a content is missing or
         does not match its hash."""
         free = shutil.disk_usage(self.home).free

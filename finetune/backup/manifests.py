@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from finetune.backup.things import File, Thing
+from finetune.backup.things import BackupFile, BackupItem
 
 FOLDER = "objects"
 LARGEST = 8_000_000
@@ -26,7 +26,7 @@ class Changed(Exception):
 
 
 @dataclass(frozen=True)
-class Copied:
+class CopiedFile:
     """One file of a copy."""
 
     sha256: str
@@ -38,7 +38,7 @@ class Manifest:
     """The files of a copied thing, by their names within it."""
 
     thing: str
-    files: dict[str, Copied]
+    files: dict[str, CopiedFile]
 
     def objects(self) -> set[str]:
         """Return the names of the files' contents in the backup."""
@@ -53,18 +53,18 @@ def object_name(thing: str, sha256: str) -> str:
     return f"{thing}/{FOLDER}/{sha256}"
 
 
-def describe(thing: Thing, files: list[File]) -> tuple[Manifest, dict[str, File]]:
+def describe(thing: BackupItem, files: list[BackupFile]) -> tuple[Manifest, dict[str, BackupFile]]:
     """Return the manifest of the files as they are now, and the file of each content, by the content's name in the
     backup.
 
     Raises Changed and OSError where one changes or vanishes meanwhile.
     """
-    copied = {file.name: Copied(digest(file), file.size) for file in files}
+    copied = {file.name: CopiedFile(digest(file), file.size) for file in files}
     manifest = Manifest(thing.key, copied)
     return manifest, {object_name(thing.key, copied[file.name].sha256): file for file in files}
 
 
-def digest(file: File) -> str:
+def digest(file: BackupFile) -> str:
     """Return the SHA-256 of the bytes of a file that belong to the copy."""
     found = hashlib.sha256()
     with file.path.open("rb") as content:
@@ -91,7 +91,7 @@ def write(manifest: Manifest) -> tuple[str, bytes]:
     return f"{manifest.thing}/{made}-{hashlib.sha256(content).hexdigest()[:16]}.json", content
 
 
-def thing_key(name: str) -> str | None:
+def item_key(name: str) -> str | None:
     """Return the key of the item whose manifest has this name; None for other files."""
     found = _NAME.fullmatch(name)
     return found["thing"] if found else None
@@ -104,7 +104,7 @@ def read(name: str, content: bytes) -> Manifest | None:
         return None
     try:
         value = json.loads(content)
-        files = {str(path): Copied(str(file["sha256"]), int(file["size"])) for path, file in value["files"].items()}
+        files = {str(path): CopiedFile(str(file["sha256"]), int(file["size"])) for path, file in value["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     if value.get("thing") != found["thing"] or not all(_inside(path) for path in files):
@@ -119,6 +119,6 @@ def _inside(path: str) -> bool:
     return bool(parts) and plain and ".." not in path.split("/") and "/".join(parts) == path
 
 
-def is_whole(path: Path, file: Copied) -> bool:
+def is_whole(path: Path, file: CopiedFile) -> bool:
     """Return whether a file has the content that the manifest names."""
-    return path.stat().st_size == file.size and digest(File("", path, file.size)) == file.sha256
+    return path.stat().st_size == file.size and digest(BackupFile("", path, file.size)) == file.sha256

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Protocol
 
 from finetune.backup.manifests import Changed, blocks
-from finetune.backup.things import File
+from finetune.backup.things import BackupFile
 
-Content = File | bytes
+Content = BackupFile | bytes
 
 
 class BackupPlace(Protocol):

@@ -18,7 +18,7 @@ _LINE_END = 64 * 1024
 
 
 @dataclass(frozen=True)
-class File:
+class BackupFile:
     """One file of an item: its name within the item, and the number of its bytes that belong to the copy.
 
     `grows`: a process may append to it meanwhile; the copy ends at the end of a line.
@@ -31,7 +31,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Thing:
+class BackupItem:
     """A dataset or a run of an owner (by key), in the workspace `home`. `kind` is "datasets" or "runs"."""
 
     home: Path
@@ -59,7 +59,7 @@ class Thing:
             return (_newest_checkpoint(run), run.model.is_dir())
         return tuple((file.name, file.size, file.path.stat().st_mtime_ns) for file in self.files())
 
-    def files(self) -> list[File]:
+    def files(self) -> list[BackupFile]:
         """Return the files to copy. A checkpoint is listed before the events and `model/` after them, so that the
         copied events of an active run list every copied checkpoint and no result that is missing."""
         if self.kind == DATASETS:
@@ -71,22 +71,22 @@ class Thing:
         return [*saved, *top_level, *_below(run.model, "model/")]
 
 
-def things_in(home: Path) -> Iterator[Thing]:
+def items_in(home: Path) -> Iterator[BackupItem]:
     """Yield all items that may be copied, datasets first: runs need them."""
     for kind in (DATASETS, RUNS):
         for folder in sorted(home.glob(f"*/{kind}/*")):
-            thing = thing_of(home, f"{folder.parent.parent.name}/{kind}/{folder.name}")
+            thing = item_of(home, f"{folder.parent.parent.name}/{kind}/{folder.name}")
             if thing is not None and thing.there():
                 yield thing
 
 
-def thing_of(home: Path, key: str) -> Thing | None:
+def item_of(home: Path, key: str) -> BackupItem | None:
     """Return the item with a key such as `local/runs/r20261123-181502-3fa9`; None where the key is not valid."""
     owner, kind, identity = [*key.split("/"), "", ""][:3]
     shaped = RUN_ID.fullmatch(identity) if kind == RUNS else len(identity) == 64 and identity.isalnum()
     if kind not in (DATASETS, RUNS) or key.count("/") != 2 or not shaped or not OWNER_KEY.fullmatch(owner):
         return None
-    return Thing(home, owner, kind, identity)
+    return BackupItem(home, owner, kind, identity)
 
 
 def _newest_checkpoint(run: Run) -> str | None:
@@ -95,7 +95,7 @@ def _newest_checkpoint(run: Run) -> str | None:
     return max(found, key=lambda name: int(name.rpartition("-")[2]), default=None)
 
 
-def _plain_files(folder: Path) -> Iterator[File]:
+def _plain_files(folder: Path) -> Iterator[BackupFile]:
     """Yield the files directly in a folder, without those that begin with a dot (incomplete) and `lock` files (of this
     machine)."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -104,7 +104,7 @@ def _plain_files(folder: Path) -> Iterator[File]:
             yield _file(Path(entry.path), entry.name, entry.name in _GROWING)
 
 
-def _below(folder: Path, before: str) -> Iterator[File]:
+def _below(folder: Path, before: str) -> Iterator[BackupFile]:
     for parent, _, names in os.walk(folder):
         for name in sorted(names):
             path = Path(parent, name)
@@ -112,9 +112,9 @@ def _below(folder: Path, before: str) -> Iterator[File]:
                 yield _file(path, before + path.relative_to(folder).as_posix())
 
 
-def _file(path: Path, name: str, grows: bool = False) -> File:
+def _file(path: Path, name: str, grows: bool = False) -> BackupFile:
     size = path.stat().st_size
-    return File(name, path, _whole_lines(path, size) if grows else size, grows)
+    return BackupFile(name, path, _whole_lines(path, size) if grows else size, grows)
 
 
 def _whole_lines(path: Path, size: int) -> int:

@@ -132,7 +132,7 @@ def _obstacle(config: dict[str, Any], tags: list[str], safetensors: bool) -> str
     return None if safetensors else "picker.no_safetensors"
 
 
-def look_closer(model: Model, owner: Owner) -> Model:
+def with_config_details(model: Model, owner: Owner) -> Model:
     """Return the model with context length and sizes from its config.json, which the Hub's list leaves out; unchanged
     where the caller cannot read the file (a gate, no Hub) or it does not describe a Llama-like model."""
     if settings.hub_offline() or not reach.reachable():

@@ -13,7 +13,7 @@ from finetune.runs.job_record import JobRecord, job_of
 if TYPE_CHECKING:
     from finetune.config.run_config import RunConfig
     from finetune.launch.jobs.launcher import Check, Estimate, Flavor
-    from finetune.plan.prepare import Checked, OnProgress
+    from finetune.plan.prepare import CheckResult, OnProgress
     from finetune.runs.run import Run
 
 _MARKS = {True: "+", False: "!", None: "?"}
@@ -38,7 +38,7 @@ def rented(arguments: argparse.Namespace) -> bool:
 
 def check_job(
     config: "RunConfig", owner: Owner, flavour: str | None, timeout: str | None, progress: "OnProgress"
-) -> "Checked":
+) -> "CheckResult":
     """Check all that a start would, and say it on stderr; nothing is started, sent or kept."""
     from finetune.launch.jobs.launcher import JobsLauncher
 

@@ -21,7 +21,7 @@ from core.words import say
 from core.workspace import Owner
 from finetune.evaluation.measures import compared, verdict
 from finetune.evaluation.report import VERSION, EvaluationReport, save, weights_of
-from finetune.evaluation.row_sets import EvaluationRequest, RowSet, row_sets, some, training_rows
+from finetune.evaluation.row_sets import EvaluationRequest, RowSet, row_sets, sample_rows, training_rows
 from finetune.runs.run import Run
 from inference.measures.bootstrap import ratio
 from inference.models.types import Progress, Source
@@ -209,6 +209,6 @@ class _Work:
         from finetune.evaluation.samples import samples
 
         learned = held.measured_as.sides[0]
-        rows = [learned(row) for row in some(prepared.rows, len(prepared.rows), SAMPLES, self.config.seed)]
+        rows = [learned(row) for row in sample_rows(prepared.rows, len(prepared.rows), SAMPLES, self.config.seed)]
         tell = self.context.phase(say("evaluate.writing"))
         return samples(rows, self.base, self.tuned, self.context.stop, tell, self.context.place)

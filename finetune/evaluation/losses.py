@@ -79,13 +79,13 @@ def row_losses(
     `tell` is called with rows done and in total before each batch, and may raise to stop; `place` is entered for each
     batch, so that other users of the model can go in between.
     """
-    compute: _EachLoss | None = None
+    compute: _RowLoss | None = None
     losses = [0.0] * len(rows)
     done = 0
     for batch in _batches(rows):
         tell(done, len(rows))
         with place(), loaded.lock:
-            compute = compute or _EachLoss(loaded)
+            compute = compute or _RowLoss(loaded)
             for row, loss in zip(batch, compute([rows[row] for row in batch]), strict=True):
                 losses[row] = loss
         done += len(batch)
@@ -102,7 +102,7 @@ def _batches(rows: Sequence[Encoded]) -> Iterator[list[int]]:
         yield batch
 
 
-class _EachLoss:
+class _RowLoss:
     """An `AnswerLoss` whose objective keeps the loss of each row. It changes the model while it is constructed and
     called, so nothing else may use the model meanwhile."""
 

@@ -96,7 +96,7 @@ def compared(measure: RowMeasure, base: Losses, tuned: Losses, counts: Counts) -
     `by_row` gives every row the same weight, however many tokens it has.
     """
     first, second = measure.values(base, counts), measure.values(tuned, counts)
-    difference = ratio(_less(second.totals, first.totals), first.counts)
+    difference = ratio(_subtract(second.totals, first.totals), first.counts)
     rows = [_means(first), _means(second)]
     return {
         "key": measure.key,
@@ -106,7 +106,7 @@ def compared(measure: RowMeasure, base: Losses, tuned: Losses, counts: Counts) -
         "by_row": {
             "base": _json(estimate(rows[0])),
             "tuned": _json(estimate(rows[1])),
-            "difference": _json(estimate(_less(rows[1], rows[0]))),
+            "difference": _json(estimate(_subtract(rows[1], rows[0]))),
         },
         "verdict": verdict(difference, measure.lower_is_better),
     }
@@ -122,7 +122,7 @@ def verdict(difference: Estimate | None, lower_is_better: bool) -> str:
     return "better" if (difference.mean < 0) == lower_is_better else "worse"
 
 
-def _less(values: Sequence[float], others: Sequence[float]) -> list[float]:
+def _subtract(values: Sequence[float], others: Sequence[float]) -> list[float]:
     return [value - other for value, other in zip(values, others, strict=True)]
 
 

@@ -16,7 +16,7 @@ from finetune.config.run_config import RunConfig, Stage
 from finetune.data.store import Dataset, open_dataset
 from finetune.evaluation.measures import KINDS, PLAIN, RowKind
 from finetune.runs.run import Run
-from finetune.runs.split import count_rows, held_places, split_rows
+from finetune.runs.split import count_rows, held_indices, split_rows
 from inference.compare import zerogpu
 
 USUAL_ROWS, MOST_ROWS = 200, 2000
@@ -109,9 +109,9 @@ def row_sets(run: Run, owner: Owner, request: EvaluationRequest) -> list[RowSet]
 def _held_out(run: Run, config: RunConfig, stage: Stage, number: int | None, most: int) -> RowSet | None:
     """Return the rows that a stage held out; None where there are none."""
     try:
-        count = len(held_places(count_rows(run, config, stage), config))
+        count = len(held_indices(count_rows(run, config, stage), config))
         held = (row for _, row in split_rows(run, config, stage, held=True))
-        rows = some(held, count, most, config.seed)
+        rows = sample_rows(held, count, most, config.seed)
     except UserError as error:
         if error.code != "run.data_missing":
             raise
@@ -126,8 +126,8 @@ def training_rows(run: Run, config: RunConfig, stage: Stage, most: int) -> tuple
     """Return at most `most` rows that a stage learned from, in an order that depends on the seed, and how many it
     had."""
     count = count_rows(run, config, stage)
-    count -= len(held_places(count, config))
-    rows = some((row for _, row in split_rows(run, config, stage, held=False)), count, most, config.seed)
+    count -= len(held_indices(count, config))
+    rows = sample_rows((row for _, row in split_rows(run, config, stage, held=False)), count, most, config.seed)
     random.Random(config.seed).shuffle(rows)
     return rows, count
 
@@ -135,10 +135,10 @@ def training_rows(run: Run, config: RunConfig, stage: Stage, most: int) -> tuple
 def _general(request: EvaluationRequest, seed: int, owner: Owner) -> RowSet:
     if request.general is None:
         rows = shipped_rows()
-        return RowSet("general", "text", PLAIN, some(rows, len(rows), request.rows, seed), len(rows))
+        return RowSet("general", "text", PLAIN, sample_rows(rows, len(rows), request.rows, seed), len(rows))
     dataset = open_dataset(dataset_folder(owner, request.general))
     count = dataset.report.rows_kept
-    rows = some(dataset.iterate(), count, request.rows, seed)
+    rows = sample_rows(dataset.iterate(), count, request.rows, seed)
     return RowSet("general", dataset.kind, PLAIN, rows, count, dataset.name)
 
 
@@ -158,7 +158,7 @@ def kind_of(row: Row) -> str:
     return next(name for name, kind in ROW_KINDS.items() if type(row) is kind)
 
 
-def some(rows: Iterable[Row], count: int, most: int, seed: int) -> list[Row]:
+def sample_rows(rows: Iterable[Row], count: int, most: int, seed: int) -> list[Row]:
     """Return at most `most` of `count` rows, in their order, chosen by the seed. The other rows are not kept in
     memory."""
     wanted = set(random.Random(seed).sample(range(count), min(count, most)))

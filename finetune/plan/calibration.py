@@ -67,10 +67,10 @@ class Trial:
     prompts: list[dict[str, Any]]
 
 
-def known(key: str) -> Calibration | None:
+def cached_calibration(key: str) -> Calibration | None:
     """Return the cached calibration of this key; None where there is none."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = read_json(_place(key))
+        kept = read_json(_cache_file(key))
         if kept["format"] == FORMAT:
             stages = tuple(
                 Pace(**{**stage, "points": tuple((a, b) for a, b in stage["points"])}) for stage in kept["stages"]
@@ -87,7 +87,7 @@ def key_of(config: RunConfig, fingerprint: str, device: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _place(key: str) -> Path:
+def _cache_file(key: str) -> Path:
     return settings.cache() / "plans" / f"{key}.json"
 
 
@@ -110,7 +110,7 @@ def calibrate(
         run = Run(folder)
         run.save(_shortened(config, batch_size))
         write_json(folder / "env.json", {"base": base.reference})
-        orders = [_lay_ready(folder, index, trial, run.config()) for index, trial in enumerate(trials)]
+        orders = [_write_rows(folder, index, trial, run.config()) for index, trial in enumerate(trials)]
         write_json(folder / "order.json", {"stages": [order for order, _ in orders]})
         _wait(_start(folder, base.folder, devices), folder, sum(order["take"] for order, _ in orders), progress, stop)
         measured = read_json(folder / "result.json")
@@ -120,7 +120,7 @@ def calibrate(
     )
     found = Calibration(measured["memory_gb"] * 1e9, batch_size, measured["startup"], stages, alone)
     if alone:
-        write_json(_place(key), {"format": FORMAT, **asdict(found)})
+        write_json(_cache_file(key), {"format": FORMAT, **asdict(found)})
     return found
 
 
@@ -169,7 +169,7 @@ def _optim(config: RunConfig, stage: Stage, batch_size: int) -> Any:
     )
 
 
-def _lay_ready(folder: Path, index: int, trial: Trial, config: RunConfig) -> tuple[dict[str, Any], list[list[int]]]:
+def _write_rows(folder: Path, index: int, trial: Trial, config: RunConfig) -> tuple[dict[str, Any], list[list[int]]]:
     """Write a stage's rows for the process. Returns its order, and the padded tokens of each batch."""
     from finetune.training.batches import LengthGrouped
 

@@ -25,17 +25,17 @@ class Advice:
     nothing: str = "plan.no_change"
 
     def __str__(self) -> str:
-        return say(self.code, **self.facts, change=told(self.settings, self.nothing))
+        return say(self.code, **self.facts, change=change_sentence(self.settings, self.nothing))
 
     def to_json(self) -> dict[str, Any]:
         return {"sentence": str(self), "refused": self.refused, "settings": self.settings}
 
     def error(self) -> UserError:
         """Return the advice as the error that refuses a start."""
-        return UserError(self.code, **self.facts, change=told(self.settings, self.nothing))
+        return UserError(self.code, **self.facts, change=change_sentence(self.settings, self.nothing))
 
 
-def told(settings: dict[str, Any], nothing: str = "plan.no_change") -> str:
+def change_sentence(settings: dict[str, Any], nothing: str = "plan.no_change") -> str:
     """Return the sentence that suggests settings, in the form of the shell; where there are none, another remedy."""
     if not settings:
         return say(nothing)

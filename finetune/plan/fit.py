@@ -51,7 +51,7 @@ class Fit:
     needed: float | None = None
 
 
-def look_here() -> Here:
+def inspect_machine() -> Here:
     """Return the properties of this machine. Imports torch."""
     import torch
 

@@ -16,8 +16,8 @@ from finetune.plan.calibration import Trial
 from finetune.plan.card import SURE, Advice, PlaceEstimate, RunPlan, smaller
 from finetune.plan.estimator import Estimator, device_name_of
 from finetune.plan.machines import Flavor, memory_of
-from finetune.plan.prepare import Looked, OnProgress, looking
-from finetune.plan.rows import SAMPLE, StageRows, shapes, tokenised
+from finetune.plan.prepare import OnProgress, RunInputs, run_inputs
+from finetune.plan.rows import SAMPLE, StageRows, shapes, tokenize_stage
 
 if TYPE_CHECKING:
     from inference.models.types import Fetched
@@ -41,12 +41,12 @@ def make_plan(
 
     Raises UserError where the run could not start, or the trial failed.
     """
-    with looking(config, owner, progress, stop) as looked:
+    with run_inputs(config, owner, progress, stop) as looked:
         return plan_of(looked, owner, calibrate=calibrate, flavours=flavours, progress=progress, stop=stop)
 
 
 def plan_of(
-    looked: Looked,
+    looked: RunInputs,
     owner: Owner,
     *,
     calibrate: bool = False,
@@ -65,12 +65,12 @@ def plan_of(
 class Planner:
     """The inputs of a plan, read once."""
 
-    looked: Looked
+    looked: RunInputs
     stages: list[StageRows]
     sums: Estimator
 
     @classmethod
-    def read(cls, looked: Looked, owner: Owner, most: int = SAMPLE) -> "Planner":
+    def read(cls, looked: RunInputs, owner: Owner, most: int = SAMPLE) -> "Planner":
         """Tokenize and count at most about `most` rows per stage. Raises UserError where nothing is left to learn
         from."""
         from inference.models.locate import load_tokenizer
@@ -78,7 +78,7 @@ class Planner:
         config, base = looked.config, looked.base
         network, tokenizer = read_network(config, base.folder), load_tokenizer(base.folder)
         stages = [
-            tokenised(config, stage, datasets, tokenizer, not network.packs, most)
+            tokenize_stage(config, stage, datasets, tokenizer, not network.packs, most)
             for stage, datasets in zip(config.stages, looked.datasets, strict=True)
         ]
         stage_shapes = [shapes(config, stage, rows) for stage, rows in zip(config.stages, stages, strict=True)]
@@ -87,7 +87,7 @@ class Planner:
         planner = cls(
             looked, stages, Estimator(config, network, stage_shapes, device.type, dtype, base.folder, owner.runs)
         )
-        planner.sums.measured = calibration.known(planner.key)
+        planner.sums.measured = calibration.cached_calibration(planner.key)
         return planner
 
     @property
@@ -236,7 +236,7 @@ def plan_for_start(config: RunConfig, owner: Owner, base: "Fetched") -> RunPlan:
     datasets = [
         [open_dataset(dataset_folder(owner, source.dataset or "")) for source in stage.data] for stage in config.stages
     ]
-    plan = Planner.read(Looked(config, datasets, base), owner, LOOKED_AT).plan()
+    plan = Planner.read(RunInputs(config, datasets, base), owner, LOOKED_AT).plan()
     refused = next((advice for advice in plan.advice if advice.refused), None)
     if refused is not None:
         raise refused.error()

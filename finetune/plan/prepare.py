@@ -155,7 +155,7 @@ def check_kind(dataset: "Dataset", objective: str) -> None:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """The result of checking a config. `rows` are used (validation included), `steps` is about how many steps the run
     will have, `findings` (by row number) are the rows that are skipped or truncated under this model."""
 
@@ -183,7 +183,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Looked:
+class RunInputs:
     """The inputs of a check or plan: the config with datasets in place of files, the datasets of each stage, and the
     base."""
 
@@ -193,15 +193,15 @@ class Looked:
 
 
 @contextmanager
-def looking(
+def run_inputs(
     config: RunConfig, owner: Owner, progress: OnProgress | None = None, stop: threading.Event | None = None
-) -> Iterator[Looked]:
+) -> Iterator[RunInputs]:
     """Yield data and base for a check or plan; the data imported for it is deleted afterwards. Raises UserError."""
-    from finetune.data.importing.importer import for_a_look
+    from finetune.data.importing.importer import temporary_datasets
 
-    with for_a_look(owner) as scratch:
+    with temporary_datasets(owner) as scratch:
         config, datasets = _imported(config, owner, scratch, progress, stop)
-        yield Looked(config, _by_stage(config, datasets), base_of(config, owner, progress, stop))
+        yield RunInputs(config, _by_stage(config, datasets), base_of(config, owner, progress, stop))
 
 
 def _by_stage(config: RunConfig, datasets: list["Dataset"]) -> list[list["Dataset"]]:
@@ -210,13 +210,13 @@ def _by_stage(config: RunConfig, datasets: list["Dataset"]) -> list[list["Datase
     return [list(islice(given, len(stage.data))) for stage in config.stages]
 
 
-def look(
+def check_run(
     config: RunConfig,
     owner: Owner,
     progress: OnProgress | None = None,
     stop: threading.Event | None = None,
     find_base: FindBase | None = None,
-) -> Checked:
+) -> CheckResult:
     """Check data, model and settings together. The base is fetched, as for a start; nothing runs, and the data imported
     for the check is deleted.
 
@@ -224,16 +224,16 @@ def look(
     an owner who has the imported datasets. Raises UserError where a run could not start.
     """
     if find_base is None:
-        with looking(config, owner, progress, stop) as found:
-            return checked(found.config, found.datasets, found.base.name, found.base.folder)
-    from finetune.data.importing.importer import for_a_look
+        with run_inputs(config, owner, progress, stop) as found:
+            return check_stages(found.config, found.datasets, found.base.name, found.base.folder)
+    from finetune.data.importing.importer import temporary_datasets
 
-    with for_a_look(owner) as scratch:
+    with temporary_datasets(owner) as scratch:
         config, datasets = _imported(config, owner, scratch, progress, stop)
-        return checked(config, _by_stage(config, datasets), *find_base(config, scratch))
+        return check_stages(config, _by_stage(config, datasets), *find_base(config, scratch))
 
 
-def look_at(config: RunConfig, owner: Owner, model: str, folder: Path) -> Checked:
+def check_imported(config: RunConfig, owner: Owner, model: str, folder: Path) -> CheckResult:
     """Check a config as `look` does, for imported data and a base whose small files are in `folder`."""
     from finetune.data.store import open_dataset
 
@@ -241,10 +241,10 @@ def look_at(config: RunConfig, owner: Owner, model: str, folder: Path) -> Checke
     datasets = [
         [open_dataset(dataset_folder(owner, source.dataset or "")) for source in stage.data] for stage in config.stages
     ]
-    return checked(config, datasets, model, folder)
+    return check_stages(config, datasets, model, folder)
 
 
-def checked(config: RunConfig, datasets: list[list["Dataset"]], model: str, folder: Path) -> Checked:
+def check_stages(config: RunConfig, datasets: list[list["Dataset"]], model: str, folder: Path) -> CheckResult:
     """Return the result of checking a config on the datasets of each stage. Raises UserError where a stage has nothing
     to learn."""
     from finetune.data.tokenizing.check import data_findings
@@ -269,7 +269,7 @@ def checked(config: RunConfig, datasets: list[list["Dataset"]], model: str, fold
         if lost >= count:
             raise UserError("run.no_labels", rows=counted("core.rows", count), length=config.limits.max_length)
         rows, steps = rows + count, steps + total_steps(training, config, stage)
-    return Checked(config, model, rows, steps, findings)
+    return CheckResult(config, model, rows, steps, findings)
 
 
 def _found_in(dataset: "Dataset", limit: int | None) -> list["DataFinding"]:

@@ -67,7 +67,7 @@ class Shapes:
         return int(sequences), int(length)
 
 
-def tokenised(
+def tokenize_stage(
     config: RunConfig, stage: Stage, datasets: Sequence[Dataset], tokenizer: Any, separate: bool, most: int = SAMPLE
 ) -> StageRows:
     """Tokenize a stage's rows, at most about `most` of them, spread over its data.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ASKED, VANISHED = "ASKED", "VANISHED"
 """Our own stages: a job was requested from the Hub and its id is not known yet; the Hub no longer knows the job."""
 _REMOVED = ".removed-jobs"
-AT_WORK = (ASKED, "SCHEDULING", "RUNNING")
+ACTIVE_STAGES = (ASKED, "SCHEDULING", "RUNNING")
 
 
 class HasFolder(Protocol):
@@ -76,7 +76,7 @@ class JobRecord:
     @property
     def at_work(self) -> bool:
         """Whether the job may still be running, as far as last reported."""
-        return self.stage in AT_WORK
+        return self.stage in ACTIVE_STAGES
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "usd_so_far": self.usd_so_far}

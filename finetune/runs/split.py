@@ -36,14 +36,14 @@ def _folders(run: Run, stage: Stage) -> list[Path]:
     return folders
 
 
-def held_places(rows: int, config: RunConfig) -> set[int]:
+def held_indices(rows: int, config: RunConfig) -> set[int]:
     """Return the indices of the held-out rows of `rows` rows, chosen by the seed."""
     return set(random.Random(config.seed).sample(range(rows), held_out(rows, config)))
 
 
 def split_rows(run: Run, config: RunConfig, stage: Stage | None = None, *, held: bool) -> Iterator[tuple[int, Row]]:
     """Yield the rows to train on or, with `held`, the held-out ones, in file order with their numbers (from 1)."""
-    chosen = held_places(count_rows(run, config, stage), config)
+    chosen = held_indices(count_rows(run, config, stage), config)
     for index, row in enumerate(iterate_rows(run, config, stage)):
         if (index in chosen) == held:
             yield index + 1, row

@@ -41,7 +41,7 @@ def find_configs(paths: Sequence[str], readme: str) -> tuple[dict[str, Splits], 
     data = sorted(path for path in paths if _is_data(path))
     if any(not _plain(path).endswith(".txt") for path in data):
         data = [path for path in data if not _plain(path).endswith(".txt")]
-    declared, default = _told_configs(data, readme)
+    declared, default = _declared_configs(data, readme)
     configs = declared or _folder_configs(data)
     return configs, DEFAULT if default is None and DEFAULT in configs else default
 
@@ -56,7 +56,7 @@ def _is_data(path: str) -> bool:
     return not hidden and name not in _NO_DATA and name.rsplit(".", 1)[-1] in EXTENSIONS and "." in name
 
 
-def _told_configs(data: Sequence[str], readme: str) -> tuple[dict[str, Splits], str | None]:
+def _declared_configs(data: Sequence[str], readme: str) -> tuple[dict[str, Splits], str | None]:
     """Return the README's `configs` and the default; empty where the README has no valid ones."""
     entries = _front_matter(readme).get("configs")
     configs: dict[str, Splits] = {}
@@ -65,14 +65,14 @@ def _told_configs(data: Sequence[str], readme: str) -> tuple[dict[str, Splits], 
         if not isinstance(entry, dict):
             continue
         name = str(entry.get("config_name", DEFAULT))
-        splits = _told_splits(data, entry)
+        splits = _declared_splits(data, entry)
         if splits:
             configs[name] = splits
             default = name if entry.get("default") is True else default
     return configs, default
 
 
-def _told_splits(data: Sequence[str], entry: dict[str, Any]) -> Splits:
+def _declared_splits(data: Sequence[str], entry: dict[str, Any]) -> Splits:
     folder = str(entry.get("data_dir") or "").strip("/")
     inside = [path for path in data if not folder or path.startswith(folder + "/")]
     files = entry.get("data_files")

@@ -19,7 +19,7 @@ from finetune.config.mapping import Mapping
 from finetune.data.findings import placed
 from finetune.data.importing.pipeline import Intake
 from finetune.data.importing.raw_rows import OnProgress
-from finetune.data.importing.streams import look, short_name
+from finetune.data.importing.streams import inspect_file, short_name
 from finetune.data.limits import LIMITS, ImportLimits
 from finetune.data.report import Report
 from finetune.data.store import Dataset, add, write_rows
@@ -34,7 +34,7 @@ def check_file(path: Path, mapping: Mapping | None = None, limits: ImportLimits 
 
     Raises UserError for a file that cannot be read at all or whose columns match no format.
     """
-    intake = Intake([look(path, limits)], mapping, limits)
+    intake = Intake([inspect_file(path, limits)], mapping, limits)
     for _ in intake:
         pass
     return intake.report()
@@ -53,7 +53,7 @@ def import_file(
     `progress` is called with bytes done and in total; an exception that it raises stops the import. Raises UserError
     for a file that cannot be read or of which no row is kept. Nothing is left on disk in either case.
     """
-    file = look(path, limits, source_name)
+    file = inspect_file(path, limits, source_name)
     return _store(Intake([file], mapping, limits, progress), owner, file.name, {"type": "file", "name": file.name})
 
 
@@ -82,7 +82,7 @@ def import_hub(
     with tempfile.TemporaryDirectory(prefix="tunescope-hub-") as folder:
         with full_disk_in_words(Path(folder)), naming_scopes(owner):
             paths = download(found, Path(folder), token, progress, limits)
-        files = [look(path, limits) for path in paths]
+        files = [inspect_file(path, limits) for path in paths]
         return _store(Intake(files, mapping, limits, progress), owner, short_name(found.title), found.source())
 
 
@@ -98,7 +98,7 @@ class _Scratch(Owner):
 
 
 @contextmanager
-def for_a_look(owner: Owner) -> Iterator[Owner]:
+def temporary_datasets(owner: Owner) -> Iterator[Owner]:
     """Yield the owner with an empty datasets folder, which is deleted afterwards with everything imported into it."""
     owner.datasets.mkdir(parents=True, exist_ok=True)
     _sweep(owner.datasets)

@@ -15,7 +15,7 @@ from core.words import counted, say
 from finetune.config.mapping import Kind, Mapping, RowFormat
 from finetune.data.importing.convert import turn_keys
 from finetune.data.importing.raw_rows import file_format, has_blank_lines, raw_rows
-from finetune.data.importing.streams import DataFile, look, short_name
+from finetune.data.importing.streams import DataFile, inspect_file, short_name
 from finetune.data.limits import LIMITS, ImportLimits
 
 SAMPLE = 200
@@ -61,11 +61,11 @@ def recognize(path: Path, limits: ImportLimits = LIMITS, name: str | None = None
 
     Raises UserError for a file that cannot be read at all.
     """
-    return recognize_file(look(path, limits, name), limits)
+    return recognize_file(inspect_file(path, limits, name), limits)
 
 
 def recognize_file(file: DataFile, limits: ImportLimits = LIMITS) -> Recognized:
-    """Recognize a file that `look` has opened."""
+    """Recognize a file that `inspect_file` has opened."""
     sample = _sample(file, limits)
     columns = list(dict.fromkeys(column for row in sample for column in row))
     votes = Counter(vote for row in sample if (vote := _vote(row)) is not None)

@@ -58,7 +58,7 @@ def short_name(name: str, most: int = 80) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def look(path: Path, limits: ImportLimits = LIMITS, name: str | None = None) -> DataFile:
+def inspect_file(path: Path, limits: ImportLimits = LIMITS, name: str | None = None) -> DataFile:
     """Read a file's name, size and first bytes.
 
     Raises UserError where the file does not exist, is empty or too large, its extension is not supported, or its

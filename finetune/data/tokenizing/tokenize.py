@@ -158,10 +158,10 @@ def _tokens(rendered: Sequence[Rendered], tokenizer: Any) -> list[_Tokens]:
         verbose=False,
     )
     rows = zip(rendered, encoding["input_ids"], encoding["offset_mapping"], strict=True)
-    return [_with_loss(row, ids, _places(offsets), tokenizer.eos_token_id) for row, ids, offsets in rows]
+    return [_with_loss(row, ids, _covering_offsets(offsets), tokenizer.eos_token_id) for row, ids, offsets in rows]
 
 
-def _places(offsets: Sequence[Span]) -> list[Span]:
+def _covering_offsets(offsets: Sequence[Span]) -> list[Span]:
     """Return offsets in rising order that leave no character out: some tokenizers report a token without its leading
     white space."""
     covering: list[Span] = []

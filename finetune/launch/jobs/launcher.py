@@ -30,7 +30,7 @@ from finetune.launch.jobs.spec import specification, with_processes
 from finetune.launch.jobs.submit import Steps, starting, take_back, write_down
 from finetune.plan import prepare
 from finetune.plan.machines import Flavor
-from finetune.plan.prepare import Checked, OnProgress, import_data, look_at
+from finetune.plan.prepare import CheckResult, OnProgress, check_imported, import_data
 from finetune.runs.checkpoint_config import check_config_kept
 from finetune.runs.job_record import JobRecord, job_of, locked, update
 from finetune.runs.quota import check_room, room
@@ -100,14 +100,14 @@ class JobsLauncher:
         *,
         progress: OnProgress | None = None,
         stop: threading.Event | None = None,
-    ) -> Checked:
+    ) -> CheckResult:
         """As `check`, with rows and steps. Nothing is paid, sent or kept."""
 
         def find_base(placed: RunConfig, scratch: Owner) -> tuple[str, Path]:
             base = self._look(placed, owner, scratch)[1]
             return base.reference, base.folder
 
-        return prepare.look(config, owner, progress, stop, find_base)
+        return prepare.check_run(config, owner, progress, stop, find_base)
 
     def _look(self, config: RunConfig, owner: Owner, datasets: Owner) -> tuple[Flavor, Base]:
         """Look at all that can be known before; `datasets` is who has those that the config names."""
@@ -133,7 +133,7 @@ class JobsLauncher:
         steps.next("job.progress.checking")
         config = import_data(config, owner, progress, stop)
         machine, base = self._look(config, owner, owner)
-        look_at(config, owner, base.reference, base.folder)
+        check_imported(config, owner, base.reference, base.folder)
         config = with_processes(config, machine)
         check_room(owner)
         owner.runs.mkdir(parents=True, exist_ok=True)

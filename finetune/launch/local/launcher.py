@@ -18,7 +18,7 @@ from core.workspace import Owner
 from finetune.config.run_config import RunConfig
 from finetune.launch.local.warm_start import PROJECT, Ahead
 from finetune.plan.planner import plan_for_start
-from finetune.plan.prepare import OnProgress, base_of, import_data, look, same_base
+from finetune.plan.prepare import OnProgress, base_of, check_run, import_data, same_base
 from finetune.plan.record import keep_plan
 from finetune.runs.checkpoint_config import check_config_kept
 from finetune.runs.child_environment import child_environment
@@ -45,7 +45,7 @@ class LocalLauncher:
     ) -> list["DataFinding"]:
         """What the data holds that is left out or cut. Raises UserError where the run could not start."""
         _refuse_on_zero()
-        return look(config, owner, progress, stop).findings
+        return check_run(config, owner, progress, stop).findings
 
     def start(
         self,

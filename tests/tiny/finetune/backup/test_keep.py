@@ -161,10 +161,10 @@ def test_a_manifest_that_leads_out_of_its_thing_is_none(owner, data, bucket, wor
 
     dataset = import_file(data, owner)
     key = f"local/datasets/{dataset.id}"
-    copied = {name: written.Copied("ab" * 32, 3)}
+    copied = {name: written.CopiedFile("ab" * 32, 3)}
     path, content = written.write(written.Manifest(key, copied))
     assert written.read(path, content) is None
-    path, content = written.write(written.Manifest(key, {"rows": written.Copied("ab" * 32, 3)}))
+    path, content = written.write(written.Manifest(key, {"rows": written.CopiedFile("ab" * 32, 3)}))
     assert written.read(path, content) is not None and written.read(path, content[:-1]) is None
     assert written.read(path.replace("local", "other"), content) is None
 

@@ -16,7 +16,7 @@ from finetune.data.importing.importer import import_file
 from finetune.data.store import list_datasets
 from finetune.plan import calibration
 from finetune.plan.planner import Planner, make_plan, plan_for_start
-from finetune.plan.prepare import Looked, import_data, look, looking
+from finetune.plan.prepare import RunInputs, check_run, import_data, run_inputs
 from finetune.plan.record import outcome
 from finetune.runs.run import Run
 from inference.models.locate import fetch
@@ -121,7 +121,7 @@ def test_stages_are_planned_together(owner, tmp_path, tiny_model):
         {"objective": "sft", "data": [{"path": str(tmp_path / "rows.json")}]},
         {"objective": "dpo", "data": [{"path": str(pairs)}]},
     ]
-    with looking(validate(raw), owner) as looked:
+    with run_inputs(validate(raw), owner) as looked:
         planner = Planner.read(looked, owner)
         planner.calibrate()
     assert len(planner.sums.measured.stages) == 3
@@ -150,13 +150,13 @@ def _trials():
 
 def test_a_trial_that_fails_says_why(owner, tmp_path, tiny_model):
     """Weights that are not there are found out by the trial alone."""
-    with looking(make_config(tiny_model, write_data(tmp_path / "rows.json")), owner) as looked:
+    with run_inputs(make_config(tiny_model, write_data(tmp_path / "rows.json")), owner) as looked:
         planner = Planner.read(looked, owner)
         (tmp_path / "empty").mkdir()
         base = Fetched(tmp_path / "empty", "a", "a", None, False, "0" * 64, 512)
-        planner.looked = Looked(looked.config, looked.datasets, base)
+        planner.looked = RunInputs(looked.config, looked.datasets, base)
         refused("plan.trial_failed", calibration.calibrate, looked.config, base, [], "key", 4)
-    assert calibration.known("key") is None
+    assert calibration.cached_calibration("key") is None
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_what_surely_does_not_fit_is_refused_before_it_starts(owner, tmp_path, t
 
 
 def _looked(config, owner, base):
-    return Looked(config, [list_datasets(owner)], base)
+    return RunInputs(config, [list_datasets(owner)], base)
 
 
 def test_a_disk_without_room_for_checkpoints_refuses_the_start(owner, tmp_path, tiny_model):
@@ -212,7 +212,7 @@ def test_many_rows_are_planned_by_a_sample_of_all_parts(owner, tmp_path, tiny_mo
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     plan = make_plan(make_config(tiny_model, tmp_path / "rows.json", limits__max_length=256), owner)
     assert plan.rows == 6000 and plan.seen <= 2000 and len(plan.notes) == 1
-    with looking(make_config(tiny_model, tmp_path / "rows.json", limits__max_length=256), owner) as looked:
+    with run_inputs(make_config(tiny_model, tmp_path / "rows.json", limits__max_length=256), owner) as looked:
         whole = Planner.read(looked, owner, most=6000).plan()
     assert whole.notes == () and plan.tokens == pytest.approx(whole.tokens, rel=0.02)
     assert plan.steps == whole.steps and plan.largest == whole.largest
@@ -230,7 +230,7 @@ def test_rows_that_are_all_too_long_are_refused_by_check_and_start(owner, tmp_pa
     rows = [{"prompt": "tea and more " * 40 + str(row), "completion": "yes"} for row in range(8)]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     config = make_config(tiny_model, tmp_path / "rows.json", limits__max_length=16)
-    refused("run.no_labels", look, config, owner)
+    refused("run.no_labels", check_run, config, owner)
     refused("run.no_labels", plan_for_start, import_data(config, owner), owner, fetch_tiny(tiny_model, owner))
 
 
