@@ -16,10 +16,10 @@ from core.changes import DELETED, KEEPER, wait_for_news
 from core.errors import UserError
 from core.words import say
 from finetune.backup import manifests
+from finetune.backup.items import BackupItem, item_of, items_in
 from finetune.backup.manifests import Changed, Manifest, object_name
 from finetune.backup.place import BackupPlace
 from finetune.backup.places import NoRoomHere, disk_in_words
-from finetune.backup.things import BackupItem, item_of, items_in
 
 MARGIN = 64 * 2**20
 _SCRATCH = ".keep-"
@@ -45,30 +45,30 @@ class WorkspaceBackup:
         for left in self.home.glob(f"{_SCRATCH}*"):
             shutil.rmtree(left, ignore_errors=True)
         self._names, self._kept = self.place.open(), {}
-        self._forget()
-        by_thing: dict[str, list[str]] = {}
+        self._remove_deleted()
+        by_item: dict[str, list[str]] = {}
         for name in sorted(self._names, reverse=True):
             if (key := manifests.item_key(name)) is not None:
-                by_thing.setdefault(key, []).append(name)
-        things = [thing for key in by_thing if (thing := item_of(self.home, key)) is not None]
+                by_item.setdefault(key, []).append(name)
+        items = [item for key in by_item if (item := item_of(self.home, key)) is not None]
         brought = 0
-        for thing in sorted(things, key=lambda thing: thing.id, reverse=True):
-            restored = self._bring(thing, by_thing[thing.key])
+        for item in sorted(items, key=lambda item: item.id, reverse=True):
+            restored = self._restore_item(item, by_item[item.key])
             brought += restored
             if restored:
-                logs.event("restored", thing=thing.kind, id=thing.id[:24], count=brought, of=len(things))
+                logs.event("restored", thing=item.kind, id=item.id[:24], count=brought, of=len(items))
         return brought
 
-    def look(self) -> int:
+    def copy_changed(self) -> int:
         """Copy every item that is new or changed. Returns the number of items copied. Raises UserError where the place
         is not usable."""
         copied = 0
         if self._unsure:
             self._names, self._unsure = self.place.open(), False
-        self._forget()
-        for thing in items_in(self.home):
+        self._remove_deleted()
+        for item in items_in(self.home):
             try:
-                copied += self._copy(thing)
+                copied += self._copy(item)
             except (Changed, FileNotFoundError):
                 continue
         return copied
@@ -79,7 +79,7 @@ class WorkspaceBackup:
         lock = os.open(self._lock_path(), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             while not stop.is_set():
-                if _alone(lock):
+                if _take_lock(lock):
                     with_copies = self._round(with_copies)
                 wait_for_news(self.place.every)
         finally:
@@ -97,76 +97,76 @@ class WorkspaceBackup:
                 began, brought = time.monotonic(), self.restore()
                 with_copies = True
                 logs.event("restore", place=self.place.name, things=brought, s=round(time.monotonic() - began, 1))
-            copied = self.look()
+            copied = self.copy_changed()
             if copied:
                 logs.event("backup", things=copied)
             self._logged.clear()
         except UserError as error:
-            self._tell(str(error))
+            self._log_once(str(error))
         except Exception as error:
-            self._tell(say("keep.bug", kind=type(error).__name__), *logs.where(error))
+            self._log_once(say("keep.bug", kind=type(error).__name__), *logs.where(error))
         return with_copies
 
-    def _tell(self, sentence: str, *where: str) -> None:
+    def _log_once(self, sentence: str, *where: str) -> None:
         if sentence not in self._logged:
             self._logged.add(sentence)
             logs.event("backup_problem", logging.WARNING, said=sentence, **({"error": where} if where else {}))
 
-    def _copy(self, thing: BackupItem) -> bool:
-        state = thing.state()
-        if self._states.get(thing.key) == state:
+    def _copy(self, item: BackupItem) -> bool:
+        state = item.state()
+        if self._states.get(item.key) == state:
             return False
-        manifest, sources = manifests.describe(thing, thing.files())
-        before = self._kept.get(thing.key)
+        manifest, sources = manifests.describe(item, item.files())
+        before = self._kept.get(item.key)
         if before != manifest:
-            self._add(thing, manifest, {name: sources[name] for name in sources.keys() - _objects(before)})
-        self._states[thing.key] = state
+            self._add(item, manifest, {name: sources[name] for name in sources.keys() - _objects(before)})
+        self._states[item.key] = state
         return before != manifest
 
-    def _add(self, thing: BackupItem, manifest: Manifest, new: dict) -> None:
+    def _add(self, item: BackupItem, manifest: Manifest, new: dict) -> None:
         """Upload the new contents, then the manifest, then remove what only earlier manifests named."""
         name, content = manifests.write(manifest)
         needed = {name, *manifest.objects()}
-        gone = {old for old in self._names if old.startswith(f"{thing.key}/")} - needed
+        gone = {old for old in self._names if old.startswith(f"{item.key}/")} - needed
         self._unsure = True
         self.place.add(new, (name, content), gone)
         self._unsure = False
         self._names = (self._names - gone) | needed
-        self._kept[thing.key] = manifest
+        self._kept[item.key] = manifest
 
-    def _forget(self) -> None:
+    def _remove_deleted(self) -> None:
         """Remove the copies of items that the user deleted; the copies of items that are merely missing stay."""
         for mark in self.home.glob(f"*/{DELETED}/*"):
             kind, _, identity = mark.name.partition(".")
-            thing = item_of(self.home, f"{mark.parent.parent.name}/{kind}/{identity}")
-            if thing is None or thing.there():
+            item = item_of(self.home, f"{mark.parent.parent.name}/{kind}/{identity}")
+            if item is None or item.exists():
                 continue
-            gone = {name for name in self._names if name.startswith(f"{thing.key}/")}
+            gone = {name for name in self._names if name.startswith(f"{item.key}/")}
             self._unsure = True
             self.place.remove(sorted(gone, key=lambda name: (manifests.item_key(name) is None, name)))
             self._names, self._unsure = self._names - gone, False
-            self._kept.pop(thing.key, None)
-            self._states.pop(thing.key, None)
+            self._kept.pop(item.key, None)
+            self._states.pop(item.key, None)
             mark.unlink(missing_ok=True)
 
-    def _bring(self, thing: BackupItem, names: list[str]) -> bool:
+    def _restore_item(self, item: BackupItem, names: list[str]) -> bool:
         """Restore the newest intact copy of an item. Returns whether the item was restored."""
         for name in names:
             try:
                 manifest = self._read(name)
                 if manifest is None:
                     continue
-                if not (there := thing.there()):
-                    self._fetch(thing, manifest)
+                if not (exists := item.exists()):
+                    self._fetch(item, manifest)
             except FileNotFoundError:
                 continue
             except NoRoomHere as error:
-                self._tell(str(error))
+                self._log_once(str(error))
                 return False
-            self._kept[thing.key] = manifest
-            return not there
-        if not thing.there():
-            self._tell(say("keep.damaged", kind=thing.kind, id=thing.id, place=self.place.name))
+            self._kept[item.key] = manifest
+            return not exists
+        if not item.exists():
+            self._log_once(say("keep.damaged", kind=item.kind, id=item.id, place=self.place.name))
         return False
 
     def _read(self, name: str) -> Manifest | None:
@@ -175,7 +175,7 @@ class WorkspaceBackup:
             size = (scratch / "manifest").stat().st_size
             return manifests.read(name, (scratch / "manifest").read_bytes()) if size <= manifests.LARGEST else None
 
-    def _fetch(self, thing: BackupItem, manifest: Manifest) -> None:
+    def _fetch(self, item: BackupItem, manifest: Manifest) -> None:
         """Download an item and move it into place in one step. Raises FileNotFoundError where a content is missing or
         does not match its hash."""
         free = shutil.disk_usage(self.home).free
@@ -185,11 +185,11 @@ class WorkspaceBackup:
             for name, file in manifest.files.items():
                 path = scratch / "thing" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self.place.fetch(object_name(thing.key, file.sha256), path)
+                self.place.fetch(object_name(item.key, file.sha256), path)
                 if not manifests.is_whole(path, file):
                     raise FileNotFoundError(name)
-            thing.folder.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(scratch / "thing", thing.folder)
+            item.folder.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(scratch / "thing", item.folder)
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -202,8 +202,8 @@ def _objects(manifest: Manifest | None) -> set[str]:
     return manifest.objects() if manifest else set()
 
 
-def _alone(lock: int) -> bool:
-    """Return whether no other app backs up this workspace."""
+def _take_lock(lock: int) -> bool:
+    """Take the lock of the workspace. Returns whether no other app backs it up."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

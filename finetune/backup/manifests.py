@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from finetune.backup.things import BackupFile, BackupItem
+from finetune.backup.items import BackupFile, BackupItem
 
 FOLDER = "objects"
 LARGEST = 8_000_000
@@ -37,31 +37,31 @@ class CopiedFile:
 class Manifest:
     """The files of a copied thing, by their names within it."""
 
-    thing: str
+    item: str
     files: dict[str, CopiedFile]
 
     def objects(self) -> set[str]:
         """Return the names of the files' contents in the backup."""
-        return {object_name(self.thing, file.sha256) for file in self.files.values()}
+        return {object_name(self.item, file.sha256) for file in self.files.values()}
 
     @property
     def size(self) -> int:
         return sum(file.size for file in self.files.values())
 
 
-def object_name(thing: str, sha256: str) -> str:
-    return f"{thing}/{FOLDER}/{sha256}"
+def object_name(item: str, sha256: str) -> str:
+    return f"{item}/{FOLDER}/{sha256}"
 
 
-def describe(thing: BackupItem, files: list[BackupFile]) -> tuple[Manifest, dict[str, BackupFile]]:
+def describe(item: BackupItem, files: list[BackupFile]) -> tuple[Manifest, dict[str, BackupFile]]:
     """Return the manifest of the files as they are now, and the file of each content, by the content's name in the
     backup.
 
     Raises Changed and OSError where one changes or vanishes meanwhile.
     """
     copied = {file.name: CopiedFile(digest(file), file.size) for file in files}
-    manifest = Manifest(thing.key, copied)
-    return manifest, {object_name(thing.key, copied[file.name].sha256): file for file in files}
+    manifest = Manifest(item.key, copied)
+    return manifest, {object_name(item.key, copied[file.name].sha256): file for file in files}
 
 
 def digest(file: BackupFile) -> str:
@@ -86,9 +86,9 @@ def blocks(content: BinaryIO, size: int) -> Iterator[bytes]:
 def write(manifest: Manifest) -> tuple[str, bytes]:
     """Return the name and the content of a new manifest."""
     files = {name: {"sha256": file.sha256, "size": file.size} for name, file in sorted(manifest.files.items())}
-    content = json.dumps({"tunescope": 1, "thing": manifest.thing, "files": files}, indent=1).encode()
+    content = json.dumps({"tunescope": 1, "thing": manifest.item, "files": files}, indent=1).encode()
     made = f"{time.time_ns() // 1_000_000:014d}"
-    return f"{manifest.thing}/{made}-{hashlib.sha256(content).hexdigest()[:16]}.json", content
+    return f"{manifest.item}/{made}-{hashlib.sha256(content).hexdigest()[:16]}.json", content
 
 
 def item_key(name: str) -> str | None:

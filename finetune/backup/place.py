@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from finetune.backup.items import BackupFile
 from finetune.backup.manifests import Changed, blocks
-from finetune.backup.things import BackupFile
 
 Content = BackupFile | bytes
 

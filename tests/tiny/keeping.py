@@ -83,7 +83,12 @@ def _main(home: Path, folder: Path) -> None:
     refused = refusals(folder)
     made.clear()
     keeper = WorkspaceBackup(FolderPlace(folder), home)
-    told = {"refused": refused, "restored": keeper.restore(), "copied": keeper.look(), "again": keeper.look()}
+    told = {
+        "refused": refused,
+        "restored": keeper.restore(),
+        "copied": keeper.copy_changed(),
+        "again": keeper.copy_changed(),
+    }
     print(json.dumps({**told, "made": made}))
 
 

@@ -36,7 +36,7 @@ def data(tmp_path):
 def keep(bucket):
     """A round as the app makes it: bring back, then copy."""
     keeper = WorkspaceBackup(FolderPlace(bucket), settings.home())
-    return keeper.restore(), keeper.look()
+    return keeper.restore(), keeper.copy_changed()
 
 
 def go(run, model, stop=lambda: False):
@@ -88,12 +88,12 @@ def test_a_run_at_work_is_copied_at_each_checkpoint_with_whole_lines(owner, tiny
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with (run.folder / "events.jsonl").open("a") as events:
         events.write('{"t": 1, "type": "oth')
-    assert keeper.look() == 2
+    assert keeper.copy_changed() == 2
     with (run.folder / "events.jsonl").open("a") as events:
         events.write('er"}\n')
-    assert keeper.look() == 0
+    assert keeper.copy_changed() == 0
     shutil.copytree(run.checkpoints / "checkpoint-5", run.checkpoints / "checkpoint-6")
-    assert keeper.look() == 1
+    assert keeper.copy_changed() == 1
     os.close(descriptor)
     shutil.rmtree(workspace)
     assert keep(bucket) == (2, 0)
@@ -134,10 +134,10 @@ def test_what_was_deleted_for_good_goes_from_the_bucket_and_what_vanished_comes_
     deleted, vanished = import_file(data, owner), import_file(write_data(data.with_name("more.json"), 30), owner)
     keeper = WorkspaceBackup(FolderPlace(bucket), workspace)
     keeper._lock_path().touch()
-    assert (keeper.restore(), keeper.look()) == (0, 2)
+    assert (keeper.restore(), keeper.copy_changed()) == (0, 2)
     remove(deleted.id, owner)
     shutil.rmtree(vanished.folder)
-    assert keeper.look() == 0
+    assert keeper.copy_changed() == 0
     assert {path.parent.name for path in manifests(bucket)} == {vanished.id}
     assert not [path for path in bucket.rglob("*") if path.is_file() and deleted.id in str(path)]
     assert keep(bucket) == (1, 0)
@@ -152,7 +152,7 @@ def test_what_is_there_is_never_touched(owner, tiny_model, data, bucket):
     run.log.write("done", step=3)
     keeper = WorkspaceBackup(FolderPlace(bucket), settings.home())
     assert keeper.restore() == 0 and run.status().status == "done"
-    assert keeper.look() == 1
+    assert keeper.copy_changed() == 1
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "a/../../evil", "a//b", "a\\b", ""])

@@ -127,7 +127,7 @@ def test_copies_in_a_full_bucket(disk, data, tmp_path, monkeypatch):
     assert str(bucket) in refused("keep.no_room", keeper.look)
     assert [path for path in bucket.rglob("*") if path.is_file()] == []
     make_room(disk)
-    assert keeper.look() == 1
+    assert keeper.copy_changed() == 1
 
 
 def test_what_comes_back_from_copies(disk, data, tmp_path, monkeypatch, caplog):
@@ -135,7 +135,7 @@ def test_what_comes_back_from_copies(disk, data, tmp_path, monkeypatch, caplog):
     bucket.mkdir()
     owner = Owner("local")
     dataset = import_file(data, owner)
-    WorkspaceBackup(FolderPlace(bucket), settings.home()).look()
+    WorkspaceBackup(FolderPlace(bucket), settings.home()).copy_changed()
     shutil.rmtree(settings.home())
     settings.home().mkdir()
     fill(disk)

@@ -1,4 +1,4 @@
-"""The things of a workspace that are copied: whole datasets, and runs with their newest whole checkpoint."""
+"""The items of a workspace that are backed up: whole datasets, and runs with their newest complete checkpoint."""
 
 import os
 import stat
@@ -47,7 +47,7 @@ class BackupItem:
     def folder(self) -> Path:
         return self.home / self.owner / self.kind / self.id
 
-    def there(self) -> bool:
+    def exists(self) -> bool:
         """Return whether the item is in the workspace."""
         marks = (ROWS, REPORT) if self.kind == DATASETS else ("config.yaml",)
         return all((self.folder / mark).is_file() for mark in marks)
@@ -75,9 +75,9 @@ def items_in(home: Path) -> Iterator[BackupItem]:
     """Yield all items that may be copied, datasets first: runs need them."""
     for kind in (DATASETS, RUNS):
         for folder in sorted(home.glob(f"*/{kind}/*")):
-            thing = item_of(home, f"{folder.parent.parent.name}/{kind}/{folder.name}")
-            if thing is not None and thing.there():
-                yield thing
+            item = item_of(home, f"{folder.parent.parent.name}/{kind}/{folder.name}")
+            if item is not None and item.exists():
+                yield item
 
 
 def item_of(home: Path, key: str) -> BackupItem | None:
