@@ -106,13 +106,13 @@ class RunConfig(Block):
 
     def optim_of(self, stage: Stage) -> Optim:
         """Return the optimizer settings of a stage, with the method's learning rate filled in."""
-        optim = self.told_optim(stage)
+        optim = self.given_optim(stage)
         if optim.learning_rate is None:
             rate = METHODS[self.method].learning_rate * OBJECTIVES[stage.objective].lr_scale
             optim = optim.model_copy(update={"learning_rate": float(f"{rate:.3g}")})
         return optim
 
-    def told_optim(self, stage: Stage) -> Optim:
+    def given_optim(self, stage: Stage) -> Optim:
         """Return the optimizer settings of a stage as given: a learning rate that is auto is None."""
         named = stage.optim.model_fields_set if stage.optim else set()
         return self.optim.model_copy(update={name: getattr(stage.optim, name) for name in named})

@@ -92,7 +92,7 @@ def size() -> int:
 def fill(config: RunConfig) -> list[Any]:
     """The form's values for a config, in the order of the fields; where they would say another config, the last one
     keeps this one as YAML."""
-    begins = config.model_copy(update={"optim": config.told_optim(config.stages[0])})
+    begins = config.model_copy(update={"optim": config.given_optim(config.stages[0])})
     values = [shown_value(knob, _at(begins, knob)) for knob in knobs()] + stages_form.fill(config)
     return [*values, None if _shows(config, values) else to_yaml(config)]
 

@@ -86,7 +86,7 @@ def _changed_in(config: RunConfig, stage: Stage, number: int) -> Iterator[tuple[
         value = getattr(stage.settings, name) if block == stage.objective else knob.default
         if value != knob.default:
             yield f"stage {number}: {block}.{name}", str(value), str(knob.default)
-    told, run = config.told_optim(stage).model_dump(mode="json"), config.optim.model_dump(mode="json")
+    told, run = config.given_optim(stage).model_dump(mode="json"), config.optim.model_dump(mode="json")
     for name in (name for name in told if told[name] != run[name]):
         yield f"stage {number}: optim.{name}", str(told[name]), str(run[name])
 
