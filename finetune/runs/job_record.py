@@ -74,7 +74,7 @@ class JobRecord:
         return round(sum(self.costs.values()), 4)
 
     @property
-    def at_work(self) -> bool:
+    def active(self) -> bool:
         """Whether the job may still be running, as far as last reported."""
         return self.stage in ACTIVE_STAGES
 

@@ -106,7 +106,7 @@ class Run:
     def alive(self) -> bool:
         """Return whether the run is queued or running: its rented job, as far as last reported, or a local process."""
         record = job_of(self)
-        return record.at_work if record else self.held()
+        return record.active if record else self.held()
 
     def held(self) -> bool:
         """Return whether a process on this machine holds the run's lock (the run's process, or the one that starts

@@ -38,12 +38,12 @@ def sync(run: "Run", owner: Owner, *, log: bool = True) -> None:
     the Hub cannot be asked, or where the result of a finished job cannot be fetched: the next call tries again.
     """
     record = job_of(run)
-    if record is None or (not record.at_work and run.progress().ending is not None):
+    if record is None or (not record.active and run.progress().ending is not None):
         return
     try:
         with in_words(owner, run.id):
             record = _inspect(run, owner, record)
-            if record.id is not None and (log or not record.at_work):
+            if record.id is not None and (log or not record.active):
                 _read(run, owner, record)
             _settle(run, owner)
             _remember(run, None)
@@ -165,7 +165,7 @@ def _settle(run: "Run", owner: Owner) -> None:
     """Cancel a job that was asked to stop and does not; write the ending of one that ended without a last word."""
     record = job_of(run)
     assert record is not None, "it was there before"
-    if record.at_work:
+    if record.active:
         if record.asked_to_stop and record.id and time.time() - record.asked_to_stop > GRACE_SECONDS:
             cancel(run, owner)
             return _settle(run, owner)

@@ -186,7 +186,7 @@ class JobsLauncher:
         assert owner is not None, "a job is stopped with somebody's token"
         sync(run, owner, log=False)
         record = job_of(run)
-        if record is None or not record.at_work or record.id is None:
+        if record is None or not record.active or record.id is None:
             raise UserError("run.not_alive", value=run.id, status=run.status().status)
         if record.stage != "RUNNING":
             call_off(run, owner)

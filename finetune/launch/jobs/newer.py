@@ -79,4 +79,4 @@ def _newer(job: Any, record: JobRecord) -> bool:
     attempt = attempt_of(job)
     if attempt != record.attempt or record.id is None:
         return attempt >= record.attempt
-    return job.id != record.id and not record.at_work and facts_of(job)["stage"] in ACTIVE_STAGES
+    return job.id != record.id and not record.active and facts_of(job)["stage"] in ACTIVE_STAGES
