@@ -97,7 +97,7 @@ def plan(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     owner = local_owner()
     with run_inputs(load_yaml(path.read_bytes(), path.parent), owner) as looked:
         planner = Planner.read(looked, owner)
-        planner.sums.measured = None
+        planner.estimator.measured = None
         rough = planner.plan().here.to_json()
         planner.calibrate()
         return rough, planner.plan().here.to_json()

@@ -113,7 +113,7 @@ def _plan(looked: "RunInputs", owner: Owner) -> "RunPlan":
     from finetune.launch.jobs.flavors import flavours
     from finetune.plan.planner import plan_of
 
-    return plan_of(looked, owner, calibrate=True, flavours=flavours(owner), progress=show_progress)
+    return plan_of(looked, owner, calibrate=True, flavors=flavours(owner), progress=show_progress)
 
 
 def _show_findings(findings: list[Any]) -> None:

@@ -62,7 +62,7 @@ class Estimator:
         """Bytes of the base's weights on disk."""
         return sum(path.stat().st_size for path in self.base.glob("*.safetensors"))
 
-    def setting(self, config: RunConfig | None = None) -> ComputeSettings:
+    def compute_settings(self, config: RunConfig | None = None) -> ComputeSettings:
         """Return the compute settings of a config (by default the run's) on this machine."""
         config = config or self.config
         return ComputeSettings(
@@ -75,9 +75,9 @@ class Estimator:
             four_bit=METHODS[config.method].four_bit,
         )
 
-    def sums(
+    def estimated_memory(
         self,
-        setting: ComputeSettings,
+        settings: ComputeSettings,
         size: int | None = None,
         config: RunConfig | None = None,
         network: Network | None = None,
@@ -91,16 +91,16 @@ class Estimator:
             had = self.config.optim_of(self.config.stages[index]).batch_size
             rows = min(config.optim_of(config.stages[index]).batch_size, size or had)
             batch = (max(1, round(sequences * rows / had)), min(length, config.limits.max_length))
-            found.append(memory(network or self.network, batch, shape.learned, setting))
+            found.append(memory(network or self.network, batch, shape.learned, settings))
         return max(found, key=lambda estimate: estimate.peak)
 
     def memory_here(self, config: RunConfig | None = None, network: Network | None = None) -> float:
         """Return the peak bytes on this machine, also of another config; a calibration corrects the estimate."""
-        wanted = self.sums(self.setting(config), config=config, network=network)
+        wanted = self.estimated_memory(self.compute_settings(config), config=config, network=network)
         if self.measured is None:
             return wanted.peak
-        alone = replace(self.setting(), processes=1, sharded=False)
-        tried = self.sums(alone, self.measured.batch_size)
+        alone = replace(self.compute_settings(), processes=1, sharded=False)
+        tried = self.estimated_memory(alone, self.measured.batch_size)
         scale = (self.measured.peak - tried.standing) / tried.moving
         return wanted.standing + wanted.moving * min(max(scale, 1 / _FARTHEST), _FARTHEST)
 
@@ -124,31 +124,33 @@ class Estimator:
             disk_free=free_disk(self.runs),
         )
 
-    def rented(self, flavour: Flavor) -> PlaceEstimate:
+    def rented(self, flavor: Flavor) -> PlaceEstimate:
         """Return the estimate for a rented machine, by its maker's figures."""
-        chip = chip_of(flavour.accelerator) if flavour.gpus else None
+        chip = chip_of(flavor.accelerator) if flavor.gpus else None
         named = "processes" in self.config.compute.model_fields_set
-        processes = self.config.compute.processes if named else max(flavour.gpus, 1)
-        setting = replace(self.setting(), width=chip.width if chip else 4, cpu=chip is None, processes=processes)
+        processes = self.config.compute.processes if named else max(flavor.gpus, 1)
+        settings = replace(
+            self.compute_settings(), width=chip.width if chip else 4, cpu=chip is None, processes=processes
+        )
 
         def batch_seconds(batch: tuple[int, int], learned: float) -> float:
             mine = (-(-batch[0] // processes), batch[1]) if chip else batch
-            work, moved = operations(self.network, mine, learned), 4 * activations(self.network, mine, setting)
-            return seconds_on(chip, flavour.cpus, work, moved, self.network.layers)
+            work, moved = operations(self.network, mine, learned), 4 * activations(self.network, mine, settings)
+            return seconds_on(chip, flavor.cpus, work, moved, self.network.layers)
 
         spent = self._all(self._rough_paces(batch_seconds), START_SECONDS)
         return PlaceEstimate(
-            name=flavour.name,
-            title=flavour.title,
+            name=flavor.name,
+            title=flavor.title,
             basis="published",
-            memory=self.sums(setting).peak,
-            room=(flavour.gpu_memory_gb or flavour.memory_gb) * 1e9,
+            memory=self.estimated_memory(settings).peak,
+            room=(flavor.gpu_memory_gb or flavor.memory_gb) * 1e9,
             free=None,
             seconds=spent.all,
             training=spent.training,
             disk=self.disk() + self.stored + _PACKAGES,
-            disk_free=None if flavour.storage_gb is None else flavour.storage_gb * 1e9,
-            usd=spent.all / 3600 * flavour.usd_per_hour,
+            disk_free=None if flavor.storage_gb is None else flavor.storage_gb * 1e9,
+            usd=spent.all / 3600 * flavor.usd_per_hour,
         )
 
     def disk(self) -> float:
@@ -186,7 +188,7 @@ class Estimator:
         work = operations(self.network, batch, learned)
         if self.device == "cpu":
             return work / ((os.cpu_count() or 1) * core_speed(self.width) * 1e12)
-        moved = 4 * activations(self.network, batch, self.setting())
+        moved = 4 * activations(self.network, batch, self.compute_settings())
         return seconds_on(chip_of(device_name_of(self.device)), 1, work, moved, self.network.layers)
 
 

@@ -47,52 +47,52 @@ class Memory:
         return self.standing + self.moving
 
 
-def memory(network: Network, batch: tuple[int, int], learned: float, setting: ComputeSettings) -> Memory:
+def memory(network: Network, batch: tuple[int, int], learned: float, settings: ComputeSettings) -> Memory:
     """Return the peak memory of a run whose largest batch is `batch` (sequences, tokens of each), of whose tokens the
     share `learned` carries loss.
 
     On a CPU it is that of all processes together, on GPUs that of each.
     """
-    shares = setting.processes
+    shares = settings.processes
     mine = (-(-batch[0] // shares), batch[1])
-    standing = _standing(network, setting) + (PROCESS if setting.cpu else CONTEXT)
-    moving = LOOSE * _moving(network, mine, learned, setting)
-    return Memory(standing * (shares if setting.cpu else 1), moving * (shares if setting.cpu else 1))
+    standing = _standing(network, settings) + (PROCESS if settings.cpu else CONTEXT)
+    moving = LOOSE * _moving(network, mine, learned, settings)
+    return Memory(standing * (shares if settings.cpu else 1), moving * (shares if settings.cpu else 1))
 
 
-def _standing(network: Network, setting: ComputeSettings) -> float:
+def _standing(network: Network, settings: ComputeSettings) -> float:
     """Return the bytes of the weights, of the float32 masters where the arithmetic is 16-bit, and of Adam's two
     moments."""
-    bytes_each = FOUR_BIT if setting.four_bit else setting.width
+    bytes_each = FOUR_BIT if settings.four_bit else settings.width
     weights = network.total * bytes_each
-    masters = 4 if setting.width < 4 else 0
+    masters = 4 if settings.width < 4 else 0
     state = network.trainable * (masters + 8)
-    return (weights + state) / (setting.processes if setting.sharded else 1)
+    return (weights + state) / (settings.processes if settings.sharded else 1)
 
 
-def _moving(network: Network, batch: tuple[int, int], learned: float, setting: ComputeSettings) -> float:
+def _moving(network: Network, batch: tuple[int, int], learned: float, settings: ComputeSettings) -> float:
     """Return the bytes of the activations at the end of forward, or of the gradients at the end of backward, whichever
     is more; plus the logits."""
-    exact = 4 if setting.width == 4 else setting.width + 4
-    gradients = network.trainable * exact / (setting.processes if setting.sharded else 1)
-    gathered = network.trainable * 4 if setting.accumulation > 1 else 0
-    return max(activations(network, batch, setting) + gathered, gradients) + _logits(network, batch, learned, setting)
+    exact = 4 if settings.width == 4 else settings.width + 4
+    gradients = network.trainable * exact / (settings.processes if settings.sharded else 1)
+    gathered = network.trainable * 4 if settings.accumulation > 1 else 0
+    return max(activations(network, batch, settings) + gathered, gradients) + _logits(network, batch, learned, settings)
 
 
-def activations(network: Network, batch: tuple[int, int], setting: ComputeSettings) -> float:
+def activations(network: Network, batch: tuple[int, int], settings: ComputeSettings) -> float:
     """Return the bytes that backward needs of a batch's forward."""
     tokens = batch[0] * batch[1]
-    norms = network.kept_exact * (4 if setting.width < 4 else 2 * setting.width)
-    scores = network.heads * batch[1] * network.layers * setting.width if setting.cpu and batch[1] <= SHORT else 0
-    whole = tokens * (network.kept * setting.width + norms + scores)
-    if not setting.recompute:
+    norms = network.kept_exact * (4 if settings.width < 4 else 2 * settings.width)
+    scores = network.heads * batch[1] * network.layers * settings.width if settings.cpu and batch[1] <= SHORT else 0
+    whole = tokens * (network.kept * settings.width + norms + scores)
+    if not settings.recompute:
         return whole
-    return tokens * network.layers * network.width * setting.width + whole / network.layers
+    return tokens * network.layers * network.width * settings.width + whole / network.layers
 
 
-def _logits(network: Network, batch: tuple[int, int], learned: float, setting: ComputeSettings) -> float:
+def _logits(network: Network, batch: tuple[int, int], learned: float, settings: ComputeSettings) -> float:
     """Return the bytes of the logits, their float32 copy, its softmax and their gradients, a chunk at a time where the
     head allows it."""
     tokens = batch[0] * batch[1]
     positions = min(CHUNK, max(tokens * learned, 1)) if network.gathers else tokens
-    return positions * network.vocabulary * (2 * setting.width + 8)
+    return positions * network.vocabulary * (2 * settings.width + 8)

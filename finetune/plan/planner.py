@@ -16,7 +16,7 @@ from finetune.plan.calibration import Trial
 from finetune.plan.card import SURE, Advice, PlaceEstimate, RunPlan, smaller
 from finetune.plan.estimator import Estimator, device_name_of
 from finetune.plan.machines import Flavor, memory_of
-from finetune.plan.prepare import OnProgress, RunInputs, run_inputs
+from finetune.plan.prepare import OnProgress, RunInputs
 from finetune.plan.rows import SAMPLE, StageRows, shapes, tokenize_stage
 
 if TYPE_CHECKING:
@@ -27,95 +27,81 @@ _TRIED = 0.75
 """The part of the free memory that a trial may take by the estimate: above it, the trial uses a smaller batch."""
 
 
-def make_plan(
-    config: RunConfig,
-    owner: Owner,
-    *,
-    calibrate: bool = False,
-    flavours: list[Flavor] | None = None,
-    progress: OnProgress | None = None,
-    stop: threading.Event | None = None,
-) -> RunPlan:
-    """Return the plan of a config. With `calibrate` its first steps are tried out on this machine, which can be
-    stopped; otherwise the plan is rough, or uses an earlier calibration.
-
-    Raises UserError where the run could not start, or the trial failed.
-    """
-    with run_inputs(config, owner, progress, stop) as looked:
-        return plan_of(looked, owner, calibrate=calibrate, flavours=flavours, progress=progress, stop=stop)
-
-
 def plan_of(
-    looked: RunInputs,
+    inputs: RunInputs,
     owner: Owner,
     *,
     calibrate: bool = False,
-    flavours: list[Flavor] | None = None,
+    flavors: list[Flavor] | None = None,
     progress: OnProgress | None = None,
     stop: threading.Event | None = None,
 ) -> RunPlan:
-    """Return the same plan as `make_plan`, for data and a base that are already on this machine."""
-    planner = Planner.read(looked, owner)
+    """Return the plan of a run. With `calibrate` its first steps are tried out on this machine, which can be stopped;
+    otherwise the plan is rough, or uses an earlier calibration.
+
+    Raises UserError where nothing is left to learn from, or the trial failed.
+    """
+    planner = Planner.read(inputs, owner)
     if calibrate:
         planner.calibrate(progress, stop)
-    return planner.plan(flavours)
+    return planner.plan(flavors)
 
 
 @dataclass
 class Planner:
     """The inputs of a plan, read once."""
 
-    looked: RunInputs
+    inputs: RunInputs
     stages: list[StageRows]
-    sums: Estimator
+    estimator: Estimator
 
     @classmethod
-    def read(cls, looked: RunInputs, owner: Owner, most: int = SAMPLE) -> "Planner":
+    def read(cls, inputs: RunInputs, owner: Owner, most: int = SAMPLE) -> "Planner":
         """Tokenize and count at most about `most` rows per stage. Raises UserError where nothing is left to learn
         from."""
         from inference.models.locate import load_tokenizer
 
-        config, base = looked.config, looked.base
+        config, base = inputs.config, inputs.base
         network, tokenizer = read_network(config, base.folder), load_tokenizer(base.folder)
         stages = [
             tokenize_stage(config, stage, datasets, tokenizer, not network.packs, most)
-            for stage, datasets in zip(config.stages, looked.datasets, strict=True)
+            for stage, datasets in zip(config.stages, inputs.datasets, strict=True)
         ]
         stage_shapes = [shapes(config, stage, rows) for stage, rows in zip(config.stages, stages, strict=True)]
         device = choose_device(config)
         dtype = str(choose_dtype(config, device)).removeprefix("torch.")
         planner = cls(
-            looked, stages, Estimator(config, network, stage_shapes, device.type, dtype, base.folder, owner.runs)
+            inputs, stages, Estimator(config, network, stage_shapes, device.type, dtype, base.folder, owner.runs)
         )
-        planner.sums.measured = calibration.cached_calibration(planner.key)
+        planner.estimator.measured = calibration.cached_calibration(planner.key)
         return planner
 
     @property
     def key(self) -> str:
         """The cache key of the calibration."""
-        sums = self.sums
-        device = f"{sums.device} {device_name_of(sums.device)} {sums.dtype}"
-        return calibration.key_of(sums.config, self.looked.base.fingerprint, device)
+        estimator = self.estimator
+        device = f"{estimator.device} {device_name_of(estimator.device)} {estimator.dtype}"
+        return calibration.key_of(estimator.config, self.inputs.base.fingerprint, device)
 
     def calibrate(self, progress: OnProgress | None = None, stop: threading.Event | None = None) -> None:
         """Try out the first steps on this machine, unless they were measured before. Raises UserError where that
         failed."""
-        if self.sums.measured is not None:
+        if self.estimator.measured is not None:
             return
         size = self._trial_batch()
-        given = zip(self.looked.config.stages, self.stages, self.sums.shapes, strict=True)
+        given = zip(self.inputs.config.stages, self.stages, self.estimator.shapes, strict=True)
         trials = [Trial(stage, rows, shape, self._prompts(rows)) for stage, rows, shape in given]
-        self.sums.measured = calibration.calibrate(
-            self.looked.config, self.looked.base, trials, self.key, size, progress, stop
+        self.estimator.measured = calibration.calibrate(
+            self.inputs.config, self.inputs.base, trials, self.key, size, progress, stop
         )
 
     def _trial_batch(self) -> int:
         """Return the largest batch size that certainly fits into the free memory. Raises UserError where a single row
         does not."""
-        size, free = self.sums.batch_size, memory_of(self.sums.device).free
-        while self.sums.sums(self.sums.setting(), size).peak > _TRIED * free:
+        size, free = self.estimator.batch_size, memory_of(self.estimator.device).free
+        while self.estimator.estimated_memory(self.estimator.compute_settings(), size).peak > _TRIED * free:
             if size == 1:
-                raise self._too_much_memory(self.sums.here()).error()
+                raise self._too_much_memory(self.estimator.here()).error()
             size = -(-size // 2)
         return size
 
@@ -124,32 +110,32 @@ class Planner:
         from finetune.training.attempt import load_tokenizer
         from finetune.training.sampling import row_prompt, typed_prompt
 
-        tokenizer = load_tokenizer(self.looked.base.folder)
-        typed = [typed_prompt(text, tokenizer) for text in self.looked.config.watch.samples]
+        tokenizer = load_tokenizer(self.inputs.base.folder)
+        typed = [typed_prompt(text, tokenizer) for text in self.inputs.config.watch.samples]
         prompts = typed or [row_prompt(rows.first, tokenizer)]
         return [{"text": prompt.text, "ids": list(prompt.ids)} for prompt in prompts]
 
-    def plan(self, flavours: list[Flavor] | None = None) -> RunPlan:
+    def plan(self, flavors: list[Flavor] | None = None) -> RunPlan:
         """Return the plan, with an estimate for each of the machines for rent."""
-        sums, here = self.sums, self.sums.here()
-        batches = [shape.steps * shape.accumulation for shape in sums.shapes]
-        given = list(zip(sums.shapes, batches, strict=True))
+        estimator, here = self.estimator, self.estimator.here()
+        batches = [shape.steps * shape.accumulation for shape in estimator.shapes]
+        given = list(zip(estimator.shapes, batches, strict=True))
         return RunPlan(
-            model=self.looked.base.name,
-            method=sums.config.method,
-            device=sums.device,
-            dtype=sums.dtype,
-            trainable=sums.network.trainable,
-            total=sums.network.total,
+            model=self.inputs.base.name,
+            method=estimator.config.method,
+            device=estimator.device,
+            dtype=estimator.dtype,
+            trainable=estimator.network.trainable,
+            total=estimator.network.total,
             rows=sum(rows.of for rows in self.stages),
             held=sum(rows.held_count for rows in self.stages),
             seen=sum(rows.seen for rows in self.stages),
             tokens=round(sum(shape.tokens / shape.an_epoch * count for shape, count in given)),
             padded=round(sum(shape.padded * count for shape, count in given)),
-            steps=sum(shape.steps for shape in sums.shapes),
-            largest=max((shape.largest for shape in sums.shapes), key=lambda batch: batch[0] * batch[1]),
+            steps=sum(shape.steps for shape in estimator.shapes),
+            largest=max((shape.largest for shape in estimator.shapes), key=lambda batch: batch[0] * batch[1]),
             here=here,
-            rented=tuple(sums.rented(flavor) for flavor in flavours or ()),
+            rented=tuple(estimator.rented(flavor) for flavor in flavors or ()),
             advice=self.advice(here),
             notes=self._notes(),
         )
@@ -161,8 +147,8 @@ class Planner:
         if here.memory > here.free:
             found.append(self._too_much_memory(here))
         if here.disk > here.disk_free:
-            facts = {"needed": _amount(here.disk), "free": _amount(here.disk_free), "folder": self.sums.runs}
-            changes = {} if self.sums.network.adapter else {"method": "lora"}
+            facts = {"needed": _amount(here.disk), "free": _amount(here.disk_free), "folder": self.estimator.runs}
+            changes = {} if self.estimator.network.adapter else {"method": "lora"}
             found.append(Advice("plan.disk", facts, True, changes, nothing="plan.no_disk_change"))
         return tuple(found)
 
@@ -174,27 +160,27 @@ class Planner:
             "needed": _gb(here.memory),
             "free": _gb(here.free),
             "room": _gb(here.room),
-            "batch": self.sums.batch_size,
-            "length": self.sums.longest,
-            "method": self.sums.config.method,
+            "batch": self.estimator.batch_size,
+            "length": self.estimator.longest,
+            "method": self.estimator.config.method,
         }
-        surely = here.memory / (1 if self.sums.measured else SURE) > here.room
-        changes = smaller(self.sums.config, self.sums.longest, self._bytes_with, here.free)
+        surely = here.memory / (1 if self.estimator.measured else SURE) > here.room
+        changes = smaller(self.estimator.config, self.estimator.longest, self._bytes_with, here.free)
         return Advice("plan.memory", facts, surely, changes)
 
     def _bytes_with(self, settings: dict[str, Any]) -> float:
         """Return the peak bytes on this machine with other settings."""
-        config, now = with_settings(self.sums.config, settings), self.sums.config
-        network = read_network(config, self.looked.base.folder) if config.method != now.method else None
-        return self.sums.memory_here(config, network)
+        config, now = with_settings(self.estimator.config, settings), self.estimator.config
+        network = read_network(config, self.inputs.base.folder) if config.method != now.method else None
+        return self.estimator.memory_here(config, network)
 
     def _notes(self) -> tuple[str, ...]:
         """Return what a reader should know about the figures."""
         notes = [say("plan.sampled", seen=rows.seen, of=rows.of) for rows in self.stages if not rows.exact]
         if not any(rows.held_count for rows in self.stages):
             notes.append(say("plan.nothing_held_out"))
-        measured = self.sums.measured
-        if measured and measured.batch_size < self.sums.batch_size:
+        measured = self.estimator.measured
+        if measured and measured.batch_size < self.estimator.batch_size:
             notes.append(say("plan.smaller_trial", batch=measured.batch_size))
         if measured and not measured.alone:
             notes.append(say("plan.not_alone"))

@@ -26,7 +26,7 @@ def look(owner: Owner, config: RunConfig, job: work.Job, *, trial: bool) -> tupl
     with run_inputs(config, owner, job.report, job.stop) as looked:
         found = check_stages(looked.config, looked.datasets, looked.base.name, looked.base.folder)
         rented = flavours(owner)
-        plan = plan_of(looked, owner, calibrate=trial, flavours=rented, progress=job.report, stop=job.stop)
+        plan = plan_of(looked, owner, calibrate=trial, flavors=rented, progress=job.report, stop=job.stop)
     return found, plan
 
 
