@@ -42,13 +42,13 @@ _PACKAGES = ("torch", "transformers", "peft", "nltk")
 class EvaluationContext:
     """The surroundings of an evaluation: the shelf of loaded models, the progress callback, the stop event.
 
-    `place` is entered for each step on a model, so that other users of the models can go in between.
+    `turn` is entered for each step on a model, so that other users of the models can go in between.
     """
 
     shelf: "Shelf"
     progress: Callable[[Progress], None] = lambda progress: None
     stop: threading.Event = field(default_factory=threading.Event)
-    place: Callable[[], AbstractContextManager[Any]] = nullcontext
+    turn: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def tell(self, progress: Progress) -> None:
         """Report the progress. Raises UserError if a stop was requested."""
@@ -161,7 +161,7 @@ class _Work:
         from finetune.evaluation.losses import row_losses
 
         tell = self.context.phase(say("evaluate.base" if model is self.base else "evaluate.tuned"))
-        return [row_losses(model, side, tell, self.context.place) for side in prepared.sides]
+        return [row_losses(model, side, tell, self.context.turn) for side in prepared.sides]
 
     def _ngram(self, held: RowSet, prepared: "Prepared", tuned: list[float]) -> dict[str, Any] | None:
         """Return the loss of an n-gram model of a stage's training text on the held-out tokens, and the tuned model's
@@ -211,4 +211,4 @@ class _Work:
         learned = held.measured_as.sides[0]
         rows = [learned(row) for row in sample_rows(prepared.rows, len(prepared.rows), SAMPLES, self.config.seed)]
         tell = self.context.phase(say("evaluate.writing"))
-        return samples(rows, self.base, self.tuned, self.context.stop, tell, self.context.place)
+        return samples(rows, self.base, self.tuned, self.context.stop, tell, self.context.turn)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = 4096
 Tell = Callable[[int, int], None]
-Place = Callable[[], AbstractContextManager[Any]]
+Turn = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ def learned(row: Encoded) -> int:
 
 
 def row_losses(
-    loaded: "Loaded", rows: Sequence[Encoded], tell: Tell = lambda done, total: None, place: Place = nullcontext
+    loaded: "Loaded", rows: Sequence[Encoded], tell: Tell = lambda done, total: None, turn: Turn = nullcontext
 ) -> list[float]:
     """Return the loss of each row, in nats, summed over the tokens that carry loss.
 
-    `tell` is called with rows done and in total before each batch, and may raise to stop; `place` is entered for each
+    `tell` is called with rows done and in total before each batch, and may raise to stop; `turn` is entered for each
     batch, so that other users of the model can go in between.
     """
     compute: _RowLoss | None = None
@@ -84,7 +84,7 @@ def row_losses(
     done = 0
     for batch in _batches(rows):
         tell(done, len(rows))
-        with place(), loaded.lock:
+        with turn(), loaded.lock:
             compute = compute or _RowLoss(loaded)
             for row, loss in zip(batch, compute([rows[row] for row in batch]), strict=True):
                 losses[row] = loss

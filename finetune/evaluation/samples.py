@@ -15,7 +15,7 @@ from inference.models.adapters import mixable
 from inference.strategies.table import parse_column
 
 if TYPE_CHECKING:
-    from finetune.evaluation.losses import Place, Tell
+    from finetune.evaluation.losses import Tell, Turn
     from inference.models.loading import Loaded
 
 TOKENS = 80
@@ -28,14 +28,14 @@ def samples(
     tuned: "Loaded",
     stop: threading.Event,
     tell: "Tell" = lambda done, total: None,
-    place: "Place" = nullcontext,
+    turn: "Turn" = nullcontext,
 ) -> list[dict[str, Any]]:
     """Return for each row its prompt, the answer in the row, and what each model generates, at most `TOKENS` tokens."""
     written = []
     for done, row in enumerate(rows):
         tell(done, len(rows))
         prompt = row_prompt(row, tuned.tokenizer)
-        with place():
+        with turn():
             texts = _answers(prompt.ids, base, tuned, stop)
         facts = {"prompt": prompt.text, "reference": _shortened(reference(row))}
         written.append(facts | dict(zip(("base", "tuned"), texts, strict=True)))

@@ -98,7 +98,7 @@ def collate(rows: Sequence[TokenRow], reference: Tensor | None = None) -> dict[s
     if any(row.documents for row in rows):
         batch["position_ids"] = torch.from_numpy(np.stack([positions(_documents(row), length) for row in rows]))
     if reference is not None:
-        batch["reference"] = reference[:, [row.place for row in rows]]
+        batch["reference"] = reference[:, [row.index for row in rows]]
     return batch
 
 

@@ -90,7 +90,7 @@ class RunTrainer(Trainer):
             shard(model, team.size, choose_device(config).type)
         self.clock = Clock()
         self.checkpoints = journal.run.checkpoints
-        self._place: Path | None = None
+        self._part: Path | None = None
         self._numbers: list[int] = []
         self._figures: dict[str, float] = {}
         self._eval_loss: float | None = None
@@ -319,23 +319,23 @@ class RunTrainer(Trainer):
         return round(self.team.largest(used) if torch.cuda.is_available() else self.team.sum(used), 2)
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(self._place or self.checkpoints)
+        return str(self._part or self.checkpoints)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write the checkpoint under a temporary name, then rename it; keep the last two and the best."""
-        self._place = self.checkpoints / ".part"
+        self._part = self.checkpoints / ".part"
         with self.clock.paused():
-            self._clear(self._place)
+            self._clear(self._part)
             self.team.wait()
             try:
                 super()._save_checkpoint(model, trial)
                 self.team.wait()
                 if self.team.leads:
-                    self._mark(self._place / f"checkpoint-{self.state.global_step}")
-                    let_appear(self._place, self.checkpoints, self.data.first_step, keep=self.best_step)
+                    self._mark(self._part / f"checkpoint-{self.state.global_step}")
+                    let_appear(self._part, self.checkpoints, self.data.first_step, keep=self.best_step)
             finally:
-                self._clear(self._place)
-                self._place = None
+                self._clear(self._part)
+                self._part = None
         self.journal.write("checkpoint", step=self.step, stage=self.data.index)
 
     def _mark(self, folder: Path) -> None:

@@ -90,11 +90,11 @@ def import_hub(
 class _Scratch(Owner):
     """An owner with another datasets folder."""
 
-    place: Path = Path()
+    datasets_folder: Path = Path()
 
     @property
     def datasets(self) -> Path:
-        return self.place
+        return self.datasets_folder
 
 
 @contextmanager
@@ -102,9 +102,9 @@ def temporary_datasets(owner: Owner) -> Iterator[Owner]:
     """Yield the owner with an empty datasets folder, which is deleted afterwards with everything imported into it."""
     owner.datasets.mkdir(parents=True, exist_ok=True)
     _sweep(owner.datasets)
-    with tempfile.TemporaryDirectory(prefix=_LOOK, dir=owner.datasets, ignore_cleanup_errors=True) as place:
+    with tempfile.TemporaryDirectory(prefix=_LOOK, dir=owner.datasets, ignore_cleanup_errors=True) as scratch:
         facts = {field.name: getattr(owner, field.name) for field in fields(Owner)}
-        yield _Scratch(**facts, place=Path(place))
+        yield _Scratch(**facts, datasets_folder=Path(scratch))
 
 
 def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> Dataset:

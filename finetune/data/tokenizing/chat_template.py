@@ -131,7 +131,7 @@ class _Conversation:
         return self._renderer.text(turns, self._tools, prompt=prompt)
 
     def rendered(self) -> Rendered:
-        answers = self._all_places() or [self._place(index) for index in self._answers]
+        answers = self._all_spans() or [self._span(index) for index in self._answers]
         spans = [
             (self._begin(index, start), self._renderer.closed(self._text, end))
             for index, (start, end) in zip(self._answers, answers, strict=True)
@@ -141,7 +141,7 @@ class _Conversation:
     def _marked(self, marks: dict[int, str]) -> Turns:
         return [{**turn, "content": marks.get(index, turn["content"])} for index, turn in enumerate(self._turns)]
 
-    def _all_places(self) -> list[Span] | None:
+    def _all_spans(self) -> list[Span] | None:
         """Return the spans of all answers, from one rendering with marks; None where the template changes answers."""
         marks = {index: f"{_MARK}{index}E" for index in self._answers}
         first, *following = re.split("|".join(marks.values()), self._render(self._marked(marks)))
@@ -157,7 +157,7 @@ class _Conversation:
             position += len(forms[0]) + len(behind)
         return spans if position == len(self._text) else None
 
-    def _place(self, index: int) -> Span:
+    def _span(self, index: int) -> Span:
         """Return the span of one answer, from a rendering in which only this answer is marked."""
         before, mark, after = self._render(self._marked({index: _MARK})).partition(_MARK)
         if not self._text.startswith(before):

@@ -21,12 +21,12 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class TokenRow:
-    """`parts` are one sequence or two; `number` is the row's number in its data, from 1; `place` its index here;
-    `documents` the lengths of the documents of a packed row."""
+    """`parts` are one sequence or two; `number` is the row's number in its data, from 1; `index` its position in the
+    file; `documents` the lengths of the documents of a packed row."""
 
     parts: tuple[Encoded, ...]
     number: int
-    place: int = -1
+    index: int = -1
     documents: tuple[int, ...] = ()
 
     @property

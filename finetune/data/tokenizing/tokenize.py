@@ -51,7 +51,7 @@ class _Tokens:
 
     text: str
     ids: list[int]
-    places: list[Span]
+    offsets: list[Span]
     learned: list[Span]
 
     def loss(self) -> list[bool]:
@@ -99,7 +99,7 @@ def pieces(row: Row, tokenizer: Any, max_length: int) -> list[Piece]:
     special = set(tokenizer.all_special_ids)
     found: list[Piece] = []
     done = 0
-    for position, (token, (start, end), loss) in enumerate(zip(tokens.ids, tokens.places, tokens.loss(), strict=True)):
+    for position, (token, (start, end), loss) in enumerate(zip(tokens.ids, tokens.offsets, tokens.loss(), strict=True)):
         cut = position >= max_length
         if start == end and token in special:
             found.append(Piece(tokenizer.convert_ids_to_tokens(token), loss, cut))
