@@ -21,7 +21,7 @@ from core.runtime import share_the_cores
 from core.workspace import local_owner
 from finetune.config.run_config import load_yaml
 from finetune.plan.planner import Planner
-from finetune.plan.prepare import looking
+from finetune.plan.prepare import run_inputs
 
 GOAL = 0.25
 
@@ -95,9 +95,9 @@ def compare(case: Case, model: str, rows: Path) -> tuple[str, bool]:
 def plan(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is planned for here: without a trial, and with one that is made anew."""
     owner = local_owner()
-    with looking(load_yaml(path.read_bytes(), path.parent), owner) as looked:
+    with run_inputs(load_yaml(path.read_bytes(), path.parent), owner) as looked:
         planner = Planner.read(looked, owner)
-        planner.sums.measured = None
+        planner.estimator.measured = None
         rough = planner.plan().here.to_json()
         planner.calibrate()
         return rough, planner.plan().here.to_json()

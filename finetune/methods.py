@@ -1,4 +1,4 @@
-"""What becomes trainable: a table of methods. A new one is an entry here and a block in `finetune/config/blocks.py`."""
+"""The training methods: what is trainable. A new one is an entry here and a block in `finetune/config/blocks.py`."""
 
 import difflib
 import re
@@ -23,13 +23,13 @@ class LoraBlock(Protocol):
 
 
 class LoraPlusBlock(Protocol):
-    """The setting of LoRA+."""
+    """The settings of LoRA+."""
 
     ratio: float
 
 
 class FreezeBlock(Protocol):
-    """Which part of the model is trained."""
+    """The part of the model that is trained."""
 
     layers: int
     embeddings: bool
@@ -38,7 +38,7 @@ class FreezeBlock(Protocol):
 
 
 class Blocks(Protocol):
-    """What methods read of a config; a method's own blocks are filled in."""
+    """What methods read from a config; the config fills in the blocks of its method."""
 
     @property
     def lora(self) -> LoraBlock | None: ...
@@ -54,11 +54,12 @@ class Blocks(Protocol):
 class Method:
     """One way to fine-tune.
 
-    `learning_rate` is used where the config names none: adapters start at zero and stand ten times the rate of full
-    fine-tuning (Schulman et al. 2025, "LoRA without regret"). `blocks` are its own parts of the config.
-    `apply` takes the loaded base and gives back the model to train, or raises UserError where the base has not what
-    the config names; it works on weights of the meta device, too. `adapter` says whether only an adapter is saved,
-    `four_bit` whether the base is loaded in NF4, `lr_multiplier` by what factor a weight learns faster, by its name.
+    `learning_rate` is used where the config sets none: adapters start at zero and need ten times the rate of full
+    fine-tuning (Schulman et al. 2025, "LoRA without regret"). `blocks` are the method's own parts of the config.
+    `apply` takes the loaded base and returns the model to train, or raises UserError where the base lacks what the
+    config names; it also works on weights on the meta device. `adapter` says whether only an adapter is saved,
+    `four_bit` whether the base is loaded in NF4; `lr_multiplier` returns the factor by which a weight (given by its
+    name) learns faster.
     """
 
     key: str
@@ -71,7 +72,8 @@ class Method:
 
 
 def _lora(**kind: Any) -> Callable[[Any, Blocks], Any]:
-    """Put LoRA layers in; the adapter's weights take the dtype of the base, masters stand in the optimizer."""
+    """Return a function that adds LoRA layers; the adapter's weights take the dtype of the base, float32 masters are in
+    the optimizer."""
 
     def apply(model: Any, config: Blocks) -> Any:
         from peft import LoraConfig, get_peft_model
@@ -92,7 +94,8 @@ def _lora(**kind: Any) -> Callable[[Any, Blocks], Any]:
 
 
 def _targets(model: Any, config: Blocks) -> str | list[str]:
-    """The names of the linear layers to adapt, as far as this model has them, none thinner than the adapter's rank."""
+    """Return the names of the linear layers to adapt, as far as this model has them. Raises UserError where a layer is
+    thinner than the adapter's rank."""
     assert config.lora is not None
     linear = dict(_linear_layers(model))
     present = {name.rsplit(".", 1)[-1] for name in linear}
@@ -126,33 +129,33 @@ def _chosen(config: Blocks, present: set[str], head: set[str]) -> set[str]:
 
 
 def _linear_layers(model: Any) -> Iterator[tuple[str, Any]]:
-    """Linear layers by name, those of GPT-2's kind (`Conv1D`) included."""
+    """Yield the linear layers by name, including those of GPT-2 (`Conv1D`)."""
     for name, module in model.named_modules():
         if type(module).__name__ == "Conv1D":
-            yield name, _Thin(*module.weight.shape)
+            yield name, _LayerShape(*module.weight.shape)
         elif hasattr(module, "in_features") and hasattr(module, "out_features"):
             yield name, module
 
 
 @dataclass(frozen=True)
-class _Thin:
+class _LayerShape:
     in_features: int
     out_features: int
 
 
-def _faster(name: str, config: Blocks) -> float:
-    """LoRA+: the matrix that begins at zero learns faster."""
+def _loraplus_multiplier(name: str, config: Blocks) -> float:
+    """Return the learning rate multiplier of LoRA+: the matrix that is initialized to zero (`lora_B`) learns faster."""
     assert config.loraplus is not None
     return config.loraplus.ratio if "lora_B" in name else 1.0
 
 
 def _full(model: Any, config: Blocks) -> Any:
-    """Every weight is trained."""
+    """Make every weight trainable."""
     return model.requires_grad_(True)
 
 
 def _freeze(model: Any, config: Blocks) -> Any:
-    """The chosen part is trained, the rest stays."""
+    """Make the chosen part of the model trainable and freeze the rest."""
     knobs = config.freeze
     assert knobs is not None
     model.requires_grad_(False)
@@ -176,7 +179,7 @@ def _freeze(model: Any, config: Blocks) -> Any:
 
 
 def _layers(model: Any) -> list[Any]:
-    """The decoder's layers: the longest list of modules in the model."""
+    """Return the decoder's layers: the longest list of modules in the model."""
     from torch import nn
 
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
@@ -189,7 +192,14 @@ METHODS: dict[str, Method] = {
         Method("lora", 2e-4, blocks=("lora",), adapter=True, apply=_lora()),
         Method("rslora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(use_rslora=True)),
         Method("dora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(use_dora=True)),
-        Method("loraplus", 5e-5, blocks=("lora", "loraplus"), adapter=True, apply=_lora(), lr_multiplier=_faster),
+        Method(
+            "loraplus",
+            5e-5,
+            blocks=("lora", "loraplus"),
+            adapter=True,
+            apply=_lora(),
+            lr_multiplier=_loraplus_multiplier,
+        ),
         Method("qlora", 2e-4, blocks=("lora",), adapter=True, apply=_lora(), four_bit=True),
         Method("freeze", 2e-5, blocks=("freeze",), adapter=False, apply=_freeze),
         Method("full", 2e-5, blocks=(), adapter=False, apply=_full),

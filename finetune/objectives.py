@@ -1,4 +1,4 @@
-"""What is minimised: a table of objectives, each one pure function of hidden states and labels."""
+"""What is minimized: a table of objectives, each a pure function of hidden states and labels."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,8 @@ class Answers:
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss summed over the `count` things it is a mean of (tokens, or pairs); `figures` are sums over the same."""
+    """A loss summed over `count` items (tokens or pairs), of which the loss is the mean; `figures` are sums over the
+    same items."""
 
     total: "Tensor"
     figures: dict[str, "Tensor"] = field(default_factory=dict)
@@ -34,8 +35,9 @@ class Loss:
 
 @dataclass(frozen=True)
 class Objective:
-    """One thing to learn. `kinds` are the row kinds it takes; `pairs` says that a row is two answers to compare, whose
-    batch holds the chosen ones and then the rejected ones, with the reference's log-probabilities `reference` [2, B].
+    """One training objective. `kinds` are the kinds of rows that it takes; `pairs` says that a row is two answers to
+    compare: its batch holds the chosen answers, then the rejected ones, and the reference's log-probabilities
+    `reference` [2, B].
 
     `lr_scale` is what the method's learning rate is multiplied by where the config names none. `count` is the number of
     things in a batch that the loss is a mean of. `loss` takes the positions, the batch and the objective's settings.
@@ -50,7 +52,7 @@ class Objective:
 
 
 def next_token_loss(answers: Answers, batch: Batch, settings: "BaseModel") -> Loss:
-    """Cross entropy of the next token, summed in float32.
+    """Return the cross entropy of the next token, summed in float32.
 
     The logits exist for `CHUNK` positions at a time: memory does not grow with the vocabulary times the length.
     """
@@ -66,18 +68,19 @@ def _cross_entropy(logits: "Tensor", targets: "Tensor") -> "Tensor":
 
 
 def log_probs(answers: Answers, rows: int) -> tuple["Tensor", "Tensor"]:
-    """The log-probability of each row's answer, and its length in tokens: both [rows], float32."""
+    """Return the log-probability of each row's answer and its length in tokens: both [rows], float32."""
     from finetune.kernels.chunked_loss import chunked_log_probs
 
-    each = chunked_log_probs(answers.hidden, answers.targets, answers.head, CHUNK)
-    sums = each.new_zeros(rows).index_add(0, answers.rows, each)
-    lengths = each.new_zeros(rows).index_add(0, answers.rows, each.new_ones(len(each)))
+    token_log_probs = chunked_log_probs(answers.hidden, answers.targets, answers.head, CHUNK)
+    sums = token_log_probs.new_zeros(rows).index_add(0, answers.rows, token_log_probs)
+    lengths = token_log_probs.new_zeros(rows).index_add(0, answers.rows, token_log_probs.new_ones(len(token_log_probs)))
     return sums, lengths
 
 
 def preference_loss(answers: Answers, batch: Batch, settings: Any) -> Loss:
-    """DPO (Rafailov et al. 2023, eq. 7; label smoothing as in "conservative DPO", Mitchell 2023) or IPO (Azar et al.
-    2023, eq. 17, on log-probabilities a token, as its authors' and TRL's implementations have it), summed over pairs.
+    """Return the DPO loss (Rafailov et al. 2023, eq. 7; label smoothing as in "conservative DPO", Mitchell 2023) or the
+    IPO loss (Azar et al. 2023, eq. 17, on log-probabilities per token, as in its authors' and TRL's implementations),
+    summed over pairs.
 
     The rewards are beta times what the model gives an answer above the reference (Rafailov et al., section 5.1).
     """
@@ -103,8 +106,9 @@ def preference_loss(answers: Answers, batch: Batch, settings: Any) -> Loss:
 
 
 def answer_positions(values: "Tensor", labels: "Tensor") -> tuple["Tensor", "Tensor", "Tensor"]:
-    """The positions that carry loss: from `values` [B, T, ...] and `labels` [B, T] (-100 where nothing is learned) to
-    the values [N, ...] that predict a label, those labels [N] and their rows [N]; position t predicts label t + 1."""
+    """Select the positions that carry loss. From `values` [B, T, ...] and `labels` [B, T] (-100 where nothing is
+    learned), return the values [N, ...] that predict a label, those labels [N] and their rows [N]; position t predicts
+    label t + 1."""
     targets = labels[:, 1:]
     learned = targets != -100
     return values[:, :-1][learned], targets[learned], learned.nonzero()[:, 0]
@@ -129,6 +133,6 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 def fitting(kinds: Iterable[str]) -> list[str]:
-    """The objectives that can learn from rows of all these kinds."""
+    """Return the keys of the objectives that can learn from rows of all these kinds."""
     wanted = set(kinds)
     return [objective.key for objective in OBJECTIVES.values() if wanted <= set(objective.kinds)]

@@ -1,6 +1,6 @@
-"""Where copies lie: a folder, such as a mounted bucket, or a private dataset repository of the Hub.
+"""The places of the copies: a folder, such as a mounted bucket, or a private dataset repository of the Hub.
 
-A folder need not know locks, appending or renaming: files are made, written and closed, read, or removed.
+A folder needs no locks, appending or renaming: files are created, written and closed, read, or removed.
 """
 
 import errno
@@ -13,18 +13,18 @@ from pathlib import Path
 
 from core import settings
 from core.errors import UserError
-from finetune.backup.place import BackupPlace, Source, blocks_of, size_of
+from finetune.backup.place import BackupPlace, Content, blocks_of, size_of
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REPOSITORY = re.compile(r"hf://datasets/([\w.-]{1,96}/[\w.-]{1,96})/?")
 
 
 class NoRoomHere(UserError):
-    """The workspace's own disk is full; the copies are well."""
+    """The workspace's own disk is full; the copies are intact."""
 
 
 def place_from_settings() -> BackupPlace | None:
-    """The place that `TUNESCOPE_BACKUP` names, None where it is not set; its token leaves the environment.
+    """Return the place that `TUNESCOPE_BACKUP` names, None where it is not set; remove its token from the environment.
 
     Raises UserError where it names neither a folder outside the workspace nor a repository with a token.
     """
@@ -64,7 +64,7 @@ class FolderPlace:
             found = ((parent, name) for parent, _, names in os.walk(self.folder) for name in names)
             return {Path(parent, name).relative_to(self.folder).as_posix() for parent, name in found}
 
-    def add(self, files: Mapping[str, Source], manifest: tuple[str, bytes], gone: set[str]) -> None:
+    def add(self, files: Mapping[str, Content], manifest: tuple[str, bytes], gone: set[str]) -> None:
         with self._in_words():
             for name, source in [*files.items(), manifest]:
                 self._write(name, source)
@@ -87,8 +87,8 @@ class FolderPlace:
     def _path(self, name: str) -> Path:
         return self.folder / name
 
-    def _write(self, name: str, source: Source) -> None:
-        """A new file, whole or gone again. What a killed process left under the name is none that is needed."""
+    def _write(self, name: str, source: Content) -> None:
+        """Write a new file, or leave none after an error. Overwrites what a killed process left under the name."""
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A private dataset repository of the Hub as the place of copies: one commit a thing, so each is there or not."""
+"""A private dataset repository of the Hub as the place of the copies: one commit per item, so no item is incomplete."""
 
 import shutil
 import tempfile
@@ -10,7 +10,7 @@ from core.errors import UserError
 from core.hub import retries
 from core.hub.errors import in_words
 from core.workspace import Owner
-from finetune.backup.place import Source, content_of
+from finetune.backup.place import Content, content_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -20,7 +20,7 @@ _TYPE = "dataset"
 
 
 class RepositoryPlace:
-    """A repository that belongs to whoever runs the app; visitors' tokens are never used for it."""
+    """A repository that belongs to the operator of the app; visitors' tokens are never used for it."""
 
     every = 300.0
 
@@ -31,7 +31,7 @@ class RepositoryPlace:
         self._commit: str | None = None
 
     def open(self) -> set[str]:
-        """Make the repository where there is none. Raises UserError also where others can read it."""
+        """Create the repository if it does not exist. Raises UserError also where others can read it."""
         from huggingface_hub.errors import RepositoryNotFoundError
         from huggingface_hub.utils import disable_progress_bars
 
@@ -48,7 +48,7 @@ class RepositoryPlace:
             self._commit = str(info.sha)
             return set(retries.again(self._names))
 
-    def add(self, files: Mapping[str, Source], manifest: tuple[str, bytes], gone: set[str]) -> None:
+    def add(self, files: Mapping[str, Content], manifest: tuple[str, bytes], gone: set[str]) -> None:
         from huggingface_hub import CommitOperationAdd
 
         with in_words(self.repo_id, self._keeper):
@@ -88,8 +88,9 @@ class RepositoryPlace:
         )
 
 
-def _given(source: Source) -> bytes | Path:
-    """What the client sends: a file that may change meanwhile as it is now."""
+def _given(source: Content) -> bytes | Path:
+    """Return what the client uploads: the current content of a file that may change meanwhile, the path of any
+    other."""
     if isinstance(source, bytes) or source.grows or source.size <= _SMALL:
         return content_of(source)
     return source.path

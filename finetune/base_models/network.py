@@ -1,4 +1,4 @@
-"""What of a model decides memory and time, read off its layers without its weights."""
+"""The properties of a model that determine memory and time, read from its layers without its weights."""
 
 import inspect
 import json
@@ -47,7 +47,8 @@ class Network:
 
 
 def read_network(config: RunConfig, folder: Path) -> Network:
-    """The network that a config trains, from the small files of its base. Raises UserError as `check_method` does.
+    """Return the network that a config trains, read from the small files of its base. Raises UserError as
+    `check_method` does.
 
     The last few are remembered: a start checks a method and plans with it.
     """
@@ -69,8 +70,8 @@ def _read(config: RunConfig, folder: Path) -> Network:
         warnings.simplefilter("ignore")
         model = METHODS[config.method].apply(base, config)
     weights = list(model.parameters())
-    trainable = sum(one.numel() for one in weights if one.requires_grad)
-    total = sum(one.numel() for one in weights)
+    trainable = sum(weight.numel() for weight in weights if weight.requires_grad)
+    total = sum(weight.numel() for weight in weights)
     adapter = METHODS[config.method].adapter
     if adapter:
         kept += config.lora.rank * _adapted(model) if config.lora else 0
@@ -93,10 +94,11 @@ def _read(config: RunConfig, folder: Path) -> Network:
 
 
 def _of_layers(model: Any) -> tuple[int, int, int]:
-    """Weights that a token is multiplied with, and the numbers that backward needs of it.
+    """Return how many weights a token is multiplied with, and how many numbers of it backward needs (in the forward's
+    dtype, in float32).
 
-    Of a linear layer that is its input, once where several layers read the same, and its output, which what follows
-    needs; of a gate its activation, too. Norms compute in float32 and keep that.
+    A linear layer needs its input, counted once where several layers read the same, and its output, which the next
+    operation needs; a gate needs its activation, too. Norms compute in float32 and keep that.
     """
     products = kept = kept_exact = 0
     inputs: set[tuple[str, int]] = set()
@@ -114,7 +116,8 @@ def _of_layers(model: Any) -> tuple[int, int, int]:
 
 
 def _linear(module: Any) -> tuple[int, int] | None:
-    """Input and output width of a linear layer, those of GPT-2's kind (`Conv1D`) included."""
+    """Return the input and output width of a linear layer, including those of GPT-2 (`Conv1D`); None for another
+    module."""
     if type(module).__name__ == "Conv1D":
         return int(module.weight.shape[0]), int(module.weight.shape[1])
     if type(module).__name__ == "Linear":
@@ -132,13 +135,13 @@ def _numbers(module: Any) -> int:
 
 
 def _adapted(model: Any) -> int:
-    """How many layers bear an adapter."""
+    """Return how many layers have an adapter."""
     return sum(1 for name, _ in model.named_modules() if name.endswith("lora_A.default"))
 
 
 def network_of(sizes: Sizes, rank: int | None = None) -> Network:
-    """The network of sizes of Llama's kind, as it would be read off its layers; with a
-    `rank`, LoRA on all linear layers."""
+    """Return the network of a Llama-like model with these sizes, as it would be read from its layers; with a `rank`,
+    with LoRA on all linear layers."""
     query, key = sizes.heads * sizes.head_width, sizes.key_heads * sizes.head_width
     attention = [(sizes.width, query), (sizes.width, key), (sizes.width, key), (query, sizes.width)]
     linear = [*attention, *[(sizes.width, sizes.inner)] * 2, (sizes.inner, sizes.width)]

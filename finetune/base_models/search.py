@@ -1,7 +1,7 @@
-"""The Hub's models by a text: what each is, and whether it can be used here, before anything of it is downloaded.
+"""Searches the Hub's models: what each is, and whether it can be used here, before anything is downloaded.
 
-`GET /api/models` is asked once a search, for what the Hub has read out of each repository: weights counted from the
-safetensors headers, the architecture of config.json, the model card's licence and languages, the gate.
+A search is one request, `GET /api/models`, for what the Hub has read from each repository: weights counted from the
+safetensors headers, the architecture of config.json, the model card's license and languages, the gate.
 """
 
 import json
@@ -24,7 +24,7 @@ MOST = 30
 _LONGEST = 100
 _LARGEST_CONFIG = 1_000_000
 _LIKE = 0.02
-"""How far weights counted by sizes may be from those that there are: biases and further norms are not counted."""
+"""How far the number of weights computed from sizes may be off: it leaves out biases and some norms."""
 _BEHIND_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 _EXPAND = ["safetensors", "cardData", "config", "gated", "downloads", "tags"]
 _SENTENCES = {
@@ -35,12 +35,13 @@ _SENTENCES = {
     "io": "picker.unreachable",
 }
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
-"""What an answer may raise that is none of the Hub's."""
+"""What reading an answer may raise that does not come from the Hub."""
 
 
 def search(text: str, owner: Owner) -> list[Model]:
-    """The most downloaded models for writing text whose names hold `text`, at most `MOST`; of an empty text those of
-    the whole Hub. Raises UserError: too long a text, offline, no answer, a refusal."""
+    """Return the most downloaded text-generation models whose names contain `text`, at most `MOST`; those of the whole
+    Hub for an empty text. Raises UserError where the text is too long, in offline mode, and where the Hub does not
+    answer or refuses."""
     from huggingface_hub import HfApi
 
     wanted = text.strip()
@@ -66,7 +67,7 @@ def search(text: str, owner: Owner) -> list[Model]:
 
 @contextmanager
 def _in_words() -> Iterator[None]:
-    """A refusal, a lost connection or an answer that is none of the Hub's as a sentence."""
+    """Raise UserError for a refusal, a lost connection or an answer that is not the Hub's."""
     try:
         yield
     except Exception as error:
@@ -81,7 +82,7 @@ def _in_words() -> Iterator[None]:
 
 
 def _model(info: Any) -> Model:
-    """What the Hub told of a repository; what it did not tell stays unknown."""
+    """Return the model that the Hub describes; fields that the Hub leaves out are None."""
     config = info.config if isinstance(info.config, dict) else {}
     tags, card = info.tags or [], info.card_data
     context = config.get("max_position_embeddings")
@@ -99,20 +100,21 @@ def _model(info: Any) -> Model:
 
 
 def _license(card: Any) -> str | None:
-    """The licence's key; of "other" the name that the card gives it."""
+    """Return the license's key; for "other", the name that the card gives it."""
     key = next(iter(_texts(getattr(card, "license", None))), None)
     named = getattr(card, "license_name", None) if key == "other" else None
     return str(named)[:60] if named else key
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """What a card says once or as a list."""
+    """Return a card's value, one text or a list of texts, as a tuple."""
     values = value if isinstance(value, list) else [value]
-    return tuple(one[:60] for one in values if isinstance(one, str) and one)
+    return tuple(text[:60] for text in values if isinstance(text, str) and text)
 
 
 def _obstacle(config: dict[str, Any], tags: list[str], safetensors: bool) -> str | None:
-    """The key of the sentence why a model cannot be used here; None where nothing speaks against it."""
+    """Return the key of the sentence that says why a model cannot be used here; None where nothing is known to prevent
+    it."""
     from transformers import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -130,9 +132,9 @@ def _obstacle(config: dict[str, Any], tags: list[str], safetensors: bool) -> str
     return None if safetensors else "picker.no_safetensors"
 
 
-def look_closer(model: Model, owner: Owner) -> Model:
-    """The model with context length and sizes out of its config.json, which the list of models leaves out; as it is
-    where that cannot be read by this caller (a gate, no Hub) or says something else than Llama's kind does."""
+def with_config_details(model: Model, owner: Owner) -> Model:
+    """Return the model with context length and sizes from its config.json, which the Hub's list leaves out; unchanged
+    where the caller cannot read the file (a gate, no Hub) or it does not describe a Llama-like model."""
     if settings.hub_offline() or not reach.reachable():
         return model
     try:
@@ -147,7 +149,8 @@ def look_closer(model: Model, owner: Owner) -> Model:
 
 
 def _config(name: str, owner: Owner) -> dict[str, Any]:
-    """What config.json says at the newest commit. It is not kept: what is private stays with who may read it."""
+    """Return config.json at the newest commit. It is not cached: a private file must stay with those who may read
+    it."""
     from huggingface_hub import HfApi
 
     retries.limit_time()
@@ -162,7 +165,8 @@ def _config(name: str, owner: Owner) -> dict[str, Any]:
 
 
 def _sizes(config: dict[str, Any], parameters: int | None) -> Sizes | None:
-    """The sizes that a config.json names, where they come to the weights there are: else they mean something else."""
+    """Return the sizes that a config.json names if they add up to the model's number of weights; None where they do
+    not, since the fields then mean something else."""
     names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
     numbers: list[Any] = [config.get(name) for name in names]
     layers, width, inner, heads, vocabulary = numbers

@@ -3,7 +3,7 @@
 Looked up in November 2026, not on the Hub itself: sizes in LitGPT, which repeats each repository's config.json
 (Lightning-AI/litgpt, litgpt/config.py at commit 0006c973), those of SmolLM3, Gemma 3 270M and Granite (of its release
 3.1) in published descriptions; weights counted on models built from these sizes, those of LFM2 in its model card;
-licences, languages, context lengths and gates in copies of the model cards. Known without having been found again:
+licenses, languages, context lengths and gates in copies of the model cards. Known without having been found again:
 Granite 3.3's vocabulary, and that Qwen2.5's config.json stops at 32,768 tokens. Of Qwen3, whose card speaks of more
 than a hundred languages, those are listed that Qwen2.5's names; of Gemma, English alone.
 """
@@ -12,15 +12,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 TASKS = ("chat", "code", "text")
-"""Answering in conversations; the same for programs; going on with text (bases that were never taught to answer)."""
+"""Chat models; chat models for code; models that only continue text (bases without instruction tuning)."""
 SIZE_BOUNDS = {"tiny": (0, 0.5e9), "small": (0.5e9, 2e9), "medium": (2e9, 5e9), "large": (5e9, float("inf"))}
-"""Weights from and up to, by the name of the size."""
+"""Lowest and highest number of weights, by the name of the size."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What of a model of Llama's kind decides its memory: layers, width, width of the MLP, heads of queries, of keys
-    and values, width of a head, tokens. `tied`: the head is the embedding. `gathers`: it is one product and no more."""
+    """What determines the memory of a Llama-like model: layers, width, width of the MLP, query heads, key-value heads,
+    width of a head, vocabulary. `tied`: the head is the embedding. `gathers`: the head is one matrix product and
+    nothing else."""
 
     layers: int
     width: int
@@ -35,8 +36,8 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Model:
-    """A model to choose. What is not known is None, of languages empty; `obstacle` is the key of the sentence that says
-    why it cannot be used here. `context` are tokens, `parameters` weights."""
+    """A model to choose. Unknown values are None (`languages`: empty); `obstacle` is the key of the sentence that says
+    why it cannot be used here. `context` is in tokens, `parameters` counts weights."""
 
     name: str
     task: str | None = None
@@ -124,7 +125,7 @@ SUGGESTED = (
 
 
 def languages() -> list[str]:
-    """The languages that any suggestion names, English and Chinese first."""
+    """Return the languages of all suggestions, English and Chinese first."""
     named = {language for model in SUGGESTED for language in model.languages}
     return sorted(named, key=lambda code: (code != "en", code != "zh", code))
 
@@ -132,7 +133,7 @@ def languages() -> list[str]:
 def matching(
     models: Iterable[Model], task: str | None = None, size: str | None = None, language: str | None = None
 ) -> list[Model]:
-    """The models that are not known to be something else than what is asked for, in their order."""
+    """Return the models that match the filters, in their order. An unknown value matches no filter."""
     low, high = SIZE_BOUNDS[size] if size else (0, float("inf"))
     return [
         model
@@ -144,6 +145,7 @@ def matching(
 
 
 def nearest(parameters: int) -> Sizes:
-    """The sizes of the suggestion that is nearest in weights: those of a model of which no more is known."""
+    """Return the sizes of the suggestion with the nearest number of weights, for a model whose own sizes are not
+    known."""
     known = [model for model in SUGGESTED if model.sizes and model.parameters]
     return min(known, key=lambda model: abs((model.parameters or 1) / parameters - 1)).sizes or _SMOL_135M

@@ -1,4 +1,4 @@
-"""What a method would train of a base, found out before a start: from the config of the base, without its weights."""
+"""Which parameters of a base a method would train, computed before a start from the base's config, without weights."""
 
 import warnings
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Structure:
-    """Parameters that are trained, and all of them, adapters included."""
+    """The number of trainable parameters, and of all, adapters included."""
 
     trainable: int
     total: int
 
 
 def hollow(folder: Path) -> Any:
-    """The model that a folder's config describes, on the meta device: it takes no memory."""
+    """Return the model that a folder's config describes, on the meta device: it takes no memory."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -34,17 +34,19 @@ def hollow(folder: Path) -> Any:
 
 
 def check_method(config: RunConfig, folder: Path, device: "torch.device | None" = None) -> Structure:
-    """What the config's method comes to on a base. Raises UserError where the base has not the layers that it names,
-    they are thinner than the adapter's rank, or 4-bit weights do not work on the `device`."""
+    """Return how many parameters the config's method trains on a base. Raises UserError where the base lacks the layers
+    that the config names, they are thinner than the adapter's rank, or 4-bit weights do not work on the `device`."""
     if METHODS[config.method].four_bit and device is not None:
         check_four_bit(device)
     model = METHODS[config.method].apply(hollow(folder), config)
     weights = list(model.parameters())
-    return Structure(sum(one.numel() for one in weights if one.requires_grad), sum(one.numel() for one in weights))
+    return Structure(
+        sum(weight.numel() for weight in weights if weight.requires_grad), sum(weight.numel() for weight in weights)
+    )
 
 
 def check_four_bit(device: "torch.device") -> None:
-    """Raise UserError where a layer of NF4 weights cannot be made and run on a device: it is tried."""
+    """Raise UserError where a layer of NF4 weights cannot be created and run on a device; tries it."""
     import importlib.util
 
     import torch

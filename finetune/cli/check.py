@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from finetune.config.run_config import RunConfig
     from finetune.data.report import Report
     from finetune.plan.card import RunPlan
-    from finetune.plan.prepare import Looked
+    from finetune.plan.prepare import RunInputs
 
 USABLE, WITH_FINDINGS, NOT_USABLE = 0, 1, 2
 YAML = (".yaml", ".yml")
@@ -77,7 +77,7 @@ def _show_report(report: "Report", arguments: argparse.Namespace) -> None:
 
 
 def _check_config(arguments: argparse.Namespace) -> int:
-    from finetune.plan.prepare import checked, looking
+    from finetune.plan.prepare import check_stages, run_inputs
 
     if arguments.mapping:
         raise UserError("run.shell.mapping_with_config", value=arguments.mapping[0][:80], name=arguments.file.name)
@@ -88,8 +88,8 @@ def _check_config(arguments: argparse.Namespace) -> int:
             raise UserError("run.shell.plan_with_job")
         found = check_job(config, owner, arguments.flavor, arguments.timeout, show_progress)
     else:
-        with looking(config, owner, show_progress) as looked:
-            found = checked(looked.config, looked.datasets, looked.base.name, looked.base.folder)
+        with run_inputs(config, owner, show_progress) as looked:
+            found = check_stages(looked.config, looked.datasets, looked.base.name, looked.base.folder)
             plan = _plan(looked, owner) if arguments.plan else None
     if arguments.json:
         print_json(found.to_json() | ({"plan": plan.to_json()} if plan else {}))
@@ -108,12 +108,12 @@ def _check_config(arguments: argparse.Namespace) -> int:
     return WITH_FINDINGS if found.findings or (plan and plan.advice) else USABLE
 
 
-def _plan(looked: "Looked", owner: Owner) -> "RunPlan":
+def _plan(looked: "RunInputs", owner: Owner) -> "RunPlan":
     """Make the plan of the run; the first steps are measured on this machine."""
     from finetune.launch.jobs.flavors import known_flavors
     from finetune.plan.planner import plan_of
 
-    return plan_of(looked, owner, calibrate=True, flavours=known_flavors(owner), progress=show_progress)
+    return plan_of(looked, owner, calibrate=True, flavors=known_flavors(owner), progress=show_progress)
 
 
 def _show_findings(findings: list[Any]) -> None:

@@ -6,7 +6,17 @@ import sys
 from core.words import say
 from core.workspace import local_owner
 from finetune.cli.terminal import print_json, show_progress
-from finetune.evaluation.report import FILE, Report, interval, judged, lines_of, loss_of, notes, perplexity, title
+from finetune.evaluation.report import (
+    FILE,
+    EvaluationReport,
+    interval,
+    judged,
+    lines_of,
+    loss_of,
+    notes,
+    perplexity,
+    title,
+)
 from finetune.evaluation.row_sets import MOST_ROWS, USUAL_ROWS, EvaluationRequest
 from inference.measures.bootstrap import Estimate
 
@@ -37,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def table(report: Report) -> str:
+def table(report: EvaluationReport) -> str:
     """Return the report as text: verdicts, the figures of each row set, skipped rows, samples."""
     named = {name: report[name] for name in ("run", "dtype", "device")}
     lines = [say("evaluate.head", base=report["base"]["name"], created=report["created"][:10], **named), ""]
@@ -79,7 +89,7 @@ def _ngram(found: dict | None) -> list[str]:
     return [say("evaluate.measure.loss"), _row("ngram", loss), _row("against_ngram", difference, "+")]
 
 
-def _samples(report: Report) -> list[str]:
+def _samples(report: EvaluationReport) -> list[str]:
     lines = []
     for sample in report["samples"]:
         texts = (("prompt", "evaluate.prompt"), ("reference", "evaluate.reference"), *list(NAMES.items())[:2])

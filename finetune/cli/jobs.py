@@ -13,7 +13,7 @@ from finetune.runs.job_record import JobRecord, job_of
 if TYPE_CHECKING:
     from finetune.config.run_config import RunConfig
     from finetune.launch.jobs.launcher import Check, Flavor, JobEstimate
-    from finetune.plan.prepare import Checked, OnProgress
+    from finetune.plan.prepare import CheckResult, OnProgress
     from finetune.runs.run import Run
 
 _MARKS = {True: "+", False: "!", None: "?"}
@@ -39,7 +39,7 @@ def rented(arguments: argparse.Namespace) -> bool:
 
 def check_job(
     config: "RunConfig", owner: Owner, flavor: str | None, timeout: str | None, progress: "OnProgress"
-) -> "Checked":
+) -> "CheckResult":
     """Run every check of a start and print it on stderr; nothing is started, sent or stored."""
     from finetune.launch.jobs.launcher import JobsLauncher
 

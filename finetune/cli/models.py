@@ -21,11 +21,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print a line, or a JSON object, for each model."""
     from finetune.base_models.search import search
-    from finetune.plan.fit import facts, look_here
+    from finetune.plan.fit import facts, inspect_machine
 
     found: Any = SUGGESTED if arguments.text is None else search(arguments.text, local_owner())
     models = matching(found, arguments.task, arguments.size, arguments.language)
-    here = look_here()
+    here = inspect_machine()
     described = [facts(model, here) for model in models]
     if arguments.json:
         print_json([entry | {"obstacle": entry["obstacle"] and say(entry["obstacle"])} for entry in described])

@@ -1,1 +1,1 @@
-"""The settings of a run: every knob, how it is read, and what is wrong with it in words."""
+"""The settings of a run: every knob, how it is read, and the problems of a config as sentences."""

@@ -1,6 +1,6 @@
-"""The blocks of a RunConfig: what is used of the data, what is trained, how it moves, where it is computed.
+"""The blocks of a RunConfig: the rows used, the weights trained, the optimizer, the device.
 
-The words of a knob stand in `core/locales/config.*.json` under `config.<path>.label` and `config.<path>.help`.
+The texts of a knob are in `core/locales/config.*.json` under `config.<path>.label` and `config.<path>.help`.
 """
 
 import re
@@ -17,7 +17,8 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,2})?")
 
 
 class Limits(Block):
-    """What of the data is used: the first `max_rows` rows in file order, of which `validation` is split off by seed."""
+    """The rows that are used: the first `max_rows` rows in file order, of which the share `validation` is held out,
+    chosen by seed."""
 
     max_rows: int | None = Field(default=None, ge=1, le=100_000_000)
     max_length: int = Field(default=1024, ge=16, le=1_000_000, json_schema_extra=BASIC)
@@ -25,7 +26,7 @@ class Limits(Block):
 
 
 class Lora(Block):
-    """Low-rank adapters (Hu et al. 2021): the base stays as it is, two thin matrices beside each layer are learned.
+    """Low-rank adapters (Hu et al. 2021): the base is frozen, two low-rank matrices beside each layer are trained.
 
     `target_modules` names layers (the last part of their name) in place of one of the usual sets.
     """
@@ -38,14 +39,14 @@ class Lora(Block):
 
 
 class LoraPlus(Block):
-    """LoRA+ (Hayou et al. 2024): the second matrix, which begins at zero, learns `ratio` times as fast."""
+    """LoRA+ (Hayou et al. 2024): the second matrix, which is initialized to zero, learns `ratio` times as fast."""
 
     ratio: float = Field(default=16, ge=1, le=1000)
 
 
 class Freeze(Block):
-    """Part of the model is trained as it is, the rest is frozen: the last `layers` layers, the embeddings, the head,
-    and every weight whose name `pattern` (a regular expression) is found in."""
+    """Part of the model is trained without adapters, the rest is frozen. Trained are the last `layers` layers, the
+    embeddings, the head, and every weight whose name matches `pattern` (a regular expression)."""
 
     layers: int = Field(default=2, ge=0, le=1000, json_schema_extra=BASIC)
     embeddings: bool = False
@@ -69,10 +70,10 @@ class Freeze(Block):
 
 
 class Optim(Block):
-    """How the weights move. Without `learning_rate` the method's own is used (see `finetune/methods.py`).
+    """The settings of the optimizer. Without `learning_rate` the method's own is used (see `finetune/methods.py`).
 
-    `neftune` is the strength of the noise on the embeddings (Jain et al. 2023); `early_stopping` ends a stage after so
-    many evaluations without a better one; `keep_best` goes back to the best one at its end.
+    `neftune` is the strength of the noise on the embeddings (Jain et al. 2023); `early_stopping` ends a stage after
+    that many evaluations without improvement; `keep_best` restores the best checkpoint at the end of a stage.
     """
 
     epochs: float = Field(default=3, ge=0.01, le=10_000, json_schema_extra=BASIC)
@@ -90,7 +91,7 @@ class Optim(Block):
 
 
 class Compute(Block):
-    """Where and how precisely it is computed."""
+    """The device and the precision of a run."""
 
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -107,7 +108,7 @@ class Compute(Block):
 
 
 class Watch(Block):
-    """What is written down while it runs. Intervals are in steps; without one it is a tenth of the run."""
+    """What a run logs. Intervals are in steps; an interval that is not set is a tenth of the run."""
 
     log_every: int = Field(default=1, ge=1, le=100_000)
     evaluate_every: int | None = Field(default=None, ge=1, le=100_000_000)
@@ -117,20 +118,20 @@ class Watch(Block):
 
 
 class Sft(Block):
-    """What carries loss in a conversation: each answer, the last answer alone, or every token."""
+    """Which tokens of a conversation carry loss: each answer, the last answer alone, or every token."""
 
     learn: Literal["answers", "last-answer", "everything"] = "answers"
 
 
 class Pretrain(Block):
-    """Plain text, all of it learned. Packed, short documents share a row, and none sees another."""
+    """Plain text, all of it learned. With packing, short documents share a row and do not attend to one another."""
 
     packing: bool = True
 
 
 class Dpo(Block):
-    """Direct preference optimisation (Rafailov et al. 2023), or IPO (Azar et al. 2023). `beta` holds it to the model
-    that it begins from."""
+    """Direct preference optimization (Rafailov et al. 2023), or IPO (Azar et al. 2023). `beta` is the strength of the
+    penalty for moving away from the model that the stage starts from."""
 
     loss: Literal["sigmoid", "ipo"] = "sigmoid"
     beta: float = Field(default=0.1, gt=0, le=100)
@@ -138,8 +139,8 @@ class Dpo(Block):
 
 
 class Stage(Block):
-    """One objective on its data mix. What `optim` names here takes the place of the run's own; the block named after
-    the objective holds its settings."""
+    """One objective on its data mix. The settings in its `optim` override those of the run; the block named after the
+    objective holds the objective's settings."""
 
     objective: Literal["sft", "pretrain", "dpo"] = "sft"
     data: list[DataSource] = Field(min_length=1, max_length=32)

@@ -1,4 +1,4 @@
-"""How many rows a run holds out, and how many steps the others make."""
+"""How many rows a run holds out, and how many steps it makes on the others."""
 
 import math
 
@@ -7,14 +7,15 @@ from finetune.config.run_config import RunConfig, Stage
 
 
 def held_out(rows: int, config: RunConfig) -> int:
-    """How many of so many rows are held out: one at least where any are asked for, and one at least is left."""
+    """Return how many of `rows` rows are held out: at least one if the config holds out any, and at least one is left
+    to train on."""
     share = config.limits.validation
     return min(max(1, round(rows * share)), rows - 1) if share and rows else 0
 
 
 def check_held_out(rows: int, config: RunConfig, stage: Stage) -> None:
-    """Raise UserError where rows are to be held out and there is one alone, or where a stage is to be judged by rows
-    held out and there are none."""
+    """Raise UserError where rows are to be held out but there is only one, or where a stage needs held-out rows (early
+    stopping, best checkpoint) and has none."""
     rows = min(rows, config.limits.max_rows or rows)
     if not rows or held_out(rows, config):
         return
@@ -27,7 +28,7 @@ def check_held_out(rows: int, config: RunConfig, stage: Stage) -> None:
 
 
 def total_steps(rows: int, config: RunConfig, stage: Stage) -> int:
-    """Optimizer steps of a stage over so many rows, on one process."""
+    """Return the optimizer steps of a stage over `rows` rows, on one process."""
     optim = config.optim_of(stage)
     batches = math.ceil(rows / optim.batch_size)
     steps = max(1, math.ceil(optim.epochs * math.ceil(batches / optim.gradient_accumulation)))

@@ -1,4 +1,4 @@
-"""Where the rows of a stage come from, as a config says it."""
+"""The data sources of a stage in a config."""
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -7,16 +7,16 @@ from finetune.config.problems import ONE_SOURCE, SOURCE_DETAIL, SOURCE_MAPPING, 
 
 
 class Block(BaseModel):
-    """A part of a config: frozen, and nothing unknown in it."""
+    """A part of a config: frozen, and unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSource(Block):
-    """Rows of a stage: a file of this machine, an imported dataset, or a dataset repository on the Hub.
+    """The source of a stage's rows: a local file, an imported dataset, or a dataset repository on the Hub.
 
-    `mapping` says which column is which, where that is not recognised. A run's own config names datasets only: files
-    and repositories are imported when it starts.
+    `mapping` says which column is which where that is not recognized. The config of a run names datasets only: files
+    and repositories are imported when the run starts.
     """
 
     path: str | None = None

@@ -1,4 +1,4 @@
-"""Which device a run computes on and in which precision. Torch is imported when it is asked, not before."""
+"""Which device a run computes on and in which precision. Torch is imported by the functions that need it."""
 
 import platform
 import resource
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def choose_device(config: RunConfig) -> "torch.device":
-    """The device to compute on. Raises UserError where the machine lacks the one asked for."""
+    """Return the device to compute on. Raises UserError where the machine lacks the device that the config names."""
     import torch
 
     there = {"cuda": torch.cuda.is_available(), "mps": torch.mps.is_available(), "cpu": True}
@@ -27,7 +27,7 @@ def choose_device(config: RunConfig) -> "torch.device":
 
 
 def check_processes(config: RunConfig, device: "torch.device") -> None:
-    """Raise UserError where the machine has fewer GPUs than the run has processes, counted from the one it wants."""
+    """Raise UserError where the machine has fewer GPUs than the run has processes, counted from the run's first GPU."""
     import torch
 
     processes = config.compute.processes
@@ -42,7 +42,8 @@ def check_processes(config: RunConfig, device: "torch.device") -> None:
 
 
 def choose_dtype(config: RunConfig, device: "torch.device") -> "torch.dtype":
-    """What the forward computes in: bfloat16 where the device is good at it, unless the config says otherwise."""
+    """Return the dtype of the forward pass: the config's, else bfloat16 where the device computes it natively, else
+    float32."""
     import torch
 
     if config.compute.dtype != "auto":
@@ -51,8 +52,8 @@ def choose_dtype(config: RunConfig, device: "torch.device") -> "torch.dtype":
 
 
 def why_dtype(config: RunConfig, device: "torch.device") -> str:
-    """Why the forward computes in what it does, as the last part of the key of a sentence: "asked", "good" (the device
-    multiplies bfloat16 itself) or "slow" (it does not)."""
+    """Return the reason for the dtype of the forward pass, as the last part of the key of a sentence: "asked" (the
+    config sets it), "good" (the device computes bfloat16 natively) or "slow" (it does not)."""
     if config.compute.dtype != "auto":
         return "asked"
     return "good" if _good_at_bfloat16(device) else "slow"
@@ -67,7 +68,7 @@ def _good_at_bfloat16(device: "torch.device") -> bool:
 
 
 def four_bit(dtype: "torch.dtype") -> Any:
-    """How a base is loaded in NF4 with doubly quantised constants (Dettmers et al. 2023)."""
+    """Return the settings that load a base in NF4 with double quantization (Dettmers et al. 2023)."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -76,22 +77,22 @@ def four_bit(dtype: "torch.dtype") -> Any:
 
 
 def keep_trainable(model: Any) -> None:
-    """Keep bitsandbytes from laying 4-bit weights out for generation, which it does for good at a first evaluation on
-    a CPU: no gradient goes through that layout."""
+    """Prevent bitsandbytes from converting 4-bit weights to its layout for generation, which it does permanently at the
+    first evaluation on a CPU: no gradient passes through that layout."""
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
 
 
 def device_name(device: "torch.device") -> str:
-    """What the device is called by its maker."""
+    """Return the device's product name."""
     import torch
 
     return torch.cuda.get_device_name() if device.type == "cuda" else processor()
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself (AVX-512 BF16, AMX, Arm BF16)."""
+    """Return whether the processor computes bfloat16 natively (AVX-512 BF16, AMX, Arm BF16)."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -100,7 +101,7 @@ def cpu_has_bfloat16() -> bool:
 
 
 def memory_gb() -> float:
-    """The most memory used so far: of the GPU where there is one, else of the process."""
+    """Return the peak memory so far in GB: of the GPU where there is one, else of the process."""
     import torch
 
     if torch.cuda.is_available():
@@ -109,8 +110,8 @@ def memory_gb() -> float:
 
 
 def _most_resident() -> int:
-    """Bytes of this program's memory at the most. The kernel's `ru_maxrss` would begin with that of the process that
-    started it: a page that holds models."""
+    """Return the peak resident memory of this program in bytes. The kernel's `ru_maxrss` would start from the value of
+    the parent process: a page that holds models."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -119,7 +120,7 @@ def _most_resident() -> int:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -128,10 +129,10 @@ def processor() -> str:
 
 
 def launch_line(count: int) -> str:
-    """How `count` processes are started, as a person would type it."""
+    """Return the command that starts `count` processes, as a person would type it."""
     return shlex.join(["accelerate", "launch", *launch_options(count), "-m", "finetune.launch.local.rank_process"])
 
 
 def launch_options(count: int) -> list[str]:
-    """The options of `accelerate launch` for so many processes of this machine."""
+    """Return the options of `accelerate launch` for `count` processes on this machine."""
     return ["--multi_gpu", "--num_processes", str(count), "--num_machines", "1", "--main_process_port", "0"]

@@ -2,7 +2,7 @@
 
 from core.words import say
 from finetune.config.mapping import FORMATS, PARTS
-from finetune.config.run_config import Knob, knobs, stage_knobs
+from finetune.config.run_config import ConfigKnob, knobs, stage_knobs
 
 HEAD = """# Knobs
 
@@ -46,7 +46,7 @@ If the columns are not recognized, set `mapping` next to `path` or `hub`, for ex
 
 
 def table() -> str:
-    """All knobs as a Markdown page, with what a source of data takes."""
+    """Return all knobs as a Markdown page, with the fields of a data source."""
     parts = {part: say(f"data.part.{part}") for part in PARTS}
     shapes = {"format": ", ".join(f"`{shape}`" for shape in FORMATS)}
     shapes["kind"] = ", ".join(
@@ -58,14 +58,14 @@ def table() -> str:
     return HEAD + tables[0] + STAGES + tables[1] + TAIL + "".join(f"{row}\n" for row in rows)
 
 
-def _row(knob: Knob) -> str:
+def _row(knob: ConfigKnob) -> str:
     name = f"**`{knob.path}`**" if knob.tier == "basic" else f"`{knob.path}`"
     shown = f" (with `{knob.shown_when[0]}: {', '.join(knob.shown_when[1])}`)" if knob.shown_when else ""
     default = "auto" if knob.default is None else f"`{knob.default}`"
     return f"| {name}{shown} | {default} | {_possible(knob)} | {say(knob.help)} |"
 
 
-def _possible(knob: Knob) -> str:
+def _possible(knob: ConfigKnob) -> str:
     if knob.choices:
         return ", ".join(f"`{choice}`" for choice in knob.choices)
     if knob.minimum is not None and knob.maximum is not None:

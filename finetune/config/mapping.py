@@ -1,4 +1,4 @@
-"""Which column of a file is which: recognised, and open to correction by the user."""
+"""Which column of a file is which: recognized, and can be corrected by the user."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -22,7 +22,7 @@ FORMATS: dict[RowFormat, tuple[Kind, ...]] = {
 """The formats, each with the kinds of row it can become, the usual one first."""
 
 PARTS = ("messages", "prompt", "input", "answer", "system", "history", "tools", "text", "chosen", "rejected")
-"""The parts a column can play; each is a field of `Mapping` with the column's name."""
+"""The parts that a column can be; each is a field of `Mapping` with the column's name."""
 
 
 def _usual_format(parts: Iterable[str]) -> RowFormat:
@@ -40,13 +40,13 @@ def _usual_kind(parts: Iterable[str]) -> Kind:
 
 
 class Mapping(BaseModel):
-    """How the rows of a file are read: their format, the kind they become, and the column for each part.
+    """How the rows of a file are read: their format, the kind they become, and the column of each part.
 
-    Format and kind may be left out: they follow from the parts.
+    Format and kind may be omitted: they are derived from the parts.
 
     alpaca: prompt (+ input, system, history), answer; sharegpt and messages: messages (+ system, tools);
     prompt_completion: prompt, answer (+ system, history); text: text. Kind `preference` has chosen and rejected in
-    place of the answer (messages may be left out where both hold whole conversations); kind `pair` keeps prompt and
+    place of the answer (messages may be omitted where both hold whole conversations); kind `pair` keeps prompt and
     answer as source and target.
     """
 
@@ -68,17 +68,17 @@ class Mapping(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _usual(cls, raw: Any) -> Any:
-        """Where format or kind are not given, those that the parts usually make."""
+        """Fill in the usual format and kind of the parts where they are not given."""
         if not isinstance(raw, dict):
             return raw
         return {"format": _usual_format(raw), "kind": _usual_kind(raw), **raw}
 
     def columns(self) -> dict[str, str]:
-        """The parts that have a column: {"prompt": "instruction", ...}."""
+        """Return the parts that have a column: {"prompt": "instruction", ...}."""
         return {part: column for part in PARTS if (column := getattr(self, part)) is not None}
 
     def needed(self) -> tuple[str, ...]:
-        """The parts that must have a column for this format and kind."""
+        """Return the parts that must have a column for this format and kind."""
         if self.format == "text":
             return ("text",)
         answers = ("chosen", "rejected") if self.kind == "preference" else ("answer",)
@@ -87,7 +87,7 @@ class Mapping(BaseModel):
         return ("prompt", *answers)
 
     def fit(self, columns: Sequence[str], listed: str) -> None:
-        """Check the mapping against a file's columns (`listed`: how the sentence shows them).
+        """Check the mapping against a file's columns; `listed` is how the sentence shows them.
 
         Raises UserError that names the missing part or column and lists the columns there are.
         """
@@ -106,9 +106,9 @@ class Mapping(BaseModel):
 
 
 def read_mapping_words(words: Sequence[str]) -> Mapping:
-    """The mapping that words such as `prompt=question` make, each a part and its column.
+    """Return the mapping given by words such as `prompt=question`, each a part and its column.
 
-    Raises UserError for a word that is none, a part given twice, and one that there is not.
+    Raises UserError for a word of another form, for a part given twice, and for an unknown part.
     """
     raw: dict[str, str] = {}
     for word in words:

@@ -1,6 +1,6 @@
 """Settings to start from: one preset for each method and each objective, and one of three stages.
 
-The page `docs/training.md` is made from them: `python -m finetune.config.presets > docs/training.md`. Their words stand
+The page `docs/training.md` is made from them: `python -m finetune.config.presets > docs/training.md`. Their texts are
 in `core/locales/presets.*.json` under `presets.<name>.title` and `presets.<name>.about`.
 """
 
@@ -16,13 +16,14 @@ from core.words import say
 from finetune.config.run_config import RunConfig, validate
 
 FILES = {"sft": "chats.jsonl", "pretrain": "texts.jsonl", "dpo": "preferences.jsonl"}
-"""What stands for a person's own file, by objective."""
-Source = Mapping[str, Any]
+"""Placeholder names of data files, by objective."""
+RawSource = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """`stages` are an objective each with what else the stage says, `settings` what the config says beside them."""
+    """`stages` are an objective each with the other settings of the stage, `settings` the other settings of the
+    config."""
 
     name: str
     stages: tuple[Mapping[str, Any], ...] = ({"objective": "sft"},)
@@ -40,14 +41,14 @@ class Preset:
     def objectives(self) -> list[str]:
         return [str(stage["objective"]) for stage in self.stages]
 
-    def config(self, data: Sequence[Sequence[Source]]) -> RunConfig:
-        """The config on the data of each stage."""
+    def config(self, data: Sequence[Sequence[RawSource]]) -> RunConfig:
+        """Return the preset's config on the data of each stage."""
         stages = [{**stage, "data": list(sources)} for stage, sources in zip(self.stages, data, strict=True)]
         return validate({**self.settings, "stages": stages})
 
     def to_yaml(self, files: Sequence[str] = ()) -> str:
-        """The config as a person would write it, on a file for each stage. Raises UserError for too many files or too
-        few; without any, names of files stand in their place."""
+        """Return the preset's config as YAML, with one data file for each stage. Raises UserError for the wrong number
+        of files; without files, placeholder names are used."""
         if files and len(files) != len(self.stages):
             raise UserError("presets.files", value=len(files), name=self.name, stages=", ".join(self.objectives))
         named = list(files) or [FILES[objective] for objective in self.objectives]
@@ -92,7 +93,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset_named(name: str) -> Preset:
-    """The preset of that name. Raises UserError that names the nearest."""
+    """Return the preset with this name. Raises UserError that names the nearest."""
     if name in PRESETS:
         return PRESETS[name]
     near = difflib.get_close_matches(name, PRESETS, 1, 0.5)
@@ -114,15 +115,15 @@ Fine-tune tab, "Preset" fills the form with a preset. The settings are described
 
 
 def table() -> str:
-    """All presets as a Markdown page."""
+    """Return all presets as a Markdown page."""
     return HEAD + "".join(f"{_row(preset)}\n" for preset in PRESETS.values())
 
 
 def _row(preset: Preset) -> str:
     stages = ", then ".join(f"`{objective}`" for objective in preset.objectives)
-    own = [f"stage {place}: {_flow(stage)}" for place, stage in enumerate(preset.stages, 1) if len(stage) > 1]
-    told = [_flow(preset.settings), *own]
-    return f"| `{preset.name}` | {say(preset.title_key)}. {say(preset.about_key)} | {stages} | {'; '.join(told)} |"
+    own = [f"stage {number}: {_flow(stage)}" for number, stage in enumerate(preset.stages, 1) if len(stage) > 1]
+    changes = [_flow(preset.settings), *own]
+    return f"| `{preset.name}` | {say(preset.title_key)}. {say(preset.about_key)} | {stages} | {'; '.join(changes)} |"
 
 
 def _flow(values: Mapping[str, Any]) -> str:

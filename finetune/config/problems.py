@@ -1,4 +1,4 @@
-"""What is wrong with a config, in words: every problem names the field, the value, what is allowed and a near miss."""
+"""The problems of a config as sentences: each names the field, the value, what is allowed and the nearest name."""
 
 import difflib
 import re
@@ -24,8 +24,8 @@ NOT_A_PATTERN = "config.not_a_pattern"
 _SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|ghp_[A-Za-z0-9]{20,})")
 
 
-class Problem:
-    """One sentence that is made when it is shown, in the reader's language."""
+class ConfigProblem:
+    """One problem of a config. Its sentence is made when it is shown, in the reader's language."""
 
     def __init__(self, code: str, facts: dict[str, object]) -> None:
         self.code = code
@@ -35,7 +35,7 @@ class Problem:
         return say(self.code, **self.facts)
 
 
-class Problems(list[Problem]):
+class ConfigProblems(list[ConfigProblem]):
     """Several problems, shown one after another."""
 
     def __str__(self) -> str:
@@ -45,19 +45,19 @@ class Problems(list[Problem]):
 
 
 def typed_problem(code: str, **facts: object) -> PydanticCustomError:
-    """An error for a validator whose sentence stands under `code`."""
+    """Return an error for a validator to raise; its sentence has the key `code`."""
     return PydanticCustomError(code, "{code}", {"code": code, **facts})  # type: ignore[arg-type]
 
 
 def refuse_secrets(raw: Any) -> None:
-    """Raise UserError where a value looks like an access token; it names the field, never the value."""
+    """Raise UserError where a value looks like an access token; the error names the field, never the value."""
     for path, value in _leaves(raw, ""):
         if _SECRET.search(value):
             raise UserError("config.secret", field=path)
 
 
 def refuse_broken_texts(raw: Any) -> None:
-    """Raise UserError where a text is no UTF-8: a run could not write it down."""
+    """Raise UserError where a text cannot be encoded as UTF-8: a run could not write it to a file."""
     for path, value in _leaves(raw, ""):
         if not is_utf8(value):
             raise UserError("config.encoding", field=path.encode("utf-8", "replace").decode())
@@ -74,31 +74,31 @@ def _leaves(raw: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def refusal(error: ValidationError, model: type[BaseModel], code: str = "config.invalid") -> UserError:
-    """One UserError for all that pydantic found; the sentence of `code` takes them as `problems`."""
-    return UserError(code, problems=Problems(_problem(found, model) for found in error.errors()))
+    """Return one UserError for all problems that pydantic found; the sentence of `code` takes them as `problems`."""
+    return UserError(code, problems=ConfigProblems(_problem(found, model) for found in error.errors()))
 
 
-def _problem(found: Any, model: type[BaseModel]) -> Problem:
+def _problem(found: Any, model: type[BaseModel]) -> ConfigProblem:
     kind, context = found["type"], found.get("ctx") or {}
     field = ".".join(str(part) for part in found["loc"])
     facts: dict[str, object] = {"field": field, "value": _shown(found.get("input"))}
     if kind.startswith("config."):
-        return Problem(kind, {**facts, **context})
+        return ConfigProblem(kind, {**facts, **context})
     if kind == "extra_forbidden":
         return _unknown(found["loc"], field, model)
     if kind == "missing":
-        return Problem("config.missing", facts)
+        return ConfigProblem("config.missing", facts)
     if kind == "literal_error":
-        return Problem(
+        return ConfigProblem(
             "config.choice", {**facts, "allowed": context["expected"].replace("'", "").replace(" or ", ", ")}
         )
     limits = _limits(found["loc"], model)
     if limits and kind.startswith(("int", "float", "greater", "less", "finite")):
         code = _NUMBERS.get(kind.split("_")[0], "config.range")
         above = code == "config.range" and limits.pop("above")
-        return Problem("config.above" if above else code, {**facts, **limits})
+        return ConfigProblem("config.above" if above else code, {**facts, **limits})
     code = next((code for start, code in _KINDS.items() if kind.startswith(start)), "config.wrong")
-    return Problem(code, {**facts, **context, "reason": found["msg"]})
+    return ConfigProblem(code, {**facts, **context, "reason": found["msg"]})
 
 
 _NUMBERS = {"int": "config.integer", "float": "config.number", "greater": "config.range"}
@@ -116,7 +116,7 @@ _KINDS = {
 
 
 def _shown(value: Any) -> str:
-    """A value in short; an integer of more digits than Python writes out comes in hexadecimal."""
+    """Return a value shortened for a sentence; an integer with more digits than Python prints is in hexadecimal."""
     try:
         text = str(value)
     except ValueError:
@@ -124,17 +124,17 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _unknown(location: tuple[Any, ...], field: str, model: type[BaseModel]) -> Problem:
+def _unknown(location: tuple[Any, ...], field: str, model: type[BaseModel]) -> ConfigProblem:
     block = _model_at(location[:-1], model)
     names = list(block.model_fields) if block else []
     near = difflib.get_close_matches(str(location[-1]), names, 1, 0.6)
     if near:
-        return Problem("config.unknown_near", {"field": field, "near": near[0]})
-    return Problem("config.unknown", {"field": field, "allowed": ", ".join(names)})
+        return ConfigProblem("config.unknown_near", {"field": field, "near": near[0]})
+    return ConfigProblem("config.unknown", {"field": field, "allowed": ", ".join(names)})
 
 
 def _model_at(location: tuple[Any, ...], model: type[BaseModel]) -> type[BaseModel] | None:
-    """The block of the config that a location such as ("stages", 0, "data") leads to."""
+    """Return the block of the config at a location such as ("stages", 0, "data")."""
     here: type[BaseModel] | None = model
     for part in location:
         if isinstance(part, int):

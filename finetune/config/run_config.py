@@ -1,6 +1,6 @@
-"""RunConfig: every knob of a run, written once, here.
+"""RunConfig: every knob of a run, defined here only.
 
-The form, the shell, the YAML, the model card and `docs/knobs.md` derive from it. The words of a knob stand in
+The form, the shell, the YAML, the model card and `docs/knobs.md` derive from it. The texts of a knob are in
 `core/locales/config.*.json` under `config.<path>.label` and `config.<path>.help`.
 """
 
@@ -31,8 +31,8 @@ from finetune.objectives import OBJECTIVES
 
 __all__ = [
     "GROUPS",
+    "ConfigKnob",
     "DataSource",
-    "Knob",
     "RunConfig",
     "Stage",
     "knobs",
@@ -45,7 +45,7 @@ __all__ = [
 
 
 VERSION = 1
-"""Of the format. It grows where an older program would read a config as something else."""
+"""The version of the format. It is raised when an older program would misread a config."""
 GROUPS = {
     "stages": "objective",
     "limits": "data",
@@ -61,7 +61,7 @@ GROUPS = {
 
 
 class RunConfig(Block):
-    """Everything a run is told. Frozen; unknown fields, and blocks of a method that was not chosen, are errors."""
+    """All settings of a run. Frozen; unknown fields, and blocks of a method that was not chosen, are errors."""
 
     version: int = Field(default=VERSION, ge=1, le=VERSION)
     model: str = Field(default=settings.DEFAULT_MODEL, min_length=1, max_length=300, json_schema_extra=BASIC)
@@ -88,13 +88,13 @@ class RunConfig(Block):
         chosen = METHODS.get(method) if isinstance(method, str) else None
         for name in BLOCKS:
             if raw.get(name) is not None and (chosen is None or name not in chosen.blocks):
-                with_it = ", ".join(other.key for other in METHODS.values() if name in other.blocks)
+                with_it = ", ".join(entry.key for entry in METHODS.values() if name in entry.blocks)
                 raise typed_problem(BLOCK_NOT_CHOSEN, block=name, method=str(method)[:40], with_it=with_it)
         return {**raw, **{name: raw.get(name) or {} for name in chosen.blocks}} if chosen else raw
 
     @model_validator(mode="after")
     def _rows_for_all(self) -> "RunConfig":
-        """Each process needs a row of each batch, and sharding needs several processes."""
+        """Refuse a batch with fewer rows than processes, and sharding on a single process."""
         processes = self.compute.processes
         for stage in self.stages:
             rows = self.optim_of(stage).batch_size
@@ -105,30 +105,30 @@ class RunConfig(Block):
         return self
 
     def optim_of(self, stage: Stage) -> Optim:
-        """The optimiser's settings of a stage, the method's learning rate filled in."""
-        optim = self.told_optim(stage)
+        """Return the optimizer settings of a stage, with the method's learning rate filled in."""
+        optim = self.given_optim(stage)
         if optim.learning_rate is None:
             rate = METHODS[self.method].learning_rate * OBJECTIVES[stage.objective].lr_scale
             optim = optim.model_copy(update={"learning_rate": float(f"{rate:.3g}")})
         return optim
 
-    def told_optim(self, stage: Stage) -> Optim:
-        """The optimiser's settings of a stage as they were told: a learning rate that is auto is None."""
+    def given_optim(self, stage: Stage) -> Optim:
+        """Return the optimizer settings of a stage as given: a learning rate that is auto is None."""
         named = stage.optim.model_fields_set if stage.optim else set()
         return self.optim.model_copy(update={name: getattr(stage.optim, name) for name in named})
 
     def optim_path(self, number: int, name: str) -> str:
-        """Where a setting of the optimiser that holds for a stage (from 0) is told: in the stage, or for the run."""
+        """Return where an optimizer setting of stage `number` (from 0) is set: in the stage, or for the run."""
         own = self.stages[number].optim
         return f"stages.{number}.optim.{name}" if own and name in own.model_fields_set else f"optim.{name}"
 
     @property
     def sources(self) -> list[DataSource]:
-        """Where the rows of all stages come from, each once."""
+        """The data sources of all stages, without duplicates."""
         return list(dict.fromkeys(source for stage in self.stages for source in stage.data))
 
     def with_datasets(self, ids: dict[DataSource, str]) -> "RunConfig":
-        """The same config with each source replaced by the id of the dataset it was imported to."""
+        """Return the same config with each source replaced by the id of the dataset it was imported to."""
         stages = [
             stage.model_copy(update={"data": [DataSource(dataset=ids[source]) for source in stage.data]})
             for stage in self.stages
@@ -137,7 +137,7 @@ class RunConfig(Block):
 
 
 def validate(raw: Any) -> RunConfig:
-    """Make a RunConfig of nested plain values. Raises one UserError that lists every problem."""
+    """Return the RunConfig of nested plain values. Raises one UserError that lists every problem."""
     refuse_secrets(raw)
     refuse_broken_texts(raw)
     _refuse_newer(raw)
@@ -148,16 +148,17 @@ def validate(raw: Any) -> RunConfig:
 
 
 def _refuse_newer(raw: Any) -> None:
-    """Raise UserError for a config of a later version alone: what else is strange in it follows from that."""
+    """Raise UserError for a config of a later version, before validation: other problems in it would follow from
+    that."""
     version = raw.get("version") if isinstance(raw, dict) else None
     if isinstance(version, int) and version > VERSION:
         raise UserError("config.newer", value=str(version)[:20], known=VERSION)
 
 
 def load_yaml(text: str | bytes, folder: Path | None = None, changes: tuple[str, ...] = ()) -> RunConfig:
-    """Read a config: at most 64 KB of plain YAML, relative paths seen from `folder`.
+    """Read a config: at most 64 KB of plain YAML; relative paths are relative to `folder`.
 
-    `changes` are `optim.epochs=2`, applied before validation. Raises UserError.
+    `changes` are changes such as `optim.epochs=2`, applied before validation. Raises UserError.
     """
     raw = read_mapping(text)
     for change in changes:
@@ -167,7 +168,7 @@ def load_yaml(text: str | bytes, folder: Path | None = None, changes: tuple[str,
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The config as YAML that `load_yaml` reads back to an equal one."""
+    """Return the config as YAML that `load_yaml` reads back to an equal one."""
     raw = config.model_dump(mode="json", exclude_none=True, exclude={"stages"})
     stages = [_stage_values(stage) for stage in config.stages]
     raw = {
@@ -180,7 +181,7 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def _stage_values(stage: Stage) -> dict[str, Any]:
-    """What a stage names. In its `optim` a null says something: auto in place of the run's own."""
+    """Return the settings that a stage names. In its `optim` a null has a meaning: auto in place of the run's own."""
     values = stage.model_dump(mode="json", exclude_none=True, exclude_unset=True)
     if stage.optim is not None:
         values["optim"] = stage.optim.model_dump(mode="json", exclude_unset=True)
@@ -207,10 +208,11 @@ def _located(source: DataSource, folder: Path | None) -> DataSource:
 
 
 @dataclass(frozen=True)
-class Knob:
+class ConfigKnob:
     """What a form or a table needs to know of one field. `type`: integer, number, boolean, choice, text or texts.
 
-    `optional` fields may be None, which means auto. `shown_when` is a field and the values it may have.
+    `optional` fields may be None, which means auto. `shown_when` is a field and the values with which the knob is
+    shown.
     """
 
     path: str
@@ -231,9 +233,10 @@ class Knob:
         return GROUPS.get(self.path.partition(".")[0])
 
 
-def knobs() -> list[Knob]:
-    """Every knob in the order of the config; `version` is none, and what a stage holds is in `stage_knobs`."""
-    found: list[Knob] = []
+def knobs() -> list[ConfigKnob]:
+    """Return every knob in the order of the config; `version` is not a knob, and `stage_knobs` returns those of a
+    stage."""
+    found: list[ConfigKnob] = []
     for name, field in RunConfig.model_fields.items():
         block = _block(field)
         if name in ("stages", "version"):
@@ -246,10 +249,11 @@ def knobs() -> list[Knob]:
     return found
 
 
-def stage_knobs() -> list[Knob]:
-    """The knobs of one stage: its objective, then each objective's settings, which show with it alone.
+def stage_knobs() -> list[ConfigKnob]:
+    """Return the knobs of one stage: its objective, then each objective's settings, which are shown with that objective
+    only.
 
-    What `optim` has may stand in a stage, too, and is no knob of its own.
+    The settings of `optim` may also stand in a stage, but are no knobs of their own there.
     """
     found = [_knob("stages.objective", Stage.model_fields["objective"], None)]
     for name in OBJECTIVES:
@@ -271,13 +275,13 @@ def _block(field: FieldInfo) -> type[Block] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Block) else None
 
 
-def _knob(path: str, field: FieldInfo, shown_when: tuple[str, tuple[str, ...]] | None) -> Knob:
+def _knob(path: str, field: FieldInfo, shown_when: tuple[str, tuple[str, ...]] | None) -> ConfigKnob:
     kind = _types(field)[0]
     choices = kind.__args__ if getattr(kind, "__origin__", None) is Literal else ()
     names = {int: "integer", float: "number", bool: "boolean", str: "text"}
     bound = {key: getattr(rule, key) for rule in field.metadata for key in ("ge", "gt", "le") if hasattr(rule, key)}
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    return Knob(
+    return ConfigKnob(
         path=path,
         type="choice" if choices else names.get(kind, "texts"),
         default=field.get_default(call_default_factory=True),

@@ -1,4 +1,4 @@
-"""Plain values out of a person's YAML: bounded in size and depth, no references, no objects."""
+"""Reads plain values from a user's YAML: bounded in size and depth, no references, no objects."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ _CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndTo
 
 
 class _KeysOnce(yaml.SafeLoader):
-    """Plain YAML in which no key stands twice: the last one would win without a word."""
+    """Plain YAML without duplicate keys, of which the last would win silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[tuple[str, str]] = set()
@@ -32,7 +32,7 @@ class _KeysOnce(yaml.SafeLoader):
 
 
 def read_mapping(text: str | bytes) -> dict[str, Any]:
-    """The settings in at most 64 KB of YAML. Raises UserError, also for a key that stands twice."""
+    """Read the settings from at most 64 KB of YAML. Raises UserError, also for a duplicate key."""
     data = text.encode() if isinstance(text, str) else text
     if len(data) > LARGEST_YAML:
         raise UserError("config.too_large", size=len(data) // 1024, limit=LARGEST_YAML // 1024)
@@ -47,7 +47,7 @@ def read_mapping(text: str | bytes) -> dict[str, Any]:
 
 
 def apply_change(raw: dict[str, Any], change: str) -> None:
-    """Put `optim.epochs=2` into nested settings. Raises UserError where it is no change."""
+    """Set a value such as `optim.epochs=2` in nested settings. Raises UserError where it does not have that form."""
     path, equals, value = change.partition("=")
     if not equals or not path.strip():
         raise UserError("config.change", value=change[:80])
@@ -58,7 +58,7 @@ def apply_change(raw: dict[str, Any], change: str) -> None:
 
 
 def nest(values: dict[str, Any]) -> dict[str, Any]:
-    """`{"optim.epochs": 2}` as `{"optim": {"epochs": 2}}`, for the form."""
+    """Return `{"optim.epochs": 2}` as `{"optim": {"epochs": 2}}`, for the form."""
     raw: dict[str, Any] = {}
     for path, value in values.items():
         _put(raw, path.split("."), value)
@@ -66,10 +66,10 @@ def nest(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain(text: str, kind: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
-    """Plain values out of YAML; what would take long to read (references that multiply, endless nesting) is refused,
-    and tags (`!!int`), which are no plain values.
+    """Read plain values from YAML. Refuse what would take long to read (references that multiply, endless nesting), and
+    tags (`!!int`), which are not plain values.
 
-    Raises yaml.YAMLError, ValueError for a value that is none (2024-99-99), UserError for references.
+    Raises yaml.YAMLError, ValueError for an invalid value (2024-99-99), UserError for references.
     """
     depth = 0
     for token in yaml.scan(text):

@@ -1,1 +1,1 @@
-"""Files become datasets here: read, recognise, check, convert, store, tokenise."""
+"""From files to datasets: read, recognize, check, convert, store, tokenize."""

@@ -1,4 +1,4 @@
-"""What is wrong with single rows: a rule, its severity, the rows it holds for, and what to do about it."""
+"""Problems of single rows: the rule, its severity, the rows that break it, and the remedy."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,12 +25,12 @@ RULES: dict[str, Severity] = {
     "unanswered": "warning",
     "unused_fields": "warning",
 }
-"""Every rule, in the order in which findings are shown. Rows under an error are left out, under a warning kept."""
+"""Every rule, in the order in which findings are shown. Rows with an error are skipped, rows with a warning kept."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One rule and the rows (1-based numbers in the file) it holds for; `facts` fill its sentences."""
+class DataFinding:
+    """One rule and the rows (1-based numbers in the file) that break it; `facts` fill its sentences."""
 
     rule: str
     severity: Severity
@@ -39,32 +39,33 @@ class Finding:
 
     @property
     def title(self) -> str:
-        """What is wrong, in the reader's language."""
+        """The problem, in the reader's language."""
         return say(f"data.rule.{self.rule}", **self.facts)
 
     @property
     def remedy(self) -> str:
-        """What to do about it, in the reader's language."""
+        """The remedy, in the reader's language."""
         return say(f"data.remedy.{self.rule}", **self.facts)
 
     def to_json(self) -> dict[str, object]:
-        """`{rule, severity, rows, remedy}`."""
+        """Return `{rule, severity, rows, remedy}`."""
         return {"rule": self.rule, "severity": self.severity, "rows": self.rows, "remedy": self.remedy}
 
 
-def findings(found: dict[str, list[int]], **facts: object) -> list[Finding]:
-    """Findings in the order of `RULES` from row numbers by rule; rules without rows give none."""
-    return [Finding(rule, RULES[rule], sorted(found[rule]), facts) for rule in RULES if found.get(rule)]
+def findings(found: dict[str, list[int]], **facts: object) -> list[DataFinding]:
+    """Return the findings in the order of `RULES`, from the row numbers of each rule; a rule without rows gives
+    none."""
+    return [DataFinding(rule, RULES[rule], sorted(found[rule]), facts) for rule in RULES if found.get(rule)]
 
 
-def placed(finding: Finding) -> str:
-    """A finding's title and the rows it holds for: "Duplicates (rows 3, 7-9)"."""
+def placed(finding: DataFinding) -> str:
+    """Return a finding's title with its rows: "Duplicates (rows 3, 7-9)"."""
     where = "data.in_row" if len(finding.rows) == 1 else "data.in_rows"
     return say(where, title=finding.title, rows=shortened(finding.rows))
 
 
 def shortened(rows: Iterable[int], most: int = 10) -> str:
-    """Row numbers as a person reads them: "3, 7-9 and 120 more"."""
+    """Return row numbers for people: "3, 7-9 and 120 more"."""
     spans: list[list[int]] = []
     for row in sorted(rows):
         if spans and row == spans[-1][1] + 1:

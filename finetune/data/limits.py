@@ -1,4 +1,4 @@
-"""What a data file may cost at most, all in one place."""
+"""The limits of a data file, all in one place."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Limits:
+class ImportLimits:
     """Bounds on one import; sizes in bytes, `row_characters` in characters.
 
     `document_bytes` bounds a JSON file that is one object (`{"data": [...]}`), which is read whole; everything else
@@ -21,4 +21,4 @@ class Limits:
     columns: int = 1_000
 
 
-LIMITS = Limits()
+LIMITS = ImportLimits()

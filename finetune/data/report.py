@@ -1,15 +1,15 @@
-"""What an import found: the numbers, the findings, and how the file was read."""
+"""The report of an import: the numbers, the findings, and how the file was read."""
 
 from dataclasses import dataclass, field
 
 from core.rows import Row
 from finetune.config.mapping import Mapping
-from finetune.data.findings import Finding
+from finetune.data.findings import DataFinding
 
 
 @dataclass(frozen=True)
 class Report:
-    """rows_in = rows_kept + the rows under findings of severity "error" (each row is under at most one of those).
+    """rows_in = rows_kept + the rows of findings with severity "error" (each row has at most one of those).
 
     `statistics`: rows, characters, turns, and characters of the median and the longest row.
     """
@@ -18,7 +18,7 @@ class Report:
     format: str
     rows_in: int
     rows_kept: int
-    findings: list[Finding]
+    findings: list[DataFinding]
     file_format: str = ""
     mapping: Mapping | None = None
     evidence: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Report:
         return self.rows_kept > 0
 
     def to_json(self) -> dict[str, object]:
-        """`{kind, format, rows_in, rows_kept, findings: [{rule, severity, rows, remedy}]}`."""
+        """Return `{kind, format, rows_in, rows_kept, findings: [{rule, severity, rows, remedy}]}`."""
         return {
             "kind": self.kind,
             "format": self.format,
@@ -43,7 +43,7 @@ class Report:
 
 @dataclass(frozen=True)
 class KeptRow:
-    """A row that is kept, its number in the file and itself as canonical JSON in UTF-8."""
+    """A row that is kept: its number in the file, the row, and the row as canonical JSON in UTF-8."""
 
     number: int
     row: Row

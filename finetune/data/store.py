@@ -1,7 +1,7 @@
-"""Datasets on disk: immutable folders named by what is in them, `<owner>/datasets/<sha256>/`.
+"""Datasets on disk: immutable folders named by their content, `<owner>/datasets/<sha256>/`.
 
-A folder holds `rows.parquet` (nested columns, and `row`, the number in the source file, which is no part of the
-identity) and `report.json`. The name is the SHA-256 of `{"kind":...,"rows":[...]}` as canonical JSON.
+A folder holds `rows.parquet` (nested columns, and `row`, the number in the source file, which is not part of the
+id) and `report.json`. The name is the SHA-256 of `{"kind":...,"rows":[...]}` as canonical JSON.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from core.files import new_folder, read_json, write_json
 from core.rows import KINDS, ChatRow, PairRow, PreferenceRow, Row, TextRow
 from core.workspace import Owner
 from finetune.config.mapping import Mapping
-from finetune.data.findings import Finding
+from finetune.data.findings import DataFinding
 from finetune.data.limits import MIB
 from finetune.data.report import KeptRow, Report
 
@@ -37,8 +37,9 @@ _BATCH_BYTES = 16 * MIB
 
 @dataclass(frozen=True)
 class Dataset:
-    """One stored dataset. `id` is the SHA-256 of its kind and rows; `report` what was found on import (this import,
-    right after one); `source` where it came from; `known` whether an import found it there already."""
+    """One stored dataset. `id` is the SHA-256 of its kind and rows; `report` is that of its import (of the current
+    import if it was just imported); `source` says where it came from; `known` whether the import found it already
+    stored."""
 
     id: str
     folder: Path
@@ -51,44 +52,44 @@ class Dataset:
 
     @property
     def hub_id(self) -> str | None:
-        """The repository of the Hub that it was imported from, if any."""
+        """The Hub repository that the dataset was imported from, if any."""
         return str(self.source["repo_id"]) if self.source.get("type") == "hub" else None
 
     def rows(self, limit: int | None = None) -> list[Row]:
-        """The first `limit` rows (all by default), in file order."""
+        """Return the first `limit` rows (all by default), in file order."""
         return list(self.iterate(limit))
 
     def iterate(self, limit: int | None = None) -> Iterator[Row]:
-        """The same, read as they are asked for."""
+        """Iterate over the same rows as `rows`, reading them as needed."""
         return (row for row, _ in self._numbered(limit))
 
     def numbers(self, limit: int | None = None) -> list[int]:
-        """The number each row had in its file (1-based), for the same rows as `rows`."""
+        """Return the number that each row had in its file (1-based), for the same rows as `rows`."""
         from pyarrow import parquet
 
         return parquet.read_table(self.folder / ROWS, columns=["row"]).column("row").slice(0, limit).to_pylist()
 
     def spread(self, limit: int, most: int) -> Iterator[tuple[int, Row]]:
-        """At most `most` of the first `limit` rows with their places (from 0), spread over them: of many rows only
-        some parts of the file are read."""
+        """Yield at most `most` of the first `limit` rows with their indices (from 0), spread evenly over them: of a
+        large dataset only some row groups of the file are read."""
         from pyarrow import parquet
 
         with parquet.ParquetFile(self.folder / ROWS) as table:
             begins = [0]
             for group in range(table.num_row_groups):
                 begins.append(begins[-1] + table.metadata.row_group(group).num_rows)
-            groups = [place for place, begin in enumerate(begins[:-1]) if begin < limit]
+            groups = [index for index, begin in enumerate(begins[:-1]) if begin < limit]
             read = groups[:: -(-len(groups) // _PARTS)]
-            each = max(most // max(len(read), 1), 1)
+            group_share = max(most // max(len(read), 1), 1)
             for group in read:
                 rows = min(begins[group + 1], limit) - begins[group]
-                some = list(range(0, rows, -(-rows // each)))
-                taken = table.read_row_group(group).take(some).drop_columns("row")
-                for place, row in zip(some, taken.to_pylist(), strict=True):
-                    yield begins[group] + place, _loaded(self.kind, row)
+                indices = list(range(0, rows, -(-rows // group_share)))
+                taken = table.read_row_group(group).take(indices).drop_columns("row")
+                for index, row in zip(indices, taken.to_pylist(), strict=True):
+                    yield begins[group] + index, _loaded(self.kind, row)
 
     def table(self) -> "pyarrow.Table":
-        """All rows as stored, with nested columns, and their number in the file (`row`)."""
+        """Return all rows as stored, with nested columns, and their number in the file (`row`)."""
         from pyarrow import parquet
 
         return parquet.read_table(self.folder / ROWS)
@@ -105,7 +106,7 @@ class Dataset:
 
 
 def write_rows(path: Path, kind: str, rows: Iterable[KeptRow]) -> str:
-    """Write rows into a parquet file as they come and return the id of the dataset they make."""
+    """Write rows into a parquet file as they arrive and return the id of their dataset."""
     from pyarrow import Table, parquet
 
     digest = hashlib.sha256(f'{{"kind":"{kind}","rows":['.encode())
@@ -122,7 +123,7 @@ def write_rows(path: Path, kind: str, rows: Iterable[KeptRow]) -> str:
 
 
 def _batches(rows: Iterable[KeptRow]) -> Iterator[list[KeptRow]]:
-    """Rows that are written together: few enough to hold them several times over."""
+    """Yield the rows in batches that are written together: few enough to hold several copies of them in memory."""
     batch: list[KeptRow] = []
     size = 0
     for kept in rows:
@@ -150,7 +151,7 @@ def _schema(kind: str) -> "pyarrow.Schema":
 
 
 def _stored(kept: KeptRow) -> dict[str, Any]:
-    """A row as its parquet columns; tools, which have no fixed shape, as JSON."""
+    """Return a row as its parquet columns; tools, which have no fixed schema, as JSON."""
     row = kept.row.model_dump()
     if row.get("tools"):
         row["tools"] = json.dumps(row["tools"], ensure_ascii=False)
@@ -164,7 +165,7 @@ def _loaded(kind: str, row: dict[str, Any]) -> Row:
 
 
 def add(owner: Owner, rows: Path, identity: str, report: Report, name: str, source: dict[str, Any]) -> Dataset:
-    """Move a written parquet file into the dataset folder of its id; where that is there already, it stays."""
+    """Move a written parquet file into the dataset folder of its id; an existing dataset stays unchanged."""
     folder = owner.datasets / identity
     known = (folder / REPORT).is_file()
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -179,7 +180,7 @@ def add(owner: Owner, rows: Path, identity: str, report: Report, name: str, sour
 
 
 def _facts(report: Report) -> dict[str, Any]:
-    """A report without its sentences, which are made anew in the reader's language."""
+    """Return a report without its sentences, which are made again in the reader's language."""
     return {
         "kind": report.kind,
         "format": report.format,
@@ -198,7 +199,7 @@ def _facts(report: Report) -> dict[str, Any]:
 
 
 def open_dataset(folder: Path) -> Dataset:
-    """The dataset in a folder. Raises UserError where it holds none."""
+    """Open the dataset in a folder. Raises UserError where the folder holds none."""
     if not (folder / REPORT).is_file() or not (folder / ROWS).is_file():
         raise UserError("data.no_dataset", name=folder.name[:80])
     facts = read_json(folder / REPORT)
@@ -207,7 +208,7 @@ def open_dataset(folder: Path) -> Dataset:
         format=facts["format"],
         rows_in=facts["rows_in"],
         rows_kept=facts["rows_kept"],
-        findings=[Finding(**found) for found in facts["findings"]],
+        findings=[DataFinding(**found) for found in facts["findings"]],
         file_format=facts["file_format"],
         mapping=Mapping(**facts["mapping"]) if facts["mapping"] else None,
         evidence=facts["evidence"],
@@ -218,7 +219,7 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def list_datasets(owner: Owner) -> list[Dataset]:
-    """The owner's datasets, newest first. One whose report was damaged is left out, with a line in the log."""
+    """Return the owner's datasets, newest first. A dataset whose report is damaged is skipped and logged."""
     folders = [path.parent for path in owner.datasets.glob(f"*/{REPORT}") if not path.parent.name.startswith(".")]
     found = [dataset for folder in folders if (dataset := _opened(folder)) is not None]
     return sorted(found, key=lambda dataset: (dataset.created, dataset.id), reverse=True)
@@ -233,12 +234,12 @@ def _opened(folder: Path) -> Dataset | None:
 
 
 def example_file() -> Path:
-    """The example that the project ships: 60 conversations, two thirds English, one third Chinese."""
+    """Return the path of the shipped example: 60 conversations, two thirds English, one third Chinese."""
     return _EXAMPLE
 
 
 def texts_of(row: Row) -> list[str]:
-    """The texts of a row, one a turn."""
+    """Return the texts of a row, one for each turn."""
     if isinstance(row, ChatRow):
         return [message.content for message in row.messages]
     if isinstance(row, PreferenceRow):

@@ -1,1 +1,1 @@
-"""A run against its base: losses on held-out rows, a baseline, answers side by side."""
+"""Compares a run with its base: losses on held-out rows, a baseline, answers side by side."""

@@ -1,8 +1,8 @@
-"""Before and after: a finished run against its base on the same rows, tokens and labels.
+"""Compares a finished run with its base on the same rows, tokens and labels.
 
-Loss and perplexity of the rows held out, with bootstrap intervals and the paired difference; the same of a general
-text, for what was forgotten; an n-gram model of the training text beside; a few answers side by side. The report is
-kept in the run (`evaluation.json`).
+Loss and perplexity of the held-out rows, with bootstrap intervals and the paired difference; the same for a general
+text, to measure forgetting; an n-gram model of the training text as a baseline; a few answers side by side. The report
+is saved in the run (`evaluation.json`).
 """
 
 import importlib.metadata
@@ -20,8 +20,8 @@ from core.rows import Row
 from core.words import say
 from core.workspace import Owner
 from finetune.evaluation.measures import compared, verdict
-from finetune.evaluation.report import VERSION, Report, save, weights_of
-from finetune.evaluation.row_sets import EvaluationRequest, RowSet, row_sets, some, training_rows
+from finetune.evaluation.report import VERSION, EvaluationReport, save, weights_of
+from finetune.evaluation.row_sets import EvaluationRequest, RowSet, row_sets, sample_rows, training_rows
 from finetune.runs.run import Run
 from inference.measures.bootstrap import ratio
 from inference.models.types import Progress, Source
@@ -40,18 +40,18 @@ _PACKAGES = ("torch", "transformers", "peft", "nltk")
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """Around the work: where models are kept, who is told how far it is, what stops it.
+    """The surroundings of an evaluation: the shelf of loaded models, the progress callback, the stop event.
 
-    `place` is entered for each piece of work on a model, so that others who use the models come in between.
+    `turn` is entered for each step on a model, so that other users of the models can go in between.
     """
 
     shelf: "Shelf"
     progress: Callable[[Progress], None] = lambda progress: None
     stop: threading.Event = field(default_factory=threading.Event)
-    place: Callable[[], AbstractContextManager[Any]] = nullcontext
+    turn: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def tell(self, progress: Progress) -> None:
-        """Say how far the work is. Raises UserError where it shall stop."""
+        """Report the progress. Raises UserError if a stop was requested."""
         if self.stop.is_set():
             raise UserError("evaluate.stopped")
         self.progress(progress)
@@ -60,11 +60,11 @@ class EvaluationContext:
         return lambda done, total: self.tell(Progress(text, done, total, "steps"))
 
 
-def evaluate(run: Run, owner: Owner, request: EvaluationRequest, context: EvaluationContext) -> Report:
-    """Measure a finished run, keep the report in it and return it.
+def evaluate(run: Run, owner: Owner, request: EvaluationRequest, context: EvaluationContext) -> EvaluationReport:
+    """Measure a finished run, save the report in it and return it.
 
-    Raises UserError for what `row_sets` refuses, before anything is loaded; for a base that is gone or has other
-    weights now; where no row has anything to learn; and once `stop` is set.
+    Raises UserError where `row_sets` does, before anything is loaded; where the base is missing or its weights changed;
+    where no row has anything to learn; and after `stop` is set.
     """
     sets = row_sets(run, owner, request)
     source, base = _sources(run, owner, context)
@@ -81,7 +81,7 @@ def evaluate(run: Run, owner: Owner, request: EvaluationRequest, context: Evalua
 
 
 def _sources(run: Run, owner: Owner, context: EvaluationContext) -> tuple[Source, Source]:
-    """The tuned model and its base, their files at hand. Raises UserError where the base is not what it was."""
+    """Return the tuned model and its base with their files on disk. Raises UserError where the base changed."""
     from inference.models.locate import fetch, locate
 
     mine = run.folder.parent == owner.runs
@@ -105,8 +105,8 @@ class _Work:
         self.config = run.config()
         self.max_length = min(self.config.limits.max_length, base.context_length)
 
-    def head(self) -> Report:
-        """What was compared, on what, with what."""
+    def head(self) -> dict[str, Any]:
+        """Return the head of the report: the models compared, the hardware and the software versions."""
         import torch
 
         from finetune.config.device import device_name
@@ -127,20 +127,20 @@ class _Work:
         }
 
     def prepared(self, rows: RowSet) -> "Prepared":
-        """A set's rows as tokens, as the run read its own."""
+        """Return the rows of a set as tokens, encoded as in the run."""
         from finetune.evaluation.losses import prepare
 
         self.context.tell(Progress(say("evaluate.tokenising")))
         return prepare(rows.rows, rows.measured_as, self.tuned.tokenizer, self.max_length, rows.learn)
 
-    def measured(self, rows: RowSet, prepared: "Prepared") -> Report:
-        """The measures of a set and, beside those of held-out rows, the n-gram model's."""
+    def measured(self, rows: RowSet, prepared: "Prepared") -> dict[str, Any]:
+        """Return the measures of a set and, for held-out rows, those of the n-gram model."""
         base, tuned = (self._losses(prepared, model) for model in (self.base, self.tuned))
         measures = [compared(measure, base, tuned, prepared.counts) for measure in rows.measured_as.measures]
         ngram = self._ngram(rows, prepared, tuned[0]) if rows.stage else None
         return self._about(rows, prepared) | {"measures": measures, "ngram": ngram}
 
-    def _about(self, rows: RowSet, prepared: "Prepared") -> Report:
+    def _about(self, rows: RowSet, prepared: "Prepared") -> dict[str, Any]:
         return {
             "key": rows.key,
             "name": rows.name,
@@ -157,15 +157,15 @@ class _Work:
         }
 
     def _losses(self, prepared: "Prepared", model: "Loaded") -> list[list[float]]:
-        """The losses of each side's rows."""
+        """Return the losses of each side's rows."""
         from finetune.evaluation.losses import row_losses
 
         tell = self.context.phase(say("evaluate.base" if model is self.base else "evaluate.tuned"))
-        return [row_losses(model, side, tell, self.context.place) for side in prepared.sides]
+        return [row_losses(model, side, tell, self.context.turn) for side in prepared.sides]
 
-    def _ngram(self, held: RowSet, prepared: "Prepared", tuned: list[float]) -> Report | None:
-        """The n-gram model of a stage's training text on the held-out tokens, and how far the tuned
-        model is from it."""
+    def _ngram(self, held: RowSet, prepared: "Prepared", tuned: list[float]) -> dict[str, Any] | None:
+        """Return the loss of an n-gram model of a stage's training text on the held-out tokens, and the tuned model's
+        difference to it."""
         from finetune.evaluation.ngram import NgramModel
 
         assert held.stage is not None, "only what a stage held out has a training text"
@@ -191,7 +191,7 @@ class _Work:
         }
 
     def _count(self, rows: list[Row], held: RowSet, model: "NgramModel") -> int:
-        """Let the model count rows until it has `NGRAM_TOKENS`. How many it took."""
+        """Let the model count rows until it has `NGRAM_TOKENS` tokens. Returns how many rows it used."""
         from finetune.evaluation.losses import prepare
 
         used, tell = 0, self.context.phase(say("evaluate.counting"))
@@ -205,10 +205,10 @@ class _Work:
         return used
 
     def samples(self, held: RowSet, prepared: "Prepared") -> list[dict[str, str]]:
-        """A few held-out prompts, answered by both."""
+        """Return a few held-out prompts with the answers of both models."""
         from finetune.evaluation.samples import samples
 
         learned = held.measured_as.sides[0]
-        rows = [learned(row) for row in some(prepared.rows, len(prepared.rows), SAMPLES, self.config.seed)]
+        rows = [learned(row) for row in sample_rows(prepared.rows, len(prepared.rows), SAMPLES, self.config.seed)]
         tell = self.context.phase(say("evaluate.writing"))
-        return samples(rows, self.base, self.tuned, self.context.stop, tell, self.context.place)
+        return samples(rows, self.base, self.tuned, self.context.stop, tell, self.context.turn)

@@ -1,4 +1,4 @@
-"""The loss of each row under a model, with logits only where a token carries loss."""
+"""The loss of each row under a model; logits are computed only where a token carries loss."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = 4096
 Tell = Callable[[int, int], None]
-Place = Callable[[], AbstractContextManager[Any]]
+Turn = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows as tokens, side by side (see `row_measures.RowKind`); those of which a side carries no loss are `dropped`
-    (the template refuses them, or nothing to learn lies within the length). `cut` ones lost their end."""
+    """Rows as tokens, side by side (see `measures.RowKind`). Rows of which a side carries no loss are `dropped`
+    (refused by the template, or nothing to learn within the max length); `cut` rows were truncated."""
 
     rows: list[Row]
     sides: list[list[Encoded]]
@@ -41,51 +41,52 @@ class Prepared:
 
     @property
     def tokens(self) -> int:
-        """How many tokens of what is learned carry loss."""
+        """How many tokens of the learned side carry loss."""
         return sum(self.counts[0])
 
 
 def prepare(rows: Sequence[Row], kind: RowKind, tokenizer: Any, max_length: int, learn: str = "answers") -> Prepared:
-    """Tokenise rows as training does; `learn` as in `encode_all`."""
+    """Tokenize rows as training does; `learn` as in `encode_all`."""
     sides = [_encoded([side(row) for row in rows], tokenizer, max_length, learn) for side in kind.sides]
-    kept = [place for place in range(len(rows)) if all(side[place].learns for side in sides)]
-    found = [[side[place] for place in kept] for side in sides]
-    cut = sum(any(side[place].truncated for side in sides) for place in kept)
-    return Prepared([rows[place] for place in kept], found, len(rows) - len(kept), cut)
+    kept = [index for index in range(len(rows)) if all(side[index].learns for side in sides)]
+    found = [[side[index] for index in kept] for side in sides]
+    cut = sum(any(side[index].truncated for side in sides) for index in kept)
+    return Prepared([rows[index] for index in kept], found, len(rows) - len(kept), cut)
 
 
 def _encoded(rows: Sequence[Row], tokenizer: Any, max_length: int, learn: str) -> list[Encoded]:
-    """Rows of several kinds as tokens, in their order: the tokenizer takes those of one kind at a time."""
-    places: dict[type, list[int]] = {}
-    for place, row in enumerate(rows):
-        places.setdefault(type(row), []).append(place)
+    """Tokenize rows of several kinds and return them in their order: the tokenizer takes the rows of one kind at a
+    time."""
+    by_kind: dict[type, list[int]] = {}
+    for index, row in enumerate(rows):
+        by_kind.setdefault(type(row), []).append(index)
     found: dict[int, Encoded] = {}
-    for those in places.values():
-        found |= zip(those, encode_all([rows[place] for place in those], tokenizer, max_length, learn), strict=True)
-    return [found[place] for place in range(len(rows))]
+    for indices in by_kind.values():
+        found |= zip(indices, encode_all([rows[index] for index in indices], tokenizer, max_length, learn), strict=True)
+    return [found[index] for index in range(len(rows))]
 
 
 def learned(row: Encoded) -> int:
-    """How many tokens of a row carry loss: the first is predicted by nobody."""
+    """Return how many tokens of a row carry loss; the first is never predicted."""
     return sum(label != IGNORED for label in row.labels[1:])
 
 
 def row_losses(
-    loaded: "Loaded", rows: Sequence[Encoded], tell: Tell = lambda done, total: None, place: Place = nullcontext
+    loaded: "Loaded", rows: Sequence[Encoded], tell: Tell = lambda done, total: None, turn: Turn = nullcontext
 ) -> list[float]:
-    """The loss of each row, in nats summed over the tokens that carry loss.
+    """Return the loss of each row, in nats, summed over the tokens that carry loss.
 
-    `tell` is called with rows done and in all before each batch, and may raise to end it; `place` is entered for each
-    batch, so that others who use the model come in between.
+    `tell` is called with rows done and in total before each batch, and may raise to stop; `turn` is entered for each
+    batch, so that other users of the model can go in between.
     """
-    each: _EachLoss | None = None
+    compute: _RowLoss | None = None
     losses = [0.0] * len(rows)
     done = 0
     for batch in _batches(rows):
         tell(done, len(rows))
-        with place(), loaded.lock:
-            each = each or _EachLoss(loaded)
-            for row, loss in zip(batch, each([rows[row] for row in batch]), strict=True):
+        with turn(), loaded.lock:
+            compute = compute or _RowLoss(loaded)
+            for row, loss in zip(batch, compute([rows[row] for row in batch]), strict=True):
                 losses[row] = loss
         done += len(batch)
     tell(done, len(rows))
@@ -93,17 +94,17 @@ def row_losses(
 
 
 def _batches(rows: Sequence[Encoded]) -> Iterator[list[int]]:
-    """The places of rows of like length, longest first, at most `BATCH_TOKENS` with their padding."""
-    order = sorted(range(len(rows)), key=lambda place: -len(rows[place].input_ids))
+    """Yield the indices of rows of similar length, longest first, at most `BATCH_TOKENS` tokens including padding."""
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index].input_ids))
     while order:
         size = max(1, BATCH_TOKENS // len(rows[order[0]].input_ids))
         batch, order = order[:size], order[size:]
         yield batch
 
 
-class _EachLoss:
-    """`AnswerLoss` with an objective that keeps what each row costs. It changes the model while it is made and called,
-    so nobody else may use it meanwhile."""
+class _RowLoss:
+    """An `AnswerLoss` whose objective keeps the loss of each row. It changes the model while it is constructed and
+    called, so nothing else may use the model meanwhile."""
 
     def __init__(self, loaded: "Loaded") -> None:
         self._model, self._device = loaded.model, loaded.device
@@ -111,11 +112,12 @@ class _EachLoss:
         self._answer = AnswerLoss(self._model, replace(OBJECTIVES["sft"], loss=self._keep))
 
     def _keep(self, answers: Answers, batch: Batch, settings: Any) -> Loss:
-        """`CHUNK` positions at a time, no gradients: `objectives.log_probs` would take some of a head that learned."""
+        """Compute the losses `CHUNK` positions at a time, without gradients: `objectives.log_probs` would compute those
+        of a trained head."""
         chunks = zip(answers.hidden.split(CHUNK), answers.targets.split(CHUNK), strict=True)
         parts = [cross_entropy(answers.head(states).float(), ids, reduction="none") for states, ids in chunks]
-        each = torch.cat(parts).cpu().double()
-        self._found = each.new_zeros(len(batch["labels"])).index_add(0, answers.rows.cpu(), each)
+        token_losses = torch.cat(parts).cpu().double()
+        self._found = token_losses.new_zeros(len(batch["labels"])).index_add(0, answers.rows.cpu(), token_losses)
         return Loss(self._found.sum())
 
     @torch.inference_mode()

@@ -1,6 +1,6 @@
-"""What held-out rows are measured by: a table by the kind of row, and the figures of two models on the same rows.
+"""The measures of each kind of row, and their values for two models on the same rows.
 
-All of it is arithmetic on losses: `row_losses` computes those.
+All of them are arithmetic on the losses that `row_losses` computes.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from core.rows import ChatRow, PreferenceRow, Row
 from inference.measures.bootstrap import Estimate, estimate, ratio
 
 FEWEST = 6
-"""Of five rows that all speak for one side not even the sign test says so at 5 % (2 / 2^5)."""
+"""With five rows, even if all favor one side, the sign test is not significant at 5 % (2 / 2^5)."""
 
 Losses = Sequence[Sequence[float]]
 Counts = Sequence[Sequence[int]]
@@ -19,16 +19,16 @@ Counts = Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class Values:
-    """One figure of every row: a total and what it is shared among. The sum of the totals over the sum of the counts is
-    the figure of all rows: a loss over tokens, right ones over rows."""
+    """One measure of every row: a total and the count it is divided by. The sum of the totals over the sum of the
+    counts is the value for all rows: loss over tokens, correct rows over rows."""
 
     totals: list[float]
     counts: list[float]
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A figure. `values` makes it of the losses and of the numbers of tokens of each side's rows."""
+class RowMeasure:
+    """A measure. `values` computes it from the losses and the token counts of each side's rows."""
 
     key: str
     lower_is_better: bool
@@ -37,19 +37,20 @@ class Measure:
 
 @dataclass(frozen=True)
 class RowKind:
-    """The texts of a row whose loss is computed (its sides; the first is what is learned), and its measures."""
+    """The texts of a row whose loss is computed (its sides; the first is what is learned), and the measures of such
+    rows."""
 
     sides: tuple[Callable[[Any], Row], ...]
-    measures: tuple[Measure, ...]
+    measures: tuple[RowMeasure, ...]
 
 
 def _loss(losses: Losses, counts: Counts) -> Values:
-    """Nats a token of what is learned."""
+    """Return the loss of what is learned, in nats per token."""
     return Values(list(losses[0]), [float(count) for count in counts[0]])
 
 
 def _margins(losses: Losses) -> list[float]:
-    """How much likelier each row's better answer is than its worse one, in nats."""
+    """Return by how much each row's chosen answer is likelier than its rejected one, in nats."""
     return [worse - better for better, worse in zip(losses[0], losses[1], strict=True)]
 
 
@@ -75,9 +76,9 @@ def _rejected(row: PreferenceRow) -> Row:
     return ChatRow(messages=[*row.prompt, *row.rejected])
 
 
-LOSS = Measure("loss", True, _loss)
-ACCURACY = Measure("preference_accuracy", False, _accuracy)
-MARGIN = Measure("preference_margin", False, _margin)
+LOSS = RowMeasure("loss", True, _loss)
+ACCURACY = RowMeasure("preference_accuracy", False, _accuracy)
+MARGIN = RowMeasure("preference_margin", False, _margin)
 
 PLAIN = RowKind((_itself,), (LOSS,))
 KINDS: dict[str, RowKind] = {
@@ -89,13 +90,13 @@ KINDS: dict[str, RowKind] = {
 """By the kind of a dataset's rows (`core.rows.KINDS`)."""
 
 
-def compared(measure: Measure, base: Losses, tuned: Losses, counts: Counts) -> dict[str, Any]:
-    """One measure of both models on the same rows, with 95 % intervals and the paired difference tuned - base.
+def compared(measure: RowMeasure, base: Losses, tuned: Losses, counts: Counts) -> dict[str, Any]:
+    """Return one measure of both models on the same rows, with 95 % intervals and the paired difference tuned - base.
 
-    `by_row` weighs every row alike, however many tokens it has.
+    `by_row` gives every row the same weight, however many tokens it has.
     """
     first, second = measure.values(base, counts), measure.values(tuned, counts)
-    difference = ratio(_less(second.totals, first.totals), first.counts)
+    difference = ratio(_subtract(second.totals, first.totals), first.counts)
     rows = [_means(first), _means(second)]
     return {
         "key": measure.key,
@@ -105,14 +106,15 @@ def compared(measure: Measure, base: Losses, tuned: Losses, counts: Counts) -> d
         "by_row": {
             "base": _json(estimate(rows[0])),
             "tuned": _json(estimate(rows[1])),
-            "difference": _json(estimate(_less(rows[1], rows[0]))),
+            "difference": _json(estimate(_subtract(rows[1], rows[0]))),
         },
         "verdict": verdict(difference, measure.lower_is_better),
     }
 
 
 def verdict(difference: Estimate | None, lower_is_better: bool) -> str:
-    """ "better", "worse", "even" where the interval of the paired difference holds 0, "few" below six rows."""
+    """Return the verdict on a paired difference: "better", "worse", "even" where its interval contains 0, "few" for
+    fewer than six rows."""
     if difference is None or difference.count < FEWEST:
         return "few"
     if not difference.clear_of_zero:
@@ -120,7 +122,7 @@ def verdict(difference: Estimate | None, lower_is_better: bool) -> str:
     return "better" if (difference.mean < 0) == lower_is_better else "worse"
 
 
-def _less(values: Sequence[float], others: Sequence[float]) -> list[float]:
+def _subtract(values: Sequence[float], others: Sequence[float]) -> list[float]:
     return [value - other for value, other in zip(values, others, strict=True)]
 
 

@@ -1,7 +1,7 @@
-"""An interpolated Kneser-Ney n-gram model over token ids: what counting alone predicts of a text.
+"""An interpolated Kneser-Ney n-gram model over token ids: a baseline that only counts.
 
-It reads the model's own tokens, so that its loss per token stands beside the model's. Counts and the recursion over
-orders are `nltk.lm`'s; two things are changed, in `_Indexed`.
+It uses the model's own tokens, so that its loss per token can be compared with the model's. Counts and the recursion
+over orders are those of `nltk.lm`; `_Indexed` changes two things.
 """
 
 from collections import Counter, defaultdict
@@ -21,8 +21,8 @@ Context = tuple[int, ...]
 
 
 class NgramModel:
-    """Kneser-Ney of some order over ids from 0 to `vocabulary` - 1 (Kneser & Ney 1995, interpolated as in Chen &
-    Goodman 1998). Every row begins anew behind start marks."""
+    """An interpolated Kneser-Ney model of a given order over ids from 0 to `vocabulary` - 1 (Kneser & Ney 1995,
+    interpolated as in Chen & Goodman 1998). Every row starts after start marks."""
 
     def __init__(self, vocabulary: int, order: int = ORDER) -> None:
         assert order >= 2, "an order of 1 has no context to smooth over"
@@ -35,31 +35,32 @@ class NgramModel:
         """Count one row's n-grams of every order."""
         assert self._model is None, "what is added after the first question would not be in the index"
         self.tokens += len(ids)
-        self._counts.append([gram for place in range(len(ids)) for gram in self._grams(ids, place)])
+        self._counts.append([gram for position in range(len(ids)) for gram in self._grams(ids, position)])
 
-    def _grams(self, ids: Sequence[int], place: int) -> Iterator[tuple[int, ...]]:
-        """The n-grams that end at a place, one of each order."""
-        context = self._context(ids, place)
+    def _grams(self, ids: Sequence[int], position: int) -> Iterator[tuple[int, ...]]:
+        """Yield the n-grams that end at a position, one of each order."""
+        context = self._context(ids, position)
         for length in range(self.order):
-            yield (*context[len(context) - length :], ids[place])
+            yield (*context[len(context) - length :], ids[position])
 
-    def _context(self, ids: Sequence[int], place: int) -> Context:
-        before = tuple(ids[max(0, place - self.order + 1) : place])
+    def _context(self, ids: Sequence[int], position: int) -> Context:
+        before = tuple(ids[max(0, position - self.order + 1) : position])
         return (_START,) * (self.order - 1 - len(before)) + before
 
     @property
     def discount(self) -> float:
-        """What is taken off every count (see `_discount`)."""
+        """The discount that is subtracted from every count (see `_discount`)."""
         return self._built().estimator.discount
 
     def probability(self, word: int, context: Context) -> float:
-        """How likely the token is behind a context; over the whole vocabulary they add up to 1."""
+        """Return the probability of a token after a context; over the whole vocabulary they sum to 1."""
         return self._built().unmasked_score(word, context)
 
     def loss(self, ids: Sequence[int], labels: Sequence[int], ignored: int = -100) -> float:
-        """The summed loss, in nats, of a row's labels behind the first position; what comes before is the context."""
-        places = (place for place in range(1, len(ids)) if labels[place] != ignored)
-        return -sum(log(self.probability(ids[place], self._context(ids, place))) for place in places)
+        """Return the summed loss, in nats, of a row's labels after the first position; the tokens before each are its
+        context."""
+        positions = (position for position in range(1, len(ids)) if labels[position] != ignored)
+        return -sum(log(self.probability(ids[position], self._context(ids, position))) for position in positions)
 
     def _built(self) -> Any:
         if self._model is None:
@@ -71,10 +72,11 @@ class NgramModel:
 
 
 class _Indexed(KneserNey):
-    """nltk's Kneser-Ney with continuation counts looked up instead of searched for, and a chance for unseen tokens.
+    """nltk's Kneser-Ney with continuation counts from an index instead of a search, and a probability for unseen
+    tokens.
 
-    nltk goes through all contexts for every question, and gives a token that it never saw a probability of 0; here
-    the discount of the lowest order is shared out among the whole vocabulary (Chen & Goodman 1998, equation 23).
+    nltk searches all contexts for every query, and gives an unseen token a probability of 0; here the discount of the
+    lowest order is distributed over the whole vocabulary (Chen & Goodman 1998, equation 23).
     """
 
     def __init__(self, vocabulary: Any, counter: Any, size: int, **settings: Any) -> None:
@@ -84,7 +86,7 @@ class _Indexed(KneserNey):
         self._totals: dict[Context, int] = {}
 
     def index(self, order: int) -> None:
-        """Look through all counts once, and choose the discount."""
+        """Build the index of continuation counts, and choose the discount."""
         self._order, self.discount = order, _discount(self.counts[order])
         found: defaultdict[Context, Counter[int]] = defaultdict(Counter)
         for length in range(2, order + 1):
@@ -94,7 +96,7 @@ class _Indexed(KneserNey):
         self._totals = {context: counts.total() for context, counts in found.items()}
 
     def _continuation_counts(self, word: int, context: Context = ()) -> tuple[int, int]:
-        """How many different tokens stand before `context` and `word`, and before `context` and any."""
+        """Return how many different tokens come before `context` and `word`, and before `context` and any token."""
         return self._continuations.get(context, _NOTHING)[word], self._totals.get(context, 0)
 
     def unigram_score(self, word: int) -> float:
@@ -104,7 +106,8 @@ class _Indexed(KneserNey):
 
 
 def _discount(highest: Any) -> float:
-    """n1 / (n1 + 2 n2) of how many n-grams of the highest order were seen once and twice (Ney, Essen & Kneser 1994)."""
+    """Return n1 / (n1 + 2 n2), where n1 and n2 are the n-grams of the highest order seen once and twice (Ney, Essen &
+    Kneser 1994)."""
     seen = Counter(count for followers in highest.values() for count in followers.values())
     once, twice = seen[1], seen[2]
     return min(once / (once + 2 * twice), _LARGEST_DISCOUNT) if once else _USUAL_DISCOUNT

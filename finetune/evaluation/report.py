@@ -1,4 +1,4 @@
-"""What the evaluation of a run came to, as it is kept in the run's folder (`evaluation.json`)."""
+"""The report of a run's evaluation, saved in the run's folder (`evaluation.json`)."""
 
 import hashlib
 import math
@@ -16,18 +16,18 @@ from inference.models.fingerprint import fingerprint
 FILE = "evaluation.json"
 VERSION = 1
 _LARGEST_LOSS = 20
-Report = dict[str, Any]
-Set = dict[str, Any]
+EvaluationReport = dict[str, Any]
+RowSetReport = dict[str, Any]
 
 
-def save(run: Run, report: Report) -> None:
-    """Write the report, whole or not at all. Raises UserError where the disk is full."""
+def save(run: Run, report: EvaluationReport) -> None:
+    """Write the report, completely or not at all. Raises UserError where the disk is full."""
     with full_disk_in_words(run.folder):
         write_json(run.folder / FILE, report)
 
 
-def load(run: Run) -> Report | None:
-    """The report of the run's last evaluation; None where there was none.
+def load(run: Run) -> EvaluationReport | None:
+    """Return the report of the run's last evaluation; None where there is none.
 
     Raises UserError where it is damaged, or of another version of the program.
     """
@@ -37,21 +37,21 @@ def load(run: Run) -> Report | None:
         report = read_json(run.folder / FILE)
         if report["version"] != VERSION:
             raise ValueError("another version")
-        for one in report["sets"]:
-            lines_of(one)
-            title(one)
+        for row_set in report["sets"]:
+            lines_of(row_set)
+            title(row_set)
         return report
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError("evaluate.damaged", value=run.id, file=FILE) from error
 
 
-def fits(run: Run, report: Report) -> bool:
-    """Whether the report is of the weights that the run holds now."""
+def fits(run: Run, report: EvaluationReport) -> bool:
+    """Return whether the report is about the weights that the run has now."""
     return run.model.is_dir() and report["tuned"]["fingerprint"] == weights_of(run.model)
 
 
 def weights_of(model: Path) -> str:
-    """What was learned, told by its bytes: of an adapter those of its one file."""
+    """Return a hash of the learned weights: for an adapter, that of its one file."""
     adapter = model / "adapter_model.safetensors"
     if not adapter.is_file():
         return fingerprint(model)
@@ -60,7 +60,7 @@ def weights_of(model: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Line:
+class MeasureResult:
     """One measure of a set: both models and their paired difference, tuned - base."""
 
     key: str
@@ -72,34 +72,35 @@ class Line:
     rows_tuned: float
 
 
-def lines_of(one: Set) -> list[Line]:
-    """The measures of a set of rows, the loss first."""
+def lines_of(row_set: RowSetReport) -> list[MeasureResult]:
+    """Return the measures of a set of rows, the loss first."""
     return [
-        Line(
-            key=found["key"],
-            base=Estimate.from_json(found["base"]),
-            tuned=Estimate.from_json(found["tuned"]),
-            difference=Estimate.from_json(found["difference"]),
-            verdict=found["verdict"],
-            rows_base=found["by_row"]["base"]["mean"],
-            rows_tuned=found["by_row"]["tuned"]["mean"],
+        MeasureResult(
+            key=measure["key"],
+            base=Estimate.from_json(measure["base"]),
+            tuned=Estimate.from_json(measure["tuned"]),
+            difference=Estimate.from_json(measure["difference"]),
+            verdict=measure["verdict"],
+            rows_base=measure["by_row"]["base"]["mean"],
+            rows_tuned=measure["by_row"]["tuned"]["mean"],
         )
-        for found in one["measures"]
+        for measure in row_set["measures"]
     ]
 
 
-def loss_of(one: Set) -> Line:
-    """The loss of a set of rows."""
-    return next(line for line in lines_of(one) if line.key == "loss")
+def loss_of(row_set: RowSetReport) -> MeasureResult:
+    """Return the loss of a set of rows."""
+    return next(line for line in lines_of(row_set) if line.key == "loss")
 
 
-def set_of(report: Report, key: str) -> Set | None:
-    """The set "held_out" or "general"; None where that was not measured."""
-    return next((one for one in report["sets"] if one["key"] == key), None)
+def set_of(report: EvaluationReport, key: str) -> RowSetReport | None:
+    """Return the set "held_out" or "general"; None where it was not measured."""
+    return next((row_set for row_set in report["sets"] if row_set["key"] == key), None)
 
 
 def perplexity(loss: Estimate) -> Estimate:
-    """e to a loss per token and to the ends of its interval (a percentile interval keeps its level under it)."""
+    """Return e to the power of a loss per token and of the ends of its interval (a percentile interval keeps its
+    level)."""
     low, high = (None if end is None else _exponential(end) for end in (loss.low, loss.high))
     return Estimate(_exponential(loss.mean), low, high, loss.count)
 
@@ -109,7 +110,7 @@ def _exponential(loss: float) -> float:
 
 
 def interval(found: Estimate, digits: int = 3, sign: str = "") -> str:
-    """Such as `1.234 [1.100, 1.400]`, with a real minus."""
+    """Return an estimate as text, such as `1.234 [1.100, 1.400]`, with a typographic minus."""
     ends = (
         ""
         if found.low is None or found.high is None
@@ -118,38 +119,40 @@ def interval(found: Estimate, digits: int = 3, sign: str = "") -> str:
     return f"{found.mean:{sign}.{digits}f}{ends}".replace("-", "−")
 
 
-def judged(report: Report) -> list[tuple[str, str]]:
-    """What the report says, as (verdict, sentence): of the held-out rows, and of what may have been
-    forgotten, and against the n-gram model."""
+def judged(report: EvaluationReport) -> list[tuple[str, str]]:
+    """Return the report's results as (verdict, sentence): for the held-out rows, for forgetting, and against the n-gram
+    model."""
     said = []
-    for one in report["sets"]:
-        stage = f"{title(one)}: " if one["stage"] else ""
-        for line in lines_of(one):
-            key = {"loss": one["key"], "preference_accuracy": "preference"}.get(line.key)
+    for row_set in report["sets"]:
+        stage = f"{title(row_set)}: " if row_set["stage"] else ""
+        for line in lines_of(row_set):
+            key = {"loss": row_set["key"], "preference_accuracy": "preference"}.get(line.key)
             if key:
-                facts = {"difference": interval(line.difference, 3, "+"), "rows": one["measured"]}
+                facts = {"difference": interval(line.difference, 3, "+"), "rows": row_set["measured"]}
                 said.append((line.verdict, stage + say(f"evaluate.{key}_{line.verdict}", **facts)))
-        ngram = one["ngram"]
+        ngram = row_set["ngram"]
         if ngram and ngram["verdict"] != "few":
             difference = interval(Estimate.from_json(ngram["tuned_difference"]), 3, "+")
             said.append((ngram["verdict"], stage + say(f"evaluate.ngram_{ngram['verdict']}", difference=difference)))
     return said
 
 
-def notes(report: Report) -> list[str]:
-    """What a reader must know of the figures: what was left out, cut or bounded."""
-    counted = [note for one in report["sets"] for note in _ngram_notes(one["ngram"])]
-    return [note for one in report["sets"] for note in _notes_of(one)] + counted
+def notes(report: EvaluationReport) -> list[str]:
+    """Return what a reader must know about the figures: which rows were skipped, truncated or not used."""
+    counted = [note for row_set in report["sets"] for note in _ngram_notes(row_set["ngram"])]
+    return [note for row_set in report["sets"] for note in _notes_of(row_set)] + counted
 
 
-def _notes_of(one: Set) -> list[str]:
-    facts = {key: one[key] for key in ("rows", "measured", "dropped", "cut", "taken")}
-    facts |= {"title": title(one), "length": one["max_length"]}
-    found = [say("evaluate.measured", tokens=one["tokens"], counted=counted("core.rows", one["measured"]), **facts)]
+def _notes_of(row_set: RowSetReport) -> list[str]:
+    facts = {key: row_set[key] for key in ("rows", "measured", "dropped", "cut", "taken")}
+    facts |= {"title": title(row_set), "length": row_set["max_length"]}
+    found = [
+        say("evaluate.measured", tokens=row_set["tokens"], counted=counted("core.rows", row_set["measured"]), **facts)
+    ]
     for key in ("dropped", "cut"):
-        if one[key]:
+        if row_set[key]:
             found.append(say(f"evaluate.{key}", **facts))
-    if one["taken"] < one["rows"]:
+    if row_set["taken"] < row_set["rows"]:
         found.append(say("evaluate.bounded", **facts))
     return found
 
@@ -162,10 +165,10 @@ def _ngram_notes(ngram: dict[str, Any] | None) -> list[str]:
     return [say(key, **{name: ngram[name] for name in names})]
 
 
-def title(one: Set) -> str:
-    """What a set of rows is called for people."""
-    if one["stage"]:
-        return say("evaluate.held_out_stage", number=one["stage"], objective=one["objective"])
-    if one["key"] == "held_out":
+def title(row_set: RowSetReport) -> str:
+    """Return the name of a set of rows for people."""
+    if row_set["stage"]:
+        return say("evaluate.held_out_stage", number=row_set["stage"], objective=row_set["objective"])
+    if row_set["key"] == "held_out":
         return say("evaluate.held_out")
-    return say("evaluate.shipped") if one["name"] is None else say("evaluate.general", name=one["name"])
+    return say("evaluate.shipped") if row_set["name"] is None else say("evaluate.general", name=row_set["name"])

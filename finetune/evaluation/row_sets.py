@@ -1,4 +1,4 @@
-"""Which rows a run is measured on: those it held out, and a general text that it did not train on."""
+"""The rows that a run is measured on: those it held out, and a general text that it did not train on."""
 
 import json
 import random
@@ -16,7 +16,7 @@ from finetune.config.run_config import RunConfig, Stage
 from finetune.data.store import Dataset, open_dataset
 from finetune.evaluation.measures import KINDS, PLAIN, RowKind
 from finetune.runs.run import Run
-from finetune.runs.split import count_rows, held_places, split_rows
+from finetune.runs.split import count_rows, held_indices, split_rows
 from inference.compare import zerogpu
 
 USUAL_ROWS, MOST_ROWS = 200, 2000
@@ -26,8 +26,8 @@ _SHIPPED = Path(__file__).parents[1] / "data" / "general.jsonl"
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What to measure: at most `rows` of each set. `general` is a dataset's id, "none", or None for the text that
-    comes with the program."""
+    """What to measure: at most `rows` rows of each set. `general` is a dataset's id, "none", or None for the text that
+    is shipped with the program."""
 
     general: str | None = None
     rows: int = USUAL_ROWS
@@ -35,10 +35,11 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class RowSet:
-    """The rows of a set that are taken, of `available` that there are.
+    """The rows of a set that are used, of `available` rows.
 
-    Held-out ones are of a `stage` of the run, `number` (from 1) where it has several; of the general set `name` is the
-    dataset's, None for the shipped text. `learn` says what of a conversation carries loss, as in `encode_all`.
+    Held-out rows belong to a `stage` of the run, `number` (from 1) where the run has several; for the general set
+    `name` is the dataset's, None for the shipped text. `learn` says which part of a conversation carries loss, as in
+    `encode_all`.
     """
 
     key: str
@@ -57,9 +58,9 @@ class RowSet:
 
 
 def check(run: Run, owner: Owner, request: EvaluationRequest) -> None:
-    """Raise UserError for what is wrong at first sight, without reading a row: the number of rows, a run that is not
-    finished or holds nothing out, a general set that is not there, of another kind, or one that the run learned from;
-    and on ZeroGPU, where no model can be held."""
+    """Raise UserError for what can be refused without reading a row: the number of rows, a run that is not finished or
+    holds no rows out, a general set that does not exist, is of another kind, or was trained on; and on ZeroGPU, where
+    no model can stay loaded."""
     if not 1 <= request.rows <= MOST_ROWS:
         raise UserError("evaluate.rows", value=request.rows, most=MOST_ROWS)
     if zerogpu.ready():
@@ -88,7 +89,7 @@ def _check_general(dataset: Dataset, config: RunConfig) -> None:
 
 
 def row_sets(run: Run, owner: Owner, request: EvaluationRequest) -> list[RowSet]:
-    """The sets of rows that a run shall be measured on: those that each stage held out, then the general one.
+    """Return the sets of rows to measure a run on: the rows that each stage held out, then the general set.
 
     Raises UserError as `check`, and where the run's data is gone.
     """
@@ -96,8 +97,8 @@ def row_sets(run: Run, owner: Owner, request: EvaluationRequest) -> list[RowSet]
     config = run.config()
     several = len(config.stages) > 1
     found = [
-        _held_out(run, config, stage, place if several else None, request.rows)
-        for place, stage in enumerate(config.stages, 1)
+        _held_out(run, config, stage, number if several else None, request.rows)
+        for number, stage in enumerate(config.stages, 1)
     ]
     held = [rows for rows in found if rows is not None]
     if not held:
@@ -106,11 +107,11 @@ def row_sets(run: Run, owner: Owner, request: EvaluationRequest) -> list[RowSet]
 
 
 def _held_out(run: Run, config: RunConfig, stage: Stage, number: int | None, most: int) -> RowSet | None:
-    """What a stage held out; None where that is nothing."""
+    """Return the rows that a stage held out; None where there are none."""
     try:
-        count = len(held_places(count_rows(run, config, stage), config))
+        count = len(held_indices(count_rows(run, config, stage), config))
         held = (row for _, row in split_rows(run, config, stage, held=True))
-        rows = some(held, count, most, config.seed)
+        rows = sample_rows(held, count, most, config.seed)
     except UserError as error:
         if error.code != "run.data_missing":
             raise
@@ -122,10 +123,11 @@ def _held_out(run: Run, config: RunConfig, stage: Stage, number: int | None, mos
 
 
 def training_rows(run: Run, config: RunConfig, stage: Stage, most: int) -> tuple[list[Row], int]:
-    """At most so many of the rows that a stage learned from, in an order that the seed decides, and how many it had."""
+    """Return at most `most` rows that a stage learned from, in an order that depends on the seed, and how many it
+    had."""
     count = count_rows(run, config, stage)
-    count -= len(held_places(count, config))
-    rows = some((row for _, row in split_rows(run, config, stage, held=False)), count, most, config.seed)
+    count -= len(held_indices(count, config))
+    rows = sample_rows((row for _, row in split_rows(run, config, stage, held=False)), count, most, config.seed)
     random.Random(config.seed).shuffle(rows)
     return rows, count
 
@@ -133,16 +135,16 @@ def training_rows(run: Run, config: RunConfig, stage: Stage, most: int) -> tuple
 def _general(request: EvaluationRequest, seed: int, owner: Owner) -> RowSet:
     if request.general is None:
         rows = shipped_rows()
-        return RowSet("general", "text", PLAIN, some(rows, len(rows), request.rows, seed), len(rows))
+        return RowSet("general", "text", PLAIN, sample_rows(rows, len(rows), request.rows, seed), len(rows))
     dataset = open_dataset(dataset_folder(owner, request.general))
     count = dataset.report.rows_kept
-    rows = some(dataset.iterate(), count, request.rows, seed)
+    rows = sample_rows(dataset.iterate(), count, request.rows, seed)
     return RowSet("general", dataset.kind, PLAIN, rows, count, dataset.name)
 
 
 def shipped_rows() -> list[Row]:
-    """The general text that comes with the program: short paragraphs and questions with answers, most of them English,
-    some Chinese."""
+    """Return the general text that is shipped with the program: short paragraphs and questions with answers, most of
+    them English, some Chinese."""
     lines = _SHIPPED.read_text(encoding="utf-8").splitlines()
     return [_shipped(json.loads(line)) for line in lines]
 
@@ -152,11 +154,12 @@ def _shipped(row: dict) -> Row:
 
 
 def kind_of(row: Row) -> str:
-    """The name of a row's kind."""
+    """Return the name of a row's kind."""
     return next(name for name, kind in ROW_KINDS.items() if type(row) is kind)
 
 
-def some(rows: Iterable[Row], count: int, most: int, seed: int) -> list[Row]:
-    """At most so many of `count` rows, in their order; the seed decides which. The others are not kept in memory."""
+def sample_rows(rows: Iterable[Row], count: int, most: int, seed: int) -> list[Row]:
+    """Return at most `most` of `count` rows, in their order, chosen by the seed. The other rows are not kept in
+    memory."""
     wanted = set(random.Random(seed).sample(range(count), min(count, most)))
-    return [row for place, row in enumerate(rows) if place in wanted]
+    return [row for index, row in enumerate(rows) if index in wanted]

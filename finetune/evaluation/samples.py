@@ -1,4 +1,4 @@
-"""A few held-out prompts answered by base and tuned model side by side, greedily, in one batch where both fit one."""
+"""A few held-out prompts answered by base and tuned model side by side, greedily, in one batch where possible."""
 
 import threading
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from inference.models.adapters import mixable
 from inference.strategies.table import parse_column
 
 if TYPE_CHECKING:
-    from finetune.evaluation.losses import Place, Tell
+    from finetune.evaluation.losses import Tell, Turn
     from inference.models.loading import Loaded
 
 TOKENS = 80
@@ -28,14 +28,14 @@ def samples(
     tuned: "Loaded",
     stop: threading.Event,
     tell: "Tell" = lambda done, total: None,
-    place: "Place" = nullcontext,
+    turn: "Turn" = nullcontext,
 ) -> list[dict[str, Any]]:
-    """For each row: its prompt, the answer that stands in it, and what each model writes, at most `TOKENS` tokens."""
+    """Return for each row its prompt, the answer in the row, and what each model generates, at most `TOKENS` tokens."""
     written = []
     for done, row in enumerate(rows):
         tell(done, len(rows))
         prompt = row_prompt(row, tuned.tokenizer)
-        with place():
+        with turn():
             texts = _answers(prompt.ids, base, tuned, stop)
         facts = {"prompt": prompt.text, "reference": _shortened(reference(row))}
         written.append(facts | dict(zip(("base", "tuned"), texts, strict=True)))
@@ -43,7 +43,7 @@ def samples(
 
 
 def reference(row: Row) -> str:
-    """The answer that a row holds: what comes behind `sampling.row_prompt`."""
+    """Return the answer in a row: what comes after `sampling.row_prompt`."""
     if isinstance(row, ChatRow):
         return [message.content for message in row.messages if message.role == "assistant"][-1]
     if isinstance(row, PairRow):
@@ -57,7 +57,8 @@ def _shortened(text: str) -> str:
 
 
 def _answers(ids: list[int], base: "Loaded", tuned: "Loaded", stop: threading.Event) -> list[str]:
-    """What both write. Of a prompt that leaves no room for the answer in the context, the end is read."""
+    """Return what both models generate. A prompt that leaves no room for the answer in the context is truncated from
+    the left."""
     room = max(min(base.context_length, tuned.context_length) - TOKENS, 1)
     events = compare(_panels(ids[-room:], base, tuned), seed=0, max_new_tokens=TOKENS, stop=stop)
     result = next(event.result for event in events if isinstance(event, Done))

@@ -1,4 +1,4 @@
-"""Attention for training short rows on a CPU: two plain matrix products, for less than half the time of the fused one.
+"""Attention for training short rows on a CPU: two plain matrix products, in less than half the time of the fused one.
 
 Measured on two cores in bfloat16, forward and backward, 8 rows, 9 heads on 3 key-value heads, 64 wide, in ms against
 `scaled_dot_product_attention`: 5 / 16 for 128 tokens, 15 / 38 for 230, 58 / 114 for 512.
@@ -21,10 +21,10 @@ _KNOWN = AttentionInterface()
 
 
 def use_short_attention(model: Any) -> None:
-    """Let a model on a CPU that would use the fused attention use this one while it trains on rows of 512 tokens.
+    """Make a model on a CPU use this attention while it trains on rows of at most 512 tokens.
 
-    What it keeps for backward grows with the square of the length, so longer rows stay with the fused one, as do
-    generation, evaluation and whatever needs a mask.
+    The memory kept for backward grows with the square of the length, so longer rows stay with the fused attention, as
+    do generation, evaluation and everything that needs a mask.
     """
     if model.config._attn_implementation == "sdpa" and model.device.type == "cpu":
         AttentionInterface.register(NAME, _attend)
@@ -35,7 +35,8 @@ def use_short_attention(model: Any) -> None:
 def _attend(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
 ) -> tuple[Tensor, None]:
-    """As transformers calls it: queries [B, heads, T, width], keys and values [B, key-value heads, T, width]."""
+    """Compute attention as transformers calls it: queries [B, heads, T, width], keys and values [B, key-value heads, T,
+    width]."""
     short = query.shape[2] == key.shape[2] <= LONGEST and key.shape[-1] == value.shape[-1]
     unusual = settings.get("dropout") or any(settings.get(name) is not None for name in _UNUSUAL)
     causal = settings.get("is_causal") is not False and getattr(module, "is_causal", True)
@@ -46,14 +47,15 @@ def _attend(
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-    """Causal attention with shared key-value heads: [B, heads, T, width] to [B, T, heads, width]."""
+    """Compute causal attention with shared key-value heads: [B, heads, T, width] to [B, T, heads, width]."""
     return _Causal.apply(query, key, value, scaling)
 
 
 class _Causal(torch.autograd.Function):
-    """Queries a block of positions at a time: no product with the keys behind a block, which no query of it may see.
+    """Attention for one block of query positions at a time, without products with the keys after the block, which its
+    queries must not see.
 
-    The query heads of one key-value head are like so many more queries: [B * shared heads, group * block, width].
+    The query heads of one key-value head are stacked as more queries: [B * shared heads, group * block, width].
     """
 
     # S = c Q K^T + M, P = softmax(S), O = P V, M minus infinity ahead. For the gradient G of O: dV = P^T G, dP = G V^T,
@@ -97,7 +99,7 @@ class _Causal(torch.autograd.Function):
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:
-    """Blocks of at most `BLOCK` positions, of nearly one size."""
+    """Return blocks (start, end) of at most `BLOCK` positions, of nearly equal size."""
     count = math.ceil(length / BLOCK)
     edges = [length * number // count for number in range(count + 1)]
     return list(pairwise(edges))
@@ -105,6 +107,7 @@ def _blocks(length: int) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=16)
 def _future(start: int, end: int, copies: int, dtype: torch.dtype) -> Tensor:
-    """Minus infinity where a position of a block would look ahead, for `copies` query heads one after another."""
+    """Return a mask with minus infinity where a position of a block would look ahead, repeated for `copies` query
+    heads."""
     seen = torch.full((end - start, end), float("-inf"), dtype=dtype)
     return seen.triu(start + 1).repeat(copies, 1)

@@ -1,7 +1,7 @@
-"""A loss over many positions whose logits are never all there: each chunk is finished, gradients included, at once.
+"""A loss over many positions whose logits never exist all at once: each chunk is finished, gradients included.
 
-What each position's loss is weighted with may be known only later (as in preference learning, where it depends on all
-positions of both answers): `chunked_log_probs` keeps each position's gradient, [N, width], in place of its logits.
+The weight of a position's loss may be known only later (as in preference learning, where it depends on all positions
+of both answers): `chunked_log_probs` keeps each position's gradient, [N, width], in place of its logits.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def chunked_sum(loss: Loss, hidden: Tensor, targets: Tensor, head: Head, size: int) -> Tensor:
-    """`loss(head(hidden), targets)` summed over chunks of `size` positions: `hidden` [N, width], `targets` [N].
+    """Return `loss(head(hidden), targets)` summed over chunks of `size` positions: `hidden` [N, width], `targets` [N].
 
-    The gradients of the chunk are taken while its logits are there (as Liger's fused loss does, Hsu et al. 2024), so
-    the head is not computed again in backward. It can be differentiated once.
+    The gradients of a chunk are computed while its logits exist (as in Liger's fused loss, Hsu et al. 2024), so the
+    head is not computed again in backward. The result can be differentiated once.
     """
     weights = [weight for weight in head.parameters() if weight.requires_grad] if isinstance(head, nn.Module) else []
     return _ChunkedSum.apply(loss, targets, head, size, hidden, *weights)
@@ -55,9 +55,9 @@ class _ChunkedSum(torch.autograd.Function):
 
 
 def chunked_log_probs(hidden: Tensor, targets: Tensor, head: Head, size: int) -> Tensor:
-    """The log-probability [N] of each target in float32: `hidden` [N, width], `targets` [N], chunks of `size`.
+    """Return the log-probability [N] of each target in float32: `hidden` [N, width], `targets` [N], chunks of `size`.
 
-    Where the head learns, too, its logits are computed again in backward, a chunk at a time.
+    Where the head is trained, too, its logits are computed again in backward, a chunk at a time.
     """
     weights = [weight for weight in head.parameters() if weight.requires_grad] if isinstance(head, nn.Module) else []
     return _ChunkedLogProbs.apply(targets, head, size, hidden, *weights)

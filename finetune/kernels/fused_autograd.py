@@ -1,4 +1,4 @@
-"""The steps of the gradient that `fused` builds a decoder layer of, each written out: what it keeps is little."""
+"""The autograd functions of `fused_layers`, with backward written out, so that they keep little memory."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ Shape = tuple[tuple[int, bool, float], ...]
 
 
 class RMSNorm(torch.autograd.Function):
-    """Zhang & Sennrich 2019, the square mean in float32."""
+    """RMSNorm (Zhang & Sennrich 2019), with the mean of squares in float32."""
 
     # y = w * u with u = s x and s = (mean(x^2) + epsilon)^(-1/2); for the gradient g of y:
     # dw = sum over rows of g * u, and dx = s (v - u (v . u) / n) with v = g * w and n the width.
@@ -43,15 +43,15 @@ def _unit(states: Tensor, scale: Tensor) -> Tensor:
 
 
 def _norm_grad(weighed: Tensor, unit: Tensor, scale: Tensor) -> Tensor:
-    """The gradient of the states, of that of the unit vectors."""
+    """Return the gradient w.r.t. the inputs, given the gradient w.r.t. the normalized vectors."""
     share = torch.linalg.vecdot(weighed.float(), unit.float())[..., None].div_(-unit.shape[-1])
     moved = torch.addcmul(weighed, unit, share.to(unit.dtype))
     return torch.mul(moved, scale, out=torch.empty_like(moved))
 
 
 class Rotate(torch.autograd.Function):
-    """Rotary positions (Su et al. 2021) on [B, T, heads, head_dim] with cosines and sines [B, T, head_dim], of which
-    both halves are alike: backward is the rotation back."""
+    """Rotary positions (Su et al. 2021) on [B, T, heads, head_dim] with cosines and sines [B, T, head_dim], both halves
+    of which are equal; backward is the inverse rotation."""
 
     # y = R x with R = [[cos, -sin], [sin, cos]] for each pair (x_i, x_(i + n/2)); R^T turns by minus the angle:
     # dx = R^T g = g * cos - roll(g, n/2) * s with s = (-sin, sin), which is `_turn` with -s.
@@ -77,7 +77,7 @@ def _turn(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.mul(states, cos).addcmul_(states.roll(states.shape[-1] // 2, -1), sin)
 
 
-class Gate(torch.autograd.Function):
+class SwiGLU(torch.autograd.Function):
     """silu(gate) * up of [N, 2 * width], gate first (Shazeer 2020)."""
 
     # y = silu(a) * b with silu(a) = a sigma(a); for the gradient g of y:
@@ -108,24 +108,25 @@ def _gate_grad(both: Tensor, grad: Tensor) -> Tensor:
     return found
 
 
-class Before(Protocol):
-    """What makes the input of a product. It is made again in backward, for less than it costs to keep."""
+class InputStep(Protocol):
+    """The operation that computes the input of a product. It is recomputed in backward, which costs less than storing
+    its result."""
 
     @property
     def learns(self) -> bool: ...
     def apply(self, source: Tensor) -> Tensor:
-        """The same as a step of its own."""
+        """Compute the input as an autograd step of its own."""
         ...
 
     def make(self, source: Tensor) -> Tensor: ...
     def grad(self, source: Tensor, of_made: Tensor) -> Tensor:
-        """The gradient of the source, of that of what was made; `of_made` may be written over."""
+        """Return the gradient w.r.t. the source, given the gradient w.r.t. the input; `of_made` may be overwritten."""
         ...
 
 
 @dataclass(frozen=True)
 class AfterNorm:
-    """The input is an RMSNorm's."""
+    """The input is the output of an RMSNorm."""
 
     weight: Tensor
     epsilon: float
@@ -147,12 +148,12 @@ class AfterNorm:
 
 @dataclass(frozen=True)
 class AfterGate:
-    """The input is a gate's times what it lets through."""
+    """The input is the output of a gate, silu(gate) * up."""
 
     learns: bool = False
 
     def apply(self, source: Tensor) -> Tensor:
-        return Gate.apply(source)
+        return SwiGLU.apply(source)
 
     def make(self, source: Tensor) -> Tensor:
         return _gated(source)
@@ -165,9 +166,9 @@ GATE = AfterGate()
 
 
 class Joined(torch.autograd.Function):
-    """residual + states @ weight.T + bias, and each adapter's up(down(states)) * scale on its own outputs, where
-    `before` makes the states of the source. The weight is frozen. `shape` is (outputs, whether it has an adapter,
-    scale) of each layer, `adapters` their down and up."""
+    """residual + states @ weight.T + bias, plus each adapter's up(down(states)) * scale on its own outputs, where
+    `before` computes the states from the source. The weight is frozen. `shape` is (outputs, whether it has an adapter,
+    scale) of each layer, `adapters` their down and up matrices."""
 
     # y = r + x W^T + b + (x A^T) B, where A are all downs under each other and B = `_block` holds s_i U_i^T on the
     # outputs of i. For the gradient g of y: dr = g, dx = g W + (g B^T) A, dA = (g B^T)^T x, dU_i = s_i g_i^T (x A_i^T).
@@ -179,7 +180,7 @@ class Joined(torch.autograd.Function):
         residual: Tensor | None,
         weight: Tensor,
         bias: Tensor | None,
-        before: Before | None,
+        before: InputStep | None,
         shape: Shape,
         *adapters: Tensor,
     ) -> Tensor:
@@ -214,7 +215,7 @@ class Joined(torch.autograd.Function):
 
 
 def _of_adapters(shape: Shape, of_down: Tensor, grad: Tensor, thin: Tensor, adapters: list[Tensor]) -> list[Tensor]:
-    """The gradients of each adapter's down and up."""
+    """Return the gradients of each adapter's down and up matrices."""
     found: list[Tensor] = []
     first = rank = 0
     for outputs, adapted, scale in shape:
@@ -228,7 +229,8 @@ def _of_adapters(shape: Shape, of_down: Tensor, grad: Tensor, thin: Tensor, adap
 
 
 def _block(shape: Shape, adapters: Any) -> Tensor:
-    """The up matrices times their scale as blocks [all ranks, all outputs]: an adapter reaches its own outputs only."""
+    """Return the scaled up matrices as a block-diagonal matrix [all ranks, all outputs]: an adapter affects its own
+    outputs only."""
     ups = list(adapters[1::2])
     if len(shape) == 1:
         return (ups[0] * shape[0][2]).T

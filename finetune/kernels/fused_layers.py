@@ -1,11 +1,11 @@
-"""Decoder layers of Llama's kind with little around the products, for training: norm, rotation, gate and adapters each
-as one step of the gradient, with the products of one input joined (`fused_steps`).
+"""Fast Llama-like decoder layers for training: norm, rotation, gate and adapters are one autograd function each, and
+the matrix products of one input are joined (`fused_autograd`).
 
-A step through the layers that transformers and PEFT build is half products and half passes over memory: norms in
-float32, products of each adapter apart, sums of their gradients. Here query, key and value are one product with one
-adapter product beside it, so are gate and up; what is kept for backward is what cannot be had again cheaply. What is
-computed is what `modeling_llama`, `modeling_qwen2`, `modeling_qwen3` and `modeling_mistral` of transformers 5.23 and
-`peft.tuners.lora` compute, but for rounding.
+In the layers of transformers and PEFT, half of a step are products and half are passes over memory: norms in float32,
+a separate product for each adapter, sums of their gradients. Here query, key and value are one product with one adapter
+product beside it, and so are gate and up; for backward, only what is expensive to recompute is kept. The results equal
+those of `modeling_llama`, `modeling_qwen2`, `modeling_qwen3` and `modeling_mistral` of transformers 5.23 and of
+`peft.tuners.lora`, except for rounding.
 """
 
 import sys
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from finetune.kernels.fused_autograd import GATE, AfterNorm, Before, Joined, Rotate
+from finetune.kernels.fused_autograd import GATE, AfterNorm, InputStep, Joined, Rotate
 
 LAYERS = ("LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer", "MistralDecoderLayer")
 NORMS = ("LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "MistralRMSNorm")
@@ -25,7 +25,7 @@ _ATTENTION = AttentionInterface()
 
 
 def fuse(model: nn.Module) -> int:
-    """Let the decoder layers of a model that are of a known kind run in this way. Returns how many do."""
+    """Replace the forward pass of the model's decoder layers of a known type. Returns how many were replaced."""
     found: list[Any] = [layer for layer in model.modules() if type(layer).__name__ in LAYERS and _is_usual(layer)]
     for layer in found:
         layer.tunescope_forward = layer.forward
@@ -50,7 +50,8 @@ def _forward(
     position_embeddings: tuple[Tensor, Tensor] | None = None,
     **kwargs: Any,
 ) -> Tensor:
-    """The layer over `hidden_states` [B, T, width]. With a cache, which training never has, it runs as it was."""
+    """Run the layer over `hidden_states` [B, T, width]. With a KV cache, which training never has, the original forward
+    runs."""
     if past_key_values is not None or position_embeddings is None:
         return layer.tunescope_forward(
             hidden_states,
@@ -85,7 +86,7 @@ def _after(norm: Any) -> AfterNorm:
 
 
 def _rotated(attention: Any, mixed: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values [B, heads, T, head_dim] from their product [B, T, all heads, head_dim]."""
+    """Return queries, keys and values [B, heads, T, head_dim] from their joint product [B, T, all heads, head_dim]."""
     size = attention.head_dim
     queries = attention.q_proj.out_features // size
     keys = attention.k_proj.out_features // size
@@ -103,7 +104,7 @@ def _rotated(attention: Any, mixed: Tensor, angles: tuple[Tensor, Tensor]) -> tu
 
 @dataclass(frozen=True)
 class _Linear:
-    """A linear layer with what an adapter adds: `down` [r, in], `up` [out, r] times `scale`."""
+    """A linear layer with its adapter: `down` [r, in], `up` [out, r] times `scale`."""
 
     weight: Tensor
     bias: Tensor | None
@@ -113,11 +114,11 @@ class _Linear:
 
 
 def joined(
-    source: Tensor, modules: tuple[Any, ...], residual: Tensor | None = None, before: Before | None = None
+    source: Tensor, modules: tuple[Any, ...], residual: Tensor | None = None, before: InputStep | None = None
 ) -> Tensor:
-    """The outputs of linear layers of one input [N, in], which `before` makes of `source`, side by side, on top of
-    `residual` [N, out] where there is one. Layers that learn themselves, or whose adapter is no plain LoRA, run as they
-    are."""
+    """Return the outputs of linear layers with one common input [N, in], which `before` computes from `source`, side by
+    side, plus `residual` [N, out] if given. Layers that are trained themselves, or whose adapter is not a plain LoRA,
+    run unchanged."""
     parts = [_part(module) for module in modules]
     if any(part is None for part in parts) or (before and before.learns):
         states = before.apply(source) if before else source
@@ -134,7 +135,7 @@ def joined(
 
 
 def _part(module: Any) -> _Linear | None:
-    """A frozen linear layer with at most one plain LoRA adapter without dropout; None for anything else."""
+    """Return a frozen linear layer with at most one plain LoRA adapter without dropout; None for anything else."""
     base = getattr(module, "base_layer", module)
     if type(base) is not nn.Linear or base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad):
         return None
@@ -154,8 +155,8 @@ def _part(module: Any) -> _Linear | None:
 
 
 def _side_by_side(first: Any, linears: list[_Linear]) -> Tensor:
-    """The weights below one another [out, in], as one tensor of which each layer's weight is made a part: it takes no
-    more memory."""
+    """Return the weights stacked [out, in] in one tensor; each layer's weight becomes a view of it, so no more memory
+    is used."""
     if len(linears) == 1:
         return linears[0].weight
     kept = getattr(first, "tunescope_joined", None)

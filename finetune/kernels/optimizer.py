@@ -1,6 +1,6 @@
-"""AdamW on float32 masters: the model computes in bfloat16, what is learned is kept and updated in float32.
+"""AdamW on float32 master weights: the model computes in bfloat16, the masters are kept and updated in float32.
 
-Without them an update smaller than a weight's last bit is rounded away (Micikevicius et al. 2018).
+Without masters an update smaller than a weight's last bit is rounded away (Micikevicius et al. 2018).
 """
 
 from collections.abc import Callable, Iterable
@@ -14,8 +14,8 @@ from finetune.kernels.sharding import like
 
 
 @dataclass(frozen=True)
-class Group:
-    """Weights that move alike: their decay, and by what factor they learn faster than the learning rate says."""
+class ParameterGroup:
+    """Weights with the same settings: their weight decay, and the factor on their learning rate."""
 
     parameters: list[nn.Parameter]
     weight_decay: float = 0.0
@@ -23,12 +23,13 @@ class Group:
 
 
 class MasterAdamW(torch.optim.AdamW):
-    """AdamW (Loshchilov & Hutter 2019) whose parameters are float32 copies of the model's; a float32 weight is its own.
+    """AdamW (Loshchilov & Hutter 2019) on float32 copies (masters) of the model's weights; a weight that is float32 is
+    its own master.
 
     Call `collect` after each backward, `step` once a batch.
     """
 
-    def __init__(self, groups: Iterable[Group], learning_rate: float) -> None:
+    def __init__(self, groups: Iterable[ParameterGroup], learning_rate: float) -> None:
         self.pairs: list[tuple[nn.Parameter, Tensor]] = []
         super().__init__(
             [
@@ -57,7 +58,7 @@ class MasterAdamW(torch.optim.AdamW):
         return [master for _, master in self.pairs]
 
     def collect(self) -> None:
-        """Add the gradients of the model's weights to those of the masters, in float32, and let go of them."""
+        """Add the gradients of the model's weights to those of the masters, in float32, and free them."""
         for parameter, master in self.pairs:
             if parameter is master or parameter.grad is None:
                 continue
@@ -66,7 +67,7 @@ class MasterAdamW(torch.optim.AdamW):
             parameter.grad = None
 
     def gradients(self) -> list[Tensor]:
-        """The gradient of each master; zeros where this process had none."""
+        """Return the gradient of each master; zeros where this process had none."""
         for master in self.masters:
             if master.grad is None:
                 master.grad = torch.zeros_like(master)
@@ -74,7 +75,7 @@ class MasterAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Move the masters, then round them into the model."""
+        """Update the masters, then round them into the model."""
         result = super().step(closure)
         self._round()
         for master in self.masters:
@@ -91,17 +92,18 @@ class MasterAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the state of the optimizer and the masters, and round the masters into the model.
+        """Load the state of the optimizer and the masters, and round the masters into the model.
 
-        The state holds whole tensors; where the weights are sharded each process takes its part.
+        The state holds whole tensors; where the weights are sharded, each process takes its part.
         """
-        state = {place: _parts(values, self.masters[place]) for place, values in state_dict["state"].items()}
+        state = {index: _parts(values, self.masters[index]) for index, values in state_dict["state"].items()}
         super().load_state_dict({"state": state, "param_groups": state_dict["param_groups"]})
         self.take_over(state_dict["masters"])
 
     @torch.no_grad()
     def take_over(self, masters: Iterable[Tensor]) -> None:
-        """Go on from what was learned before, in an earlier stage or at a checkpoint, and round it into the model."""
+        """Continue from weights learned before, in an earlier stage or at a checkpoint, and round them into the
+        model."""
         for mine, theirs in zip(self.masters, masters, strict=True):
             mine.data.copy_(like(theirs, mine))
         self._round()
@@ -116,15 +118,16 @@ def groups_of(
     decaying: Iterable[str],
     weight_decay: float,
     lr_multiplier: Callable[[str], float] = lambda name: 1.0,
-) -> list[Group]:
-    """The trainable weights: the slowest first, and of those alike in this the ones that decay."""
+) -> list[ParameterGroup]:
+    """Return the trainable weights in groups: those with the lowest learning rate first, and of the same rate those
+    with weight decay first."""
     names = set(decaying)
     found: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             found.setdefault((lr_multiplier(name), name not in names), []).append(parameter)
     return [
-        Group(part, 0.0 if still else weight_decay, lr_multiplier)
+        ParameterGroup(part, 0.0 if still else weight_decay, lr_multiplier)
         for (lr_multiplier, still), part in sorted(found.items(), key=_key)
     ]
 

@@ -1,4 +1,4 @@
-"""Weights shared out among the processes of a run (FSDP2): each keeps a part and borrows the others'."""
+"""Weights sharded over the processes of a run (FSDP2): each process keeps a part and gathers the rest when needed."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def shard(model: nn.Module, processes: int, device: str) -> None:
-    """Share out the weights layer by layer, in place (Zhao et al. 2023). Gradients are averaged in float32.
+    """Shard the weights layer by layer, in place (Zhao et al. 2023). Gradients are averaged in float32.
 
-    A model still on the CPU goes to the `device` a layer at a time, so that no GPU ever holds the whole. Under an
-    adapter it is the model inside that is called whole, by training and by `generate` alike.
+    A model on the CPU moves to the `device` a layer at a time, so that no GPU ever holds all of it. Under an adapter
+    the base model is sharded, since both training and `generate` call it as a whole.
     """
     inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     mesh = init_device_mesh(device, (processes,))
@@ -29,10 +29,10 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def whole(value: Any, keep: bool = True) -> Any:
-    """Tensors inside dicts, lists and tuples put together from all processes, on the CPU; anything else as it is.
+    """Gather tensors inside dicts, lists and tuples from all processes, on the CPU; return anything else unchanged.
 
-    Where weights are sharded every process must call it, with the same things; one that need not `keep` them gets
-    empty tensors in their place.
+    Where weights are sharded every process must call it, with the same values; a process that need not `keep` them gets
+    empty tensors.
     """
     if isinstance(value, DTensor):
         full = value.full_tensor()
@@ -45,7 +45,7 @@ def whole(value: Any, keep: bool = True) -> Any:
 
 
 def like(tensor: Any, model: Tensor) -> Any:
-    """A whole tensor shared out as another one of its shape is; anything else as it is."""
+    """Shard a whole tensor as `model` of the same shape is sharded; return anything else unchanged."""
     if isinstance(model, DTensor) and isinstance(tensor, Tensor) and tensor.shape == model.shape:
         return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements, src_data_rank=None)
     return tensor

@@ -6,14 +6,14 @@ from core.workspace import Owner
 
 if TYPE_CHECKING:
     from finetune.config.run_config import RunConfig
-    from finetune.data.findings import Finding
+    from finetune.data.findings import DataFinding
     from finetune.runs.run import Run
 
 
 class Launcher(Protocol):
     """What every place to run offers."""
 
-    def check(self, config: "RunConfig", owner: Owner) -> list["Finding"]:
+    def check(self, config: "RunConfig", owner: Owner) -> list["DataFinding"]:
         """Return which rows are skipped or truncated; nothing starts."""
 
     def start(self, config: "RunConfig", owner: Owner) -> str:

@@ -36,7 +36,7 @@ def _remove_run(run: Run) -> str:
     lock = take(run)
     try:
         record = job_of(run)
-        if record is not None and record.at_work:
+        if record is not None and record.active:
             raise UserError("run.alive", value=run.id)
         if record is not None:
             remember_removed(run)

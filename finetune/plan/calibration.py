@@ -1,6 +1,6 @@
-"""Two steps of the largest batch, and one of some others, tried out on the device in a process of their own.
+"""Measures two steps of the largest batch, and one of some others, on the device, in a separate process.
 
-What they took is kept: the same config on the same weights, data and device is not tried twice.
+The measurements are cached: the same config on the same weights, data and device is not measured twice.
 """
 
 import fcntl
@@ -41,14 +41,14 @@ FORMAT = 1
 _FEW_TOKENS = 4096
 _NEVER = 100_000_000
 _LEFT = 0.03
-"""The part of the memory that must stay free while it is tried out: else it is ended before the system ends others."""
+"""The part of the memory that must stay free in a trial: below it the trial is ended, to protect other processes."""
 _LOOKS_A_SECOND = 5
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured on a device: peak bytes with batches of `batch_size` rows, seconds until the model is loaded,
-    and the pace of each stage. `alone`: no run was at work there meanwhile; else it is not kept."""
+    """Measurements on a device: peak bytes with batches of `batch_size` rows, seconds until the model is loaded, and
+    the pace of each stage. `alone`: no run was active there meanwhile; otherwise the calibration is not cached."""
 
     peak: float
     batch_size: int
@@ -59,7 +59,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a stage is tried on: its config, rows, batches and what is written at an evaluation."""
+    """The input of a stage's trial: its config, rows, batches and the prompts of an evaluation."""
 
     stage: Stage
     rows: StageRows
@@ -67,25 +67,27 @@ class Trial:
     prompts: list[dict[str, Any]]
 
 
-def known(key: str) -> Calibration | None:
-    """What was measured before under this key."""
+def cached_calibration(key: str) -> Calibration | None:
+    """Return the cached calibration of this key; None where there is none."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = read_json(_place(key))
+        kept = read_json(_cache_file(key))
         if kept["format"] == FORMAT:
-            stages = tuple(Pace(**{**one, "points": tuple((a, b) for a, b in one["points"])}) for one in kept["stages"])
+            stages = tuple(
+                Pace(**{**stage, "points": tuple((a, b) for a, b in stage["points"])}) for stage in kept["stages"]
+            )
             return Calibration(kept["peak"], kept["batch_size"], kept["startup"], stages)
     return None
 
 
 def key_of(config: RunConfig, fingerprint: str, device: str) -> str:
-    """The name of a calibration: of all that decides what a step takes, and nothing else."""
-    told = config.model_dump(mode="json", exclude={"model", "seed", "watch", "version"})
-    told["samples"] = [config.watch.sample_tokens, *config.watch.samples]
-    text = json.dumps([FORMAT, told, fingerprint, device, os.cpu_count()], sort_keys=True)
+    """Return the cache key of a calibration: a hash of everything that a step's cost depends on, and nothing else."""
+    inputs = config.model_dump(mode="json", exclude={"model", "seed", "watch", "version"})
+    inputs["samples"] = [config.watch.sample_tokens, *config.watch.samples]
+    text = json.dumps([FORMAT, inputs, fingerprint, device, os.cpu_count()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _place(key: str) -> Path:
+def _cache_file(key: str) -> Path:
     return settings.cache() / "plans" / f"{key}.json"
 
 
@@ -98,9 +100,9 @@ def calibrate(
     progress: Any = None,
     stop: threading.Event | None = None,
 ) -> Calibration:
-    """Try it out with batches of `batch_size` rows at most, and keep what it took.
+    """Run the trial with batches of at most `batch_size` rows, and cache the measurements.
 
-    Raises UserError where memory ran out, somebody asked to stop, or the process failed, with the end of its log.
+    Raises UserError where memory ran out, a stop was requested, or the process failed, with the end of its log.
     """
     devices = devices_of(config.compute.device, 1)
     with _turn(devices[0], stop), _scratch() as folder:
@@ -108,26 +110,26 @@ def calibrate(
         run = Run(folder)
         run.save(_shortened(config, batch_size))
         write_json(folder / "env.json", {"base": base.reference})
-        orders = [_lay_ready(folder, index, one, run.config()) for index, one in enumerate(trials)]
+        orders = [_write_rows(folder, index, trial, run.config()) for index, trial in enumerate(trials)]
         write_json(folder / "order.json", {"stages": [order for order, _ in orders]})
         _wait(_start(folder, base.folder, devices), folder, sum(order["take"] for order, _ in orders), progress, stop)
         measured = read_json(folder / "result.json")
     stages = tuple(
-        _pace({**told, "held": order["held"], "all": order["all"]}, order["take"], tokens)
-        for told, (order, tokens) in zip(measured["stages"], orders, strict=True)
+        _pace({**result, "held": order["held"], "all": order["all"]}, order["take"], tokens)
+        for result, (order, tokens) in zip(measured["stages"], orders, strict=True)
     )
     found = Calibration(measured["memory_gb"] * 1e9, batch_size, measured["startup"], stages, alone)
     if alone:
-        write_json(_place(key), {"format": FORMAT, **asdict(found)})
+        write_json(_cache_file(key), {"format": FORMAT, **asdict(found)})
     return found
 
 
 @contextmanager
 def _turn(device: str, stop: threading.Event | None) -> Iterator[None]:
-    """One trial at a time on a device: two would measure each other."""
-    place = settings.cache() / "plans"
-    place.mkdir(parents=True, exist_ok=True)
-    with open(place / f".{device}", "a") as turn:
+    """Allow one trial at a time on a device: two would distort each other's measurements."""
+    folder = settings.cache() / "plans"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f".{device}", "a") as turn:
         while True:
             with suppress(BlockingIOError):
                 fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,7 +150,7 @@ def _scratch() -> Iterator[Path]:
 
 
 def _shortened(config: RunConfig, batch_size: int) -> RunConfig:
-    """The config with every step told, no evaluation or checkpoint in between, in one process."""
+    """Return the config with every step logged, without evaluations and checkpoints in between, for one process."""
     watch = config.watch.model_copy(update={"log_every": 1, "evaluate_every": _NEVER, "checkpoint_every": _NEVER})
     stages = [stage.model_copy(update={"optim": _optim(config, stage, batch_size)}) for stage in config.stages]
     compute = config.compute.model_copy(update={"processes": 1, "sharding": "none"})
@@ -167,8 +169,8 @@ def _optim(config: RunConfig, stage: Stage, batch_size: int) -> Any:
     )
 
 
-def _lay_ready(folder: Path, index: int, trial: Trial, config: RunConfig) -> tuple[dict[str, Any], list[list[int]]]:
-    """Write a stage's rows for the process. Returns its order, and the padded tokens of each batch it will have."""
+def _write_rows(folder: Path, index: int, trial: Trial, config: RunConfig) -> tuple[dict[str, Any], list[list[int]]]:
+    """Write a stage's rows for the process. Returns its order, and the padded tokens of each batch."""
     from finetune.training.batches import LengthGrouped
 
     optim = config.optim_of(config.stages[index])
@@ -185,14 +187,14 @@ def _lay_ready(folder: Path, index: int, trial: Trial, config: RunConfig) -> tup
         for start in range(0, len(tokens), optim.gradient_accumulation)
     ]
     held_tokens = _held_tokens(measured.lengths, optim.batch_size, sides)
-    told = {
+    stage_order = {
         "steps": trial.shapes.steps,
         "take": min(len(groups), trial.shapes.steps),
         "prompts": trial.prompts,
         "held": held_tokens,
         "all": sum(tokens) + held_tokens,
     }
-    return told, groups
+    return stage_order, groups
 
 
 def _held_tokens(lengths: np.ndarray, size: int, sides: int) -> int:
@@ -202,8 +204,8 @@ def _held_tokens(lengths: np.ndarray, size: int, sides: int) -> int:
 
 
 def _chosen(rows: Sequence[TokenRow], size: int, accumulation: int) -> list[TokenRow]:
-    """The rows of the largest batch twice, and of batches further down; more of them where they are small, since a
-    short step is measured less well."""
+    """Return the rows of the largest batch twice, and of smaller batches; several times where they are small, since a
+    short step is measured less precisely."""
     ordered = sorted(rows, key=lambda row: -row.length)
     last = max(len(ordered) - size, 0)
     largest = sum(row.length * len(row.parts) for row in ordered[:size])
@@ -213,7 +215,7 @@ def _chosen(rows: Sequence[TokenRow], size: int, accumulation: int) -> list[Toke
 
 
 def _start(folder: Path, base: Path, devices: list[str]) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that all that it starts ends with it."""
+    """Start the trial in its own session, so that all its processes can be ended with it."""
     command = [settings.python(), "-m", "finetune.plan.trial", str(folder), "--base", str(base)]
     with open(folder / "log.txt", "ab") as log:
         return subprocess.Popen(
@@ -230,7 +232,7 @@ def _start(folder: Path, base: Path, devices: list[str]) -> subprocess.Popen[byt
 def _wait(
     process: subprocess.Popen[bytes], folder: Path, steps: int, progress: Any, stop: threading.Event | None
 ) -> None:
-    """Until it is over; ended early where somebody asks, or where it takes the last of the memory."""
+    """Wait for the process to end; kill it on a stop request, or when it uses up the memory."""
     try:
         while process.poll() is None:
             if stop is not None and stop.is_set():
@@ -251,16 +253,16 @@ def _wait(
         raise UserError("plan.trial_failed", log=log[-400:] or say("run.log_empty"))
 
 
-def _pace(told: dict[str, Any], take: int, groups: list[list[int]]) -> Pace:
-    """What the events of a stage say of its pace."""
-    events: list[Event] = told["events"]
+def _pace(result: dict[str, Any], take: int, groups: list[list[int]]) -> Pace:
+    """Return a stage's pace, from the events of its trial."""
+    events: list[Event] = result["events"]
     times = {kind: [event["t"] for event in events if event["type"] == kind] for kind in _KINDS}
     begin = times["stage"][0]
     measured = next(iter(times["eval"]), begin)
     ready = max([begin, *times["eval"], *(t for t in times["sample"] if t <= times["train"][0])])
     marks = [ready, *times["train"]]
     steps = [after - before for before, after in pairwise(marks)][:take]
-    update = min(told["update"], min(steps) / 2)
+    update = min(result["update"], min(steps) / 2)
     points = [
         (sum(group) / len(group), (seconds - update) / len(group))
         for group, seconds in zip(groups, steps, strict=False)
@@ -272,15 +274,15 @@ def _pace(told: dict[str, Any], take: int, groups: list[list[int]]) -> Pace:
         points=later,
         first=max(steps[0] - expected, 0.0),
         update=update,
-        held=(measured - begin) / told["held"] if times["eval"] else 0.0,
+        held=(measured - begin) / result["held"] if times["eval"] else 0.0,
         sample=ready - measured,
-        reference=_reference(events, begin) / told["all"],
+        reference=_reference(events, begin) / result["all"],
         checkpoint=max(times["checkpoint"][-1] - times["train"][-1], 0.0) if times["checkpoint"] else 0.0,
     )
 
 
 def _reference(events: list[Event], begin: float) -> float:
-    """Seconds in which a preference stage computed what it compares with."""
+    """Return the seconds in which a preference stage computed its reference log-probabilities."""
     first = next((event["t"] for event in events if event.get("phase") == "reference"), begin)
     return begin - first
 

@@ -1,4 +1,4 @@
-"""The card: what a run takes in each place where it can run, from its config, its data and what was measured."""
+"""The plan of a run: what it takes in each place where it can run, from its config, its data and measurements."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -9,14 +9,14 @@ from core.words import counted, say
 from finetune.config.run_config import RunConfig
 
 SURE = 1.3
-"""How far off a rough figure may be before a start is refused for it."""
+"""How far off a rough figure may be before a start is refused because of it."""
 _SHORTEST = 64
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing that does not fit: its sentence, whether a start is refused for it, and settings that would fit; where
-    there are none, `nothing` is the sentence of what else can be done."""
+    """One problem: its sentence, whether a start is refused because of it, and settings that would fit; where there are
+    none, `nothing` is the key of the sentence with another remedy."""
 
     code: str
     facts: dict[str, Any]
@@ -25,18 +25,18 @@ class Advice:
     nothing: str = "plan.no_change"
 
     def __str__(self) -> str:
-        return say(self.code, **self.facts, change=told(self.settings, self.nothing))
+        return say(self.code, **self.facts, change=change_sentence(self.settings, self.nothing))
 
     def to_json(self) -> dict[str, Any]:
         return {"sentence": str(self), "refused": self.refused, "settings": self.settings}
 
     def error(self) -> UserError:
-        """The same as what ends a start."""
-        return UserError(self.code, **self.facts, change=told(self.settings, self.nothing))
+        """Return the advice as the error that refuses a start."""
+        return UserError(self.code, **self.facts, change=change_sentence(self.settings, self.nothing))
 
 
-def told(settings: dict[str, Any], nothing: str = "plan.no_change") -> str:
-    """Settings as the shell takes them; where there are none, what else can be done."""
+def change_sentence(settings: dict[str, Any], nothing: str = "plan.no_change") -> str:
+    """Return the sentence that suggests settings, in the form of the shell; where there are none, another remedy."""
     if not settings:
         return say(nothing)
     changes = ", ".join(f"{path}={_plain(value)}" for path, value in settings.items())
@@ -50,13 +50,14 @@ def _plain(value: Any) -> str:
 def smaller(
     config: RunConfig, longest: int, bytes_of: Callable[[dict[str, Any]], float], most: float
 ) -> dict[str, Any]:
-    """The first settings whose peak, by `bytes_of`, is at most `most`: a smaller batch with the steps kept alike, then
-    recomputing, then shorter rows, then an adapter; nothing where none is."""
+    """Return the first settings whose peak, by `bytes_of`, is at most `most`: a smaller batch with the same effective
+    batch size, then recomputing, then shorter rows, then an adapter; an empty dict where none fits."""
     return next((settings for settings in _ladder(config, longest) if bytes_of(settings) <= most), {})
 
 
 def _ladder(config: RunConfig, longest: int) -> Iterator[dict[str, Any]]:
-    """Changes from the mildest on: what learns the same comes before what learns something else."""
+    """Yield changes of settings, the mildest first: those that do not change what is learned come before those that
+    do."""
     batches = list(_batches(config))
     yield from batches
     recompute: dict[str, Any] = {} if config.compute.recompute else {"compute.recompute": True}
@@ -66,7 +67,7 @@ def _ladder(config: RunConfig, longest: int) -> Iterator[dict[str, Any]]:
     least = (batches[-1] if batches else {}) | recompute
     methods: list[dict[str, Any]] = [{}, {"method": "lora"}] if config.method in ("full", "freeze") else [{}]
     for method in methods:
-        yield from (one | method for one in ({}, *batches, recompute, least) if method)
+        yield from (change | method for change in ({}, *batches, recompute, least) if method)
     for method in methods:
         length = longest // 2
         while length >= _SHORTEST:
@@ -75,7 +76,7 @@ def _ladder(config: RunConfig, longest: int) -> Iterator[dict[str, Any]]:
 
 
 def _batches(config: RunConfig) -> Iterator[dict[str, Any]]:
-    """Smaller batches, more of them a step, so that a step sees as many rows."""
+    """Yield smaller batches with more gradient accumulation, so that a step sees as many rows."""
     optim = config.optim
     size, accumulation = optim.batch_size, optim.gradient_accumulation
     while size > max(config.compute.processes, 1):
@@ -85,11 +86,12 @@ def _batches(config: RunConfig) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class PlaceEstimate:
-    """One place to run: this machine ("here") or a rented one by its name. Bytes, seconds and dollars.
+    """The estimate for one place to run: this machine ("here") or a rented one by its name. In bytes, seconds and
+    dollars.
 
-    `room` is the device's memory and `free` what is free of it now, where that can be known; so with the disk.
-    `training` are the seconds of training steps alone. `basis` says where the figures come from: "measured" on the
-    device, "rough" (from the model's size alone), or "published" (the maker's figures; never tried).
+    `room` is the device's memory and `free` what is free of it now, where that is known; `disk_free` likewise.
+    `training` is the time of training steps alone. `basis` says where the figures come from: "measured" on the device,
+    "rough" (from the model's size alone), or "published" (the maker's figures; never measured by us).
     """
 
     name: str
@@ -106,7 +108,7 @@ class PlaceEstimate:
 
     @property
     def fits(self) -> bool:
-        """Whether memory and disk suffice, as far as is known."""
+        """Whether memory and disk suffice, as far as known."""
         most = self.room if self.free is None else self.free
         return (most is None or self.memory <= most) and (self.disk_free is None or self.disk <= self.disk_free)
 
@@ -129,8 +131,8 @@ class PlaceEstimate:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run is, and what it takes. `tokens` are all that it trains on, over all epochs, `padded` with padding;
-    `largest` is the batch with the most tokens, as sequences and length. `seen` of `rows` rows were tokenised."""
+    """The plan of a run. `tokens` counts all tokens that it trains on, over all epochs, `padded` includes padding;
+    `largest` is the batch with the most tokens, as sequences and length. `seen` of `rows` rows were tokenized."""
 
     model: str
     method: str
@@ -165,7 +167,7 @@ class RunPlan:
         return {
             **facts,
             "places": [place.to_json() for place in self.places],
-            "advice": [one.to_json() for one in self.advice],
+            "advice": [advice.to_json() for advice in self.advice],
             "notes": list(self.notes),
         }
 
@@ -175,7 +177,7 @@ def _gb(count: float | None) -> float | None:
 
 
 def weights_in_words(count: int | None) -> str:
-    """A number of weights as a person reads it: 135 M, 1.7 B; a dash where it is not known."""
+    """Return a number of weights as text: 135 M, 1.7 B; a dash where it is not known."""
     if count is None:
         return "–"
     if count < 999_500_000:
@@ -184,7 +186,7 @@ def weights_in_words(count: int | None) -> str:
 
 
 def weight_facts(plan: RunPlan) -> dict[str, str]:
-    """The facts of the sentence on weights."""
+    """Return the facts of the sentence on weights."""
     return {
         "trainable": f"{plan.trainable:,}",
         "total": f"{plan.total:,}",
@@ -196,7 +198,7 @@ def weight_facts(plan: RunPlan) -> dict[str, str]:
 
 
 def data_facts(plan: RunPlan) -> dict[str, str]:
-    """The facts of the sentence on rows and steps."""
+    """Return the facts of the sentence on rows and steps."""
     return {
         "rows": counted("core.rows", plan.rows - plan.held),
         "held": f"{plan.held:,}",
@@ -208,5 +210,5 @@ def data_facts(plan: RunPlan) -> dict[str, str]:
 
 
 def dollars(usd: float | None) -> str:
-    """A price; a dash where nothing is paid."""
+    """Return a price as text; a dash where nothing is paid."""
     return "-" if usd is None else f"${usd:.2f}" if usd >= 0.01 else "<$0.01"

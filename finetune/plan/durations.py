@@ -1,4 +1,4 @@
-"""How long a run takes: what was measured on a few batches, carried over to all of them."""
+"""How long a run takes: the measurements of a few batches, extrapolated to all batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from finetune.plan.rows import Shapes
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of one stage on one device.
+    """The seconds that parts of one stage take on one device.
 
-    `points` are batches that were measured, as padded tokens and seconds, the smallest first; `first` is what a first
-    step takes beyond that, `update` what the optimizer takes once a step; `held` are the seconds a padded token takes
-    to be measured, `sample` those of the samples of an evaluation, `reference` those a padded token takes before a
-    preference stage, `checkpoint` those of a checkpoint.
+    `points` are measured batches, as padded tokens and seconds, the smallest first; `first` is the extra time of the
+    first step, `update` the optimizer's time per step; `held` is the time per padded token of an evaluation, `sample`
+    that of an evaluation's samples, `reference` the time per padded token before a preference stage, `checkpoint` that
+    of a checkpoint.
     """
 
     points: tuple[tuple[float, float], ...]
@@ -29,19 +29,19 @@ class Pace:
     checkpoint: float = 0.0
 
     def batches(self, tokens: np.ndarray) -> np.ndarray:
-        """Seconds of batches with so many padded tokens: between two points along the line that joins them, below the
-        first and above the last in proportion."""
-        places, times = (np.array(side, dtype=float) for side in zip(*self.points, strict=True))
-        found = np.interp(tokens, places, times)
-        below, above = tokens < places[0], tokens > places[-1]
-        found[below] = tokens[below] / places[0] * times[0]
-        found[above] = tokens[above] / places[-1] * times[-1]
+        """Return the seconds of batches with these numbers of padded tokens: linear between two points, proportional
+        below the first and above the last."""
+        sizes, times = (np.array(side, dtype=float) for side in zip(*self.points, strict=True))
+        found = np.interp(tokens, sizes, times)
+        below, above = tokens < sizes[0], tokens > sizes[-1]
+        found[below] = tokens[below] / sizes[0] * times[0]
+        found[above] = tokens[above] / sizes[-1] * times[-1]
         return found
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Seconds of training steps alone, and of everything in between."""
+    """The seconds of training steps alone, and of everything else."""
 
     training: float
     between: float
@@ -52,7 +52,7 @@ class Seconds:
 
 
 def of_stage(shapes: Shapes, pace: Pace, evaluations: int, checkpoints: int) -> Seconds:
-    """A stage's seconds, from its batches as they really are."""
+    """Return a stage's seconds, from the real shapes of its batches."""
     tokens = (shapes.batches[:, 0] * shapes.batches[:, 1]).astype(float)
     step = float(pace.batches(tokens).mean()) * shapes.accumulation + pace.update
     held = float((shapes.held[:, 0] * shapes.held[:, 1]).sum())
@@ -62,10 +62,10 @@ def of_stage(shapes: Shapes, pace: Pace, evaluations: int, checkpoints: int) -> 
 
 
 def operations(network: Network, batch: tuple[int, int], learned: float) -> float:
-    """Multiplications and additions of a batch's forward and backward.
+    """Return the additions and multiplications of a batch's forward and backward.
 
-    A forward takes two a weight and token, the gradients of activations as many, those of weights as many for each
-    weight that learns; attention takes four a layer, token, token before it and number of width, three times over.
+    The forward takes two per weight and token, the gradients of activations as many, those of weights as many for each
+    trained weight; attention takes four per layer, token, earlier token and width, three times over.
     """
     tokens = batch[0] * batch[1]
     learns = min(network.trainable / max(network.products, 1), 1.0)
@@ -76,11 +76,11 @@ def operations(network: Network, batch: tuple[int, int], learned: float) -> floa
 
 
 def due(steps: int, every: int) -> int:
-    """How often something comes that is done at each `every`-th step and after the last one."""
+    """Return how often something happens that is done every `every` steps and after the last one."""
     return max(1, -(-steps // every))
 
 
 def merged(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """Measured batches in order, the median of those of one size."""
+    """Return measured batches in order, with the median of those of one size."""
     sizes = sorted({tokens for tokens, _ in points})
     return tuple((size, median([seconds for tokens, seconds in points if tokens == size])) for size in sizes)

@@ -1,4 +1,4 @@
-"""The sums behind the card: memory, seconds and disk of a run, on this machine and on one for rent."""
+"""The estimates of a plan: memory, seconds and disk of a run, on this machine and on a rented one."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -18,20 +18,20 @@ from finetune.plan.memory import ComputeSettings, Memory, activations, memory
 from finetune.plan.rows import Shapes
 
 _LOADING = 8.0
-"""Seconds until a model is loaded, roughly."""
+"""Approximate seconds until a model is loaded."""
 _PACKAGES = 8e9
-"""Bytes of what a rented machine installs."""
+"""Bytes of the packages that a rented machine installs."""
 _TOKEN_BYTES = 5
 _FARTHEST = 5.0
-"""How far off the sums may be found to be."""
+"""The largest factor by which measurements may correct the estimate."""
 
 BatchSeconds = Callable[[tuple[int, int], float], float]
 
 
 @dataclass
 class Estimator:
-    """What the sums need: the config, its network and batches, the device ("cpu", "cuda", "mps") and its dtype, where
-    the base and the runs lie, and what was measured, if it was."""
+    """The inputs of the estimates: the config, its network and batches, the device ("cpu", "cuda", "mps") and its
+    dtype, the folders of the base and of the runs, and the calibration, if there is one."""
 
     config: RunConfig
     network: Network
@@ -44,26 +44,26 @@ class Estimator:
 
     @property
     def width(self) -> int:
-        """Bytes of a number in the forward, here."""
+        """Bytes of a number in the forward pass on this machine."""
         return 2 if self.dtype == "bfloat16" else 4
 
     @property
     def batch_size(self) -> int:
-        """The largest of all stages."""
+        """The largest batch size of all stages."""
         return max(self.config.optim_of(stage).batch_size for stage in self.config.stages)
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row."""
+        """The length of the longest row in tokens."""
         return max(shape.largest[1] for shape in self.shapes)
 
     @cached_property
     def stored(self) -> int:
-        """Bytes of the base's weights as they lie on the disk."""
+        """Bytes of the base's weights on disk."""
         return sum(path.stat().st_size for path in self.base.glob("*.safetensors"))
 
-    def setting(self, config: RunConfig | None = None) -> ComputeSettings:
-        """Where and how this machine would compute a config, by default the run's."""
+    def compute_settings(self, config: RunConfig | None = None) -> ComputeSettings:
+        """Return the compute settings of a config (by default the run's) on this machine."""
         config = config or self.config
         return ComputeSettings(
             width=self.width,
@@ -75,36 +75,37 @@ class Estimator:
             four_bit=METHODS[config.method].four_bit,
         )
 
-    def sums(
+    def estimated_memory(
         self,
-        setting: ComputeSettings,
+        settings: ComputeSettings,
         size: int | None = None,
         config: RunConfig | None = None,
         network: Network | None = None,
     ) -> Memory:
-        """Memory by the sums alone, of the stage that takes the most, with batches of `size` rows at most."""
+        """Return the memory estimated without measurements, of the stage that takes the most, with batches of at most
+        `size` rows."""
         config = config or self.config
         found: list[Memory] = []
-        for place, shape in enumerate(self.shapes):
+        for index, shape in enumerate(self.shapes):
             sequences, length = shape.largest
-            had = self.config.optim_of(self.config.stages[place]).batch_size
-            rows = min(config.optim_of(config.stages[place]).batch_size, size or had)
+            had = self.config.optim_of(self.config.stages[index]).batch_size
+            rows = min(config.optim_of(config.stages[index]).batch_size, size or had)
             batch = (max(1, round(sequences * rows / had)), min(length, config.limits.max_length))
-            found.append(memory(network or self.network, batch, shape.learned, setting))
-        return max(found, key=lambda one: one.peak)
+            found.append(memory(network or self.network, batch, shape.learned, settings))
+        return max(found, key=lambda estimate: estimate.peak)
 
     def memory_here(self, config: RunConfig | None = None, network: Network | None = None) -> float:
-        """Peak bytes here, also of another config; what was measured says how far off the sums are."""
-        wanted = self.sums(self.setting(config), config=config, network=network)
+        """Return the peak bytes on this machine, also of another config; a calibration corrects the estimate."""
+        wanted = self.estimated_memory(self.compute_settings(config), config=config, network=network)
         if self.measured is None:
             return wanted.peak
-        alone = replace(self.setting(), processes=1, sharded=False)
-        tried = self.sums(alone, self.measured.batch_size)
+        alone = replace(self.compute_settings(), processes=1, sharded=False)
+        tried = self.estimated_memory(alone, self.measured.batch_size)
         scale = (self.measured.peak - tried.standing) / tried.moving
         return wanted.standing + wanted.moving * min(max(scale, 1 / _FARTHEST), _FARTHEST)
 
     def here(self) -> PlaceEstimate:
-        """This machine."""
+        """Return the estimate for this machine."""
         if self.measured:
             spent = self._all(self.measured.stages, self.measured.startup)
         else:
@@ -123,35 +124,38 @@ class Estimator:
             disk_free=free_disk(self.runs),
         )
 
-    def rented(self, flavour: Flavor) -> PlaceEstimate:
-        """A machine for rent, by its maker's figures."""
-        chip = chip_of(flavour.accelerator) if flavour.gpus else None
+    def rented(self, flavor: Flavor) -> PlaceEstimate:
+        """Return the estimate for a rented machine, by its maker's figures."""
+        chip = chip_of(flavor.accelerator) if flavor.gpus else None
         named = "processes" in self.config.compute.model_fields_set
-        processes = self.config.compute.processes if named else max(flavour.gpus, 1)
-        setting = replace(self.setting(), width=chip.width if chip else 4, cpu=chip is None, processes=processes)
+        processes = self.config.compute.processes if named else max(flavor.gpus, 1)
+        settings = replace(
+            self.compute_settings(), width=chip.width if chip else 4, cpu=chip is None, processes=processes
+        )
 
         def batch_seconds(batch: tuple[int, int], learned: float) -> float:
             mine = (-(-batch[0] // processes), batch[1]) if chip else batch
-            work, moved = operations(self.network, mine, learned), 4 * activations(self.network, mine, setting)
-            return seconds_on(chip, flavour.cpus, work, moved, self.network.layers)
+            work, moved = operations(self.network, mine, learned), 4 * activations(self.network, mine, settings)
+            return seconds_on(chip, flavor.cpus, work, moved, self.network.layers)
 
         spent = self._all(self._rough_paces(batch_seconds), START_SECONDS)
         return PlaceEstimate(
-            name=flavour.name,
-            title=flavour.title,
+            name=flavor.name,
+            title=flavor.title,
             basis="published",
-            memory=self.sums(setting).peak,
-            room=(flavour.gpu_memory_gb or flavour.memory_gb) * 1e9,
+            memory=self.estimated_memory(settings).peak,
+            room=(flavor.gpu_memory_gb or flavor.memory_gb) * 1e9,
             free=None,
             seconds=spent.all,
             training=spent.training,
             disk=self.disk() + self.stored + _PACKAGES,
-            disk_free=None if flavour.storage_gb is None else flavour.storage_gb * 1e9,
-            usd=spent.all / 3600 * flavour.usd_per_hour,
+            disk_free=None if flavor.storage_gb is None else flavor.storage_gb * 1e9,
+            usd=spent.all / 3600 * flavor.usd_per_hour,
         )
 
     def disk(self) -> float:
-        """Bytes of a run's folder at the most: its checkpoints and one being written, the result, and its tokens."""
+        """Return the peak bytes of a run's folder: its checkpoints and one being written, the result, and its
+        tokens."""
         from finetune.training.checkpoints import KEPT
 
         weights = self.network.trainable * 4 if self.network.adapter else self.stored
@@ -161,7 +165,7 @@ class Estimator:
         return checkpoint * (KEPT + 1 + best) + weights + tokens
 
     def _all(self, paces: Sequence[Pace], startup: float) -> Seconds:
-        """All stages, with what comes before and between their steps."""
+        """Return the seconds of all stages, including what comes before and between their steps."""
         from finetune.training.callbacks import interval
 
         training, between, watch = 0.0, startup, self.config.watch
@@ -173,7 +177,7 @@ class Estimator:
         return Seconds(training, between)
 
     def _rough_paces(self, batch_seconds: BatchSeconds) -> list[Pace]:
-        """Paces by operations; to measure a row takes a third of what it takes to learn from it."""
+        """Return paces computed from operations; evaluating a row takes a third of the time of training on it."""
         paces = []
         for shape in self.shapes:
             seconds, tokens = batch_seconds(shape.largest, shape.learned), float(shape.largest[0] * shape.largest[1])
@@ -184,17 +188,17 @@ class Estimator:
         work = operations(self.network, batch, learned)
         if self.device == "cpu":
             return work / ((os.cpu_count() or 1) * core_speed(self.width) * 1e12)
-        moved = 4 * activations(self.network, batch, self.setting())
+        moved = 4 * activations(self.network, batch, self.compute_settings())
         return seconds_on(chip_of(device_name_of(self.device)), 1, work, moved, self.network.layers)
 
 
 def core_speed(width: int) -> float:
-    """TFLOP/s that training reaches on a core of this machine, roughly."""
+    """Return the approximate TFLOP/s that training reaches on a core of this machine."""
     return 0.1 if width == 2 and cpu_has_bfloat16() else 0.03
 
 
 def device_name_of(device: str) -> str:
-    """What this machine's device is called."""
+    """Return the name of this machine's device."""
     import torch
 
     return device_name(torch.device(device))

@@ -1,7 +1,7 @@
-"""Whether a model fits into this machine: to compare with, to adapt, to adapt in four bits, to train whole.
+"""Whether a model fits this machine: to compare, to train adapters, to train adapters in 4-bit, to train in full.
 
-A first answer from the weights alone, before anything is downloaded, for the settings that the form begins with. The
-plan of a run, which knows its rows and measures, is more exact; its sums are used here.
+A first answer from the number of weights alone, before anything is downloaded, for the default settings of the form.
+The plan of a run, which knows its rows and measures, is more exact; the same estimates are used here.
 """
 
 from dataclasses import dataclass, replace
@@ -17,17 +17,17 @@ from finetune.plan.memory import CONTEXT, ComputeSettings, memory
 
 WAYS = ("compare", "lora", "qlora", "full")
 ROOM_TO_SPARE = 0.9
-"""The part of the free memory that a model may take and still leave room for what the sums do not see."""
+"""The part of the free memory that a model may take, which leaves room for what the estimates do not include."""
 USUAL_ROWS, USUAL_LENGTH = Optim().batch_size, Limits().max_length
-"""A batch of the form as it begins: rows, and tokens of a row."""
+"""The default batch of the form: rows, and tokens per row."""
 ZERO_GPU = 48e9
 """Bytes of the GPU that a ZeroGPU Space lends (its documentation, August 2026)."""
 
 
 @dataclass(frozen=True)
 class Here:
-    """This machine: its device, bytes free on it, bytes of a number when comparing and when training, and whether it
-    can train at all, and in four bits."""
+    """This machine: its device, free bytes on it, bytes per number when comparing and when training, and whether it can
+    train at all, and in 4-bit."""
 
     device: str
     free: float
@@ -43,16 +43,16 @@ class Here:
 
 @dataclass(frozen=True)
 class Fit:
-    """One way to use a model here. `word` is "fits", "tight" (it does with smaller batches, or slower), "no", "missing"
-    (this machine cannot do that at all) or "unknown"; `needed` are bytes."""
+    """How one use of a model fits this machine. `word` is "fits", "tight" (with smaller batches, or slower), "no",
+    "missing" (this machine cannot do it at all) or "unknown"; `needed` is in bytes."""
 
     way: str
     word: str
     needed: float | None = None
 
 
-def look_here() -> Here:
-    """What this machine has. Loads torch."""
+def inspect_machine() -> Here:
+    """Return the properties of this machine. Imports torch."""
     import torch
 
     from finetune.config.device import choose_device, choose_dtype
@@ -71,7 +71,7 @@ def look_here() -> Here:
 
 
 def _four_bit(device: Any) -> bool:
-    """Whether 4-bit weights work on a device."""
+    """Return whether 4-bit weights work on a device."""
     from finetune.base_models.trainable import check_four_bit
 
     try:
@@ -82,7 +82,7 @@ def _four_bit(device: Any) -> bool:
 
 
 def fits(model: Model, here: Here) -> list[Fit]:
-    """Each of `WAYS` for a model."""
+    """Return how each use in `WAYS` of a model fits this machine."""
     if not model.parameters:
         return [Fit(way, "unknown") for way in WAYS]
     sizes = model.sizes or nearest(model.parameters)
@@ -90,8 +90,8 @@ def fits(model: Model, here: Here) -> list[Fit]:
 
 
 def _compared(parameters: int, sizes: Sizes, here: Here) -> Fit:
-    """On a CPU linear layers are laid out a second time, if that takes less than half of what is then free
-    (`inference/engine/prepacked.py`); without it they are slower."""
+    """Return whether a model fits for comparing. On a CPU a second layout of the linear layers is stored if it takes
+    less than half of the remaining free memory (`inference/engine/prepacked.py`); without it they are slower."""
     weights = parameters * here.compare_width
     if not here.cpu:
         return _judged("compare", weights + CONTEXT, weights + CONTEXT, here)
@@ -123,10 +123,10 @@ def _judged(way: str, usual: float, least: float, here: Here) -> Fit:
 
 
 def facts(model: Model, here: Here) -> dict[str, Any]:
-    """A model as plain values, with what fits here; memory in GB."""
+    """Return a model as plain values, with what fits this machine; memory in GB."""
     judged = {
-        one.way: {"fits": one.word, "gb": None if one.needed is None else round(one.needed / 1e9, 2)}
-        for one in fits(model, here)
+        fit.way: {"fits": fit.word, "gb": None if fit.needed is None else round(fit.needed / 1e9, 2)}
+        for fit in fits(model, here)
     }
     plain = {name: value for name, value in vars(model).items() if name != "sizes"}
     return plain | {"languages": list(model.languages), "here": judged}

@@ -1,8 +1,8 @@
-"""What a machine offers a run: memory, disk, and how fast it is, of this one and of those for rent.
+"""The resources of a machine: memory, disk and speed, of this machine and of those for rent.
 
 The speeds of GPUs are their makers' (NVIDIA's datasheets of T4, L4, A10, L40S, A100 80 GB, H100 SXM, H200 and RTX PRO
 6000 Blackwell; of the A10G, which only AWS has, AWS's page on G5): dense 16-bit TFLOP/s with float32 sums, and GB/s of
-memory. None was ever tried by us, so what follows from them is an estimate.
+memory. None was ever measured by us, so results based on them are estimates.
 """
 
 import shutil
@@ -11,18 +11,18 @@ from pathlib import Path
 
 GB = 1e9
 START_SECONDS = 240.0
-"""A rented machine's image, packages and base, on a usual day."""
+"""Typical seconds until a rented machine has its image, packages and base."""
 _REACHED = 0.35
 """The part of the maker's figure that training reaches (Chowdhery et al. 2022 report 0.46 for the largest models)."""
 _CPU_CORE = 0.02
 """TFLOP/s of a core of a rented CPU machine."""
 _A_LAYER = 1.5e-3
-"""Seconds that a GPU needs to be told of a layer's forward and backward, however small the batch."""
+"""Seconds that a GPU needs to launch a layer's forward and backward, however small the batch."""
 
 
 @dataclass(frozen=True)
 class Chip:
-    """Peak TFLOP/s in the arithmetic a run uses there, memory bandwidth in GB/s, bytes of a number."""
+    """Peak TFLOP/s in the arithmetic that a run uses on it, memory bandwidth in GB/s, bytes per number."""
 
     tflops: float
     bandwidth: float
@@ -44,15 +44,15 @@ UNKNOWN = Chip(70, 600)
 
 
 def chip_of(accelerator: str | None) -> Chip:
-    """The chip by the Hub's name for it, which may say more ("A100 SXM4"); a middling one where it is unknown."""
+    """Return the chip by the Hub's name for it, which may be longer ("A100 SXM4"); a medium one where it is unknown."""
     name = (accelerator or "").upper()
     known = sorted(CHIPS, key=len, reverse=True)
     return next((CHIPS[key] for key in known if key in name), UNKNOWN)
 
 
 def seconds_on(chip: Chip | None, cores: int, operations: float, moved: float, layers: int) -> float:
-    """Seconds of a batch on one GPU, or on the cores of a CPU where `chip` is None: so many operations, so many bytes
-    read and written, so many layers."""
+    """Return the seconds of a batch on one GPU, or on the cores of a CPU where `chip` is None, from its operations, its
+    bytes read and written (`moved`) and the number of layers."""
     if chip is None:
         return operations / (max(cores, 1) * _CPU_CORE * 1e12)
     computed = operations / (chip.tflops * _REACHED * 1e12)
@@ -60,7 +60,7 @@ def seconds_on(chip: Chip | None, cores: int, operations: float, moved: float, l
 
 
 def free_disk(folder: Path) -> int:
-    """Bytes free where a folder lies, or will lie."""
+    """Return the free bytes of the disk of a folder, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
@@ -68,14 +68,14 @@ def free_disk(folder: Path) -> int:
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes of a device's memory: all, and what is free now."""
+    """A device's memory in bytes: total, and free now."""
 
     total: int
     free: int
 
 
 def memory_of(device: str) -> Room:
-    """The memory of this machine's device ("cpu", "cuda", "mps"); a container's bound counts."""
+    """Return the memory of this machine's device ("cpu", "cuda", "mps"), within the limit of a container."""
     if device.startswith("cuda"):
         import torch
 
@@ -91,7 +91,7 @@ def memory_of(device: str) -> Room:
 
 
 def _bound(name: str) -> int | None:
-    """A figure of this process's control group, where it has one."""
+    """Return a figure of this process's control group, where it has one."""
     try:
         text = Path("/sys/fs/cgroup", name).read_text().strip()
     except OSError:
@@ -100,7 +100,7 @@ def _bound(name: str) -> int | None:
 
 
 def _cached() -> int:
-    """Bytes of files that the control group holds in memory and gives up when asked."""
+    """Return the bytes of file cache that the control group holds in memory and can release."""
     try:
         lines = Path("/sys/fs/cgroup/memory.stat").read_text().splitlines()
     except OSError:
@@ -110,9 +110,9 @@ def _cached() -> int:
 
 @dataclass(frozen=True)
 class Flavor:
-    """A machine for rent. `gpu_memory_gb` is that of one GPU; `storage_gb` the disk that is gone with the job.
+    """A machine for rent. `gpu_memory_gb` is that of one GPU; `storage_gb` the disk that is deleted with the job.
 
-    `current` tells whether the Hub said so now: on other prices nothing is rented.
+    `current` says whether the Hub reported the price just now: at other prices nothing is rented.
     """
 
     name: str

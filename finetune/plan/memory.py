@@ -1,7 +1,7 @@
-"""How much memory a run takes at most, from what it trains and how large its batches are.
+"""The peak memory of a run, from what it trains and how large its batches are.
 
-Weights and optimizer state stand; what backward needs grows with the tokens of a batch. The same sums hold on a CPU,
-whose process comes on top, and on a GPU.
+Weights and optimizer state are constant; what backward needs grows with the tokens of a batch. The same formulas hold
+on a CPU, where the process itself is added, and on a GPU.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from finetune.base_models.network import Network
 
 CHUNK = 512
-"""Positions whose logits exist at a time."""
+"""Positions whose logits exist at the same time."""
 SHORT = 320
 """Rows up to this length keep their attention on a CPU."""
 PROCESS = 600_000_000
@@ -17,14 +17,14 @@ PROCESS = 600_000_000
 CONTEXT = 500_000_000
 """Bytes that a GPU's driver takes for a process."""
 FOUR_BIT = 0.53
-"""Bytes of an NF4 weight with its doubly quantised constants (Dettmers et al. 2023)."""
+"""Bytes of an NF4 weight with its double-quantized constants (Dettmers et al. 2023)."""
 LOOSE = 1.1
-"""What the allocator cannot use of what it holds."""
+"""The allocator's overhead: memory that it holds but cannot use."""
 
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """Where and how it is computed: `width` are the bytes of a number in the forward (2 or 4)."""
+    """Where and how a run computes: `width` is the number of bytes of a number in the forward pass (2 or 4)."""
 
     width: int
     cpu: bool
@@ -37,7 +37,7 @@ class ComputeSettings:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes: what stands whatever the batch is, and what the largest batch takes."""
+    """Bytes that do not depend on the batch, and bytes that the largest batch takes."""
 
     standing: float
     moving: float
@@ -47,49 +47,52 @@ class Memory:
         return self.standing + self.moving
 
 
-def memory(network: Network, batch: tuple[int, int], learned: float, setting: ComputeSettings) -> Memory:
-    """The peak of a run whose largest batch has so many sequences of so many tokens, of which the share `learned`
-    carries loss.
+def memory(network: Network, batch: tuple[int, int], learned: float, settings: ComputeSettings) -> Memory:
+    """Return the peak memory of a run whose largest batch is `batch` (sequences, tokens of each), of whose tokens the
+    share `learned` carries loss.
 
     On a CPU it is that of all processes together, on GPUs that of each.
     """
-    shares = setting.processes
+    shares = settings.processes
     mine = (-(-batch[0] // shares), batch[1])
-    each = _standing(network, setting) + (PROCESS if setting.cpu else CONTEXT)
-    moving = LOOSE * _moving(network, mine, learned, setting)
-    return Memory(each * (shares if setting.cpu else 1), moving * (shares if setting.cpu else 1))
+    standing = _standing(network, settings) + (PROCESS if settings.cpu else CONTEXT)
+    moving = LOOSE * _moving(network, mine, learned, settings)
+    return Memory(standing * (shares if settings.cpu else 1), moving * (shares if settings.cpu else 1))
 
 
-def _standing(network: Network, setting: ComputeSettings) -> float:
-    """Weights, float32 masters where the arithmetic is 16 bit, and Adam's two moments."""
-    bytes_each = FOUR_BIT if setting.four_bit else setting.width
+def _standing(network: Network, settings: ComputeSettings) -> float:
+    """Return the bytes of the weights, of the float32 masters where the arithmetic is 16-bit, and of Adam's two
+    moments."""
+    bytes_each = FOUR_BIT if settings.four_bit else settings.width
     weights = network.total * bytes_each
-    masters = 4 if setting.width < 4 else 0
+    masters = 4 if settings.width < 4 else 0
     state = network.trainable * (masters + 8)
-    return (weights + state) / (setting.processes if setting.sharded else 1)
+    return (weights + state) / (settings.processes if settings.sharded else 1)
 
 
-def _moving(network: Network, batch: tuple[int, int], learned: float, setting: ComputeSettings) -> float:
-    """Activations at the end of the forward, or gradients at the end of backward, whichever is more; and logits."""
-    exact = 4 if setting.width == 4 else setting.width + 4
-    gradients = network.trainable * exact / (setting.processes if setting.sharded else 1)
-    gathered = network.trainable * 4 if setting.accumulation > 1 else 0
-    return max(activations(network, batch, setting) + gathered, gradients) + _logits(network, batch, learned, setting)
+def _moving(network: Network, batch: tuple[int, int], learned: float, settings: ComputeSettings) -> float:
+    """Return the bytes of the activations at the end of forward, or of the gradients at the end of backward, whichever
+    is more; plus the logits."""
+    exact = 4 if settings.width == 4 else settings.width + 4
+    gradients = network.trainable * exact / (settings.processes if settings.sharded else 1)
+    gathered = network.trainable * 4 if settings.accumulation > 1 else 0
+    return max(activations(network, batch, settings) + gathered, gradients) + _logits(network, batch, learned, settings)
 
 
-def activations(network: Network, batch: tuple[int, int], setting: ComputeSettings) -> float:
-    """Bytes that backward needs of a batch's forward."""
+def activations(network: Network, batch: tuple[int, int], settings: ComputeSettings) -> float:
+    """Return the bytes that backward needs of a batch's forward."""
     tokens = batch[0] * batch[1]
-    norms = network.kept_exact * (4 if setting.width < 4 else 2 * setting.width)
-    scores = network.heads * batch[1] * network.layers * setting.width if setting.cpu and batch[1] <= SHORT else 0
-    whole = tokens * (network.kept * setting.width + norms + scores)
-    if not setting.recompute:
+    norms = network.kept_exact * (4 if settings.width < 4 else 2 * settings.width)
+    scores = network.heads * batch[1] * network.layers * settings.width if settings.cpu and batch[1] <= SHORT else 0
+    whole = tokens * (network.kept * settings.width + norms + scores)
+    if not settings.recompute:
         return whole
-    return tokens * network.layers * network.width * setting.width + whole / network.layers
+    return tokens * network.layers * network.width * settings.width + whole / network.layers
 
 
-def _logits(network: Network, batch: tuple[int, int], learned: float, setting: ComputeSettings) -> float:
-    """Logits, their float32 copy, its softmax and their gradients, a chunk at a time where the head allows it."""
+def _logits(network: Network, batch: tuple[int, int], learned: float, settings: ComputeSettings) -> float:
+    """Return the bytes of the logits, their float32 copy, its softmax and their gradients, a chunk at a time where the
+    head allows it."""
     tokens = batch[0] * batch[1]
     positions = min(CHUNK, max(tokens * learned, 1)) if network.gathers else tokens
-    return positions * network.vocabulary * (2 * setting.width + 8)
+    return positions * network.vocabulary * (2 * settings.width + 8)

@@ -1,4 +1,4 @@
-"""What is settled before a run starts: its data is imported, its base fetched, both fit the settings."""
+"""Prepares a run: imports its data, fetches its base, and checks that both fit the settings."""
 
 import os
 import threading
@@ -25,20 +25,20 @@ from finetune.objectives import OBJECTIVES, fitting
 from finetune.runs.run import Run
 
 if TYPE_CHECKING:
-    from finetune.data.findings import Finding
+    from finetune.data.findings import DataFinding
     from finetune.data.store import Dataset
     from inference.models.types import Fetched, Progress
 
 _LOST = ("template", "nothing_learned")
-"""What is found of a row that nothing is learned from."""
+"""The rules of rows that nothing is learned from."""
 OnProgress = Callable[["Progress"], None]
 FindBase = Callable[[RunConfig, Owner], tuple[str, Path]]
-"""Returns the base's name, and a folder with its small files."""
+"""A function that returns the base's name, and a folder with its small files."""
 
 
 def base_of(config: RunConfig, owner: Owner, progress: OnProgress | None, stop: threading.Event | None) -> "Fetched":
-    """Fetch the base with the owner's token. Raises UserError, also where it is an adapter, reads too few tokens
-    or the machine lacks the device."""
+    """Fetch the base with the owner's token. Raises UserError, also where it is an adapter, its context is too short or
+    the machine lacks the device."""
     from inference.models.locate import fetch
 
     resolved = resolve(parse(config.model, owner), owner)
@@ -55,7 +55,7 @@ def base_of(config: RunConfig, owner: Owner, progress: OnProgress | None, stop: 
 
 
 def check_context(config: RunConfig, name: str, context: int) -> None:
-    """Raise UserError where rows may be longer than the model reads."""
+    """Raise UserError where rows may be longer than the model's context."""
     if config.limits.max_length > context:
         raise UserError("run.context", value=config.limits.max_length, model=name, context=context)
 
@@ -65,8 +65,8 @@ def import_data(
 ) -> RunConfig:
     """Import every file and repository that the config names. Returns the config with datasets in their place.
 
-    `stop` ends it with "models.stopped". Raises UserError also where the config could not be read back from the run's
-    folder: it would be too large.
+    `stop` ends it with "models.stopped". Raises UserError also where the config would be too large to be read back from
+    the run's folder.
     """
     return _imported(config, owner, owner, progress, stop)[0]
 
@@ -74,7 +74,8 @@ def import_data(
 def _imported(
     config: RunConfig, owner: Owner, into: Owner, progress: OnProgress | None, stop: threading.Event | None
 ) -> tuple[RunConfig, list["Dataset"]]:
-    """`import_data` with the datasets of `into`; also returns those of all stages in turn."""
+    """Import the data as `import_data` does, into the datasets of `into`; also return the datasets of all stages in
+    order."""
     found: dict[DataSource, Dataset] = {}
     for stage in config.stages:
         for source in stage.data:
@@ -106,7 +107,8 @@ def _dataset(
 
 
 def _with_progress(name: str, progress: OnProgress | None, stop: threading.Event | None) -> Callable[[int, int], None]:
-    """What an import calls with bytes done and in all: tells them on, and ends the import where it shall stop."""
+    """Return the progress callback of an import (bytes done and in total): it reports the progress, and raises
+    UserError on a stop request."""
     from finetune.data.importing.streams import short_name
     from inference.models.types import Progress
 
@@ -123,7 +125,8 @@ def _with_progress(name: str, progress: OnProgress | None, stop: threading.Event
 
 
 def local_file(source: DataSource, owner: Owner) -> Path:
-    """The file that a source names. Raises UserError where there is none or the owner has no files here."""
+    """Return the file that a source names. Raises UserError where it does not exist or the owner has no access to local
+    files."""
     path = Path(source.path or "")
     if not owner.local:
         raise UserError("config.path_on_space", value=source.path)
@@ -133,7 +136,8 @@ def local_file(source: DataSource, owner: Owner) -> Path:
 
 
 def check_kind(dataset: "Dataset", objective: str) -> None:
-    """Raise UserError where the objective cannot learn from rows of this kind; it names the one that can."""
+    """Raise UserError where the objective cannot learn from rows of this kind; the error names the objectives that
+    can."""
     kinds = OBJECTIVES[objective].kinds
     if dataset.kind in kinds:
         return
@@ -151,19 +155,19 @@ def check_kind(dataset: "Dataset", objective: str) -> None:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What a config comes to. `rows` are used (validation included), `steps` about how many the run will have,
-    `findings` by row number what the data holds that is left out or cut under this model."""
+class CheckResult:
+    """The result of checking a config. `rows` are used (validation included), `steps` is about how many steps the run
+    will have, `findings` (by row number) are the rows that are skipped or truncated under this model."""
 
     config: RunConfig
     model: str
     rows: int
     steps: int
-    findings: list["Finding"]
+    findings: list["DataFinding"]
 
     @property
     def launch(self) -> str | None:
-        """How its processes are started, as a person would type it; None for one, which starts by itself."""
+        """The command that starts its processes, as a person would type it; None for a single process."""
         count = self.config.compute.processes
         return launch_line(count) if count > 1 else None
 
@@ -179,8 +183,9 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What was looked at: the config with datasets in place of files, those of each stage, and the base."""
+class RunInputs:
+    """The inputs of a check or plan: the config with datasets in place of files, the datasets of each stage, and the
+    base."""
 
     config: RunConfig
     datasets: list[list["Dataset"]]
@@ -188,73 +193,74 @@ class Looked:
 
 
 @contextmanager
-def looking(
+def run_inputs(
     config: RunConfig, owner: Owner, progress: OnProgress | None = None, stop: threading.Event | None = None
-) -> Iterator[Looked]:
-    """Data and base, for a look: of the data that is imported for it nothing stays. Raises UserError."""
-    from finetune.data.importing.importer import for_a_look
+) -> Iterator[RunInputs]:
+    """Yield data and base for a check or plan; the data imported for it is deleted afterwards. Raises UserError."""
+    from finetune.data.importing.importer import temporary_datasets
 
-    with for_a_look(owner) as scratch:
+    with temporary_datasets(owner) as scratch:
         config, datasets = _imported(config, owner, scratch, progress, stop)
-        yield Looked(config, _by_stage(config, datasets), base_of(config, owner, progress, stop))
+        yield RunInputs(config, _by_stage(config, datasets), base_of(config, owner, progress, stop))
 
 
 def _by_stage(config: RunConfig, datasets: list["Dataset"]) -> list[list["Dataset"]]:
-    """The datasets of all stages in turn, parted by stage."""
+    """Split the datasets of all stages, given in order, by stage."""
     given = iter(datasets)
     return [list(islice(given, len(stage.data))) for stage in config.stages]
 
 
-def look(
+def check_run(
     config: RunConfig,
     owner: Owner,
     progress: OnProgress | None = None,
     stop: threading.Event | None = None,
     find_base: FindBase | None = None,
-) -> Checked:
-    """Check data, model and settings together. The base is fetched, as a start would; nothing runs, and of the data
-    that is imported for it nothing stays.
+) -> CheckResult:
+    """Check data, model and settings together. The base is fetched, as for a start; nothing runs, and the data imported
+    for the check is deleted.
 
-    `find_base` finds it in another way: it is given the config with datasets in the place of files and repositories,
-    and an owner who has those that were imported. Raises UserError where a run could not start.
+    `find_base` finds the base in another way: it gets the config with datasets in place of files and repositories, and
+    an owner who has the imported datasets. Raises UserError where a run could not start.
     """
     if find_base is None:
-        with looking(config, owner, progress, stop) as found:
-            return checked(found.config, found.datasets, found.base.name, found.base.folder)
-    from finetune.data.importing.importer import for_a_look
+        with run_inputs(config, owner, progress, stop) as found:
+            return check_stages(found.config, found.datasets, found.base.name, found.base.folder)
+    from finetune.data.importing.importer import temporary_datasets
 
-    with for_a_look(owner) as scratch:
+    with temporary_datasets(owner) as scratch:
         config, datasets = _imported(config, owner, scratch, progress, stop)
-        return checked(config, _by_stage(config, datasets), *find_base(config, scratch))
+        return check_stages(config, _by_stage(config, datasets), *find_base(config, scratch))
 
 
-def look_at(config: RunConfig, owner: Owner, model: str, folder: Path) -> Checked:
-    """As `look`, for imported data and a base whose small files lie in `folder`."""
+def check_imported(config: RunConfig, owner: Owner, model: str, folder: Path) -> CheckResult:
+    """Check a config as `look` does, for imported data and a base whose small files are in `folder`."""
     from finetune.data.store import open_dataset
 
     check_method(config, folder)
     datasets = [
         [open_dataset(dataset_folder(owner, source.dataset or "")) for source in stage.data] for stage in config.stages
     ]
-    return checked(config, datasets, model, folder)
+    return check_stages(config, datasets, model, folder)
 
 
-def checked(config: RunConfig, datasets: list[list["Dataset"]], model: str, folder: Path) -> Checked:
-    """What a config comes to on the datasets of each stage. Raises UserError where a stage has nothing to learn."""
+def check_stages(config: RunConfig, datasets: list[list["Dataset"]], model: str, folder: Path) -> CheckResult:
+    """Return the result of checking a config on the datasets of each stage. Raises UserError where a stage has nothing
+    to learn."""
     from finetune.data.tokenizing.check import data_findings
     from inference.models.locate import load_tokenizer
 
     tokenizer, limit = load_tokenizer(folder), config.limits.max_rows
     rows = steps = 0
-    findings: list[Finding] = []
-    for stage, its_own in zip(config.stages, datasets, strict=True):
+    findings: list[DataFinding] = []
+    for stage, stage_datasets in zip(config.stages, datasets, strict=True):
         count = lost = 0
-        for dataset in its_own:
+        for dataset in stage_datasets:
             left = None if limit is None else max(limit - count, 0)
             under_model = data_findings(dataset, tokenizer, config.limits.max_length, left, stage)
             found = _found_in(dataset, left) + under_model
-            lost += sum(len(one.rows) for one in under_model if one.rule in _LOST)
-            findings += [one for one in found if one not in findings]
+            lost += sum(len(finding.rows) for finding in under_model if finding.rule in _LOST)
+            findings += [finding for finding in found if finding not in findings]
             count += min(dataset.report.rows_kept, left) if left is not None else dataset.report.rows_kept
         check_held_out(count, config, stage)
         training = count - held_out(count, config)
@@ -263,11 +269,11 @@ def checked(config: RunConfig, datasets: list[list["Dataset"]], model: str, fold
         if lost >= count:
             raise UserError("run.no_labels", rows=counted("core.rows", count), length=config.limits.max_length)
         rows, steps = rows + count, steps + total_steps(training, config, stage)
-    return Checked(config, model, rows, steps, findings)
+    return CheckResult(config, model, rows, steps, findings)
 
 
-def _found_in(dataset: "Dataset", limit: int | None) -> list["Finding"]:
-    """What the import found up to the last of the first `limit` rows: what comes after it does not concern the run."""
+def _found_in(dataset: "Dataset", limit: int | None) -> list["DataFinding"]:
+    """Return the findings of the import up to the last of the first `limit` rows: later rows do not concern the run."""
     if limit is None or limit >= dataset.report.rows_kept:
         return dataset.report.findings
     last = max(dataset.numbers(limit), default=0)
@@ -276,7 +282,7 @@ def _found_in(dataset: "Dataset", limit: int | None) -> list["Finding"]:
 
 
 def same_base(run: Run, owner: Owner, progress: OnProgress | None, stop: threading.Event | None) -> "Fetched":
-    """Fetch the base that the run began with. Raises UserError where it has other weights by now."""
+    """Fetch the base that the run started with. Raises UserError where its weights have changed."""
     from inference.models.locate import fetch
 
     recorded = run.environment()

@@ -1,4 +1,4 @@
-"""The plan that a run began with, kept in its folder, beside what came of it."""
+"""The plan that a run started with, saved in its folder, and its comparison with the actual figures."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from typing import Any
 
 from core.files import read_json, write_json
 from finetune.plan.card import RunPlan
-from finetune.runs.events import Progress
+from finetune.runs.events import RunProgress
 from finetune.runs.run import Run
 
 _FILE = "plan.json"
 
 
 def keep_plan(run: Run, plan: RunPlan) -> None:
-    """Write down what was expected."""
+    """Save the plan in the run's folder."""
     write_json(run.folder / _FILE, plan.to_json())
 
 
 def kept_plan(run: Run) -> dict[str, Any] | None:
-    """What was expected of a run on this machine, as `RunPlan.to_json`; None for a run without a plan."""
+    """Return the plan of a run on this machine, as `RunPlan.to_json`; None for a run without a plan."""
     with suppress(OSError, ValueError):
         plan = read_json(run.folder / _FILE)
         return plan if isinstance(plan.get("places"), list) and plan["places"] else None
@@ -26,8 +26,8 @@ def kept_plan(run: Run) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure, planned and measured: `memory_gb`, `train_seconds` or `seconds`."""
+class OutcomeFigure:
+    """One figure, planned and actual: `memory_gb`, `train_seconds` or `seconds`."""
 
     name: str
     planned: float
@@ -35,16 +35,16 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """Planned by measured; None where nothing was measured."""
+        """Planned divided by actual; None where the actual value is 0."""
         return round(self.planned / self.actual, 3) if self.actual else None
 
     def to_json(self) -> dict[str, Any]:
         return {"planned": self.planned, "actual": self.actual, "ratio": self.ratio}
 
 
-def outcome(run: Run, progress: Progress | None = None) -> list[Figure]:
-    """The figures of a run that is done beside its plan; those of time only where it was made in one go to its last
-    step, since a resumed run counts its last attempt alone."""
+def outcome(run: Run, progress: RunProgress | None = None) -> list[OutcomeFigure]:
+    """Return planned and actual figures of a finished run; times only where it finished in one attempt, since a resumed
+    run counts its last attempt only."""
     plan, progress = kept_plan(run), progress or run.progress()
     done = progress.done
     if plan is None or done is None:
@@ -52,11 +52,13 @@ def outcome(run: Run, progress: Progress | None = None) -> list[Figure]:
     here = plan["places"][0]
     whole = progress.attempt == 1 and progress.step == progress.steps
     names = ("memory_gb", "train_seconds", "seconds") if whole else ("memory_gb",)
-    return [Figure(name, float(here[name]), float(done[name])) for name in names if name in here and name in done]
+    return [
+        OutcomeFigure(name, float(here[name]), float(done[name])) for name in names if name in here and name in done
+    ]
 
 
 def plan_json(run: Run) -> dict[str, Any]:
-    """The same for the shell: what was expected and what came, or nothing."""
+    """Return the plan and the outcome for the shell; empty for a run without a plan."""
     plan = kept_plan(run)
     if plan is None:
         return {}

@@ -1,4 +1,4 @@
-"""The rows of a stage as the plan sees them: tokenised as the run will, a sample of them where there are many."""
+"""The rows of a stage for its plan: tokenized as in the run, and only a sample of a large dataset."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -24,9 +24,9 @@ _MOST_BATCHES = 20_000
 
 @dataclass(frozen=True)
 class StageRows:
-    """`rows` are those to train on and `held` those held out, as far as they were tokenised: `seen` of the stage's `of`
-    rows. `count` and `held_count` are how many there are in the run; `first` is the row whose
-    prompt is written at evaluations."""
+    """`rows` are those to train on and `held` the held-out ones, as far as they were tokenized: `seen` of the stage's
+    `of` rows. `count` and `held_count` are the numbers of such rows in the run; `first` is the row whose prompt is
+    answered at evaluations."""
 
     rows: list[TokenRow]
     held: list[TokenRow]
@@ -38,15 +38,14 @@ class StageRows:
 
     @property
     def exact(self) -> bool:
-        """Whether every row was tokenised."""
+        """Whether every row was tokenized."""
         return self.seen == self.of
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Batches as `[n, 2]` sequences and padded length; of a step `accumulation` at a time. `tokens` are counted without
-    padding, once over the rows; `learned` is the share of tokens that carry loss;
-    an epoch has `an_epoch` batches."""
+    """Batches as `[n, 2]` sequences and padded length; a step has `accumulation` of them. `tokens` are counted without
+    padding, in one epoch; `learned` is the share of tokens that carry loss; an epoch has `an_epoch` batches."""
 
     batches: np.ndarray
     held: np.ndarray
@@ -58,7 +57,7 @@ class Shapes:
 
     @property
     def padded(self) -> float:
-        """Tokens of a batch, padding included, in the mean."""
+        """The mean number of tokens of a batch, including padding."""
         return float((self.batches[:, 0] * self.batches[:, 1]).mean())
 
     @property
@@ -68,10 +67,10 @@ class Shapes:
         return int(sequences), int(length)
 
 
-def tokenised(
+def tokenize_stage(
     config: RunConfig, stage: Stage, datasets: Sequence[Dataset], tokenizer: Any, separate: bool, most: int = SAMPLE
 ) -> StageRows:
-    """Tokenise a stage's rows, at most about `most` of them, spread over its data.
+    """Tokenize a stage's rows, at most about `most` of them, spread over its data.
 
     Raises UserError where none is left to learn from.
     """
@@ -91,32 +90,32 @@ def tokenised(
 def _read(
     config: RunConfig, stage: Stage, numbered: list[tuple[int, Row]], of: int, tokenizer: Any, separate: bool
 ) -> StageRows:
-    """Tokenise numbered rows, which stand for `of`."""
-    places = set(random.Random(config.seed).sample(range(len(numbered)), held_out(len(numbered), config)))
+    """Tokenize numbered rows, which are a sample of `of` rows."""
+    held_indices = set(random.Random(config.seed).sample(range(len(numbered)), held_out(len(numbered), config)))
     sides = []
     for held in (False, True):
         encoder = StageEncoder(stage, tokenizer, config.limits.max_length, separate)
-        part = [pair for place, pair in enumerate(numbered) if (place in places) == held]
+        part = [pair for index, pair in enumerate(numbered) if (index in held_indices) == held]
         sides.append(list(encoder(iter(part))))
     rows, held_rows = sides
     scale = of / len(numbered)
     counts = round(len(rows) * scale), round(len(held_rows) * scale)
-    return StageRows(rows, held_rows, len(numbered), of, *counts, first=numbered[min(places, default=0)][1])
+    return StageRows(rows, held_rows, len(numbered), of, *counts, first=numbered[min(held_indices, default=0)][1])
 
 
 def _spread(datasets: Sequence[Dataset], of: int, most: int) -> Iterator[tuple[int, Row]]:
-    """The first `of` rows with their numbers, or about `most` of them, spread over the datasets."""
+    """Yield the first `of` rows with their numbers, or about `most` of them, spread over the datasets."""
     before = 0
     for dataset in datasets:
         here = min(dataset.report.rows_kept, of - before)
         if here > 0:
             share = here if of <= most else max(1, most * here // of)
-            yield from ((before + place + 1, row) for place, row in dataset.spread(here, share))
+            yield from ((before + index + 1, row) for index, row in dataset.spread(here, share))
         before += here
 
 
 def shapes(config: RunConfig, stage: Stage, found: StageRows) -> Shapes:
-    """The batches of a stage in the order in which the run will have them, up to `_MOST_BATCHES`."""
+    """Return the batches of a stage in the order of the run, up to `_MOST_BATCHES`."""
     optim = config.optim_of(stage)
     sides = 2 if OBJECTIVES[stage.objective].pairs else 1
     steps = total_steps(found.count, config, stage)
@@ -144,7 +143,7 @@ def shapes(config: RunConfig, stage: Stage, found: StageRows) -> Shapes:
 
 
 def _lengths(rows: Sequence[TokenRow], count: int) -> np.ndarray:
-    """The rows' lengths, repeated in place of those that were not looked at."""
+    """Return the lengths of `count` rows, repeating the known ones for rows that were not read."""
     return np.resize(np.array([row.length for row in rows], dtype=np.int64), min(count, 1_000_000))
 
 
@@ -161,7 +160,7 @@ def _batches(lengths: np.ndarray, size: int, seed: int) -> Iterator[tuple[int, i
 
 
 def _in_order(lengths: np.ndarray, size: int) -> np.ndarray:
-    """Batches of the rows held out, longest first: `[n, 2]` rows and length."""
+    """Return the batches of the held-out rows, longest first: `[n, 2]` rows and length."""
     ordered = np.sort(lengths)[::-1]
     parts = [ordered[start : start + size] for start in range(0, len(ordered), size)][:_MOST_BATCHES]
     return np.array([(len(part), int(part[0])) for part in parts], dtype=np.int64).reshape(-1, 2)

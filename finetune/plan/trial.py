@@ -1,8 +1,8 @@
-"""The process of a calibration: the first steps of each stage as a run makes them, in a folder that is thrown away.
+"""The process of a calibration: the first steps of each stage as in a run, in a temporary folder.
 
 python -m finetune.plan.trial FOLDER --base FOLDER
 
-It trains by the very code of a run, from rows that were laid ready (`calibration.py`), and writes `result.json`.
+It uses the training code of a run and the rows prepared by `calibration.py`, and writes `result.json`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from finetune.runs.run import Run
 
 
 def main() -> int:
-    """0 when all stages were tried; a UserError's sentence goes into `failed.json`."""
+    """Run the trial; return 0 when all stages were tried."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base", type=Path, required=True)
@@ -44,8 +44,8 @@ def _try(folder: Path, base: Path) -> None:
     model, stored = load_model(run, config, base, device, choose_dtype(config, device))
     startup = time.time() - psutil.Process().create_time()
     stages = [
-        _stage(index, one, folder, config, model, tokenizer, getattr(torch, stored))
-        for index, one in enumerate(order["stages"])
+        _stage(index, stage_order, folder, config, model, tokenizer, getattr(torch, stored))
+        for index, stage_order in enumerate(order["stages"])
     ]
     write_json(folder / "result.json", {"startup": startup, "memory_gb": memory_gb(), "stages": stages})
 
@@ -53,7 +53,7 @@ def _try(folder: Path, base: Path) -> None:
 def _stage(
     index: int, order: dict[str, Any], folder: Path, config: Any, model: Any, tokenizer: Any, stored: Any
 ) -> dict[str, Any]:
-    """Train a stage for as many steps as ordered; its events, and what an update of the weights takes."""
+    """Train a stage for as many steps as ordered. Returns its events, and the seconds of an optimizer update."""
     from finetune.data.tokenizing.encode_stage import Tally
     from finetune.data.tokenizing.token_rows import TokenRows
     from finetune.training.attempt import Attempt
@@ -64,12 +64,13 @@ def _stage(
     run = Run(folder / f"stage-{index}")
     run.checkpoints.mkdir(parents=True)
     rows, held = (TokenRows(folder / f"{index}-{side}.arrow") for side in ("rows", "held"))
-    prompts = [Prompt(one["text"], one["ids"]) for one in order["prompts"]]
+    prompts = [Prompt(prompt["text"], prompt["ids"]) for prompt in order["prompts"]]
     data = StageData(index, config.stages[index], rows, held, prompts, Tally(), 0, order["steps"], order["steps"])
     last, parent = order["take"] - 1, os.getppid()
 
     def enough() -> bool:
-        """Asked after each step, before it is written down. Whoever wanted to know may be gone."""
+        """Return whether the trial has enough steps, or its parent is gone. Called after each step, before the step's
+        event is written."""
         return run.progress().step >= last or os.getppid() != parent
 
     attempt = Attempt(run, config, model, tokenizer, stored, Journal(run), enough, ALONE)
@@ -78,7 +79,7 @@ def _stage(
 
 
 def _update(trainer: Any) -> float:
-    """Seconds that the optimizer takes for one step, gradients clipped."""
+    """Return the seconds of one optimizer step, including gradient clipping."""
     import torch
 
     masters = trainer.masters

@@ -1,4 +1,4 @@
-"""What a checkpoint was told: its config, so that a run does not go on with another one unnoticed."""
+"""The config saved with each checkpoint, and the check that a resume uses the same one."""
 
 import json
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from finetune.runs.run import Run
 
 _FILE = "told.json"
 MAY_CHANGE = ("compute.device", "compute.processes", "compute.sharding", "compute.recompute", "watch", "version")
-"""What changes where and how it is computed and looked at, not what is learned."""
+"""Settings of the device and of logging, which do not change what is learned."""
 
 
 def keep_config(config: RunConfig, checkpoint: Path) -> None:
-    """Write the config beside what was learned by it."""
+    """Write the config into a checkpoint."""
     write_json(checkpoint / _FILE, config.model_dump(mode="json"))
 
 
 def check_config_kept(run: Run) -> None:
-    """Raise UserError where the newest checkpoint was made with other settings than the run's config holds now."""
+    """Raise UserError where the newest checkpoint was made with other settings than the run's config has now."""
     kept = max(run.checkpoints.glob(f"checkpoint-*/{_FILE}"), key=_step, default=None)
     if kept is None:
         return
@@ -33,10 +33,10 @@ def check_config_kept(run: Run) -> None:
 
 
 def changed(before: RunConfig, now: RunConfig) -> Iterator[str]:
-    """Each setting that is another one and must not be, with both values."""
+    """Yield a sentence for each setting that changed and must not change, with both values."""
     old, new = (dict(_leaves(config.model_dump(mode="json"))) for config in (before, now))
     for path in sorted(old.keys() | new.keys()):
-        free = any(path == one or path.startswith(f"{one}.") for one in MAY_CHANGE)
+        free = any(path == setting or path.startswith(f"{setting}.") for setting in MAY_CHANGE)
         if old.get(path) != new.get(path) and not free:
             yield say("run.one_changed", field=path, before=_shown(old.get(path)), now=_shown(new.get(path)))
 

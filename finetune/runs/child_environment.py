@@ -1,4 +1,4 @@
-"""What a process that trains is given of its parent's environment: nothing secret, and one device."""
+"""The environment of a process that trains: its parent's without secrets, with the run's devices only."""
 
 import os
 
@@ -6,15 +6,16 @@ from core import settings
 from finetune.runs.device_queue import visible_devices
 
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}
-"""glibc gives large tensors back to the system after each step and faults them in again; so it keeps them."""
+"""glibc would return large tensors to the system after each step and fault them in again; so it keeps them."""
 _FEW_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
-"""oneDNN and its binding in torch each keep a compiled product for every shape, 1,024 of them. Every batch has a length
-of its own: 20 MB a step were kept, spread over the memory that large tensors want in one piece. A step has some 60."""
+"""oneDNN and its binding in torch each cache a compiled product for every shape, up to 1,024 of them. Batches differ in
+length: 20 MB per step were cached, which fragments the memory for large tensors. A step needs about 60 products."""
 _SECRETS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL")
 
 
 def child_environment(devices: list[str]) -> dict[str, str]:
-    """The caller's environment without anything secret; the process neither has a token nor asks the Hub."""
+    """Return the environment of a child process: the caller's without secrets; the process has no token and makes no
+    request to the Hub."""
     kept = {name: value for name, value in os.environ.items() if not any(word in name for word in _SECRETS)}
     return (
         kept

@@ -1,7 +1,7 @@
 """The queue of a device: numbered ticket files, each locked by its run. No server, no polling, nothing to clean up.
 
-The living ticket with the smallest number has the device. A ticket lives as long as its lock is held, so a killed
-run steps out of the queue by itself.
+The active ticket with the smallest number has the device. A ticket is active as long as its lock is held, so a killed
+run leaves the queue by itself.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ _TICKET = re.compile(r"(\d{8})-(.+)")
 
 
 def device_of(wanted: str) -> str:
-    """The name of the device that a run will want ("cpu", "mps", "cuda-0"), found without torch."""
+    """Return the name of the device that a run will use ("cpu", "mps", "cuda-0"), found without torch."""
     if wanted == "auto":
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
         wanted = "cuda" if glob.glob("/dev/nvidia[0-9]*") and not hidden else "cpu"
@@ -25,16 +25,16 @@ def device_of(wanted: str) -> str:
 
 
 def devices_of(wanted: str, processes: int) -> list[str]:
-    """The devices of a run: one GPU a process, counted from the one it wants; the processes of a CPU share it."""
+    """Return the devices of a run: one GPU per process, counted from the first; the processes of a CPU run share it."""
     first = device_of(wanted)
     if not first.startswith("cuda-"):
         return [first]
     number = int(first.removeprefix("cuda-"))
-    return [f"cuda-{number + place}" for place in range(processes)]
+    return [f"cuda-{number + index}" for index in range(processes)]
 
 
 def visible_devices(device: str) -> str:
-    """The value of CUDA_VISIBLE_DEVICES under which only this device is seen."""
+    """Return the value of CUDA_VISIBLE_DEVICES with which only this device is visible."""
     if not device.startswith("cuda-"):
         return ""
     number = int(device.removeprefix("cuda-"))
@@ -43,7 +43,7 @@ def visible_devices(device: str) -> str:
 
 
 def draw_tickets(devices: list[str], run_id: str) -> list[int]:
-    """Stand at the end of several queues at once: runs that share devices have the same order at each of them."""
+    """Join the end of several queues at once: runs that share devices have the same order in each of their queues."""
     settings.home().joinpath(".queue").mkdir(parents=True, exist_ok=True)
     with open(settings.home() / ".queue" / "all", "ab") as together:
         fcntl.flock(together, fcntl.LOCK_EX)
@@ -51,7 +51,8 @@ def draw_tickets(devices: list[str], run_id: str) -> list[int]:
 
 
 def draw_ticket(device: str, run_id: str) -> int:
-    """Stand at the end of a device's queue. Returns a descriptor: while it (or a copy) is open, the place is kept."""
+    """Join the end of a device's queue. Returns a descriptor: while it (or a copy) is open, the place in the queue is
+    kept."""
     folder = _folder(device)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "counter", "a+b") as counter:
@@ -65,7 +66,7 @@ def draw_ticket(device: str, run_id: str) -> int:
 
 
 def wait_for_turn(device: str, run_id: str, waiting: Callable[[], None]) -> None:
-    """Sleep until every ticket before this run's is gone; `waiting` is called once if that is not at once.
+    """Sleep until every ticket before this run's is gone; `waiting` is called once if the run has to wait.
 
     A signal handler that raises ends the wait.
     """
@@ -79,7 +80,7 @@ def wait_for_turn(device: str, run_id: str, waiting: Callable[[], None]) -> None
 
 
 def is_my_turn(device: str, run_id: str) -> bool:
-    """Whether no living ticket stands before this run's."""
+    """Return whether no active ticket is before this run's."""
     for ticket in _tickets(_folder(device)):
         if ticket.name.endswith(f"-{run_id}"):
             return True
@@ -89,7 +90,7 @@ def is_my_turn(device: str, run_id: str) -> bool:
 
 
 def is_free(device: str) -> bool:
-    """Whether no run has the device or waits for it."""
+    """Return whether no run uses the device or waits for it."""
     folder = _folder(device)
     return not folder.is_dir() or not any(map(_living, _tickets(folder)))
 
@@ -99,7 +100,7 @@ def _folder(device: str) -> Path:
 
 
 def _tickets(folder: Path) -> list[Path]:
-    """All tickets, living or not, in order."""
+    """Return all tickets, active or not, in order."""
     return sorted(path for path in folder.iterdir() if _TICKET.fullmatch(path.name))
 
 
@@ -123,7 +124,7 @@ def _living(ticket: Path) -> bool:
 
 
 def _sweep(tickets: list[Path]) -> None:
-    """Throw away tickets whose runs are gone."""
+    """Delete the tickets of runs that have ended."""
     for ticket in tickets:
         if not _living(ticket):
             ticket.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The event file of a run: one JSON object a line, appended by one writer, read by anyone from a cursor."""
+"""The event file of a run: one JSON object per line, appended by one writer, read by any process from a byte offset."""
 
 import json
 import os
@@ -13,13 +13,14 @@ ENDINGS = ("stopped", "failed", "done")
 
 
 class EventLog:
-    """The writer. There is one at a time: whoever holds the run's lock."""
+    """Writes the event file. There is one writer at a time: the holder of the run's lock."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, type: str, **facts: Any) -> Event:
-        """Append one event `{"t", "type", ...}` in a single write; a half line of a killed writer is closed first."""
+        """Append one event `{"t", "type", ...}` in a single write; an incomplete line of a killed writer is ended
+        first."""
         event = {"t": round(time.time(), 3), "type": type, **facts}
         line = json.dumps(event, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         with open(self.path, "ab+") as file:
@@ -34,9 +35,9 @@ def _ends_with_newline(descriptor: int, size: int) -> bool:
 
 
 def read_events(path: Path, after: int = 0) -> tuple[list[Event], int]:
-    """The whole lines behind byte `after`, and the byte to go on from.
+    """Return the complete lines after byte `after`, and the byte offset for the next call.
 
-    A last line without newline is left for the next call; a line that is no JSON (of a killed writer) is passed over.
+    A last line without newline is left for the next call; a line that is not JSON (of a killed writer) is skipped.
     """
     try:
         with open(path, "rb") as file:
@@ -57,14 +58,15 @@ def _event(line: bytes) -> Event | None:
 
 
 @dataclass
-class Progress:
-    """What the events so far add up to. `ending` is the current attempt's last word: stopped, failed, done or None.
+class RunProgress:
+    """The state of a run after all its events. `ending` is the last event of the current attempt: stopped, failed, done
+    or None.
 
-    `train`, `evals` and `samples` are keyed by step, so that a step written twice counts once, the later one. A later
-    stage's evaluation before its first step is in `begins`, by stage, since the step was the earlier stage's last one.
-    `stage` is the event of the stage at work, `done` that of the end; `over` and `early`, by stage, are those of a
-    stage's end and of an early one, `seconds` the time at work on each stage in all attempts. `kept` is the step whose
-    checkpoint was made the result.
+    `train`, `evals` and `samples` are keyed by step, so that of a step written twice the later event counts. A later
+    stage's evaluation before its first step is in `begins`, by stage, since it has the step number of the earlier
+    stage's last step. `stage` is the event of the current stage, `done` that of the end; `over` and `early`, by stage,
+    are those of a stage's end and of an early stop, `seconds` the time spent on each stage in all attempts. `kept` is
+    the step whose checkpoint was made the result.
     """
 
     attempt: int = 0
@@ -90,7 +92,7 @@ class Progress:
 
     @property
     def at_stage(self) -> int:
-        """The number of the stage at work, from 0."""
+        """The number of the current stage, from 0."""
         return self.stage["stage"] if self.stage else 0
 
     @property
@@ -104,9 +106,9 @@ class Progress:
         return self.evals[max(self.evals)]["eval_loss"] if self.evals else None
 
 
-def fold(events: Iterable[Event], before: Progress | None = None) -> Progress:
-    """Add events to what was known before (which is changed and given back). Unknown kinds are passed over."""
-    progress = before or Progress()
+def fold(events: Iterable[Event], before: RunProgress | None = None) -> RunProgress:
+    """Add events to a Progress (a given one is changed and returned). Unknown types are skipped."""
+    progress = before or RunProgress()
     for event in events:
         progress.begun = event["type"] != "queued"
         _count_time(progress, event)
@@ -116,8 +118,8 @@ def fold(events: Iterable[Event], before: Progress | None = None) -> Progress:
     return progress
 
 
-def _count_time(progress: Progress, event: Event) -> None:
-    """Add the time since the event before to the stage at work; between attempts none is."""
+def _count_time(progress: RunProgress, event: Event) -> None:
+    """Add the time since the previous event to the current stage; time between attempts does not count."""
     now, kind = event.get("t"), event["type"]
     stage = progress.clock[0] if progress.clock else None
     if not isinstance(now, int | float):
@@ -132,49 +134,49 @@ def _count_time(progress: Progress, event: Event) -> None:
     progress.clock = None if stage is None else (stage, now)
 
 
-def _queued(progress: Progress, event: Event) -> None:
+def _queued(progress: RunProgress, event: Event) -> None:
     progress.attempt += 1
     progress.ending = progress.error = progress.phase = progress.kept = None
 
 
-def _started(progress: Progress, event: Event) -> None:
-    """A start or resume begins at a step; what an earlier attempt wrote behind that step is forgotten."""
+def _started(progress: RunProgress, event: Event) -> None:
+    """Start or resume at a step; discard what an earlier attempt wrote after that step."""
     progress.started, progress.step, progress.steps = event, event["step"], event["steps"]
     _forget(progress, event["step"])
 
 
-def _forget(progress: Progress, after: int) -> None:
-    """Let go of what was written behind a step."""
+def _forget(progress: RunProgress, after: int) -> None:
+    """Discard what was written after a step."""
     for table in (progress.train, progress.evals, progress.samples):
         for step in [step for step in table if step > after]:
             del table[step]
     for found in (progress.begins, progress.over, progress.early):
-        for stage in [stage for stage, told in found.items() if told["step"] > after]:
+        for stage in [stage for stage, event in found.items() if event["step"] > after]:
             del found[stage]
 
 
-def _progress(progress: Progress, event: Event) -> None:
+def _progress(progress: RunProgress, event: Event) -> None:
     progress.phase = event
 
 
-def _train(progress: Progress, event: Event) -> None:
+def _train(progress: RunProgress, event: Event) -> None:
     progress.train[event["step"]] = event
     progress.step, progress.tokens_per_s, progress.phase = event["step"], event["tokens_per_s"], None
 
 
-def _stage(progress: Progress, event: Event) -> None:
+def _stage(progress: RunProgress, event: Event) -> None:
     progress.stage = event
 
 
-def _stage_done(progress: Progress, event: Event) -> None:
+def _stage_done(progress: RunProgress, event: Event) -> None:
     progress.over[event["stage"]] = event
 
 
-def _early(progress: Progress, event: Event) -> None:
+def _early(progress: RunProgress, event: Event) -> None:
     progress.early[event["stage"]] = event
 
 
-def _eval(progress: Progress, event: Event) -> None:
+def _eval(progress: RunProgress, event: Event) -> None:
     if event.get("begin"):
         progress.begins[event["stage"]] = event
         return
@@ -182,11 +184,11 @@ def _eval(progress: Progress, event: Event) -> None:
     progress.samples.pop(event["step"], None)
 
 
-def _sample(progress: Progress, event: Event) -> None:
+def _sample(progress: RunProgress, event: Event) -> None:
     progress.samples.setdefault(event["step"], []).append(event)
 
 
-def _ending(progress: Progress, event: Event) -> None:
+def _ending(progress: RunProgress, event: Event) -> None:
     progress.ending, progress.error, progress.phase = event["type"], event.get("error"), None
     progress.tokens_per_s = event.get("tokens_per_s") or progress.tokens_per_s
     progress.done = event if event["type"] == "done" else None
@@ -195,7 +197,7 @@ def _ending(progress: Progress, event: Event) -> None:
         _forget(progress, event["kept"])
 
 
-_FOLDS: dict[str, Callable[[Progress, Event], None]] = {
+_FOLDS: dict[str, Callable[[RunProgress, Event], None]] = {
     "queued": _queued,
     "started": _started,
     "progress": _progress,

@@ -1,4 +1,4 @@
-"""Why a run failed, in one sentence with the remedy; anything unknown is named as a bug, its details in the log."""
+"""Why a run failed, as one sentence with the remedy; an unknown error is reported as a bug, with details in the log."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ _MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "
 
 
 def explain(error: BaseException, config: RunConfig, step: int, device: str, folder: Path, stage: int = 0) -> UserError:
-    """The sentence for what ended a run at `step`, in its stage number `stage` (from 0)."""
+    """Return the UserError for what ended a run at `step`, in its stage number `stage` (from 0)."""
     if isinstance(error, UserError):
         return error
     text = str(error).lower()

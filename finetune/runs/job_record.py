@@ -1,4 +1,4 @@
-"""What a run knows of its rented job: `job.json`, written in one step under a lock of its own."""
+"""The record of a run's rented job: `job.json`, written atomically under its own lock."""
 
 import fcntl
 import time
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from core.workspace import Owner
 
 ASKED, VANISHED = "ASKED", "VANISHED"
-"""Stages of our own: the Hub was asked for a job and its id is not known yet; the Hub knows no such job any more."""
+"""Our own stages: a job was requested from the Hub and its id is not known yet; the Hub no longer knows the job."""
 _REMOVED = ".removed-jobs"
-AT_WORK = (ASKED, "SCHEDULING", "RUNNING")
+ACTIVE_STAGES = (ASKED, "SCHEDULING", "RUNNING")
 
 
 class HasFolder(Protocol):
-    """What is read of a run here: its folder, in which the record lies, and its id."""
+    """What is read from a run here: its folder, which holds the record, and its id."""
 
     folder: Path
 
@@ -30,14 +30,14 @@ class HasFolder(Protocol):
 
 @dataclass(frozen=True)
 class JobRecord:
-    """The job that runs a run, and what came of it so far.
+    """The job that runs a run, and its state so far.
 
     `stage` is the Hub's (SCHEDULING, RUNNING, COMPLETED, CANCELED, ERROR, DELETED) or ASKED or VANISHED. `timeout` and
-    `running_secs` are seconds, `started` unix seconds; `others` is what the run's other jobs cost in dollars, by their
-    ids. `attempt` counts the jobs of the run from 1. `inputs` and `results` are the private repositories that the job
-    reads and writes, `commit` the inputs' revision, `source` the SHA-256 of the sources it runs. `lines` counts the
-    plain log lines that were copied, `events` is the number of the last event. `asked_to_stop` is when, in unix
-    seconds.
+    `running_secs` are in seconds, `started` is a Unix time; `others` is the cost of the run's other jobs in dollars, by
+    their ids. `attempt` counts the jobs of the run from 1. `inputs` and `results` are the private repositories that the
+    job reads and writes, `commit` is the revision of the inputs, `source` the SHA-256 of the sources that it runs.
+    `lines` counts the plain log lines that were copied, `events` is the number of the last event. `asked_to_stop` is
+    the Unix time of the stop request.
     """
 
     id: str | None
@@ -64,19 +64,19 @@ class JobRecord:
 
     @property
     def costs(self) -> dict[str, float]:
-        """What each job of the run cost so far in dollars, by its id: the table's price for the seconds it ran."""
+        """The cost of each job of the run so far in dollars, by its id: the listed price for the seconds it ran."""
         mine = {self.id: round(self.running_secs / 3600 * self.usd_per_hour, 4)} if self.id else {}
         return {**self.others, **mine}
 
     @property
     def usd_so_far(self) -> float:
-        """What all jobs of the run cost so far."""
+        """The cost of all jobs of the run so far, in dollars."""
         return round(sum(self.costs.values()), 4)
 
     @property
-    def at_work(self) -> bool:
-        """Whether the job may still do something, as far as was last heard."""
-        return self.stage in AT_WORK
+    def active(self) -> bool:
+        """Whether the job may still be running, as far as last reported."""
+        return self.stage in ACTIVE_STAGES
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "usd_so_far": self.usd_so_far}
@@ -87,16 +87,16 @@ def path_of(folder: Path) -> Path:
 
 
 def read_record(folder: Path) -> JobRecord | None:
-    """The record in a run's folder; None where the run is no job."""
+    """Return the record in a run's folder; None where the run is not a job."""
     path = path_of(folder)
     if not path.is_file():
         return None
-    known = {one.name for one in fields(JobRecord)}
+    known = {attribute.name for attribute in fields(JobRecord)}
     return JobRecord(**{name: value for name, value in read_json(path).items() if name in known})
 
 
 def job_of(run: HasFolder) -> JobRecord | None:
-    """The job that runs a run (the newest, where it was resumed); None for a run of this machine."""
+    """Return the job that runs a run (the newest, where it was resumed); None for a local run."""
     return read_record(run.folder)
 
 
@@ -107,7 +107,7 @@ def save(run: HasFolder, record: JobRecord) -> JobRecord:
 
 
 def update(run: HasFolder, **changes: Any) -> JobRecord:
-    """Change the record as it stands on the disk; call it with the lock held."""
+    """Change the record on disk; call it with the lock held."""
     record = job_of(run)
     assert record is not None, "only a job's record is changed"
     changed = replace(record, **changes)
@@ -116,9 +116,9 @@ def update(run: HasFolder, **changes: Any) -> JobRecord:
 
 @contextmanager
 def locked(run: HasFolder) -> Iterator[None]:
-    """Hold the lock under which job.json and what is copied from the job are written.
+    """Hold the lock under which job.json and the files copied from the job are written.
 
-    It is not the run's own lock: that one tells that a process of this machine is at work.
+    It is not the run's own lock, which a local process holds while it runs the run.
     """
     with open(run.folder / "job.lock", "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -126,13 +126,13 @@ def locked(run: HasFolder) -> Iterator[None]:
 
 
 def remember_removed(run: HasFolder) -> None:
-    """Keep in mind that somebody deleted this run: the Hub still lists its jobs, and would bring it back."""
+    """Record that this run was deleted: the Hub still lists its jobs, and would bring it back."""
     with open(run.folder.parent / _REMOVED, "a", encoding="utf-8") as names:
         names.write(run.id + "\n")
 
 
 def removed(owner: "Owner") -> set[str]:
-    """The runs that were deleted here and had jobs."""
+    """Return the ids of the deleted runs that had jobs."""
     try:
         return set((owner.runs / _REMOVED).read_text(encoding="utf-8").split())
     except FileNotFoundError:

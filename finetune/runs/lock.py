@@ -1,4 +1,4 @@
-"""The lock of a run: who holds it is at work on it."""
+"""The lock of a run, held by the process that runs it."""
 
 import fcntl
 import os
@@ -8,10 +8,10 @@ from finetune.runs.run import Run
 
 
 def take(run: Run) -> int:
-    """Take the run's lock and return its open descriptor. Raises UserError where somebody else has it.
+    """Take the run's lock and return its open descriptor. Raises UserError where another process holds it.
 
-    Who only looks whether a run is alive shares the lock for a moment; that is waited out. The handle of an earlier
-    process goes: its number may be another's by now, and a stop must not reach that one.
+    A process that checks whether a run is alive shares the lock for a moment; this is waited out. The handle of an
+    earlier process is deleted: its process id may belong to another process by now, which a stop must not reach.
     """
     descriptor = os.open(run.lock_path, os.O_RDWR | os.O_CREAT, 0o600)
     while True:

@@ -1,4 +1,4 @@
-"""Where a run's process says what it does: an event in the file and a line for people in the log."""
+"""The journal of a run's process: events in the event file and lines for people in the log."""
 
 import sys
 import time
@@ -10,14 +10,14 @@ from finetune.runs.run import Run
 
 
 class Journal:
-    """Writes events and their lines. `foreground`: the lines go to the terminal as well as into the log."""
+    """Writes events and their log lines. `foreground`: the lines go to the terminal as well as into the log."""
 
     def __init__(self, run: Run, foreground: bool = False) -> None:
         self.run = run
         self.foreground = foreground
 
     def write(self, type: str, **facts: Any) -> Event:
-        """One event, and its line where people have one."""
+        """Write one event, and its log line where the event has one."""
         event = self.run.log.write(type, **facts)
         line = _line(event, self.run)
         if line:
@@ -25,7 +25,7 @@ class Journal:
         return event
 
     def say(self, text: str) -> None:
-        """A line in the log, and on the terminal in the foreground."""
+        """Write a line to the log, and to the terminal in the foreground."""
         print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
         if self.foreground:
             with open(self.run.log_path, "a", encoding="utf-8") as log:
@@ -33,13 +33,14 @@ class Journal:
 
 
 class Silence(Journal):
-    """The journal of a process that does not lead: its events are nobody's, since the leading one writes the same."""
+    """The journal of a process that does not lead: it writes nothing, since the leading process writes the same
+    events."""
 
     def write(self, type: str, **facts: Any) -> Event:
         return {"type": type, **facts}
 
     def say(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def _line(event: Event, run: Run) -> str:

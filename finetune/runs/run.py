@@ -14,7 +14,7 @@ from core.references import Run as RunReference
 from core.words import say
 from core.workspace import RUN_ID, Owner, new_run_id, run_folder
 from finetune.config.run_config import RunConfig, load_yaml, to_yaml
-from finetune.runs.events import Event, EventLog, Progress, fold, read_events
+from finetune.runs.events import Event, EventLog, RunProgress, fold, read_events
 from finetune.runs.job_record import job_of
 
 LOG_TAIL_BYTES = 64 * 1024
@@ -22,10 +22,10 @@ LOG_TAIL_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Status:
-    """What a run is doing: queued, running, fetching, stopped, failed or done.
+    """The status of a run: queued, running, fetching, stopped, failed or done.
 
-    `fetching` is a job that ended while its result or its last events are still elsewhere. `error` is a sentence where
-    it failed, or why it could not be fetched yet.
+    `fetching` is a job that ended but whose result or last events are not copied yet. `error` is a sentence where it
+    failed, or why it could not be fetched yet.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Status:
 
 
 class Run:
-    """One run folder. Holding a Run holds nothing open; every question looks at the disk."""
+    """One run folder. A Run keeps nothing open; every method reads the disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -73,16 +73,16 @@ class Run:
 
     @property
     def datasets(self) -> Path:
-        """The datasets that lie beside the run, under the same owner."""
+        """The datasets folder of the run's owner."""
         return self.folder.parent.parent / "datasets"
 
     @property
     def log(self) -> EventLog:
-        """The event file's writer, for whoever holds the lock."""
+        """The event file's writer, for the holder of the lock."""
         return EventLog(self.folder / "events.jsonl")
 
     def config(self) -> RunConfig:
-        """What the run was told."""
+        """Return the run's config."""
         return load_yaml((self.folder / "config.yaml").read_bytes(), self.folder)
 
     def save(self, config: RunConfig) -> None:
@@ -90,25 +90,27 @@ class Run:
         write_file(self.folder / "config.yaml", to_yaml(config))
 
     def environment(self) -> dict[str, Any]:
-        """`env.json`: base, asked, revision, fingerprint, versions, device, dtype; empty before the first start."""
+        """Return `env.json`: base, asked, revision, fingerprint, versions, device, dtype; empty before the first
+        start."""
         path = self.folder / "env.json"
         return read_json(path) if path.is_file() else {}
 
     def events(self, after: int = 0) -> tuple[list[Event], int]:
-        """The events behind a byte offset, and the offset to go on from."""
+        """Return the events after a byte offset, and the offset for the next call."""
         return read_events(self.folder / "events.jsonl", after)
 
-    def progress(self) -> Progress:
-        """What all events add up to."""
+    def progress(self) -> RunProgress:
+        """Return the run's state after all its events."""
         return fold(self.events()[0])
 
     def alive(self) -> bool:
-        """Whether the run is queued or running: its rented job, as far as was last heard, or a process of here."""
+        """Return whether the run is queued or running: its rented job, as far as last reported, or a local process."""
         record = job_of(self)
-        return record.at_work if record else self.held()
+        return record.active if record else self.held()
 
     def held(self) -> bool:
-        """Whether somebody of this machine holds the run's lock (its process, or the one that starts it)."""
+        """Return whether a process on this machine holds the run's lock (the run's process, or the one that starts
+        it)."""
         try:
             descriptor = os.open(self.lock_path, os.O_RDONLY)
         except FileNotFoundError:
@@ -122,7 +124,7 @@ class Run:
             os.close(descriptor)
 
     def sweep(self) -> None:
-        """Throw away what was left half written; call it with the lock held."""
+        """Delete incomplete files and folders; call it with the lock held."""
         for left in [*self.folder.glob(".*.part"), *self.checkpoints.glob(".part")]:
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
@@ -130,24 +132,25 @@ class Run:
                 left.unlink(missing_ok=True)
 
     def wait(self) -> None:
-        """Come back when nobody holds the run's lock any more."""
+        """Wait until no process holds the run's lock."""
         with open(self.lock_path, "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
 
-    def state(self, alive: bool, progress: Progress) -> str:
-        """The word for what the run is doing; `alive` was looked at before `progress`."""
+    def state(self, alive: bool, progress: RunProgress) -> str:
+        """Return the run's status as a word; `alive` must be read before `progress`."""
         if alive:
             return "running" if progress.begun else "queued"
         return progress.ending or ("fetching" if job_of(self) else "failed")
 
-    def _error(self, word: str, progress: Progress) -> str | None:
+    def _error(self, word: str, progress: RunProgress) -> str | None:
         if word == "failed":
             return progress.error or say("run.ended_silently", log=self.log_tail(5) or say("run.log_empty"))
         record = job_of(self) if word == "fetching" else None
         return say("run.being_fetched", problem=record.problem or "").rstrip() if record else None
 
     def status(self) -> Status:
-        """The state now, from the lock and the events. The lock is looked at first: an ending is written under it."""
+        """Return the current status, from the lock and the events. The lock is read first: the last event is written
+        under it."""
         alive = self.alive()
         progress = self.progress()
         word = self.state(alive, progress)
@@ -164,7 +167,7 @@ class Run:
         )
 
     def log_tail(self, lines: int = 40) -> str:
-        """The last lines of the log, from its last 64 KB."""
+        """Return the last lines of the log, from its last 64 KB."""
         try:
             with open(self.log_path, "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES))
@@ -175,7 +178,7 @@ class Run:
 
 
 def create(config: RunConfig, owner: Owner) -> Run:
-    """Make a new run folder that holds the config. Nothing starts; the data must be datasets by now."""
+    """Create a run folder with the config. Starts nothing; the data must already be imported."""
     assert all(source.dataset for stage in config.stages for source in stage.data), "files are imported before"
     run = reserve(owner)
     run.save(config)
@@ -183,7 +186,8 @@ def create(config: RunConfig, owner: Owner) -> Run:
 
 
 def reserve(owner: Owner) -> Run:
-    """A new, empty run folder. It is no run yet for anyone until its config is saved, so it can be locked before."""
+    """Create an empty run folder. It is not a run for other processes until its config is saved, so it can be locked
+    before."""
     owner.runs.mkdir(parents=True, exist_ok=True)
     while True:
         try:
@@ -195,7 +199,7 @@ def reserve(owner: Owner) -> Run:
 
 
 def find(text: str, owner: Owner) -> Run:
-    """The run that a person named by its id or, on their own machine, by its folder. Raises UserError."""
+    """Return the run that a person named by its id or, on their own machine, by its folder. Raises UserError."""
     text = text.strip()
     if "/" not in text and not RUN_ID.fullmatch(text) and text != ".":
         raise UserError("core.run_id", value=text[:80])
@@ -209,6 +213,6 @@ def find(text: str, owner: Owner) -> Run:
 
 
 def list_runs(owner: Owner) -> list[Run]:
-    """The owner's runs, the newest first."""
+    """Return the owner's runs, the newest first."""
     folders = sorted(owner.runs.glob("r*/config.yaml"), reverse=True)
     return [Run(path.parent) for path in folders]

@@ -1,4 +1,4 @@
-"""A run's rows: those it trains on, and those it holds out to be measured by."""
+"""A run's rows: those it trains on, and those it holds out for validation."""
 
 import random
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from finetune.runs.run import Run
 
 
 def iterate_rows(run: Run, config: RunConfig, stage: Stage | None = None) -> Iterator[Row]:
-    """The first `max_rows` rows of a stage's datasets (the first stage's by default), which lie beside the run, read as
-    they are asked for. Raises UserError where one is missing."""
+    """Yield the first `max_rows` rows of a stage's datasets (the first stage's by default), which are in the run's
+    workspace, reading them as needed. Raises UserError where a dataset is missing."""
     left = config.limits.max_rows
     for folder in _folders(run, stage or config.stages[0]):
         dataset = open_dataset(folder)
@@ -23,7 +23,7 @@ def iterate_rows(run: Run, config: RunConfig, stage: Stage | None = None) -> Ite
 
 
 def count_rows(run: Run, config: RunConfig, stage: Stage | None = None) -> int:
-    """How many rows `iterate_rows` gives."""
+    """Return how many rows `iterate_rows` yields."""
     rows = sum(open_dataset(folder).report.rows_kept for folder in _folders(run, stage or config.stages[0]))
     return min(rows, config.limits.max_rows or rows)
 
@@ -36,19 +36,19 @@ def _folders(run: Run, stage: Stage) -> list[Path]:
     return folders
 
 
-def held_places(rows: int, config: RunConfig) -> set[int]:
-    """Which of so many rows are held out; the seed decides."""
+def held_indices(rows: int, config: RunConfig) -> set[int]:
+    """Return the indices of the held-out rows of `rows` rows, chosen by the seed."""
     return set(random.Random(config.seed).sample(range(rows), held_out(rows, config)))
 
 
 def split_rows(run: Run, config: RunConfig, stage: Stage | None = None, *, held: bool) -> Iterator[tuple[int, Row]]:
-    """The rows to train on or, with `held`, those held out, in file order with their numbers (from 1)."""
-    places = held_places(count_rows(run, config, stage), config)
-    for place, row in enumerate(iterate_rows(run, config, stage)):
-        if (place in places) == held:
-            yield place + 1, row
+    """Yield the rows to train on or, with `held`, the held-out ones, in file order with their numbers (from 1)."""
+    chosen = held_indices(count_rows(run, config, stage), config)
+    for index, row in enumerate(iterate_rows(run, config, stage)):
+        if (index in chosen) == held:
+            yield index + 1, row
 
 
 def held_out_rows(run: Run, stage: Stage | None = None) -> list[Row]:
-    """The rows that the run never learns from, in file order. Raises UserError where its data are gone."""
+    """Return the rows that the run never learns from, in file order. Raises UserError where its data is missing."""
     return [row for _, row in split_rows(run, run.config(), stage, held=True)]

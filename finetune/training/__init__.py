@@ -1,9 +1,9 @@
 """Training: one attempt of a run, stage by stage.
 
 The two functions here are for workers of older versions. Such a process waited for its device while the code was
-updated; it has the older version in memory and imports what trains by the names of then, `finetune.training.train` or
-`finetune.launch.processes.train_together`. It becomes a worker of this version. Only the standard library is imported:
-modules of both versions do not mix.
+updated; it has the older version in memory and imports the training code by its former names, `finetune.training.train`
+or `finetune.launch.processes.train_together`. It is replaced by a worker of this version. Only the standard library is
+imported, so that modules of the two versions do not mix.
 """
 
 import argparse
@@ -17,22 +17,22 @@ _WORKER = "finetune.launch.local.worker"
 
 
 def train(run: object, base: object, journal: object, stop: Callable[[], bool], *more: object) -> NoReturn:
-    """Start this version's worker in the place of the process, with the same arguments; a stop that was requested
-    counts for it, too."""
+    """Replace this process by this version's worker, with the same arguments and with a stop that was requested."""
     _become(stop())
 
 
 def train_together(
     run: object, base: object, device: str, on_stop: Callable[[Callable[[], None]], None], foreground: bool
 ) -> NoReturn:
-    """The same for a run on several processes: `on_stop` calls what it is given where a stop was requested."""
+    """Do the same for a run on several processes: `on_stop` calls its argument if a stop was requested."""
     requests: list[bool] = []
     on_stop(lambda: requests.append(True))
     _become(bool(requests))
 
 
 def _become(stop_requested: bool) -> NoReturn:
-    """The process keeps its id, and the locks of the run and its place in the queue stay open."""
+    """Replace the process by the worker. It keeps its id, and the locks of the run and its place in the queue stay
+    open."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--lock", type=int, required=True)
     parser.add_argument("--tickets", type=int, nargs="+", required=True)

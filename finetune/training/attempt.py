@@ -1,4 +1,4 @@
-"""One attempt of a run, from its folder to `model/`: load, tokenise, train (or go on), save."""
+"""One attempt of a run, from its folder to `model/`: load, tokenize, train (or resume), save."""
 
 import importlib.metadata
 import platform
@@ -37,9 +37,9 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "token
 
 
 def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool], team: Team = ALONE) -> bool:
-    """Bring a run to its end, from the last checkpoint where there is one. Returns whether it was stopped instead.
+    """Run a run to its end, from the last checkpoint where there is one. Returns whether it was stopped instead.
 
-    Every process of a `team` does the same on its share of each batch; the leading one writes.
+    Every process of a `team` does the same on its share of each batch; the leading process writes the files.
     """
     began = time.monotonic()
     transformers_logging.set_verbosity_error()
@@ -72,7 +72,7 @@ def train(run: Run, base: Path, journal: Journal, stop: Callable[[], bool], team
 
 @dataclass
 class Attempt:
-    """One attempt of a run: its stages one after another, each from what the one before learned."""
+    """One attempt of a run: its stages one after another, each starting from the weights of the previous one."""
 
     run: Run
     config: RunConfig
@@ -88,7 +88,7 @@ class Attempt:
     tokens: int = 0
 
     def say_started(self, stages: list[StageData], device: torch.device, dtype: str) -> None:
-        """The event that says what runs where, from which step."""
+        """Write the event that says what runs where, from which step."""
         checkpoint, recorded = self._newest(), self.run.environment()
         self.step = step_of(checkpoint) if checkpoint else 0
         if recorded.get("stand_in"):
@@ -122,7 +122,7 @@ class Attempt:
         return next(reversed(whole_checkpoints(self.run.checkpoints)), None)
 
     def go(self, stages: list[StageData]) -> bool:
-        """Train what is left. Returns whether it came to its end; otherwise somebody asked to stop."""
+        """Train the remaining stages. Returns whether training finished; otherwise a stop was requested."""
         checkpoint = self._newest()
         mark = StageMark.read(checkpoint) if checkpoint else None
         for data in stages[mark.stage if mark else 0 :]:
@@ -132,7 +132,7 @@ class Attempt:
         return True
 
     def _stage(self, data: StageData, checkpoint: Path | None, mark: StageMark | None) -> bool:
-        """One stage, from its checkpoint or from what the stage before learned. Returns whether it came to its end."""
+        """Train one stage, from its checkpoint or from the previous stage's weights. Returns whether it finished."""
         learned = self._learned()
         over = mark is not None and mark.over
         references = self._references(data, checkpoint)
@@ -173,29 +173,31 @@ class Attempt:
         return True
 
     def _take_result(self, step: int) -> None:
-        """What a stage results in: the weights after a step of the run, from its checkpoint."""
+        """Load a stage's result: the weights after a step of the run, from its checkpoint."""
         assert self.trainer is not None
         self.trainer.masters.take_over(read_state(self.run.checkpoints / f"checkpoint-{step}" / OPTIMIZER)["masters"])
 
     def _learned(self) -> list[torch.Tensor] | None:
-        """What the stage before learned, unrounded."""
+        """Return the weights of the previous stage, unrounded; None before the first stage."""
         return [master.detach() for master in self.trainer.masters.masters] if self.trainer else None
 
     def _references(self, data: StageData, checkpoint: Path | None) -> list[torch.Tensor] | None:
-        """What a preference stage compares with: kept with its checkpoint, else computed now. None for other stages,
-        empty where somebody asked to stop."""
+        """Return the reference log-probabilities of a preference stage: from its checkpoint, else computed now. None
+        for other stages, empty where a stop was requested."""
         if not OBJECTIVES[data.stage.objective].pairs:
             return None
         kept = load_reference(checkpoint) if checkpoint else None
         if kept:
             return kept
-        found = []
+        references = []
         for rows in (data.rows, data.validation):
-            one = reference_of(self.model, rows, self.config.optim_of(data.stage).batch_size, self.team, self._tick)
-            if one is None:
+            reference = reference_of(
+                self.model, rows, self.config.optim_of(data.stage).batch_size, self.team, self._tick
+            )
+            if reference is None:
                 return []
-            found.append(one)
-        return found
+            references.append(reference)
+        return references
 
     def _tick(self, done: int, total: int) -> bool:
         self.journal.write("progress", phase="reference", done=done, total=total)
@@ -222,7 +224,7 @@ class Attempt:
 
 
 def _stage_event(data: StageData) -> dict[str, Any]:
-    """A stage as its event tells it."""
+    """Return the facts of a stage for its event."""
     return {
         "stage": data.index,
         "objective": data.stage.objective,
@@ -235,12 +237,12 @@ def _stage_event(data: StageData) -> dict[str, Any]:
 
 
 def _stop_requested(stop: Callable[[], bool], team: Team) -> bool:
-    """Whether somebody asked to stop, the same answer in all processes."""
+    """Return whether a stop was requested, the same answer in all processes."""
     return team.any(stop())
 
 
 def load_tokenizer(base: Path) -> Any:
-    """The base's tokenizer, with a chat template."""
+    """Return the base's tokenizer, with a chat template."""
     from inference.models import locate
 
     tokenizer = locate.load_tokenizer(base)
@@ -249,7 +251,7 @@ def load_tokenizer(base: Path) -> Any:
 
 
 def load_model(run: Run, config: RunConfig, base: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, str]:
-    """The model to train, and the name of the dtype that the base's files hold."""
+    """Return the model to train, and the name of the dtype of the base's files."""
     stored = AutoConfig.from_pretrained(base, local_files_only=True).dtype or torch.float32
     method = METHODS[config.method]
     how = {"quantization_config": four_bit(dtype), "device_map": {"": device}} if method.four_bit else {}
@@ -273,13 +275,14 @@ def load_model(run: Run, config: RunConfig, base: Path, device: torch.device, dt
 
 
 def _name_base(adapter: Any, base: str) -> None:
-    """Let an adapter's config name its base as others find it: a repository and revision, never a path of here."""
+    """Set the base in an adapter's config to a name that others can resolve: a repository and revision, never a local
+    path."""
     name, _, revision = public_name(base).partition("@")
     adapter.base_model_name_or_path, adapter.revision = name, revision or None
 
 
 def _record(run: Run, device: torch.device, dtype: torch.dtype) -> None:
-    """Complete env.json with what the run really runs on."""
+    """Add the device, the dtype and the versions of this attempt to env.json."""
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
     write_json(
         run.folder / "env.json",

@@ -1,4 +1,4 @@
-"""What is decided after each step of a stage: an evaluation, a checkpoint of the best, an early end."""
+"""The decisions after each step of a stage: evaluation, checkpoint of the best, early stopping."""
 
 import math
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from finetune.training.throughput import Clock
 
 
 class Watched(Protocol):
-    """What is asked of the trainer of a stage here."""
+    """What `Watch` needs of the trainer of a stage."""
 
     config: RunConfig
     optim: Optim
@@ -33,15 +33,16 @@ class Watched(Protocol):
     def stop_requested(self) -> bool: ...
 
 
-class Watch(TrainerCallback):
-    """An evaluation at its interval and at the end, an end when asked or when nothing gets better any more."""
+class WatchCallback(TrainerCallback):
+    """Evaluates at intervals and at the end, and ends training on a stop request or when the loss no longer
+    improves."""
 
     def __init__(self, trainer: Watched) -> None:
         self.trainer = trainer
         self.every = trainer.config.watch.evaluate_every or interval(trainer.steps)
 
     def due(self, step: int) -> bool:
-        """Whether an evaluation is due at a step of the stage."""
+        """Return whether an evaluation is due at a step of the stage."""
         return step % self.every == 0 or step >= self.trainer.steps
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -62,7 +63,8 @@ class Watch(TrainerCallback):
             self._end_if_requested(control)
 
     def _compare(self, state: Any, control: Any) -> None:
-        """Keep what is the best so far; end where nothing was better for as many evaluations as the config allows."""
+        """Record the best evaluation so far; end training after as many evaluations without improvement as the config
+        allows."""
         loss, optim = self.trainer.take_eval_loss(), self.trainer.optim
         if loss is None:
             return
@@ -83,5 +85,6 @@ class Watch(TrainerCallback):
 
 
 def interval(steps: int) -> int:
-    """Steps between evaluations, or checkpoints, where the config names none: a tenth of the run, five at least."""
+    """Return the steps between evaluations, or checkpoints, where the config sets none: a tenth of the run, at least
+    five."""
     return max(5, math.ceil(steps / 10))

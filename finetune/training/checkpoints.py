@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written under a temporary name by all processes, then they appear; the last two stay."""
+"""The checkpoints of a run: written by all processes under a temporary name, then renamed; the last two are kept."""
 
 import os
 import shutil
@@ -19,10 +19,10 @@ _MARK = "stage.json"
 
 @dataclass(frozen=True)
 class StageMark:
-    """Which stage a checkpoint belongs to, whether that stage was over with it, and the run's step with the stage's
-    best validation loss, where that is what the stage results in.
+    """The stage that a checkpoint belongs to, whether the stage was over at that step, and the run's step with the
+    stage's best validation loss, where that is the stage's result.
 
-    `missed`: the evaluation due at this step is still to be made, since somebody asked to stop.
+    `missed`: the evaluation due at this step has not been made, since a stop was requested.
     """
 
     stage: int
@@ -35,42 +35,43 @@ class StageMark:
 
     @classmethod
     def read(cls, folder: Path) -> "StageMark":
-        """That of a checkpoint."""
+        """Return the mark of a checkpoint."""
         return cls(**read_json(folder / _MARK))
 
 
 def step_of(checkpoint: Path) -> int:
-    """The run's step that a checkpoint was made after."""
+    """Return the run's step that a checkpoint was made after."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
-    """The finished checkpoints, the newest last."""
+    """Return the complete checkpoints, the newest last."""
     found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
     return sorted(found, key=step_of)
 
 
 def processes_of(checkpoint: Path) -> int:
-    """How many processes wrote a checkpoint: each keeps the state of its random numbers."""
+    """Return how many processes wrote a checkpoint: each saves the state of its random numbers."""
     return len(list(checkpoint.glob("rng_state_*.pth"))) or 1
 
 
 def let_appear(part: Path, checkpoints: Path, before: int = 0, keep: int | None = None) -> None:
-    """Rename the checkpoint in `part` into its place, and throw away what is older than the last two.
+    """Rename the checkpoint in `part` into its place, and delete those older than the last two.
 
-    It bears the step of its stage, `before` are the steps of the stages before; the one of step `keep` stays.
+    In `part` it is named by the step of its stage; `before` is the number of steps of the stages before. The checkpoint
+    of step `keep` is not deleted.
     """
     for written in part.iterdir():
-        place = checkpoints / f"checkpoint-{before + step_of(written)}"
-        shutil.rmtree(place, ignore_errors=True)
-        os.rename(written, place)
+        target = checkpoints / f"checkpoint-{before + step_of(written)}"
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(written, target)
     for old in whole_checkpoints(checkpoints)[:-KEPT]:
         if step_of(old) != keep:
             shutil.rmtree(old)
 
 
 def restore_masters(masters: MasterAdamW, checkpoint: Path) -> None:
-    """Take over what was learned, and the optimizer's state, from one's own checkpoint."""
+    """Load the weights and the optimizer's state from a checkpoint."""
     masters.load_state_dict(read_state(checkpoint / OPTIMIZER))
 
 

@@ -1,4 +1,4 @@
-"""The processes that train one run together: what they agree on, add up and wait for. Alone it costs nothing."""
+"""Communication of the processes that train one run together. For a single process it costs nothing."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ _BUCKET = 16 * 2**20
 
 @dataclass(frozen=True)
 class Team:
-    """This process among `size`. Every process calls each of these at the same places in the same order."""
+    """This process among `size`. Every process must call the same methods in the same order."""
 
     rank: int = 0
     size: int = 1
@@ -29,25 +29,25 @@ class Team:
         return self.rank == 0
 
     def any(self, requested: bool) -> bool:
-        """Whether any process says yes."""
+        """Return whether `requested` is true in any process."""
         return self._reduced(float(requested), dist.ReduceOp.MAX) > 0 if self.size > 1 else requested
 
     def sum(self, value: float) -> float:
-        """The sum over all processes, in float64."""
+        """Return the sum over all processes, in float64."""
         return self._reduced(value, dist.ReduceOp.SUM) if self.size > 1 else value
 
     def sum_all(self, values: Tensor) -> Tensor:
-        """A CPU tensor's sum over all processes."""
+        """Sum a CPU tensor over all processes, in place, and return it."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def largest(self, value: float) -> float:
-        """The largest of all processes."""
+        """Return the largest value of all processes."""
         return self._reduced(value, dist.ReduceOp.MAX) if self.size > 1 else value
 
     def wait(self) -> None:
-        """Come back when every process is here."""
+        """Wait until every process calls this."""
         self.any(False)
 
     def average(self, gradients: list[Tensor]) -> None:
@@ -60,19 +60,19 @@ class Team:
                 tensor.copy_(part.view_as(tensor))
 
     def _reduced(self, value: float, operation: dist.ReduceOp.RedOpType) -> float:
-        told = torch.tensor(value, dtype=torch.float64)
-        dist.all_reduce(told, operation)
-        return told.item()
+        tensor = torch.tensor(value, dtype=torch.float64)
+        dist.all_reduce(tensor, operation)
+        return tensor.item()
 
 
 ALONE = Team()
 
 
 def join(processes: int, device: str) -> Team:
-    """Meet the other processes of the run, over gloo on a CPU and NCCL on GPUs.
+    """Join the other processes of the run, over gloo on a CPU and NCCL on GPUs.
 
-    Raises UserError where they are not as many as asked for: a launcher that started one process alone, or several
-    that do not know each other, would train something else.
+    Raises UserError where their number differs from `processes`: a launcher that started one process alone, or several
+    that are not connected, would train something else.
     """
     found = int(os.environ.get("WORLD_SIZE", "1"))
     if found != processes:
@@ -89,13 +89,13 @@ def join(processes: int, device: str) -> Team:
 
 
 def lost_another(error: BaseException) -> bool:
-    """Whether a process failed only because another one was gone."""
+    """Return whether a process failed only because another one was gone."""
     text = str(error).lower()
     return isinstance(error, dist.DistError) or any(name in text for name in ("gloo", "nccl", "connection reset"))
 
 
 def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Tensors of one dtype and device together, a bucket's worth at a time."""
+    """Yield lists of tensors of one dtype and device, up to the size of a bucket."""
     bucket: list[Tensor] = []
     for tensor in tensors:
         alike = not bucket or (bucket[0].dtype, bucket[0].device) == (tensor.dtype, tensor.device)

@@ -1,4 +1,4 @@
-"""The forward of training: hidden states at the positions that carry loss, and only those go through the head."""
+"""The forward pass of training: only hidden states at positions that carry loss go through the head."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ from finetune.objectives import Answers, Batch, Head, Loss, Objective, answer_po
 class AnswerLoss:
     """Computes an objective's summed loss of a batch with as few logits as the model allows.
 
-    Where the model's head is one linear layer and nothing behind it, the model runs without its head, the hidden
-    states at the label positions are gathered and the objective calls the head on those. Any other head (soft cap,
-    scale) runs as the model has it, on every position. Which it is, is tried out on four tokens.
+    Where the logits are one linear layer of the hidden states and nothing more, the model runs without its head, the
+    hidden states at the label positions are gathered, and the objective calls the head on those. Any other head (soft
+    cap, scale) runs unchanged on every position. A trial on four tokens decides which applies.
     """
 
     def __init__(self, model: nn.Module, objective: Objective, settings: Any = None) -> None:
@@ -25,7 +25,7 @@ class AnswerLoss:
         self.gathers = isinstance(self.head, nn.Linear) and _is_plain(model, self.head)
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        """The loss over the labels [B, T] behind each row's first position, in float32."""
+        """Return the loss over the labels [B, T] after each row's first position, in float32."""
         if not self.gathers:
             return self._loss(forward(model, batch), batch, _as_it_is)
         head = self.head
@@ -33,7 +33,7 @@ class AnswerLoss:
         found: list[Loss] = []
 
         def in_the_model(states: Tensor) -> Tensor:
-            """In place of the head, while the model runs: that is when sharded weights are there as a whole."""
+            """Compute the loss in place of the head, while the model runs: only then are sharded weights gathered."""
             del head.forward
             found.append(self._loss(states, batch, head))
             return states.new_ones((1, 1, 1), dtype=torch.float32) * found[0].total
@@ -48,10 +48,10 @@ class AnswerLoss:
 
 
 def forward(model: nn.Module, batch: Batch) -> Tensor:
-    """The model's output over `input_ids` [B, T]: right padding needs no mask in a causal model. Where rows are packed,
-    `position_ids` begin anew with each document, and transformers lets no document see another."""
-    places = {"position_ids": batch["position_ids"]} if "position_ids" in batch else {}
-    return model(input_ids=batch["input_ids"], use_cache=False, **places).logits
+    """Return the model's output over `input_ids` [B, T]: right padding needs no mask in a causal model. Where rows are
+    packed, `position_ids` start anew with each document, and transformers masks the documents from one another."""
+    packed = {"position_ids": batch["position_ids"]} if "position_ids" in batch else {}
+    return model(input_ids=batch["input_ids"], use_cache=False, **packed).logits
 
 
 def _as_it_is(logits: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def _as_it_is(logits: Tensor) -> Tensor:
 
 @contextmanager
 def _in_place_of(head: nn.Module, forward: Head) -> Iterator[None]:
-    """Let a model's own (perhaps wrapped) forward call something else in the place of its head."""
+    """Replace a model's head by another function, inside the model's own (perhaps wrapped) forward."""
     head.forward = forward  # type: ignore[method-assign]
     try:
         yield
@@ -69,7 +69,8 @@ def _in_place_of(head: nn.Module, forward: Head) -> Iterator[None]:
 
 
 def _is_plain(model: Any, head: nn.Module) -> bool:
-    """Whether the model's logits are its head applied to its hidden states, and nothing more: no cap, no scale."""
+    """Return whether the model's logits are its head applied to its hidden states, and nothing more: no cap, no
+    scale."""
     training = model.training
     model.eval()
     given: list[Tensor] = []

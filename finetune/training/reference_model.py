@@ -1,4 +1,4 @@
-"""What the model that preference learning begins from gives each answer: computed once, before its first step."""
+"""Reference log-probabilities for preference learning: those of the initial model, computed before the first step."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,10 +29,10 @@ _READ = Objective("reference", kinds=(), loss=_answers, count=lambda batch: len(
 def reference_of(
     model: Any, rows: TokenRows, batch_size: int, team: Team, tick: Callable[[int, int], bool]
 ) -> Tensor | None:
-    """The log-probability [2, n] of each row's chosen and rejected answer, float32, on the CPU.
+    """Return the log-probability [2, n] of each row's chosen and rejected answer, float32, on the CPU.
 
-    `tick` is told the rows done and in all before each batch; where it says True nothing is returned. The processes of
-    a team compute a share of each batch.
+    `tick` is called with the rows done and in total before each batch; where it returns True the result is None. The
+    processes of a team compute a share of each batch.
     """
     loss = AnswerLoss(model, _READ)
     found = torch.zeros(2, len(rows))
@@ -40,31 +40,32 @@ def reference_of(
     training = model.training
     model.eval()
     try:
-        for done, (places, batch) in enumerate(_batches(rows, batch_size, team)):
+        for done, (indices, batch) in enumerate(_batches(rows, batch_size, team)):
             if tick(min(done * batch_size, len(rows)), len(rows)):
                 return None
             moved = {name: value.to(device) for name, value in batch.items()}
             sums = loss(model, moved).figures["log_probs"].cpu()
-            if places:
-                found[:, places] = sums.view(2, len(places))
+            if indices:
+                found[:, indices] = sums.view(2, len(indices))
     finally:
         model.train(training)
     return team.sum_all(found)
 
 
 def _batches(rows: TokenRows, batch_size: int, team: Team) -> Any:
-    """Places and batches, longest rows first; a process without a row in a batch computes one of padding."""
+    """Yield the row indices and the batch, longest rows first; a process without a row in a batch computes one of
+    padding."""
     for mine in in_order(rows, batch_size, team.rank, team.size):
-        yield mine, collate([rows[place] for place in mine])
+        yield mine, collate([rows[index] for index in mine])
 
 
 def save_reference(folder: Path, references: list[Tensor]) -> None:
-    """Keep the references of the rows to train on and of those held out with a checkpoint."""
+    """Save the references of the training rows and of the held-out rows with a checkpoint."""
     save_file(dict(zip(("rows", "validation"), references, strict=True)), folder / FILE)
 
 
 def load_reference(folder: Path) -> list[Tensor] | None:
-    """Those of a checkpoint; None where it has none."""
+    """Return the references of a checkpoint; None where it has none."""
     if not (folder / FILE).is_file():
         return None
     read = load_file(folder / FILE)

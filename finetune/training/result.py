@@ -1,4 +1,4 @@
-"""What a run gives: `model/`, an adapter or a whole model with all that loading it elsewhere needs. No pickles."""
+"""The result of a run: `model/`, an adapter or a whole model with all files needed to load it elsewhere. No pickles."""
 
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ Weights = dict[str, Tensor]
 
 @torch.no_grad()
 def learned_weights(model: Any, masters: MasterAdamW, stored: torch.dtype, keep: bool = True) -> Weights:
-    """What was learned, unrounded: an adapter in float32, a whole model in the dtype its base is stored in.
+    """Return the learned weights, unrounded: an adapter in float32, a whole model in the dtype of its base's files.
 
-    Sharded weights are put together, so every process must call it; only one needs to `keep` them. Names that share a
+    Sharded weights are gathered, so every process must call it; only one needs to `keep` them. Names that share a
     weight share a tensor.
     """
     adapter = _is_adapter(model)
@@ -48,14 +48,14 @@ def write_weights(model: Any, weights: Weights, folder: Path, stored: torch.dtyp
 
 
 def save_result(run: Run, model: Any, weights: Weights, tokenizer: Any, stored: torch.dtype) -> None:
-    """Write `model/` whole or not at all."""
+    """Write `model/`, completely or not at all."""
     with new_folder(run.model) as folder:
         write_weights(model, weights, folder, stored)
         write_beside(run, tokenizer, model.generation_config, folder)
 
 
 def write_beside(run: Run, tokenizer: Any, generation: Any, folder: Path) -> None:
-    """Write what loading needs beside the weights, and where they come from."""
+    """Write the other files that loading needs, and the origin of the weights."""
     tokenizer.save_pretrained(folder)
     if generation is not None:
         generation.save_pretrained(folder)
@@ -72,7 +72,7 @@ def write_beside(run: Run, tokenizer: Any, generation: Any, folder: Path) -> Non
 
 
 def public_name(base: str) -> str:
-    """A base as others may read it: of a folder of this machine only its name."""
+    """Return the name of a base for others: of a local folder only its last part."""
     return Path(base).name if base.startswith(("/", ".", "~")) else base
 
 

@@ -1,4 +1,4 @@
-"""What the model writes while it learns: a greedy answer to a few prompts at each evaluation."""
+"""Samples during training: a greedy answer to a few prompts at each evaluation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria
 
 from core.rows import ChatRow, Message, PairRow, PreferenceRow, Row, TextRow
-from finetune.data.tokenizing.chat_template import ChatRenderer, Refused
+from finetune.data.tokenizing.chat_template import ChatRenderer, TemplateRefusal
 from finetune.kernels.sharding import is_sharded
 from inference.models.model_config import context_length
 
@@ -18,7 +18,7 @@ SHOWN_CHARACTERS = 2000
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as shown and as the model reads it."""
+    """A prompt as shown and as token ids."""
 
     text: str
     ids: list[int]
@@ -33,16 +33,16 @@ class _StopRequested(StoppingCriteria):
 
 
 def typed_prompt(text: str, tokenizer: Any) -> Prompt:
-    """A prompt from the config: one user message where the model has a chat template, else plain text."""
+    """Return a prompt from the config: one user message where the model has a chat template, else plain text."""
     if tokenizer.chat_template:
         return _chat_prompt([Message(role="user", content=text)], None, tokenizer)
     return _plain_prompt(text, text, tokenizer)
 
 
 def row_prompt(row: Row, tokenizer: Any) -> Prompt:
-    """The prompt of a row: a conversation up to its last answer, a source, or the first words of a text."""
+    """Return the prompt of a row: a conversation up to its last answer, a source, or the first words of a text."""
     if isinstance(row, ChatRow):
-        answers = [place for place, message in enumerate(row.messages) if message.role == "assistant"]
+        answers = [index for index, message in enumerate(row.messages) if message.role == "assistant"]
         return _chat_prompt(row.messages[: answers[-1]], row.tools, tokenizer)
     if isinstance(row, PreferenceRow):
         return _chat_prompt(row.prompt, None, tokenizer)
@@ -58,28 +58,28 @@ def _plain_prompt(shown: str, text: str, tokenizer: Any) -> Prompt:
 
 
 def _chat_prompt(messages: list[Message], tools: list[dict] | None, tokenizer: Any) -> Prompt:
-    """A conversation as the model reads it. Where the template refuses it, such a row is not learned either: its last
-    turn is asked alone, or read as plain text."""
+    """Return a conversation as a prompt. Where the template refuses it (such a row is not learned either), only its
+    last turn is used, or its plain text."""
     last = messages[-1].content
-    for asked in (messages, [Message(role="user", content=last)]):
+    for conversation in (messages, [Message(role="user", content=last)]):
         try:
-            turns = [message.model_dump() for message in asked]
+            turns = [message.model_dump() for message in conversation]
             text = ChatRenderer(tokenizer).text(turns, tools, prompt=True)
             return Prompt(_shortened(last), tokenizer(text, add_special_tokens=False)["input_ids"])
-        except Refused:
+        except TemplateRefusal:
             continue
     return _plain_prompt(last, last, tokenizer)
 
 
 def _shortened(text: str) -> str:
-    """A prompt as shown: it is written down at every evaluation."""
+    """Return a prompt shortened for display: it is written to the events at every evaluation."""
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
 def write_sample(model: Any, tokenizer: Any, prompt: Prompt, tokens: int, stop: Callable[[], bool]) -> str:
-    """What the model writes after a prompt, greedily; it takes no random numbers, so training is not disturbed.
+    """Return what the model generates after a prompt, greedily; it uses no random numbers, so training is not affected.
 
-    Of a prompt that leaves no room for the answer in the model's context, the end is read.
+    A prompt that leaves no room for the answer in the model's context is truncated from the left.
     """
     room = max(context_length(model.config) - tokens, 1)
     own = model.generation_config

@@ -1,4 +1,4 @@
-"""The stages of a run made ready: their rows as tokens, how many steps each has, and where each begins."""
+"""Prepares the stages of a run: their rows as tokens, the number of steps of each, and its first step."""
 
 import inspect
 import shutil
@@ -29,7 +29,7 @@ StopRequested = Callable[[], bool]
 
 @dataclass(frozen=True)
 class StageData:
-    """One stage of a run, ready to be trained: `first_step` steps of the run's `all_steps` come before its `steps`."""
+    """One stage of a run, ready for training: of the run's `all_steps`, `first_step` steps come before its `steps`."""
 
     index: int
     stage: Stage
@@ -44,7 +44,7 @@ class StageData:
 
 @contextmanager
 def scratch(run: Run, team: Team) -> Iterator[Path]:
-    """A folder for what is thrown away when the attempt ends; `Run.sweep` finds one that was left behind."""
+    """Yield a temporary folder that is deleted when the attempt ends; `Run.sweep` deletes one that was left behind."""
     folder = run.folder / f".tokens-{team.rank}.part"
     folder.mkdir(exist_ok=True)
     try:
@@ -62,8 +62,8 @@ def stage_data(
     journal: Journal,
     stop_requested: StopRequested,
 ) -> list[StageData]:
-    """All stages as tokens in `folder`; fewer where somebody asked to stop. Raises UserError where one has nothing to
-    learn from."""
+    """Return all stages as tokens in `folder`; fewer where a stop was requested. Raises UserError where one has nothing
+    to learn from."""
     separate = _shares_no_rows(config, model, journal)
     stages: list[StageData] = []
     for index, stage in enumerate(config.stages):
@@ -94,7 +94,7 @@ def _with_progress(
     encoder: StageEncoder,
     stop_requested: StopRequested,
 ) -> Iterator[Any]:
-    """Rows as tokens, with the progress told."""
+    """Yield a stage's rows as tokens, and write progress events."""
     rows = count_rows(run, config, stage)
     aside = held_out(rows, config)
     if rows - aside < 1:
@@ -109,7 +109,7 @@ def _with_progress(
 
 
 def _prompts(run: Run, config: RunConfig, stage: Stage, tokenizer: Any) -> list[Prompt]:
-    """What is written while it trains: the prompts of the config, or that of the first row held out."""
+    """Return the prompts to answer during training: those of the config, or that of the first held-out row."""
     typed = [typed_prompt(text, tokenizer) for text in config.watch.samples]
     if typed:
         return typed
@@ -118,7 +118,7 @@ def _prompts(run: Run, config: RunConfig, stage: Stage, tokenizer: Any) -> list[
 
 
 def _shares_no_rows(config: RunConfig, model: Any, journal: Journal) -> bool:
-    """Whether documents must not share a row, since in this model they would see each other; the log says so."""
+    """Return whether documents must not share a row, since in this model they would see each other; the log says so."""
     packs = any(
         stage.pretrain is None or stage.pretrain.packing for stage in config.stages if stage.objective == "pretrain"
     )
@@ -134,9 +134,9 @@ def _plain(model: Any) -> Any:
 
 @torch.no_grad()
 def stays_apart(model: Any) -> bool:
-    """Whether a packed document's logits are the same whatever its neighbour: tried out on two short documents.
+    """Return whether a packed document's logits are independent of its neighbor, by a trial on two short documents.
 
-    In models that keep a running state or look at neighbouring tokens (Mamba, convolutions) they are not.
+    They are not in models that keep a running state or look at neighboring tokens (Mamba, convolutions).
     """
     if "position_ids" not in inspect.signature(_plain(model).forward).parameters:
         return False
@@ -144,11 +144,9 @@ def stays_apart(model: Any) -> bool:
     model.eval()
     size, length = model.get_input_embeddings().num_embeddings, 12
     chance = torch.Generator().manual_seed(0)
-    first, other, second = (torch.randint(size, (length,), generator=chance) for _ in range(3))
-    places = torch.from_numpy(positions((length, length), 2 * length))[None].to(device)
-    seen = [
-        forward(model, {"input_ids": torch.cat([before, second])[None].to(device), "position_ids": places})[0, length:]
-        for before in (first, other)
-    ]
+    first, second, document = (torch.randint(size, (length,), generator=chance) for _ in range(3))
+    position_ids = torch.from_numpy(positions((length, length), 2 * length))[None].to(device)
+    rows = [torch.cat([neighbor, document])[None].to(device) for neighbor in (first, second)]
+    seen = [forward(model, {"input_ids": row, "position_ids": position_ids})[0, length:] for row in rows]
     model.train(training)
     return bool(torch.equal(*seen))

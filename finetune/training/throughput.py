@@ -1,4 +1,4 @@
-"""How fast a run learns: time spent on training steps alone, and the rates and estimates that follow from it."""
+"""The throughput of a run: time spent on training steps alone, with rates and estimates based on it."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ class Clock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out the time of the block."""
+        """Exclude the time of the block."""
         began = time.perf_counter()
         try:
             yield
@@ -30,7 +30,8 @@ class Clock:
             self._left_out += time.perf_counter() - began
 
     def lap(self, step: int, steps: int) -> tuple[float, float]:
-        """Tokens per second since the last lap, and the seconds that the steps left will take at the mean pace."""
+        """Return the tokens per second since the last lap, and the estimated seconds of the remaining steps at the mean
+        pace."""
         now = time.perf_counter()
         spent = max(now - self._since - self._left_out, 1e-9)
         rate = self.tokens / spent

@@ -1,4 +1,4 @@
-"""Training with checkpoints that any number of processes can go on from, written whole or not at all."""
+"""Training with checkpoints that any number of processes can resume from, written completely or not at all."""
 
 import json
 import math
@@ -28,7 +28,7 @@ from finetune.objectives import OBJECTIVES, Objective
 from finetune.runs.checkpoint_config import keep_config
 from finetune.runs.log import Journal
 from finetune.training.batches import LengthGrouped, SharedBatches, collate, in_order
-from finetune.training.callbacks import Watch, interval
+from finetune.training.callbacks import WatchCallback, interval
 from finetune.training.checkpoints import (
     OPTIMIZER,
     SCHEDULER,
@@ -55,15 +55,15 @@ SCHEDULES = {
     "warmup-stable-decay": "warmup_stable_decay",
 }
 DECAY = 0.2
-"""The last part of the steps, in which warmup-stable-decay lowers the rate (Hu et al. 2024: a tenth or more)."""
+"""The share of the last steps in which warmup-stable-decay lowers the learning rate (Hu et al. 2024: 0.1 or more)."""
 
 
 class RunTrainer(Trainer):
-    """Trains one stage of a run: its batches, its loss, its optimizer; measures the rows held out and tells every step;
-    keeps what it learned in checkpoints, and goes on from them.
+    """Trains one stage of a run: its batches, its loss, its optimizer; evaluates the held-out rows and writes an event
+    for every step; saves checkpoints and resumes from them.
 
-    `stop` tells whether somebody asked to end; `stored` is the dtype of the base's files. `references` are the
-    log-probabilities of a preference stage's rows, of those to train on and those held out.
+    `stop` returns whether a stop was requested; `stored` is the dtype of the base's files. `references` are the
+    log-probabilities of a preference stage's rows: those to train on and those held out.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class RunTrainer(Trainer):
             shard(model, team.size, choose_device(config).type)
         self.clock = Clock()
         self.checkpoints = journal.run.checkpoints
-        self._place: Path | None = None
+        self._part: Path | None = None
         self._numbers: list[int] = []
         self._figures: dict[str, float] = {}
         self._eval_loss: float | None = None
         self._evaluated: int | None = None
-        self.watch = Watch(self)
+        self.watch = WatchCallback(self)
         self.stopping = False
         super().__init__(
             model=model,
@@ -162,7 +162,7 @@ class RunTrainer(Trainer):
         return DataLoader(self.data.rows, batch_sampler=mine, collate_fn=joined)  # type: ignore[arg-type]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """A step's batches and the number of things that its loss is a mean of, over all processes."""
+        """Return a step's batches and the number of items that its loss is a mean of, over all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         tokens = sum(int(batch["tokens"]) for batch in batches)
         tokens, learned = (
@@ -175,11 +175,11 @@ class RunTrainer(Trainer):
         return batches, learned
 
     def _sync_replicated_trainable_parameters(self, model: Any) -> None:
-        """Nothing: every process starts from the same seed, and `_clip_grad_norm` averages the gradients."""
+        """Do nothing: every process starts from the same seed, and `_clip_grad_norm` averages the gradients."""
 
     @contextmanager
     def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
-        """Nothing is deferred: sharded gradients are averaged after each batch and added up in the masters."""
+        """Defer nothing: sharded gradients are averaged after each batch and added up in the masters."""
         yield
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -200,7 +200,7 @@ class RunTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """The mean loss of the whole accumulated batch, over all processes (which average their gradients)."""
+        """Return the mean loss of the whole accumulated batch, over all processes (which average their gradients)."""
         loss = self.answer_loss(model, inputs)
         for name, figure in loss.figures.items():
             self._figures[name] = self._figures.get(name, 0.0) + figure.item() / num_items_in_batch
@@ -210,7 +210,7 @@ class RunTrainer(Trainer):
         return 0
 
     def _clip_grad_norm(self, model: Any) -> Tensor:
-        """Average the masters' gradients and shorten them. Raises UserError where they are no numbers any more."""
+        """Average the masters' gradients and clip them. Raises UserError where they are not finite."""
         if self.team.size > 1 and not self.sharded:
             self.team.average(self.masters.gradients())
         norm = whole(torch.nn.utils.clip_grad_norm_(self.masters.masters, self.args.max_grad_norm))
@@ -218,7 +218,8 @@ class RunTrainer(Trainer):
         return norm
 
     def _demand_number(self, value: float, step: int) -> None:
-        """Raise UserError where a figure is none, with the rows it was computed on and what is still good."""
+        """Raise UserError where a value is not finite, with the rows that it was computed on and the last good
+        checkpoint."""
         if not math.isfinite(value):
             rows = ", ".join(map(str, sorted(self._numbers)[:16])) or "-"
             last = self.last_good()
@@ -227,7 +228,7 @@ class RunTrainer(Trainer):
             raise UserError("run.nan", value=value, step=step, rate=rate, rows=rows, kept=kept)
 
     def last_good(self) -> int:
-        """The step of the newest whole checkpoint; 0 where there is none."""
+        """Return the step of the newest complete checkpoint; 0 where there is none."""
         found = whole_checkpoints(self.checkpoints)
         return step_of(found[-1]) if found else 0
 
@@ -249,10 +250,10 @@ class RunTrainer(Trainer):
         reference = self.references[1] if self.references else None
         rows, sums = self.data.validation, {"loss": 0.0, "count": 0.0}
         self._numbers = []
-        for places in in_order(rows, self.optim.batch_size, self.team.rank, self.team.size):
+        for indices in in_order(rows, self.optim.batch_size, self.team.rank, self.team.size):
             if self.stop_requested():
                 return
-            batch = collate([rows[place] for place in places], reference)
+            batch = collate([rows[index] for index in indices], reference)
             loss = self.answer_loss(self.network, {name: value.to(self.args.device) for name, value in batch.items()})
             found: dict[str, Any] = {"loss": loss.total, "count": self.objective.count(batch), **loss.figures}
             for name, value in found.items():
@@ -266,21 +267,22 @@ class RunTrainer(Trainer):
         self.journal.write("eval", step=self.step, stage=self.data.index, eval_loss=self._eval_loss, **means, **begin)
 
     def take_eval_loss(self) -> float | None:
-        """The loss of the evaluation that just ended, once."""
+        """Return the loss of the evaluation that just ended, once."""
         loss, self._eval_loss = self._eval_loss, None
         return loss
 
     def say_early(self, best: int) -> None:
-        """Tell that the stage ends before its last step."""
+        """Write the event that the stage ends before its last step."""
         step, best = self.step, self.data.first_step + best
         self.journal.write("early", step=step, stage=self.data.index, best=best)
 
     def stop_requested(self) -> bool:
-        """Whether somebody asked to stop, the same answer in all processes."""
+        """Return whether a stop was requested, the same answer in all processes."""
         return self.team.any(self.stop())
 
     def _sample(self, prompt: Prompt) -> None:
-        """The leading process writes; the others wait at the next thing to do together, or help where it has a part."""
+        """Write a sample in the leading process; the others wait at their next common call, or take part where weights
+        are sharded."""
         if self.stop_requested() or not (self.team.leads or self.sharded):
             return
         length = self.config.watch.sample_tokens
@@ -312,32 +314,32 @@ class RunTrainer(Trainer):
         )
 
     def memory(self) -> float:
-        """The most memory used so far, in GB: of the fullest GPU, or of all processes on a CPU."""
+        """Return the peak memory so far in GB: of the fullest GPU, or of all processes on a CPU."""
         used = memory_gb()
         return round(self.team.largest(used) if torch.cuda.is_available() else self.team.sum(used), 2)
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(self._place or self.checkpoints)
+        return str(self._part or self.checkpoints)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write the checkpoint under a temporary name, then let it appear; keep the last two and the best."""
-        self._place = self.checkpoints / ".part"
+        """Write the checkpoint under a temporary name, then rename it; keep the last two and the best."""
+        self._part = self.checkpoints / ".part"
         with self.clock.paused():
-            self._clear(self._place)
+            self._clear(self._part)
             self.team.wait()
             try:
                 super()._save_checkpoint(model, trial)
                 self.team.wait()
                 if self.team.leads:
-                    self._mark(self._place / f"checkpoint-{self.state.global_step}")
-                    let_appear(self._place, self.checkpoints, self.data.first_step, keep=self.best_step)
+                    self._mark(self._part / f"checkpoint-{self.state.global_step}")
+                    let_appear(self._part, self.checkpoints, self.data.first_step, keep=self.best_step)
             finally:
-                self._clear(self._place)
-                self._place = None
+                self._clear(self._part)
+                self._part = None
         self.journal.write("checkpoint", step=self.step, stage=self.data.index)
 
     def _mark(self, folder: Path) -> None:
-        """Say in a checkpoint where in the run it stands, its config, and what a preference stage compares with."""
+        """Write into a checkpoint its position in the run, its config, and the references of a preference stage."""
         step = self.state.global_step
         early = self.control.should_training_stop and not self.stopping
         missed = self.watch.due(step) and self._evaluated != step
@@ -347,8 +349,8 @@ class RunTrainer(Trainer):
             save_reference(folder, self.references)
 
     def catch_up(self, checkpoint: Path) -> bool:
-        """Make the evaluation that a checkpoint had no time for, and write into it what follows from that. Returns
-        whether the stage is over with it."""
+        """Make the evaluation that a checkpoint had no time for, and save its consequences in the checkpoint. Returns
+        whether the stage is over."""
         state = checkpoint / TRAINER_STATE_NAME
         self.state = TrainerState.load_from_json(str(state))
         self.restore(checkpoint)
@@ -363,22 +365,22 @@ class RunTrainer(Trainer):
 
     @property
     def best_step(self) -> int | None:
-        """The step of the run with the lowest validation loss of this stage, where its checkpoint shall be kept."""
+        """The step of the run with the lowest validation loss of this stage, if its checkpoint is to be kept."""
         best = self.state.best_global_step
         return None if best is None or not self.optim.keep_best else self.data.first_step + best
 
-    def _clear(self, place: Path) -> None:
+    def _clear(self, folder: Path) -> None:
         if self.team.leads:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """A checkpoint's weights; unlike the Trainer's own it pickles no arguments."""
+        """Write a checkpoint's weights; unlike the Trainer's own method, it pickles no arguments."""
         weights = learned_weights(self.network, self.masters, self.stored, keep=self.team.leads)
         if self.team.leads:
             write_weights(self.network, weights, Path(output_dir or self.checkpoints), self.stored)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """As one process alone would write them, so that any number of processes can go on from there."""
+        """Write the states as a single process would, so that any number of processes can resume from them."""
         state = whole(self.masters.state_dict(), keep=self.team.leads)
         if self.team.leads:
             torch.save(state, Path(output_dir) / OPTIMIZER)
@@ -392,8 +394,8 @@ class RunTrainer(Trainer):
             self.lr_scheduler.load_state_dict(read_state(Path(checkpoint) / SCHEDULER))
 
     def restore(self, checkpoint: Path) -> None:
-        """Take over what a checkpoint learned."""
+        """Load the weights and the optimizer's state of a checkpoint."""
         restore_masters(self.masters, checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Nothing: the masters bring what was learned."""
+        """Do nothing: `restore` loads the weights with the masters."""

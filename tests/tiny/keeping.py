@@ -76,14 +76,19 @@ def keep_in_a_child(home: Path, folder: Path) -> dict:
 
 
 def _main(home: Path, folder: Path) -> None:
-    from finetune.backup.keeper import Keeper
+    from finetune.backup.keeper import WorkspaceBackup
     from finetune.backup.places import FolderPlace
 
     made = forbid(folder)
     refused = refusals(folder)
     made.clear()
-    keeper = Keeper(FolderPlace(folder), home)
-    told = {"refused": refused, "restored": keeper.restore(), "copied": keeper.look(), "again": keeper.look()}
+    keeper = WorkspaceBackup(FolderPlace(folder), home)
+    told = {
+        "refused": refused,
+        "restored": keeper.restore(),
+        "copied": keeper.copy_changed(),
+        "again": keeper.copy_changed(),
+    }
     print(json.dumps({**told, "made": made}))
 
 

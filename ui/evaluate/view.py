@@ -8,9 +8,9 @@ from core.errors import UserError
 from core.words import say
 from core.workspace import Owner
 from finetune.evaluation.report import (
-    Line,
-    Report,
-    Set,
+    EvaluationReport,
+    MeasureResult,
+    RowSetReport,
     fits,
     interval,
     judged,
@@ -78,14 +78,14 @@ def shown(owner: Owner, chosen: str | None) -> str:
     return render("evaluation", report=report, width=WIDTH, **facts)
 
 
-def _facts(report: Report) -> str:
+def _facts(report: EvaluationReport) -> str:
     base = report["base"]
     named = {name: report[name] for name in ("run", "dtype", "device")}
     when = report["created"][:16].replace("T", " ")
     return say("evaluate.facts", base=base["name"], fingerprint=base["fingerprint"][:12], created=when, **named)
 
 
-def rows_of(report: Report) -> list[Row]:
+def rows_of(report: EvaluationReport) -> list[Row]:
     """A row for each measure of each set, and one for the perplexity under each loss, whose paired difference is a
     factor."""
     found = []
@@ -98,7 +98,7 @@ def rows_of(report: Report) -> list[Row]:
     return found
 
 
-def _row(one: Set, line: Line, ngram: dict[str, Any] | None) -> Row:
+def _row(one: RowSetReport, line: MeasureResult, ngram: dict[str, Any] | None) -> Row:
     counted = Estimate.from_json(ngram["loss"]) if ngram else None
     cells = _cell(line.base), _cell(line.tuned), _cell(line.difference, "+")
     drawn = whiskers_of([line.base, line.tuned])
@@ -106,7 +106,7 @@ def _row(one: Set, line: Line, ngram: dict[str, Any] | None) -> Row:
     return Row(*named, *cells, line.difference.clear_of_zero, _cell(counted) if counted else None, drawn)
 
 
-def _perplexities(one: Set, line: Line, ngram: dict[str, Any] | None) -> Row:
+def _perplexities(one: RowSetReport, line: MeasureResult, ngram: dict[str, Any] | None) -> Row:
     counted = perplexity(Estimate.from_json(ngram["loss"])) if ngram else None
     base, tuned = perplexity(line.base), perplexity(line.tuned)
     factor = _cell(perplexity(line.difference))

@@ -10,10 +10,10 @@ from core.errors import UserError
 from core.hub.reach import endpoint
 from core.words import say
 from core.workspace import Owner
-from finetune.base_models.search import look_closer, search
+from finetune.base_models.search import search, with_config_details
 from finetune.base_models.suggested import SIZE_BOUNDS, SUGGESTED, TASKS, Model, languages, matching
 from finetune.plan.card import weights_in_words
-from finetune.plan.fit import USUAL_LENGTH, USUAL_ROWS, Here, fits, look_here
+from finetune.plan.fit import USUAL_LENGTH, USUAL_ROWS, Here, fits, inspect_machine
 from ui.parts import job as work
 from ui.parts.controls import button, textbox
 from ui.parts.views import carrier, render, view
@@ -125,7 +125,7 @@ def _wire(picker: Picker, name: gr.Textbox | gr.Dropdown, place: str, anyone: bo
 
 def pick_open(caller: Caller, listed: Listed, task: Any, size: Any, language: Any) -> tuple:
     """Open the panel: what fits is looked up anew."""
-    listed = Listed(listed.text, listed.models, look_here())
+    listed = Listed(listed.text, listed.models, inspect_machine())
     return gr.update(visible=True), listed, _table(listed, task, size, language)
 
 
@@ -151,14 +151,14 @@ def pick_search(caller: Caller, text: Any, listed: Listed, task: Any, size: Any,
 def listed_for(text: str, owner: Owner, job: work.Job) -> Listed:
     """The Hub's models for a text, the suggestions for none. A stop ends the wait at once, whatever the Hub does."""
     if not text:
-        return Listed(looked=look_here())
+        return Listed(looked=inspect_machine())
     job.report(work.Bytes(say("picker.searching", text=text[:40]), 0, 0))
     asked = work.Job().start(lambda _: search(text, owner))
     while not asked.wait(work.EVERY):
         job.report(job.progress)
     if asked.error is not None:
         raise asked.error
-    return Listed(text, tuple(asked.result), look_here())
+    return Listed(text, tuple(asked.result), inspect_machine())
 
 
 def pick_stop(caller: Caller) -> None:
@@ -174,9 +174,9 @@ def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
         raise UserError("picker.not_chosen", name=name[:80])
     model = found
     if listed.text is not None:
-        closer = work.Job().start(lambda _: look_closer(found, caller.owner))
+        closer = work.Job().start(lambda _: with_config_details(found, caller.owner))
         model = closer.result if closer.wait(LOOK_SECONDS) and closer.result else found
-    return model.name, _model_facts(model, listed.looked or look_here())
+    return model.name, _model_facts(model, listed.looked or inspect_machine())
 
 
 def _model_facts(model: Model, here: Here) -> str:
@@ -196,7 +196,7 @@ def _table(listed: Listed, task: Any, size: Any, language: Any) -> str:
         if value and str(value) not in known:
             what, choices = say(f"picker.{name}"), ", ".join(known)
             raise UserError("picker.unknown_choice", value=str(value)[:40], field=what, known=choices)
-    here = listed.looked or look_here()
+    here = listed.looked or inspect_machine()
     models = matching(listed.models, task or None, size or None, str(language or "") or None)
     rows = [(model, fits(model, here)) for model in models]
     usual = {"batch": USUAL_ROWS, "length": USUAL_LENGTH}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.workspace import Owner
-from finetune.runs.events import Progress, fold
+from finetune.runs.events import RunProgress, fold
 from finetune.runs.run import Run, list_runs
 from ui.train import jobs
 
@@ -18,7 +18,7 @@ class Followed:
     """One run's event file as far as it was read."""
 
     cursor: int = 0
-    progress: Progress = field(default_factory=Progress)
+    progress: RunProgress = field(default_factory=RunProgress)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from core.errors import UserError
-from finetune.config.run_config import GROUPS, Knob, RunConfig, knobs, load_yaml, to_yaml, validate
+from finetune.config.run_config import GROUPS, ConfigKnob, RunConfig, knobs, load_yaml, to_yaml, validate
 from finetune.config.yaml_reader import nest
 from ui.train import stages_form
 from ui.train.knob_fields import draw_field, group, is_shown, plain_value, shown_value
@@ -19,7 +19,7 @@ class Form:
     """The form's fields by knob path, in the order of the knobs; its stages; and `kept`, the YAML of a config that the
     form cannot show, which then counts in place of all fields."""
 
-    knobs: list[Knob]
+    knobs: list[ConfigKnob]
     fields: dict[str, Any]
     stages: Stages
     kept: gr.State
@@ -29,18 +29,18 @@ class Form:
         """All fields, in the order that `read` and `fill` take."""
         return [*self.fields.values(), *self.stages.inputs, self.kept]
 
-    def conditional(self) -> list[Knob]:
+    def conditional(self) -> list[ConfigKnob]:
         """The knobs that show only when something was chosen."""
         return [knob for knob in self.knobs if knob.shown_when]
 
 
-def draw_basic(known: list[Knob]) -> dict[str, Any]:
+def draw_basic(known: list[ConfigKnob]) -> dict[str, Any]:
     """The knobs that everybody looks at, without their help, in one wrapping row."""
     with gr.Row(elem_classes="ts-basic"):
         return {knob.path: _field(knob, help=False) for knob in known if knob.tier == "basic"}
 
 
-def draw_advanced(known: list[Knob]) -> dict[str, Any]:
+def draw_advanced(known: list[ConfigKnob]) -> dict[str, Any]:
     """The others, with their help, under the headings of their groups."""
     fields: dict[str, Any] = {}
     advanced = [knob for knob in known if knob.tier != "basic"]
@@ -52,7 +52,7 @@ def draw_advanced(known: list[Knob]) -> dict[str, Any]:
     return fields
 
 
-def _field(knob: Knob, help: bool) -> Any:
+def _field(knob: ConfigKnob, help: bool) -> Any:
     return draw_field(knob, help=help, visible=is_shown(knob, {known.path: known.default for known in knobs()}))
 
 
@@ -92,7 +92,7 @@ def size() -> int:
 def fill(config: RunConfig) -> list[Any]:
     """The form's values for a config, in the order of the fields; where they would say another config, the last one
     keeps this one as YAML."""
-    begins = config.model_copy(update={"optim": config.told_optim(config.stages[0])})
+    begins = config.model_copy(update={"optim": config.given_optim(config.stages[0])})
     values = [shown_value(knob, _at(begins, knob)) for knob in knobs()] + stages_form.fill(config)
     return [*values, None if _shows(config, values) else to_yaml(config)]
 
@@ -112,7 +112,7 @@ def _effect(config: RunConfig) -> tuple:
     return config.model_dump(exclude={"stages", "optim"}), stages
 
 
-def _at(config: RunConfig, knob: Knob) -> Any:
+def _at(config: RunConfig, knob: ConfigKnob) -> Any:
     value: Any = config
     for name in knob.path.split("."):
         if value is None:

@@ -80,7 +80,7 @@ def arrivals(owner: Owner) -> int:
 def keep_up(run: Run, owner: Owner) -> None:
     """Follow a job that is at work, in a thread; one that is followed already is left alone."""
     record = jobs.job_of(run)
-    if record is not None and record.at_work and owner.token and not settings.hub_offline():
+    if record is not None and record.active and owner.token and not settings.hub_offline():
         jobs.follow(run, owner)
 
 

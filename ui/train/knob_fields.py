@@ -6,14 +6,14 @@ from typing import Any
 
 import gradio as gr
 
-from finetune.config.run_config import Knob
+from finetune.config.run_config import ConfigKnob
 from ui.parts.views import view
 from ui.web.language import words
 
 WIDTHS = {"text": 280, "texts": 280}
 
 
-def draw_field(knob: Knob, *, help: bool, visible: bool = True, name: str | None = None) -> Any:
+def draw_field(knob: ConfigKnob, *, help: bool, visible: bool = True, name: str | None = None) -> Any:
     """The field of a knob: label, default and, with `help`, what it does. `name` is its id on the page."""
     common = {
         "label": words(knob.label),
@@ -46,7 +46,7 @@ def group(name: str) -> Iterator[None]:
             yield
 
 
-def is_shown(knob: Knob, values: dict[str, Any]) -> bool:
+def is_shown(knob: ConfigKnob, values: dict[str, Any]) -> bool:
     """Whether a knob shows under the values chosen, by path."""
     return knob.shown_when is None or values.get(knob.shown_when[0]) in knob.shown_when[1]
 
@@ -59,14 +59,14 @@ def written(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def shown_value(knob: Knob, value: Any) -> Any:
+def shown_value(knob: ConfigKnob, value: Any) -> Any:
     """A value of the config as its field shows it."""
     if knob.type == "texts":
         return "\n".join(value or ())
     return written(value) if knob.optional and knob.type in ("integer", "number") else value
 
 
-def plain_value(knob: Knob, value: Any) -> Any:
+def plain_value(knob: ConfigKnob, value: Any) -> Any:
     """What a field gives, as a config has it."""
     if knob.type == "texts":
         return [line.strip() for line in str(value or "").splitlines() if line.strip()]

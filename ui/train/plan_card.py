@@ -9,28 +9,28 @@ from finetune.launch.jobs.flavors import known_flavors
 from finetune.launch.local.launcher import check_here
 from finetune.plan.card import data_facts, dollars, weight_facts
 from finetune.plan.planner import plan_of
-from finetune.plan.prepare import checked, looking
+from finetune.plan.prepare import check_stages, run_inputs
 from ui.parts import job as work
 from ui.parts.views import findings_table, render
 
 if TYPE_CHECKING:
     from finetune.plan.card import RunPlan
-    from finetune.plan.prepare import Checked
+    from finetune.plan.prepare import CheckResult
 
 
-def look(owner: Owner, config: RunConfig, job: work.Job, *, trial: bool) -> tuple["Checked", "RunPlan"]:
+def look(owner: Owner, config: RunConfig, job: work.Job, *, trial: bool) -> tuple["CheckResult", "RunPlan"]:
     """Check data, model and settings, and plan the run; with a `trial` its first steps are tried out. Raises
     UserError where it could not start."""
     if trial:
         check_here(owner)
-    with looking(config, owner, job.report, job.stop) as looked:
-        found = checked(looked.config, looked.datasets, looked.base.name, looked.base.folder)
+    with run_inputs(config, owner, job.report, job.stop) as looked:
+        found = check_stages(looked.config, looked.datasets, looked.base.name, looked.base.folder)
         rented = known_flavors(owner)
-        plan = plan_of(looked, owner, calibrate=trial, flavours=rented, progress=job.report, stop=job.stop)
+        plan = plan_of(looked, owner, calibrate=trial, flavors=rented, progress=job.report, stop=job.stop)
     return found, plan
 
 
-def told(found: "Checked", plan: "RunPlan") -> str:
+def told(found: "CheckResult", plan: "RunPlan") -> str:
     """That it can start, or why not; the card; what was found in the data."""
     rows, steps = counted("core.rows", found.rows), counted("core.steps", plan.steps)
     refused = any(one.refused for one in plan.advice)

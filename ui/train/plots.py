@@ -7,7 +7,7 @@ import gradio as gr
 import pandas as pd
 
 from core.words import say
-from finetune.runs.events import Event, Progress
+from finetune.runs.events import Event, RunProgress
 from finetune.runs.stage_report import margin_of
 from ui.train.follow import thinned
 from ui.web.language import words
@@ -55,7 +55,7 @@ def hidden() -> list[Any]:
     return [nothing, None, None, None, nothing, None, None]
 
 
-def shown(progress: Progress) -> list[Any]:
+def shown(progress: RunProgress) -> list[Any]:
     """What the plots show of a run, in the order of `draw`."""
     train = thinned(list(progress.train.values()))
     loss = pd.DataFrame([*losses(progress), *marks(progress)], columns=["step", "loss", "series"])
@@ -67,7 +67,7 @@ def shown(progress: Progress) -> list[Any]:
     return [gr.update(visible=bool(train)), *frames, gr.update(visible=any_pairs), *preferences]
 
 
-def _preferences(progress: Progress, name: str, figure: Callable[[Event], float | None]) -> pd.DataFrame:
+def _preferences(progress: RunProgress, name: str, figure: Callable[[Event], float | None]) -> pd.DataFrame:
     """A figure of the preference stages in training and on the rows held out."""
     events = [*thinned(list(progress.train.values())), *_measured(progress)]
     known = [(event["step"], figure(event), _kind(event)) for event in events if figure(event) is not None]
@@ -78,7 +78,7 @@ def _share(event: Event) -> float | None:
     return event.get("preferred")
 
 
-def _measured(progress: Progress) -> list[Event]:
+def _measured(progress: RunProgress) -> list[Event]:
     """The evaluations, those before a later stage's first step among them."""
     return [*progress.begins.values(), *thinned(list(progress.evals.values()))]
 
@@ -87,7 +87,7 @@ def _kind(event: Event) -> str:
     return say("page.validation" if event["type"] == "eval" else "page.training")
 
 
-def losses(progress: Progress) -> list[Point]:
+def losses(progress: RunProgress) -> list[Point]:
     """Training and validation losses, a series of its own for each stage: their losses are different quantities."""
     objectives = [stage["objective"] for stage in (progress.started or {}).get("stages") or []]
     train = thinned(list(progress.train.values()))
@@ -105,7 +105,7 @@ def _series(event: Event, objectives: list[str], kind: str) -> str:
     return say("page.series_training", number=stage + 1, objective=say(f"config.objective.{objectives[stage]}"))
 
 
-def marks(progress: Progress) -> Iterator[Point]:
+def marks(progress: RunProgress) -> Iterator[Point]:
     """The best step of a stage and its early end as upright lines, as high as the stage's losses reach."""
     for kind, places in (("best", _best(progress)), ("early", _early(progress))):
         for stage, step in places.items():
@@ -114,10 +114,10 @@ def marks(progress: Progress) -> Iterator[Point]:
             yield from ((step, height, name) for height in (min(heights, default=0.0), max(heights, default=1.0)))
 
 
-def _best(progress: Progress) -> dict[int, int]:
+def _best(progress: RunProgress) -> dict[int, int]:
     told = {**progress.early, **{stage: event for stage, event in progress.over.items() if event.get("best")}}
     return {stage: event["best"] for stage, event in told.items() if event.get("best") is not None}
 
 
-def _early(progress: Progress) -> dict[int, int]:
+def _early(progress: RunProgress) -> dict[int, int]:
     return {stage: event["step"] for stage, event in progress.early.items()}

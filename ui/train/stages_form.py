@@ -214,10 +214,10 @@ def _objective(values: Sequence[Any]) -> dict[str, Any]:
 def fill(config: RunConfig) -> list[Any]:
     """The values of all fields for a config, as far as they can show it."""
     first, *others = config.stages
-    begins = config.told_optim(first)
+    begins = config.given_optim(first)
     values = _learns(first)
     for stage in others[:FURTHER]:
-        optim = config.told_optim(stage)
+        optim = config.given_optim(stage)
         epochs = "" if optim.epochs == begins.epochs else written(optim.epochs)
         values += [datasets_of(stage), epochs, written(optim.learning_rate), *_learns(stage)]
     empty = [[], "", "", None, *(knob.default for knob in stage_knobs()[1:])]

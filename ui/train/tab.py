@@ -9,7 +9,7 @@ import gradio as gr
 from core import settings
 from core.errors import UserError
 from core.words import say
-from finetune.config.run_config import Knob, RunConfig, knobs, to_yaml
+from finetune.config.run_config import ConfigKnob, RunConfig, knobs, to_yaml
 from finetune.launch.jobs.launcher import JobsLauncher
 from finetune.launch.local.launcher import LocalLauncher
 from finetune.objectives import OBJECTIVES
@@ -98,7 +98,7 @@ def _draw_setup() -> Setup:
     return Setup(datasets, drawn, whole, start, check, plan, stop, answer, show, yaml, command, rented)
 
 
-def _draw_form(known: list[Knob], objective: gr.Dropdown, note: gr.HTML) -> form.Form:
+def _draw_form(known: list[ConfigKnob], objective: gr.Dropdown, note: gr.HTML) -> form.Form:
     """The settings: eight in view, the others and further stages folded."""
     fields = form.draw_basic(known)
     model_picker.draw(fields["model"], "train")

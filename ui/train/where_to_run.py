@@ -19,7 +19,7 @@ from finetune.config.run_config import RunConfig
 from finetune.launch.follow.api import api
 from finetune.launch.jobs.checks import Check, look, seconds_of
 from finetune.launch.jobs.launcher import Flavor, JobEstimate, estimate, known_flavors
-from finetune.plan.prepare import import_data, look_at
+from finetune.plan.prepare import check_imported, import_data
 from ui.parts import job as work
 from ui.parts.controls import button, dropdown, textbox
 from ui.parts.views import findings_table, render, view
@@ -28,7 +28,7 @@ from ui.train.jobs import most, usd
 from ui.web.language import words
 
 if TYPE_CHECKING:
-    from finetune.data.findings import Finding
+    from finetune.data.findings import DataFinding
 
 HERE, RENTED = "here", "jobs"
 USUAL_FLAVOR, USUAL_TIMEOUT = "a10g-small", "2h"
@@ -149,7 +149,7 @@ class Offer:
     flavour: Flavor
     seconds: int
     rough: JobEstimate
-    findings: list["Finding"]
+    findings: list["DataFinding"]
 
     @property
     def most(self) -> float:
@@ -162,7 +162,7 @@ def preflight(owner: Owner, config: RunConfig, flavour: str | None, timeout: str
     config = import_data(config, owner, job.report, job.stop)
     checks, machine, base = look(config, owner, flavour or "", timeout)
     rough = estimate(config, owner, machine, base.parameters)
-    findings = look_at(config, owner, base.reference, base.folder).findings
+    findings = check_imported(config, owner, base.reference, base.folder).findings
     return Offer(checks, machine, seconds_of(timeout), rough, findings)
 
 

@@ -1,6 +1,6 @@
-"""One raw row becomes a row of `core.rows`, or the rule that it breaks.
+"""Converts one raw row to a row of `core.rows`, or to the rule that it breaks.
 
-The text of turns is taken as it is, nothing stripped or corrected.
+The text of turns is not changed: nothing is stripped or corrected.
 """
 
 import json
@@ -30,7 +30,7 @@ ROLE_OF: dict[str, Role] = {
     "function": "tool",
     "function_response": "tool",
 }
-"""The names of roles as files write them, in lower case."""
+"""The role of each name that files use for it, in lower case."""
 
 ROLE_KEYS = ("role", "from", "speaker", "author")
 TEXT_KEYS = ("content", "value", "text")
@@ -43,7 +43,7 @@ _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 
 @dataclass(frozen=True)
 class Converted:
-    """The row, or the rule it breaks; `warnings` are rules under which it is kept."""
+    """The row, or the rule that it breaks; a row is kept despite `warnings`."""
 
     row: Row | None
     rule: str | None = None
@@ -51,11 +51,11 @@ class Converted:
 
 
 class _Broken(Exception):
-    """Carries the rule that a row breaks, out to `convert`."""
+    """Carries the rule that a row breaks to `convert`."""
 
 
 def convert(raw: dict[str, Any] | None, mapping: Mapping) -> Converted:
-    """Convert one row as the mapping says; never raises on what a row holds."""
+    """Convert one row as the mapping says; never raises because of a row's content."""
     if raw is None:
         return Converted(None, "unreadable")
     warnings: set[str] = set()
@@ -68,18 +68,18 @@ def convert(raw: dict[str, Any] | None, mapping: Mapping) -> Converted:
 
 
 def canonical(row: Row) -> str:
-    """A row as canonical JSON: sorted keys, no spaces, parts that are not there left out."""
+    """Return a row as canonical JSON: sorted keys, no spaces, without missing parts."""
     content = row.model_dump(exclude_none=True)
     return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text shows nothing: white space and invisible marks only."""
+    """Return whether a text shows nothing: white space and invisible characters only."""
     return not text.strip().strip(_INVISIBLE).strip()
 
 
 def turn_keys(value: Any) -> tuple[str, str] | None:
-    """The keys for role and text, ("from", "value") say, where `value` is a list of turns; else None."""
+    """Return the keys for role and text, such as ("from", "value"), where `value` is a list of turns; else None."""
     turns = _from_json(value)
     first = next((turn for turn in turns if isinstance(turn, dict)), None) if isinstance(turns, list) else None
     if first is None:
@@ -90,7 +90,7 @@ def turn_keys(value: Any) -> tuple[str, str] | None:
 
 
 def _from_json(value: Any) -> Any:
-    """A cell of a table may hold JSON; anything else is returned as it is."""
+    """Return the value of a table cell that holds JSON; any other value unchanged."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(value)
@@ -128,7 +128,7 @@ def _preference(raw: dict[str, Any], mapping: Mapping, warnings: set[str]) -> Pr
 
 
 def _shared(chosen: list[Message], rejected: list[Message]) -> int:
-    """How many turns two whole conversations share at their beginning, up to a turn that is not an answer."""
+    """Return how many turns two whole conversations share at their beginning, up to a turn that is not an answer."""
     count = 0
     while count < min(len(chosen), len(rejected)) and chosen[count] == rejected[count]:
         count += 1
@@ -162,7 +162,7 @@ _BUILDERS: dict[str, Callable[[dict[str, Any], Mapping, set[str]], Row]] = {
 
 
 def _prompt(raw: dict[str, Any], mapping: Mapping, warnings: set[str]) -> list[Message]:
-    """The turns before the answer; for whole conversations, all turns."""
+    """Return the turns before the answer; for whole conversations, all turns."""
     system = _text(raw.get(mapping.system)) if mapping.system else ""
     messages = [] if is_blank(system) else [Message(role="system", content=system)]
     if mapping.messages:
@@ -178,13 +178,13 @@ def _prompt(raw: dict[str, Any], mapping: Mapping, warnings: set[str]) -> list[M
 
 
 def _question(raw: dict[str, Any], mapping: Mapping) -> str:
-    """The instruction and, on a line of its own below it, its input."""
+    """Return the instruction and, on a line below it, its input."""
     parts = [_text(raw.get(column)) for column in (mapping.prompt, mapping.input) if column]
     return "\n".join(part for part in parts if not is_blank(part))
 
 
 def _history(raw: dict[str, Any], mapping: Mapping) -> list[Message]:
-    """Earlier rounds: a list of [question, answer]."""
+    """Return the earlier turns, given as a list of [question, answer]."""
     history = _from_json(raw.get(mapping.history)) if mapping.history else None
     if history in (None, ""):
         return []
@@ -195,7 +195,7 @@ def _history(raw: dict[str, Any], mapping: Mapping) -> list[Message]:
 
 
 def _answer(value: Any, warnings: set[str]) -> list[Message]:
-    """An answer written as text, as one turn or as several."""
+    """Return an answer given as text, as one turn or as several."""
     if isinstance(value, dict):
         return _turns([value], warnings)
     if turn_keys(value):
@@ -225,7 +225,8 @@ def _turn(turn: dict[str, Any], warnings: set[str]) -> Message:
 
 
 def _text(value: Any) -> str:
-    """A text, or the text parts of a list of parts; nothing counts as empty. Anything else breaks `wrong_type`."""
+    """Return a text, or the joined text parts of a list of parts; None counts as empty. Anything else breaks
+    `wrong_type`."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -252,7 +253,7 @@ def _tools(raw: dict[str, Any], mapping: Mapping) -> list[dict] | None:
 
 
 def _check_roles(messages: list[Message]) -> None:
-    """A system turn only at the beginning, then user and assistant in turn (tool results between them)."""
+    """Check that a system turn comes first only, and that user and assistant alternate (tool results between them)."""
     before = ""
     for message in messages:
         if message.role not in _FOLLOWS[before]:

@@ -1,7 +1,7 @@
-"""Datasets on the Hub: finding a split of a repository, and bringing its files to the disk.
+"""Datasets on the Hub: finds a split of a repository and downloads its files.
 
-Files are fetched with huggingface_hub alone, at one commit, into a folder that goes away after the import; nothing
-in the repository is run.
+Files are fetched with huggingface_hub alone, at one commit, into a folder that is deleted after the import; no code
+of the repository is run.
 """
 
 import tempfile
@@ -19,7 +19,7 @@ from core.workspace import Owner
 from finetune.data.importing.hub_configs import DEFAULT, find_configs
 from finetune.data.importing.raw_rows import OnProgress
 from finetune.data.importing.streams import EXTENSIONS
-from finetune.data.limits import MIB, Limits
+from finetune.data.limits import MIB, ImportLimits
 
 _SENTENCES = {
     "gated": "data.hub_gated",
@@ -43,12 +43,12 @@ class Split:
 
     @property
     def title(self) -> str:
-        """What a person calls it: "owner/name (config, split)"."""
+        """The split's name for people: "owner/name (config, split)"."""
         part = self.name if self.config == DEFAULT else f"{self.config}, {self.name}"
         return f"{self.repo_id} ({part})"
 
     def source(self) -> dict[str, Any]:
-        """Where its rows came from, for the report."""
+        """Return where its rows came from, for the report."""
         return {
             "type": "hub",
             "repo_id": self.repo_id,
@@ -61,7 +61,7 @@ class Split:
 def find_split(
     repo_id: str, config: str | None, split: str | None, revision: str | None, owner: Owner, token: str | bool
 ) -> Split:
-    """Look a split up. Raises UserError as `importing.import_hub` says."""
+    """Find a split of a repository. Raises UserError as `importing.import_hub` says."""
     repo = _reference(repo_id, revision, owner)
     if not reachable():
         raise UserError("data.hub_offline", repo=repo.repo_id, endpoint=endpoint())
@@ -75,8 +75,10 @@ def find_split(
     return Split(repo.repo_id, commit, chosen, name, {path: sizes[path] for path in configs[chosen][name]})
 
 
-def download(split: Split, folder: Path, token: str | bool, progress: OnProgress | None, limits: Limits) -> list[Path]:
-    """Bring the files of a split into a folder. Raises UserError where they are too large or do not come."""
+def download(
+    split: Split, folder: Path, token: str | bool, progress: OnProgress | None, limits: ImportLimits
+) -> list[Path]:
+    """Download the files of a split into a folder. Raises UserError where they are too large or the download fails."""
     total = sum(split.files.values())
     if total > limits.file_bytes:
         raise UserError("data.hub_too_large", repo=split.repo_id, size=total // MIB, most=limits.file_bytes // MIB)
@@ -115,7 +117,7 @@ def _reference(repo_id: str, revision: str | None, owner: Owner) -> Hub:
 
 
 def _listing(repo: Hub, token: str | bool) -> tuple[str, dict[str, int]]:
-    """The commit a repository stands at and its files with their sizes."""
+    """Return the current commit of a repository, and its files with their sizes."""
     import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -157,7 +159,7 @@ def _fetch(repo: Hub, path: str, folder: Path, token: str | bool) -> Path:
 
 
 def explain(error: Exception, repo: Hub) -> UserError:
-    """The sentence for an error that huggingface_hub raised about a dataset."""
+    """Return the UserError for an error that huggingface_hub raised about a dataset."""
     refusal = classify(error)
     if refusal is not None and refusal.kind == "no_room":
         return disk_full_at(Path(tempfile.gettempdir()))

@@ -1,4 +1,4 @@
-"""Which configs and splits the files of a dataset repository are, by its README or by their names; nobody is asked."""
+"""The configs and splits of a dataset repository's files, by its README or by their names, without a request."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -33,16 +33,16 @@ _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*$", re.DOTALL | re.MULTILINE
 
 
 def find_configs(paths: Sequence[str], readme: str) -> tuple[dict[str, Splits], str | None]:
-    """The configs with their splits and data files, and the config to take where none is named.
+    """Return the configs with their splits and data files, and the config to use where none is named.
 
-    As the `configs` in the front matter of the README say; without them by folder and file names: a folder for each
+    They follow the `configs` in the front matter of the README; without them, folder and file names: a folder for each
     config, `train`, `validation` or `test` in the path or `NAME-00000-of-00001` for the split, else all is "train".
     """
     data = sorted(path for path in paths if _is_data(path))
     if any(not _plain(path).endswith(".txt") for path in data):
         data = [path for path in data if not _plain(path).endswith(".txt")]
-    told, default = _told_configs(data, readme)
-    configs = told or _folder_configs(data)
+    declared, default = _declared_configs(data, readme)
+    configs = declared or _folder_configs(data)
     return configs, DEFAULT if default is None and DEFAULT in configs else default
 
 
@@ -56,8 +56,8 @@ def _is_data(path: str) -> bool:
     return not hidden and name not in _NO_DATA and name.rsplit(".", 1)[-1] in EXTENSIONS and "." in name
 
 
-def _told_configs(data: Sequence[str], readme: str) -> tuple[dict[str, Splits], str | None]:
-    """What the README's `configs` say; empty where they say nothing that holds."""
+def _declared_configs(data: Sequence[str], readme: str) -> tuple[dict[str, Splits], str | None]:
+    """Return the README's `configs` and the default; empty where the README has no valid ones."""
     entries = _front_matter(readme).get("configs")
     configs: dict[str, Splits] = {}
     default = None
@@ -65,14 +65,14 @@ def _told_configs(data: Sequence[str], readme: str) -> tuple[dict[str, Splits], 
         if not isinstance(entry, dict):
             continue
         name = str(entry.get("config_name", DEFAULT))
-        splits = _told_splits(data, entry)
+        splits = _declared_splits(data, entry)
         if splits:
             configs[name] = splits
             default = name if entry.get("default") is True else default
     return configs, default
 
 
-def _told_splits(data: Sequence[str], entry: dict[str, Any]) -> Splits:
+def _declared_splits(data: Sequence[str], entry: dict[str, Any]) -> Splits:
     folder = str(entry.get("data_dir") or "").strip("/")
     inside = [path for path in data if not folder or path.startswith(folder + "/")]
     files = entry.get("data_files")
@@ -92,7 +92,7 @@ def _told_splits(data: Sequence[str], entry: dict[str, Any]) -> Splits:
 
 
 def _matching(data: Sequence[str], patterns: Iterable[Any], folder: str) -> list[str]:
-    """The paths that glob patterns name, each pattern relative to the folder, each path once."""
+    """Return the paths that match glob patterns, each pattern relative to the folder, each path once."""
     found: dict[str, None] = {}
     for pattern in patterns:
         shape = f"{folder}/{pattern}" if folder else str(pattern)
@@ -101,9 +101,9 @@ def _matching(data: Sequence[str], patterns: Iterable[Any], folder: str) -> list
 
 
 def _fits(path: str, pattern: str) -> bool:
-    """Whether a glob pattern names a path: `**` stands for any folders, `*` and `?` stay within one name.
+    """Return whether a glob pattern matches a path: `**` stands for any folders, `*` and `?` stay within one name.
 
-    The work is at most names of the path times names of the pattern, whatever a stranger wrote there.
+    The work is at most names of the path times names of the pattern, since the pattern is untrusted.
     """
     names = path.split("/")
     reached = {0}
@@ -111,7 +111,7 @@ def _fits(path: str, pattern: str) -> bool:
         if part.startswith("**") and reached:
             reached = set(range(min(reached), len(names) + 1))
         if part != "**":
-            reached = {place + 1 for place in reached if place < len(names) and fnmatchcase(names[place], part)}
+            reached = {index + 1 for index in reached if index < len(names) and fnmatchcase(names[index], part)}
     return len(names) in reached
 
 
@@ -124,7 +124,7 @@ def _folder_configs(data: Sequence[str]) -> dict[str, Splits]:
 
 
 def by_name(paths: Iterable[str]) -> Splits:
-    """Splits by the names of files and folders."""
+    """Return the splits by the names of files and folders."""
     splits: Splits = {}
     rest: list[str] = []
     for path in paths:
@@ -139,7 +139,7 @@ def by_name(paths: Iterable[str]) -> Splits:
 
 
 def _front_matter(readme: str) -> dict[str, Any]:
-    """What stands in the README's front matter; empty where that is no plain YAML: a stranger may have written it."""
+    """Return the README's front matter; empty where it is not plain YAML, since it is untrusted."""
     found = _FRONT_MATTER.match(readme)
     try:
         facts = plain(found[1]) if found else None

@@ -19,8 +19,8 @@ from finetune.config.mapping import Mapping
 from finetune.data.findings import placed
 from finetune.data.importing.pipeline import Intake
 from finetune.data.importing.raw_rows import OnProgress
-from finetune.data.importing.streams import look, short_name
-from finetune.data.limits import LIMITS, Limits
+from finetune.data.importing.streams import inspect_file, short_name
+from finetune.data.limits import LIMITS, ImportLimits
 from finetune.data.report import Report
 from finetune.data.store import Dataset, add, write_rows
 
@@ -29,12 +29,12 @@ _LOOK = ".look-"
 _STALE_SECONDS = 24 * 3600
 
 
-def check_file(path: Path, mapping: Mapping | None = None, limits: Limits = LIMITS) -> Report:
-    """Read, recognise and check a file without storing anything.
+def check_file(path: Path, mapping: Mapping | None = None, limits: ImportLimits = LIMITS) -> Report:
+    """Read, recognize and check a file without storing anything.
 
-    Raises UserError for a file that cannot be read at all or whose columns fit no format.
+    Raises UserError for a file that cannot be read at all or whose columns match no format.
     """
-    intake = Intake([look(path, limits)], mapping, limits)
+    intake = Intake([inspect_file(path, limits)], mapping, limits)
     for _ in intake:
         pass
     return intake.report()
@@ -46,14 +46,14 @@ def import_file(
     mapping: Mapping | None = None,
     source_name: str | None = None,
     progress: OnProgress | None = None,
-    limits: Limits = LIMITS,
+    limits: ImportLimits = LIMITS,
 ) -> Dataset:
     """Convert a file into a dataset of the owner. The same content gives the same dataset, stored once.
 
-    `progress` is called with bytes done and bytes in all; an exception raised in it stops the import. Raises
-    UserError for a file that cannot be read or of which no row is left. Nothing stays behind in either case.
+    `progress` is called with bytes done and in total; an exception that it raises stops the import. Raises UserError
+    for a file that cannot be read or of which no row is kept. Nothing is left on disk in either case.
     """
-    file = look(path, limits, source_name)
+    file = inspect_file(path, limits, source_name)
     return _store(Intake([file], mapping, limits, progress), owner, file.name, {"type": "file", "name": file.name})
 
 
@@ -66,13 +66,13 @@ def import_hub(
     token: str | bool,
     mapping: Mapping | None = None,
     progress: OnProgress | None = None,
-    limits: Limits = LIMITS,
+    limits: ImportLimits = LIMITS,
 ) -> Dataset:
-    """Import one split of a dataset repository on the Hub, pinned to the commit found.
+    """Import one split of a dataset repository on the Hub, pinned to its current commit.
 
-    `progress` is called with bytes done and in all, while downloading and again while reading. Raises UserError
-    where the Hub cannot be reached, the name is wrong, access is denied, or several configs or splits exist and
-    none was chosen (the sentence lists them).
+    `progress` is called with bytes done and in total, while downloading and again while reading. Raises UserError where
+    the Hub cannot be reached, the name is wrong, access is denied, or several configs or splits exist and none was
+    chosen (the sentence lists them).
     """
     from core.hub.reach import naming_scopes
     from finetune.data.importing.hub import download, find_split
@@ -82,29 +82,29 @@ def import_hub(
     with tempfile.TemporaryDirectory(prefix="tunescope-hub-") as folder:
         with full_disk_in_words(Path(folder)), naming_scopes(owner):
             paths = download(found, Path(folder), token, progress, limits)
-        files = [look(path, limits) for path in paths]
+        files = [inspect_file(path, limits) for path in paths]
         return _store(Intake(files, mapping, limits, progress), owner, short_name(found.title), found.source())
 
 
 @dataclass(frozen=True, repr=False)
 class _Scratch(Owner):
-    """An owner with another folder in the place of their datasets."""
+    """An owner with another datasets folder."""
 
-    place: Path = Path()
+    datasets_folder: Path = Path()
 
     @property
     def datasets(self) -> Path:
-        return self.place
+        return self.datasets_folder
 
 
 @contextmanager
-def for_a_look(owner: Owner) -> Iterator[Owner]:
-    """The owner with an empty folder for their datasets, which goes with all that was imported into it."""
+def temporary_datasets(owner: Owner) -> Iterator[Owner]:
+    """Yield the owner with an empty datasets folder, which is deleted afterwards with everything imported into it."""
     owner.datasets.mkdir(parents=True, exist_ok=True)
     _sweep(owner.datasets)
-    with tempfile.TemporaryDirectory(prefix=_LOOK, dir=owner.datasets, ignore_cleanup_errors=True) as place:
+    with tempfile.TemporaryDirectory(prefix=_LOOK, dir=owner.datasets, ignore_cleanup_errors=True) as scratch:
         facts = {field.name: getattr(owner, field.name) for field in fields(Owner)}
-        yield _Scratch(**facts, place=Path(place))
+        yield _Scratch(**facts, datasets_folder=Path(scratch))
 
 
 def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> Dataset:
@@ -129,7 +129,7 @@ def _store(intake: Intake, owner: Owner, name: str, source: dict[str, Any]) -> D
 
 
 def _sweep(datasets: Path) -> None:
-    """Remove what imports left that were killed more than a day ago; others come and go meanwhile."""
+    """Remove what imports left that were killed more than a day ago; other imports may run at the same time."""
     for folder in [path for name in (f"{_SCRATCH}*", f"{_LOOK}*", ".*.part") for path in datasets.glob(name)]:
         with suppress(FileNotFoundError):
             if time.time() - folder.stat().st_mtime > _STALE_SECONDS:

@@ -1,4 +1,4 @@
-"""Rows out of JSON: an array that is read as a stream, one object a line, or one object that holds them all."""
+"""Rows from JSON: an array that is read as a stream, one object per line, or one object that holds all rows."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Any, Literal, TextIO
 
 from core.errors import UserError
 from finetune.data.importing.streams import short_name
-from finetune.data.limits import MIB, Limits
+from finetune.data.limits import MIB, ImportLimits
 
 Layout = Literal["array", "lines", "document"]
 TURN_KEYS = ({"role", "content"}, {"from", "value"})
@@ -26,15 +26,16 @@ _DECODER = json.JSONDecoder(parse_int=_integer)
 
 
 def parse(text: str) -> Any:
-    """The value of one JSON text; ValueError where it is none, nesting too deep for Python included."""
+    """Return the value of a JSON text. Raises ValueError where it is invalid or nested too deeply for Python."""
     try:
         return _DECODER.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
-def layout(text: TextIO, named: str, limits: Limits) -> Layout:
-    """How the JSON in `text` is laid out, whatever its name (`named`: json or jsonl) says, from its first two lines."""
+def layout(text: TextIO, named: str, limits: ImportLimits) -> Layout:
+    """Return how the JSON in `text` is laid out, judged by its first two lines rather than by its name (`named`: json
+    or jsonl)."""
     first, second = _first_lines(text, limits.row_characters)
     start = first[:1]
     complete = _is_value(first)
@@ -48,7 +49,7 @@ def layout(text: TextIO, named: str, limits: Limits) -> Layout:
 
 
 def _first_lines(text: TextIO, most: int) -> tuple[str, str]:
-    """The first two lines that are not blank, `most` characters of each."""
+    """Return the first two lines that are not blank, `most` characters of each."""
     first = rest = ""
     while len(rest) <= most and (chunk := text.read(_CHUNK)):
         rest = (rest + chunk).lstrip(_BLANK)
@@ -70,7 +71,7 @@ def _is_value(line: str) -> bool:
 
 
 def _goes_on(line: str) -> bool:
-    """Whether a line is the beginning of a longer JSON value, rather than a broken one."""
+    """Return whether a line is the beginning of a longer JSON value, rather than a broken one."""
     try:
         _DECODER.decode(line)
     except json.JSONDecodeError as error:
@@ -80,8 +81,8 @@ def _goes_on(line: str) -> bool:
     return False
 
 
-def lines(text: TextIO, limits: Limits) -> Iterator[str | None]:
-    """The lines that are not blank, stripped; None for one that is longer than a row may be."""
+def lines(text: TextIO, limits: ImportLimits) -> Iterator[str | None]:
+    """Yield the lines that are not blank, stripped; None for a line longer than the limit of a row."""
     most = limits.row_characters
     while line := text.readline(most + 1):
         if len(line) > most and not line.endswith("\n"):
@@ -92,8 +93,8 @@ def lines(text: TextIO, limits: Limits) -> Iterator[str | None]:
             yield line
 
 
-def from_lines(text: TextIO, limits: Limits) -> Iterator[Any]:
-    """One value a line; None for a line that is not JSON."""
+def from_lines(text: TextIO, limits: ImportLimits) -> Iterator[Any]:
+    """Yield one value per line; None for a line that is not JSON."""
     for line in lines(text, limits):
         try:
             yield None if line is None else parse(line)
@@ -101,8 +102,8 @@ def from_lines(text: TextIO, limits: Limits) -> Iterator[Any]:
             yield None
 
 
-def from_array(text: TextIO, limits: Limits, name: str) -> Iterator[Any]:
-    """The elements of a JSON array, one after another, in bounded memory.
+def from_array(text: TextIO, limits: ImportLimits, name: str) -> Iterator[Any]:
+    """Yield the elements of a JSON array, one after another, in bounded memory.
 
     Raises UserError, with the row's number, where the JSON is broken.
     """
@@ -122,9 +123,9 @@ def from_array(text: TextIO, limits: Limits, name: str) -> Iterator[Any]:
 
 
 class _Window:
-    """A stretch of a long JSON text, moved along it."""
+    """A window that moves along a long JSON text."""
 
-    def __init__(self, text: TextIO, limits: Limits, name: str) -> None:
+    def __init__(self, text: TextIO, limits: ImportLimits, name: str) -> None:
         self._text, self._most, self._name = text, limits.row_characters, name
         self._buffer, self._position, self._ended, self._row = "", 0, False, 0
 
@@ -133,7 +134,7 @@ class _Window:
         return UserError(code, name=self._name, row=max(self._row, 1))
 
     def peek(self) -> str:
-        """The next character that is not white space; empty at the end."""
+        """Return the next character that is not white space; empty at the end."""
         while True:
             while found := _SPACES.match(self._buffer, self._position):
                 self._position = found.end()
@@ -149,7 +150,7 @@ class _Window:
         self._position += 1
 
     def value(self) -> Any:
-        """The next whole value; None for one that is longer than a row may be."""
+        """Return the next complete value; None for a value longer than the limit of a row."""
         self._row += 1
         self.peek()
         while True:
@@ -167,7 +168,7 @@ class _Window:
             self._more()
 
     def _need_more(self, error: json.JSONDecodeError) -> None:
-        """Read on where the value only seems to break off with the window; else say that it is broken."""
+        """Read on where the value only seems to break off because the window ends; otherwise raise UserError."""
         tail = len(self._buffer.rstrip()) if self._ended else len(self._buffer) - _LONGEST_MARK
         if error.pos < tail and not error.msg.startswith("Unterminated string"):
             raise UserError("data.json_broken", name=self._name, row=self._row) from error
@@ -183,10 +184,10 @@ class _Window:
         self._buffer, self._position, self._ended = rest + chunk, 0, not chunk
 
 
-def from_document(text: TextIO, limits: Limits, name: str) -> list[Any]:
-    """The rows of a JSON file that is one object: a list inside it, columns side by side, or a single row.
+def from_document(text: TextIO, limits: ImportLimits, name: str) -> list[Any]:
+    """Return the rows of a JSON file that is one object: a list inside it, columns side by side, or a single row.
 
-    Raises UserError for JSON that is broken, too large to be read whole, or holds no rows.
+    Raises UserError for JSON that is broken, too large to be read whole, or has no rows.
     """
     content = text.read(limits.document_bytes + 1)
     if len(content) > limits.document_bytes:
@@ -228,7 +229,8 @@ def _is_table(inner: Any) -> bool:
 
 
 def _columns(value: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Rows from columns of one length: lists, or objects by row number as pandas writes them."""
+    """Return rows from columns of equal length: lists, or objects by row number as pandas writes them; None for other
+    values."""
     columns = {key: _column(inner) for key, inner in value.items()}
     lists = [column for column in columns.values() if column is not None]
     if not lists or len(lists) < len(columns) or len({len(column) for column in lists}) != 1:

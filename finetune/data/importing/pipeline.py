@@ -1,4 +1,4 @@
-"""One pass over the rows of one or more files: convert each, keep the good ones, list the others."""
+"""One pass over the rows of one or more files: converts each row, keeps the good ones and lists the others."""
 
 import hashlib
 from array import array
@@ -15,23 +15,23 @@ from finetune.data.importing.convert import Converted, canonical, convert
 from finetune.data.importing.raw_rows import OnProgress, raw_rows
 from finetune.data.importing.recognize import Recognized, listed, recognize_file
 from finetune.data.importing.streams import DataFile, short_name
-from finetune.data.limits import Limits
+from finetune.data.limits import ImportLimits
 from finetune.data.report import KeptRow, Report
 from finetune.data.store import texts_of
 
 
 class Intake:
-    """Iterate over it once for the rows that are kept; then `report` says what was found.
+    """Iterate over it once for the rows that are kept; then `report` returns the findings.
 
-    A row that breaks a rule is counted under the first it breaks. Of rows that are exactly the same after
-    conversion, the first is kept.
+    A row that breaks several rules is counted under the first. Of rows that are equal after conversion, the first is
+    kept.
     """
 
     def __init__(
         self,
         files: Sequence[DataFile],
         mapping: Mapping | None,
-        limits: Limits,
+        limits: ImportLimits,
         progress: OnProgress | None = None,
     ) -> None:
         self._files, self._limits, self._progress = files, limits, progress
@@ -62,7 +62,7 @@ class Intake:
             done += file.size
 
     def _one_more(self, name: str) -> None:
-        """One more row was read. Raises UserError where that is one too many, for any file or for a person here."""
+        """Count a row. Raises UserError where there are too many rows, for any file or for one person on this page."""
         self.rows_in += 1
         if self.rows_in > self._limits.rows:
             raise UserError("data.too_many_rows", name=name, most=self._limits.rows)
@@ -103,7 +103,7 @@ class Intake:
         self._turns += len(texts)
 
     def report(self) -> Report:
-        """What was found, once the rows were gone through."""
+        """Return the report, after the rows were iterated over."""
         return Report(
             kind=self.mapping.kind,
             format=self.mapping.format,

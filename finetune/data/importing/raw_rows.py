@@ -1,7 +1,7 @@
-"""Files become raw rows: an object each, or None for one that cannot be read.
+"""From files to raw rows: an object each, or None for a row that cannot be read.
 
-Rows are counted from 1 in file order over everything that stands where a row should be; blank lines and the header
-of a table are not rows. What is inside a file decides how it is read, not its extension alone.
+Rows are counted from 1 in file order, including those that cannot be read; blank lines and the header of a table are
+not rows. The content of a file decides how it is read, not its extension alone.
 """
 
 import csv
@@ -15,7 +15,7 @@ from core.errors import UserError
 from core.words import is_utf8
 from finetune.data.importing import json_rows
 from finetune.data.importing.streams import DataFile, open_bytes, open_text
-from finetune.data.limits import LIMITS, MIB, Limits
+from finetune.data.limits import LIMITS, MIB, ImportLimits
 
 RawRow = dict[str, Any] | None
 OnProgress = Callable[[int, int], None]
@@ -27,8 +27,9 @@ _PARQUET_VALUES = 50_000_000
 _TOLD_EVERY = 256
 
 
-def file_format(file: DataFile, limits: Limits = LIMITS) -> str:
-    """What is inside a file: json, jsonl, csv, tsv, parquet or txt, with ".gz" where it is compressed."""
+def file_format(file: DataFile, limits: ImportLimits = LIMITS) -> str:
+    """Return the format of a file's content: json, jsonl, csv, tsv, parquet or txt, with ".gz" where it is
+    compressed."""
     end = ".gz" if file.gzipped else ""
     if file.parquet:
         return "parquet" + end
@@ -37,11 +38,11 @@ def file_format(file: DataFile, limits: Limits = LIMITS) -> str:
     return file.named + end
 
 
-def raw_rows(file: DataFile, limits: Limits = LIMITS, progress: OnProgress | None = None) -> Iterator[RawRow]:
-    """The rows of a file in order.
+def raw_rows(file: DataFile, limits: ImportLimits = LIMITS, progress: OnProgress | None = None) -> Iterator[RawRow]:
+    """Yield the rows of a file in order.
 
-    `progress` is told bytes read and bytes in all. Raises UserError where the file as a whole cannot be read or
-    has more than `limits.rows` rows.
+    `progress` is called with bytes read and in total. Raises UserError where the file as a whole cannot be read or has
+    more than `limits.rows` rows.
     """
     inside = file_format(file, limits).removesuffix(".gz")
     for count, (row, position) in enumerate(_READERS[inside](file, limits), start=1):
@@ -57,18 +58,18 @@ def raw_rows(file: DataFile, limits: Limits = LIMITS, progress: OnProgress | Non
 _Rows = Iterator[tuple[Any, Callable[[], int]]]
 
 
-def _layout(file: DataFile, limits: Limits) -> json_rows.Layout:
+def _layout(file: DataFile, limits: ImportLimits) -> json_rows.Layout:
     with open_text(file, limits) as (text, _):
         return json_rows.layout(text, file.named, limits)
 
 
-def _json_lines(file: DataFile, limits: Limits) -> _Rows:
+def _json_lines(file: DataFile, limits: ImportLimits) -> _Rows:
     with open_text(file, limits) as (text, raw):
         for value in json_rows.from_lines(text, limits):
             yield value, raw.tell
 
 
-def _json(file: DataFile, limits: Limits) -> _Rows:
+def _json(file: DataFile, limits: ImportLimits) -> _Rows:
     whole = _layout(file, limits) == "document"
     with open_text(file, limits) as (text, raw):
         read = json_rows.from_document if whole else json_rows.from_array
@@ -76,7 +77,7 @@ def _json(file: DataFile, limits: Limits) -> _Rows:
             yield value, raw.tell
 
 
-def _table(file: DataFile, limits: Limits) -> _Rows:
+def _table(file: DataFile, limits: ImportLimits) -> _Rows:
     csv.field_size_limit(limits.row_characters)
     with open_text(file, limits) as (text, _):
         delimiter = delimiter_of(file, text.readline(limits.row_characters))
@@ -86,14 +87,15 @@ def _table(file: DataFile, limits: Limits) -> _Rows:
 
 
 def delimiter_of(file: DataFile, header: str) -> str:
-    """A tab for .tsv, a comma for .csv; where the header has none of it, the one of tab, semicolon or comma it has."""
+    """Return a tab for .tsv, a comma for .csv; where the header has none of it, the one of tab, semicolon or comma that
+    it has."""
     usual = "\t" if file.named == "tsv" else ","
     if usual in header:
         return usual
     return max(("\t", ";", ","), key=header.count) if any(mark in header for mark in "\t;,") else usual
 
 
-def _cells(text: TextIO, delimiter: str, file: DataFile, limits: Limits) -> Iterator[RawRow]:
+def _cells(text: TextIO, delimiter: str, file: DataFile, limits: ImportLimits) -> Iterator[RawRow]:
     reader = csv.reader(_BoundedLines(text, limits.row_characters), delimiter=delimiter, strict=True)
     names: list[str] = []
     while True:
@@ -115,7 +117,7 @@ def _cells(text: TextIO, delimiter: str, file: DataFile, limits: Limits) -> Iter
 
 
 class _BoundedLines:
-    """The lines of a table. One longer than a row may be is never held whole: csv.Error stands in its place."""
+    """The lines of a table. A line longer than the limit of a row is never held in memory: it raises csv.Error."""
 
     def __init__(self, text: TextIO, most: int) -> None:
         self._text, self._most = text, most
@@ -134,14 +136,14 @@ class _BoundedLines:
         return line
 
 
-def _header(cells: list[str], file: DataFile, limits: Limits) -> list[str]:
-    names = [cell.strip() or f"column {place}" for place, cell in enumerate(cells, start=1)]
+def _header(cells: list[str], file: DataFile, limits: ImportLimits) -> list[str]:
+    names = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
     if len(names) > limits.columns or len(set(names)) < len(names):
         raise UserError("data.header", name=file.name)
     return names
 
 
-def _parquet(file: DataFile, limits: Limits) -> _Rows:
+def _parquet(file: DataFile, limits: ImportLimits) -> _Rows:
     if not file.gzipped:
         with file.path.open("rb") as raw:
             yield from _parquet_rows(raw, file, limits)
@@ -152,7 +154,7 @@ def _parquet(file: DataFile, limits: Limits) -> _Rows:
         yield from _parquet_rows(unpacked, file, limits)
 
 
-def _parquet_rows(source: BinaryIO, file: DataFile, limits: Limits) -> _Rows:
+def _parquet_rows(source: BinaryIO, file: DataFile, limits: ImportLimits) -> _Rows:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -170,11 +172,11 @@ def _parquet_rows(source: BinaryIO, file: DataFile, limits: Limits) -> _Rows:
         raise UserError("data.not_parquet", name=file.name) from error
 
 
-def _measured(source: BinaryIO, file: DataFile, limits: Limits) -> int:
-    """How many rows to read together. Raises UserError where all of them would expand too far.
+def _measured(source: BinaryIO, file: DataFile, limits: ImportLimits) -> int:
+    """Return how many rows to read together. Raises UserError where all of them would expand too far.
 
-    A column may name one long text a million times in a few bytes. So texts are first read as the file keeps them,
-    each once, and their lengths are added up.
+    A column may repeat one long text a million times in a few bytes. So texts are first read dictionary-encoded, as the
+    file stores them, and their lengths are added up.
     """
     from pyarrow import parquet
 
@@ -196,7 +198,7 @@ def _measured(source: BinaryIO, file: DataFile, limits: Limits) -> int:
 
 
 def _expanded(array: Any) -> int:
-    """The bytes that the values of an array take when each is written out."""
+    """Return the bytes that the values of an array take when each is written out."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -224,8 +226,8 @@ def _one_row(batch: Any) -> RawRow:
         return None
 
 
-def has_blank_lines(file: DataFile, limits: Limits = LIMITS) -> bool:
-    """Whether documents of a text file are set apart by blank lines."""
+def has_blank_lines(file: DataFile, limits: ImportLimits = LIMITS) -> bool:
+    """Return whether the documents of a text file are separated by blank lines."""
     started = blank = False
     with open_text(file, limits) as (text, _):
         while line := text.readline(MIB):
@@ -238,15 +240,15 @@ def has_blank_lines(file: DataFile, limits: Limits = LIMITS) -> bool:
     return False
 
 
-def _documents(file: DataFile, limits: Limits) -> _Rows:
-    """Plain text: blank lines set documents apart; where there are none, each line is a document."""
+def _documents(file: DataFile, limits: ImportLimits) -> _Rows:
+    """Yield the documents of a text file: separated by blank lines, or one per line where there are no blank lines."""
     apart = has_blank_lines(file, limits)
     with open_text(file, limits) as (text, raw):
         for document in _paragraphs(text, limits) if apart else json_rows.lines(text, limits):
             yield None if document is None else {TEXT: document}, raw.tell
 
 
-def _paragraphs(text: TextIO, limits: Limits) -> Iterator[str | None]:
+def _paragraphs(text: TextIO, limits: ImportLimits) -> Iterator[str | None]:
     kept: list[str] = []
     length = 0
     most = limits.row_characters
@@ -263,7 +265,7 @@ def _paragraphs(text: TextIO, limits: Limits) -> Iterator[str | None]:
         yield "".join(kept).strip("\n\ufeff") if length <= most else None
 
 
-_READERS: dict[str, Callable[[DataFile, Limits], _Rows]] = {
+_READERS: dict[str, Callable[[DataFile, ImportLimits], _Rows]] = {
     "json": _json,
     "jsonl": _json_lines,
     "csv": _table,

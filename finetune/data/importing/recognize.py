@@ -1,6 +1,6 @@
-"""Which format a file's rows have, with the evidence, from its first rows.
+"""Recognizes the format of a file's rows from the first rows, with the evidence.
 
-Each row votes by the columns it has; the format most rows vote for is taken, and the user may correct it.
+Each row votes by its columns; the format with the most votes is used, and the user may correct it.
 """
 
 from collections import Counter
@@ -15,8 +15,8 @@ from core.words import counted, say
 from finetune.config.mapping import Kind, Mapping, RowFormat
 from finetune.data.importing.convert import turn_keys
 from finetune.data.importing.raw_rows import file_format, has_blank_lines, raw_rows
-from finetune.data.importing.streams import DataFile, look, short_name
-from finetune.data.limits import LIMITS, Limits
+from finetune.data.importing.streams import DataFile, inspect_file, short_name
+from finetune.data.limits import LIMITS, ImportLimits
 
 SAMPLE = 200
 _PROMPTS = ("prompt", "question", "query", "problem", "user", "human", "input")
@@ -41,11 +41,11 @@ _TAKES = {
 
 @dataclass(frozen=True)
 class Recognized:
-    """What a file looks like. `row_format`, `kind` and `mapping` are None where its columns fit no known format:
-    the user then says which column is which.
+    """The recognized format of a file. `row_format`, `kind` and `mapping` are None where its columns match no known
+    format: the user then says which column is which.
 
-    `file_format` is json, jsonl, csv, tsv, parquet or txt (".gz" appended where compressed); `evidence` are
-    sentences; `columns` the column names met.
+    `file_format` is json, jsonl, csv, tsv, parquet or txt (".gz" appended where compressed); `evidence` are sentences;
+    `columns` the names of all columns found.
     """
 
     file_format: str
@@ -56,16 +56,16 @@ class Recognized:
     columns: list[str]
 
 
-def recognize(path: Path, limits: Limits = LIMITS, name: str | None = None) -> Recognized:
-    """Look at the first rows of a file (`SAMPLE` of them that can be read).
+def recognize(path: Path, limits: ImportLimits = LIMITS, name: str | None = None) -> Recognized:
+    """Recognize a file by its first rows (`SAMPLE` of them that can be read).
 
     Raises UserError for a file that cannot be read at all.
     """
-    return recognize_file(look(path, limits, name), limits)
+    return recognize_file(inspect_file(path, limits, name), limits)
 
 
-def recognize_file(file: DataFile, limits: Limits = LIMITS) -> Recognized:
-    """`recognize` for a file that was looked at before."""
+def recognize_file(file: DataFile, limits: ImportLimits = LIMITS) -> Recognized:
+    """Recognize a file that `inspect_file` has opened."""
     sample = _sample(file, limits)
     columns = list(dict.fromkeys(column for row in sample for column in row))
     votes = Counter(vote for row in sample if (vote := _vote(row)) is not None)
@@ -79,8 +79,8 @@ def recognize_file(file: DataFile, limits: Limits = LIMITS) -> Recognized:
     return Recognized(inside, mapping.format, mapping.kind, mapping, evidence, columns)
 
 
-def _sample(file: DataFile, limits: Limits) -> list[dict[str, Any]]:
-    """The first rows that can be read. Raises UserError where there are no rows, or none of them can be read."""
+def _sample(file: DataFile, limits: ImportLimits) -> list[dict[str, Any]]:
+    """Return the first rows that can be read. Raises UserError where there are no rows, or none of them can be read."""
     met = 0
 
     def readable() -> Iterator[dict[str, Any]]:
@@ -99,7 +99,7 @@ def _sample(file: DataFile, limits: Limits) -> list[dict[str, Any]]:
 
 
 def _vote(row: dict[str, Any]) -> Mapping | None:
-    """The format that one row has, with the columns it must have, or None."""
+    """Return the format of one row, with the columns it must have, or None."""
     names = {column.strip().lower(): column for column in reversed(row)}
     if "chosen" in names and "rejected" in names:
         return _preference(row, names)
@@ -148,14 +148,14 @@ def _first(names: dict[str, str], wanted: tuple[str, ...]) -> str | None:
 
 
 def _with_optional(mapping: Mapping, columns: list[str]) -> Mapping:
-    """The mapping with the columns that rows may have, where any row has them."""
+    """Return the mapping with the optional columns that any row has."""
     names = {column.strip().lower(): column for column in reversed(columns)}
     taken = set(mapping.columns().values())
     optional = {part: _first(names, _OPTIONAL[part]) for part in _TAKES[mapping.format]}
     return mapping.model_copy(update={part: column for part, column in optional.items() if column not in taken})
 
 
-def _about_file(file: DataFile, inside: str, limits: Limits) -> list[str]:
+def _about_file(file: DataFile, inside: str, limits: ImportLimits) -> list[str]:
     plain = inside.removesuffix(".gz")
     sentences = []
     if plain != file.named:
@@ -198,6 +198,6 @@ def _unknown(columns: list[str]) -> str:
 
 
 def listed(columns: list[str], most: int = 12) -> str:
-    """Column names as a person reads them."""
+    """Return column names for people."""
     shown = ", ".join(f'"{short_name(column, 40)}"' for column in columns[:most])
     return shown + (", …" if len(columns) > most else "")

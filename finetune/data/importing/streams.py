@@ -1,4 +1,4 @@
-"""A data file is opened: compressed or not, in which encoding, and never larger than the limits allow."""
+"""Opens data files: compressed or not, in any supported encoding, and never larger than the limits allow."""
 
 import gzip
 import io
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from core.errors import UserError
-from finetune.data.limits import LIMITS, MIB, Limits
+from finetune.data.limits import LIMITS, MIB, ImportLimits
 
 EXTENSIONS = ("json", "jsonl", "csv", "tsv", "parquet", "txt")
 _BOMS = (
@@ -37,9 +37,9 @@ _HEAD = 4096
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file that may hold rows: where it lies, how a person calls it, and what its first bytes and its name say.
+    """A file that may hold rows: its path, its name for people, and what its first bytes and its name say.
 
-    `named` is its extension without ".gz"; `size` in bytes as it lies on disk.
+    `named` is its extension without ".gz"; `size` is in bytes on disk.
     """
 
     path: Path
@@ -52,16 +52,16 @@ class DataFile:
 
 
 def short_name(name: str, most: int = 80) -> str:
-    """A file or column name as it may be shown: one line, at most `most` characters, no broken characters."""
+    """Return a file or column name for display: one line, at most `most` characters, no broken characters."""
     text = "".join(letter if letter.isprintable() else " " for letter in name)
     text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def look(path: Path, limits: Limits = LIMITS, name: str | None = None) -> DataFile:
-    """Look at a file's name, size and first bytes.
+def inspect_file(path: Path, limits: ImportLimits = LIMITS, name: str | None = None) -> DataFile:
+    """Read a file's name, size and first bytes.
 
-    Raises UserError where there is no such file, it is empty or too large, its extension is not supported, or its
+    Raises UserError where the file does not exist, is empty or too large, its extension is not supported, or its
     content is something else.
     """
     label = short_name((name or path.name).replace("\\", "/").rsplit("/", 1)[-1])
@@ -101,9 +101,9 @@ def _gzipped(path: Path, label: str) -> bool:
 
 def _recognize_bytes(file: DataFile, head: bytes) -> DataFile:
     parquet = head.startswith(b"PAR1")
-    other = next((what for start, what in _OTHER.items() if head.startswith(start)), None)
-    if other:
-        raise UserError("data.other_content", name=file.name, what=other)
+    other_format = next((what for start, what in _OTHER.items() if head.startswith(start)), None)
+    if other_format:
+        raise UserError("data.other_content", name=file.name, what=other_format)
     if file.named == "parquet" and not parquet:
         raise UserError("data.not_parquet", name=file.name)
     encoding = next((codec for mark, codec in _BOMS if head.startswith(mark)), "utf-8")
@@ -113,8 +113,8 @@ def _recognize_bytes(file: DataFile, head: bytes) -> DataFile:
 
 
 @contextmanager
-def open_bytes(file: DataFile, limits: Limits) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """The file's bytes, decompressed, and the file on disk below them (its `tell` shows how far one is).
+def open_bytes(file: DataFile, limits: ImportLimits) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """Open a file; yield its decompressed bytes, and the raw file below them (its `tell` gives the progress).
 
     Reading raises UserError where compressed bytes are broken or expand beyond `limits.expanded_bytes`.
     """
@@ -131,8 +131,9 @@ def open_bytes(file: DataFile, limits: Limits) -> Iterator[tuple[BinaryIO, Binar
 
 
 @contextmanager
-def open_text(file: DataFile, limits: Limits, newline: str = "\n") -> Iterator[tuple[io.TextIOWrapper, BinaryIO]]:
-    """The file's text; bytes that are not in its encoding come as lone surrogates, by which their row is found."""
+def open_text(file: DataFile, limits: ImportLimits, newline: str = "\n") -> Iterator[tuple[io.TextIOWrapper, BinaryIO]]:
+    """Open a file's text; bytes that are not valid in its encoding become lone surrogates, by which their row is
+    found."""
     with open_bytes(file, limits) as (stream, raw):
         text = io.TextIOWrapper(stream, encoding=file.encoding, errors="surrogateescape", newline=newline)
         try:
@@ -144,7 +145,7 @@ def open_text(file: DataFile, limits: Limits, newline: str = "\n") -> Iterator[t
 
 
 class _Expanding(io.RawIOBase):
-    """Reads a gzip stream and counts what comes out of it."""
+    """Reads a gzip stream and counts the decompressed bytes."""
 
     def __init__(self, raw: BinaryIO, name: str, most: int) -> None:
         self._stream = gzip.GzipFile(fileobj=raw, mode="rb")

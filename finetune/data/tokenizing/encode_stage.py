@@ -1,4 +1,4 @@
-"""The rows of a stage as what its objective learns from: answers, windows of text that share rows, pairs to compare."""
+"""Encodes the rows of a stage for its objective: answers, windows of text that share rows, pairs to compare."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -16,8 +16,8 @@ _TOLD = 3
 
 @dataclass
 class Tally:
-    """What became of the rows of a stage: `dropped` hold nothing to learn, `refused` by the chat template, `cut` are
-    longer than the limit."""
+    """Counts of a stage's rows: `dropped` rows have nothing to learn, `refused` ones are refused by the chat template,
+    `cut` ones are longer than the limit."""
 
     rows: int = 0
     kept: int = 0
@@ -32,7 +32,7 @@ class Tally:
         return asdict(self)
 
     def refuse(self, problem: str) -> None:
-        """Count a row that the template does not take, and keep the first few reasons."""
+        """Count a row that the template refuses, and keep the first few reasons."""
         self.refused += 1
         if problem not in self.problems and len(self.problems) < _TOLD:
             self.problems.append(problem)
@@ -46,10 +46,10 @@ class Tally:
 
 
 class StageEncoder:
-    """Turns a stage's rows (with their numbers) into TokenRows, and counts into `tally` what became of them.
+    """Encodes a stage's rows (with their numbers) as TokenRows, and counts them in `tally`.
 
-    `tick` is called with the number of rows taken, now and then; where it says True the encoder ends early.
-    `separate` packs nothing, for models in which a packed document would see its neighbours.
+    `tick` is called now and then with the number of rows read; where it returns True the encoder ends early. `separate`
+    turns packing off, for models in which a packed document would see its neighbors.
     """
 
     def __init__(self, stage: Stage, tokenizer: Any, max_length: int, separate: bool = False) -> None:
@@ -76,16 +76,16 @@ class StageEncoder:
         settings = self.stage.settings
         assert isinstance(settings, Sft)
         encoded = encode_all(rows, self.tokenizer, self.max_length, settings.learn)
-        for number, one in zip(numbers, encoded, strict=True):
-            yield from self._kept((one,), number)
+        for number, row in zip(numbers, encoded, strict=True):
+            yield from self._kept((row,), number)
 
     def _windows(self, numbers: list[int], rows: list[Row]) -> Iterator[TokenRow]:
-        """Every token of a text is learned: what is longer than the limit goes on in the next window."""
+        """Yield every token of a text to be learned: a text longer than the limit continues in the next window."""
         whole = encode_all(rows, self.tokenizer, 2**40)
-        for number, one in zip(numbers, whole, strict=True):
-            starts = range(0, max(len(one.input_ids), 1), self.max_length)
+        for number, row in zip(numbers, whole, strict=True):
+            starts = range(0, max(len(row.input_ids), 1), self.max_length)
             parts = [slice(start, start + self.max_length) for start in starts]
-            windows = [Encoded(one.input_ids[part], one.labels[part], one.total, False) for part in parts]
+            windows = [Encoded(row.input_ids[part], row.labels[part], row.total, False) for part in parts]
             kept = [window for window in windows if window.learns]
             if not kept:
                 self.tally.dropped += 1
@@ -115,5 +115,5 @@ class StageEncoder:
 
 
 def answered(row: PreferenceRow, side: str) -> ChatRow:
-    """The prompt with one of its two answers."""
+    """Return the prompt with one of its two answers (`side`: "chosen" or "rejected")."""
     return ChatRow(messages=[*row.prompt, *getattr(row, side)])

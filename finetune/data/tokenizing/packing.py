@@ -1,4 +1,4 @@
-"""Short documents share a row, so that a batch holds little padding. Which documents, depends on their order alone."""
+"""Packs short documents into shared rows, so that a batch has little padding. Packing depends on their order alone."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -12,12 +12,12 @@ OPEN = 32
 
 
 def pack(rows: Iterable[TokenRow], length: int) -> Iterator[TokenRow]:
-    """Rows of at most `length` tokens, each of one document or several (best fit among `OPEN` open rows, Johnson
-    1974). The first token of a document carries no loss: nothing before it belongs to it."""
+    """Yield rows of at most `length` tokens, each of one or more documents (best fit among `OPEN` open rows, Johnson
+    1974). The first token of a document carries no loss: the token before it belongs to another document."""
     filled: list[list[TokenRow]] = []
     used: list[int] = []
     for row in rows:
-        room = [place for place, taken in enumerate(used) if taken + row.length <= length]
+        room = [index for index, taken in enumerate(used) if taken + row.length <= length]
         if room:
             best = max(room, key=used.__getitem__)
             filled[best].append(row)
@@ -43,6 +43,6 @@ def _joined(rows: Sequence[TokenRow]) -> TokenRow:
 
 
 def positions(documents: Sequence[int], length: int) -> np.ndarray:
-    """The place [length] of each token in its own document; padding behind the last one counts as one more."""
+    """Return the position [length] of each token in its own document; the padding at the end counts as a document."""
     whole = [*documents, length - sum(documents)]
     return np.concatenate([np.arange(part) for part in whole])

@@ -1,6 +1,6 @@
-"""Rows as tokens in an Arrow file that is mapped, not read: memory does not grow with their number.
+"""Rows as tokens in a memory-mapped Arrow file: memory does not grow with the number of rows.
 
-One row is one sequence, or two to compare (chosen and rejected); a packed row says how long each of its documents is.
+A row is one sequence, or two to compare (chosen and rejected); a packed row has the length of each of its documents.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,22 +21,22 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class TokenRow:
-    """`parts` are one sequence or two; `number` is the row's place in its data, counted from 1; `place` its place
-    here; `documents` the lengths of the documents of a packed row."""
+    """`parts` are one sequence or two; `number` is the row's number in its data, from 1; `index` its position in the
+    file; `documents` the lengths of the documents of a packed row."""
 
     parts: tuple[Encoded, ...]
     number: int
-    place: int = -1
+    index: int = -1
     documents: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:
-        """The longest part's length in tokens."""
+        """The length of the longest part in tokens."""
         return max(len(part.input_ids) for part in self.parts)
 
 
 class TokenRows(Sequence[TokenRow]):
-    """The rows of a file that `write` made. `lengths` [n] are those of each row's longest part."""
+    """The rows of a file written by `write`. `lengths` [n] are the lengths of each row's longest part."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -50,18 +50,18 @@ class TokenRows(Sequence[TokenRow]):
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, place: Any) -> Any:
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        batch = int(np.searchsorted(self._ends, place, side="right"))
-        inside = place - (int(self._ends[batch - 1]) if batch else 0)
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        batch = int(np.searchsorted(self._ends, index, side="right"))
+        inside = index - (int(self._ends[batch - 1]) if batch else 0)
         row = {name: self._batches[batch][name][inside] for name in ("ids", "learned", "number", "documents")}
         parts = zip(row["ids"].values, row["learned"].values, strict=True)
         documents = tuple(row["documents"].as_py() or ())
-        return TokenRow(tuple(_part(*part) for part in parts), row["number"].as_py(), place, documents)
+        return TokenRow(tuple(_part(*part) for part in parts), row["number"].as_py(), index, documents)
 
     def __iter__(self) -> Iterator[TokenRow]:
-        return (self[place] for place in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
 
 def _part(ids: Any, learned: Any) -> Encoded:
@@ -71,13 +71,13 @@ def _part(ids: Any, learned: Any) -> Encoded:
 
 
 def write(path: Path, rows: Iterable[TokenRow]) -> TokenRows:
-    """Write rows as they come and open them."""
+    """Write rows as they arrive and open the file."""
     import pyarrow as pa
 
     schema = _schema()
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
-        for some in in_lots(rows, _AT_A_TIME):
-            file.write_batch(pa.RecordBatch.from_pylist([_stored(row) for row in some], schema=schema))
+        for lot in in_lots(rows, _AT_A_TIME):
+            file.write_batch(pa.RecordBatch.from_pylist([_stored(row) for row in lot], schema=schema))
     return TokenRows(path)
 
 
@@ -99,7 +99,7 @@ def _stored(row: TokenRow) -> dict[str, Any]:
 
 
 def in_lots(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """So many at a time, in order."""
+    """Yield lists of `size` items, in order."""
     lot: list[Item] = []
     for item in items:
         lot.append(item)

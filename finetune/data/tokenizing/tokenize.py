@@ -1,7 +1,7 @@
-"""Rows become token ids and labels: what is learned, what only is read, what is cut.
+"""From rows to token ids and labels: what is learned, what is only read, what is truncated.
 
-Each row is rendered as text once and tokenised whole, so the ids are those of `apply_chat_template`; which tokens
-carry loss follows from the characters they stand for.
+Each row is rendered as text once and tokenized whole, so the ids are those of `apply_chat_template`; which tokens
+carry loss follows from their characters.
 """
 
 from bisect import bisect_left
@@ -12,7 +12,7 @@ from typing import Any
 from core.errors import UserError
 from core.rows import ChatRow, PairRow, Row, TextRow
 from core.words import say
-from finetune.data.tokenizing.chat_template import DEFAULT, ChatRenderer, Refused, Rendered, Span
+from finetune.data.tokenizing.chat_template import DEFAULT, ChatRenderer, Rendered, Span, TemplateRefusal
 
 IGNORED = -100
 _BATCH = 256
@@ -21,7 +21,7 @@ _BATCH = 256
 @dataclass(frozen=True)
 class Encoded:
     """One row under a tokenizer: `labels` are the ids where loss is carried and -100 elsewhere, both of the same
-    length, at most max_length; `total` the length before the cut; `problem` why a template refused the row."""
+    length, at most max_length; `total` is the length before truncation; `problem` is why a template refused the row."""
 
     input_ids: list[int]
     labels: list[int]
@@ -31,13 +31,14 @@ class Encoded:
 
     @property
     def learns(self) -> bool:
-        """Whether any token carries loss (the first cannot); rows where none does are left out of training."""
+        """Whether any token carries loss (the first cannot); rows without such a token are skipped in training."""
         return any(label != IGNORED for label in self.labels[1:])
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of text of one or more tokens (whole characters): does it carry loss, is it cut off."""
+    """A piece of text of one or more tokens (whole characters): whether it carries loss, and whether it is
+    truncated."""
 
     text: str
     loss: bool
@@ -46,15 +47,15 @@ class Piece:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """All tokens of a row before the cut: ids, the characters each stands for, the ranges of tokens that carry loss."""
+    """All tokens of a row before truncation: ids, the characters of each, the ranges of tokens that carry loss."""
 
     text: str
     ids: list[int]
-    places: list[Span]
+    offsets: list[Span]
     learned: list[Span]
 
     def loss(self) -> list[bool]:
-        """Whether each token carries loss."""
+        """Return for each token whether it carries loss."""
         loss = [False] * len(self.ids)
         for first, last in self.learned:
             loss[first:last] = [True] * (last - first)
@@ -62,35 +63,35 @@ class _Tokens:
 
 
 def encode(row: Row, tokenizer: Any, max_length: int) -> Encoded:
-    """Token ids and labels of one row.
+    """Return the token ids and labels of one row.
 
-    chat: the model's chat template, loss on each assistant answer with its end token; text: all of it and an end
-    token; pair: source, newline, target, loss on the target and an end token. Cut at `max_length` from the right.
-    Raises UserError where the template refuses the row, and for kinds that are not trained this way.
+    chat: the model's chat template, loss on each assistant answer with its end token; text: all of it and an end token;
+    pair: source, newline, target, loss on the target and an end token. Truncated to `max_length` from the right. Raises
+    UserError where the template refuses the row, and for kinds that are not trained this way.
     """
     return _cut(_tokens([_render(row, ChatRenderer(tokenizer))], tokenizer)[0], max_length)
 
 
 def encode_all(rows: Sequence[Row], tokenizer: Any, max_length: int, learn: str = "answers") -> list[Encoded]:
-    """`encode` for many rows at once, much faster; a row that the template refuses gives an empty Encoded with its
-    `problem` instead of an exception. Keep only those with `.learns`.
+    """Encode many rows at once, much faster than `encode`; a row that the template refuses gives an empty Encoded with
+    its `problem` instead of an exception. Keep only those with `.learns`.
 
-    `learn` says what of a conversation carries loss: "answers", "last-answer" or "everything".
+    `learn` says which part of a conversation carries loss: "answers", "last-answer" or "everything".
     """
     renderer = ChatRenderer(tokenizer)
     encoded: list[Encoded] = []
     for start in range(0, len(rows), _BATCH):
         rendered = [_rendered_or_problem(row, renderer, learn) for row in rows[start : start + _BATCH]]
-        tokens = iter(_tokens([each for each in rendered if isinstance(each, Rendered)], tokenizer))
+        tokens = iter(_tokens([result for result in rendered if isinstance(result, Rendered)], tokenizer))
         encoded += [
-            _cut(next(tokens), max_length) if isinstance(each, Rendered) else Encoded([], [], 0, False, each)
-            for each in rendered
+            _cut(next(tokens), max_length) if isinstance(result, Rendered) else Encoded([], [], 0, False, result)
+            for result in rendered
         ]
     return encoded
 
 
 def pieces(row: Row, tokenizer: Any, max_length: int) -> list[Piece]:
-    """The text of a row as the model reads it, in the order of its tokens. Raises as `encode` does.
+    """Return the text of a row as the model reads it, in the order of its tokens. Raises as `encode` does.
 
     Tokens that share a character are one piece; joined, the pieces are the whole text and the special tokens.
     """
@@ -98,7 +99,7 @@ def pieces(row: Row, tokenizer: Any, max_length: int) -> list[Piece]:
     special = set(tokenizer.all_special_ids)
     found: list[Piece] = []
     done = 0
-    for position, (token, (start, end), loss) in enumerate(zip(tokens.ids, tokens.places, tokens.loss(), strict=True)):
+    for position, (token, (start, end), loss) in enumerate(zip(tokens.ids, tokens.offsets, tokens.loss(), strict=True)):
         cut = position >= max_length
         if start == end and token in special:
             found.append(Piece(tokenizer.convert_ids_to_tokens(token), loss, cut))
@@ -112,8 +113,8 @@ def pieces(row: Row, tokenizer: Any, max_length: int) -> list[Piece]:
 
 
 def ensure_template(tokenizer: Any) -> bool:
-    """Give a tokenizer without a chat template the shipped one (ChatML, answers closed by its end token), so that it
-    is saved with the model. Returns whether it was added."""
+    """Give a tokenizer without a chat template the shipped one (ChatML, answers closed by its end token), so that it is
+    saved with the model. Returns whether it was added."""
     if tokenizer.chat_template:
         return False
     tokenizer.chat_template = DEFAULT.read_text(encoding="utf-8")
@@ -139,60 +140,60 @@ def _rendered_or_problem(row: Row, renderer: ChatRenderer, learn: str) -> Render
             return rendered
         spans = rendered.spans[-1:] if learn == "last-answer" else [(0, len(rendered.text))]
         return replace(rendered, spans=spans)
-    except Refused as refused:
+    except TemplateRefusal as refused:
         return refused.reason
 
 
 def _tokens(rendered: Sequence[Rendered], tokenizer: Any) -> list[_Tokens]:
-    """Tokenise rows (all of one kind) in one call."""
+    """Tokenize rows (all of one kind) in one call."""
     if not rendered:
         return []
     if not tokenizer.is_fast:
         raise UserError("data.slow_tokenizer", name=type(tokenizer).__name__)
     encoding = tokenizer(
-        [each.text for each in rendered],
+        [row.text for row in rendered],
         add_special_tokens=rendered[0].special,
         return_offsets_mapping=True,
         return_attention_mask=False,
         verbose=False,
     )
     rows = zip(rendered, encoding["input_ids"], encoding["offset_mapping"], strict=True)
-    return [_with_loss(each, ids, _places(offsets), tokenizer.eos_token_id) for each, ids, offsets in rows]
+    return [_with_loss(row, ids, _covering_offsets(offsets), tokenizer.eos_token_id) for row, ids, offsets in rows]
 
 
-def _places(offsets: Sequence[Span]) -> list[Span]:
-    """Offsets in rising order that leave no character out: some tokenizers report a token without the white space it
-    begins with."""
-    places: list[Span] = []
+def _covering_offsets(offsets: Sequence[Span]) -> list[Span]:
+    """Return offsets in rising order that leave no character out: some tokenizers report a token without its leading
+    white space."""
+    covering: list[Span] = []
     done = begun = 0
     for start, end in offsets:
         if start > done:
             start = done
         if start < begun:
             start = begun
-        places.append((start, end if end > start else start))
+        covering.append((start, end if end > start else start))
         begun = start
         if end > done:
             done = end
-    return places
+    return covering
 
 
-def _with_loss(rendered: Rendered, ids: list[int], places: list[Span], end_token: int | None) -> _Tokens:
-    learned = [_learned(rendered.text, places, span) for span in rendered.spans]
+def _with_loss(rendered: Rendered, ids: list[int], offsets: list[Span], end_token: int | None) -> _Tokens:
+    learned = [_learned(rendered.text, offsets, span) for span in rendered.spans]
     if not rendered.ends or end_token is None:
-        return _Tokens(rendered.text, ids, places, learned)
+        return _Tokens(rendered.text, ids, offsets, learned)
     if not ids or ids[-1] != end_token:
         end = len(rendered.text)
-        ids, places = [*ids, end_token], [*places, (end, end)]
-    return _Tokens(rendered.text, ids, places, [*learned, (len(ids) - 1, len(ids))])
+        ids, offsets = [*ids, end_token], [*offsets, (end, end)]
+    return _Tokens(rendered.text, ids, offsets, [*learned, (len(ids) - 1, len(ids))])
 
 
-def _learned(text: str, places: list[Span], span: Span) -> Span:
-    """The tokens that stand for a span of characters: those that begin in it, and one that lies across its beginning
-    where only white space of that one stands before."""
-    first = bisect_left(places, (span[0],))
-    last = bisect_left(places, (span[1],), first)
-    start, end = places[first - 1] if first else (0, 0)
+def _learned(text: str, offsets: list[Span], span: Span) -> Span:
+    """Return the range of tokens of a span of characters: those that begin in it, and one that crosses its beginning if
+    only white space of that token comes before."""
+    first = bisect_left(offsets, (span[0],))
+    last = bisect_left(offsets, (span[1],), first)
+    start, end = offsets[first - 1] if first else (0, 0)
     across = end > span[0] and not text[start : span[0]].strip() and text[span[0] : end].strip()
     return (first - 1 if across else first), last
 

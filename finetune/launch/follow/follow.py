@@ -41,7 +41,7 @@ def _follow(run: "Run") -> None:
         owner = _owners[str(run.folder)]
         sync_quietly(run, owner, log=False)
         record = job_of(run)
-        if record is None or (not record.at_work and run.progress().ending is not None):
+        if record is None or (not record.active and run.progress().ending is not None):
             return
         if record.id is not None and record.stage == "RUNNING":
             if not measuring:

@@ -39,12 +39,12 @@ def sync(run: "Run", owner: Owner, *, log: bool = True) -> None:
     Hub cannot be asked, or where the result of a finished job cannot be fetched: the next call tries again.
     """
     record = job_of(run)
-    if record is None or (not record.at_work and run.progress().ending is not None):
+    if record is None or (not record.active and run.progress().ending is not None):
         return
     try:
         with in_words(owner, run.id):
             record = _inspect(run, owner, record)
-            if record.id is not None and (log or not record.at_work):
+            if record.id is not None and (log or not record.active):
                 _read(run, owner, record)
             _settle_ending(run, owner)
             _remember(run, None)
@@ -167,7 +167,7 @@ def _settle_ending(run: "Run", owner: Owner) -> None:
     it."""
     record = job_of(run)
     assert record is not None, "it was there before"
-    if record.at_work:
+    if record.active:
         if record.asked_to_stop and record.id and time.time() - record.asked_to_stop > GRACE_SECONDS:
             cancel(run, owner)
             return _settle_ending(run, owner)

@@ -30,14 +30,14 @@ from finetune.launch.jobs.spec import specification, with_processes
 from finetune.launch.jobs.submit import StartSteps, record_start, starting, undo_start
 from finetune.plan import prepare
 from finetune.plan.machines import Flavor
-from finetune.plan.prepare import Checked, OnProgress, import_data, look_at
+from finetune.plan.prepare import CheckResult, OnProgress, check_imported, import_data
 from finetune.runs.checkpoint_config import check_config_kept
 from finetune.runs.job_record import JobRecord, job_of, locked, update
 from finetune.runs.quota import check_room, room
 from finetune.runs.run import Run, reserve
 
 if TYPE_CHECKING:
-    from finetune.data.findings import Finding
+    from finetune.data.findings import DataFinding
 
 __all__ = [
     "Check",
@@ -89,7 +89,7 @@ class JobsLauncher:
         *,
         progress: OnProgress | None = None,
         stop: threading.Event | None = None,
-    ) -> list["Finding"]:
+    ) -> list["DataFinding"]:
         """Return which rows are skipped or truncated. Raises UserError where the job could not start."""
         return self.checked(config, owner, progress=progress, stop=stop).findings
 
@@ -100,14 +100,14 @@ class JobsLauncher:
         *,
         progress: OnProgress | None = None,
         stop: threading.Event | None = None,
-    ) -> Checked:
+    ) -> CheckResult:
         """Return what `check` returns, with rows and steps. Nothing is paid, sent or stored."""
 
         def find_base(placed: RunConfig, scratch: Owner) -> tuple[str, Path]:
             base = self._look(placed, owner, scratch)[1]
             return base.reference, base.folder
 
-        return prepare.look(config, owner, progress, stop, find_base)
+        return prepare.check_run(config, owner, progress, stop, find_base)
 
     def _look(self, config: RunConfig, owner: Owner, datasets: Owner) -> tuple[Flavor, PinnedBase]:
         """Run the checks and report them; `datasets` is the owner of the datasets that the config names."""
@@ -133,7 +133,7 @@ class JobsLauncher:
         steps.next("job.progress.checking")
         config = import_data(config, owner, progress, stop)
         machine, base = self._look(config, owner, owner)
-        look_at(config, owner, base.reference, base.folder)
+        check_imported(config, owner, base.reference, base.folder)
         config = with_processes(config, machine)
         check_room(owner)
         owner.runs.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ class JobsLauncher:
         assert owner is not None, "a job is stopped with somebody's token"
         sync(run, owner, log=False)
         record = job_of(run)
-        if record is None or not record.at_work or record.id is None:
+        if record is None or not record.active or record.id is None:
             raise UserError("run.not_alive", value=run.id, status=run.status().status)
         if record.stage != "RUNNING":
             cancel_before_start(run, owner)

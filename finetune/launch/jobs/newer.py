@@ -8,7 +8,7 @@ from core.workspace import Owner
 from finetune.launch.follow.api import LABEL, api, in_words, token_of
 from finetune.launch.follow.sync import facts_of
 from finetune.launch.jobs.flavors import known_flavors
-from finetune.runs.job_record import AT_WORK, JobRecord, job_of, locked, save, update
+from finetune.runs.job_record import ACTIVE_STAGES, JobRecord, job_of, locked, save, update
 
 if TYPE_CHECKING:
     from finetune.runs.run import Run
@@ -80,4 +80,4 @@ def _is_newer(job: Any, record: JobRecord) -> bool:
     attempt = attempt_of(job)
     if attempt != record.attempt or record.id is None:
         return attempt >= record.attempt
-    return job.id != record.id and not record.at_work and facts_of(job)["stage"] in AT_WORK
+    return job.id != record.id and not record.active and facts_of(job)["stage"] in ACTIVE_STAGES

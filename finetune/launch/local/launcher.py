@@ -18,7 +18,7 @@ from core.workspace import Owner
 from finetune.config.run_config import RunConfig
 from finetune.launch.local.warm_start import PROJECT, PrestartedWorker
 from finetune.plan.planner import plan_for_start
-from finetune.plan.prepare import OnProgress, base_of, import_data, look, same_base
+from finetune.plan.prepare import OnProgress, base_of, check_run, import_data, same_base
 from finetune.plan.record import keep_plan
 from finetune.runs.checkpoint_config import check_config_kept
 from finetune.runs.child_environment import child_environment
@@ -28,7 +28,7 @@ from finetune.runs.quota import check_room, room
 from finetune.runs.run import Run, reserve
 
 if TYPE_CHECKING:
-    from finetune.data.findings import Finding
+    from finetune.data.findings import DataFinding
     from inference.models.types import Fetched
 
 
@@ -42,10 +42,10 @@ class LocalLauncher:
         *,
         progress: OnProgress | None = None,
         stop: threading.Event | None = None,
-    ) -> list["Finding"]:
+    ) -> list["DataFinding"]:
         """Return which rows are skipped or truncated. Raises UserError where the run could not start."""
         _refuse_on_zero()
-        return look(config, owner, progress, stop).findings
+        return check_run(config, owner, progress, stop).findings
 
     def start(
         self,

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 from core import logs
 from core.errors import UserError
 from core.words import say
-from finetune.evaluation.report import Report, Set, fits, interval, judged, lines_of, load, loss_of, perplexity
+from finetune.evaluation.report import (
+    EvaluationReport,
+    RowSetReport,
+    fits,
+    interval,
+    judged,
+    lines_of,
+    load,
+    loss_of,
+    perplexity,
+)
 from finetune.runs.run import Run
 from inference.measures.bootstrap import Estimate
 
@@ -53,7 +63,7 @@ class BeforeAfter:
     dtype: str
     device: str
     date: str
-    report: Report
+    report: EvaluationReport
 
 
 def before_after_of(run: Run) -> BeforeAfter | None:
@@ -77,7 +87,7 @@ def before_after_of(run: Run) -> BeforeAfter | None:
     return BeforeAfter(sentences, figures, counts, ngrams, *run_facts, report)
 
 
-def _row_set_name(row_set: Set) -> str:
+def _row_set_name(row_set: RowSetReport) -> str:
     """Return a row set's name in the card: of a person's dataset the file name, without folders."""
     if row_set["key"] == "held_out":
         return (
@@ -86,7 +96,7 @@ def _row_set_name(row_set: Set) -> str:
     return "general text" if row_set["name"] is None else f"general text: {Path(row_set['name']).name}"
 
 
-def _figures(row_set: Set) -> list[MeasureRow]:
+def _figures(row_set: RowSetReport) -> list[MeasureRow]:
     rows, loss, ngram, found = _row_set_name(row_set), loss_of(row_set), row_set["ngram"], []
     for line in lines_of(row_set):
         measure = say(f"evaluate.measure.{line.key}")
@@ -105,7 +115,7 @@ def results_of(found: BeforeAfter) -> "list[EvalResult]":
     return [result for row_set in found.report["sets"] for result in _results(row_set)]
 
 
-def _results(row_set: Set) -> "list[EvalResult]":
+def _results(row_set: RowSetReport) -> "list[EvalResult]":
     from huggingface_hub import EvalResult
 
     held, loss = row_set["key"] == "held_out", loss_of(row_set).tuned

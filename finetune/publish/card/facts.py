@@ -14,7 +14,7 @@ from core.workspace import Owner, dataset_folder
 from finetune.config.run_config import RunConfig, Stage
 from finetune.publish.repo.destination import Destination
 from finetune.publish.repo.scan import PlannedFile
-from finetune.runs.events import Progress
+from finetune.runs.events import RunProgress
 from finetune.runs.run import Run
 
 CURVE_ROWS = 12
@@ -192,7 +192,7 @@ def curve_of(run: Run) -> list[CurveRow]:
     ]
 
 
-def _stage_at(progress: Progress, step: int) -> int:
+def _stage_at(progress: RunProgress, step: int) -> int:
     event = progress.train.get(step) or progress.evals[step]
     return int(event.get("stage") or 0) + 1
 

@@ -88,7 +88,7 @@ def _changed_in(config: RunConfig, stage: Stage, number: int) -> Iterator[tuple[
         value = getattr(stage.settings, name) if block == stage.objective else knob.default
         if value != knob.default:
             yield f"stage {number}: {block}.{name}", str(value), str(knob.default)
-    own, shared = config.told_optim(stage).model_dump(mode="json"), config.optim.model_dump(mode="json")
+    own, shared = config.given_optim(stage).model_dump(mode="json"), config.optim.model_dump(mode="json")
     for name in (name for name in own if own[name] != shared[name]):
         yield f"stage {number}: optim.{name}", str(own[name]), str(shared[name])
 

@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from finetune.publish.repo.files import made
 from finetune.publish.repo.scan import PlannedFile
-from finetune.runs.events import Event, Progress
+from finetune.runs.events import Event, RunProgress
 from finetune.runs.run import Run
 
 WIDTH, HEIGHT = 760, 340
@@ -40,7 +40,7 @@ def pictures(run: Run) -> list[PlannedFile]:
     ]
 
 
-def losses(progress: Progress) -> list[Curve]:
+def losses(progress: RunProgress) -> list[Curve]:
     """Return training and validation loss; each of several stages has a curve of its own, since their losses are
     different quantities."""
     objectives = [stage["objective"] for stage in (progress.started or {}).get("stages") or []]

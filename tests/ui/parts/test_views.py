@@ -6,7 +6,7 @@ import pytest
 
 from core.rows import ChatRow, Message, PairRow, PreferenceRow, TextRow
 from core.words import say
-from finetune.runs.events import Progress, fold
+from finetune.runs.events import RunProgress, fold
 from ui.compare import board
 from ui.data import preview
 from ui.parts.views import duration, number, render, size
@@ -86,7 +86,7 @@ def test_a_run_on_the_stand_in_says_so():
         "base": "stand-in-1",
     }
     for stands_in in (True, False):
-        progress = Progress(started={**started, "stand_in": stands_in})
+        progress = RunProgress(started={**started, "stand_in": stands_in})
         told = {"progress": progress, "error": None, "outcome": None, "reports": []}
         shown = render("run", run=Named("r1"), state="running", about="a run", **told)
         assert (say("run.stand_in", asked="a/model", base="stand-in-1") in shown) is stands_in

@@ -17,7 +17,7 @@ import pytest
 
 from core.workspace import Owner
 from finetune.__main__ import main as finetune
-from finetune.backup.keeper import Keeper
+from finetune.backup.keeper import WorkspaceBackup
 from finetune.backup.places import FolderPlace
 from finetune.data.store import list_datasets
 from finetune.launch.jobs import launcher as jobs
@@ -188,7 +188,7 @@ def test_a_prompt_set_is_found_and_read(before, ada):
 
 def test_a_backup_fills_an_empty_workspace(before, tmp_path):
     home = tmp_path / "empty"
-    assert Keeper(FolderPlace(before.folder / "backup"), home).restore() == 4
+    assert WorkspaceBackup(FolderPlace(before.folder / "backup"), home).restore() == 4
     for name in ("finished", "stopped"):
         copied = home / "local" / "runs" / before.run(name)
         for path in ("config.yaml", "events.jsonl"):

@@ -6,7 +6,7 @@ import pytest
 
 from core import settings
 from core.workspace import Owner
-from finetune.backup.keeper import Keeper
+from finetune.backup.keeper import WorkspaceBackup
 from finetune.backup.repository import RepositoryPlace
 from finetune.data.importing.importer import import_file
 from finetune.data.store import list_datasets
@@ -23,7 +23,7 @@ REPO = "tester/kept"
 @pytest.fixture
 def keeper(hub, workspace):
     """A function that makes the keeper of a freshly started app."""
-    return lambda: Keeper(RepositoryPlace(REPO, TOKEN), settings.home())
+    return lambda: WorkspaceBackup(RepositoryPlace(REPO, TOKEN), settings.home())
 
 
 def commits(hub):
@@ -37,17 +37,17 @@ def files_in(folder):
 def test_a_dataset_and_a_run_come_back_from_a_private_repository(hub, keeper, finished, publisher, tmp_path):
     import_file(write_data(tmp_path / "data.json"), publisher)
     first = keeper()
-    assert (first.restore(), first.look(), first.look()) == (0, 2, 0)
+    assert (first.restore(), first.copy_changed(), first.copy_changed()) == (0, 2, 0)
     assert hub.repos["datasets", REPO].private
     model = files_in(finished.model)
     shutil.rmtree(publisher.folder)
     second = keeper()
-    assert (second.restore(), second.look()) == (2, 0)
+    assert (second.restore(), second.copy_changed()) == (2, 0)
     assert files_in(finished.model) == model and list_runs(publisher)[0].status().status == "done"
     assert len(list_datasets(publisher)) == 1
     finished.log.write("done", step=20)
     before = set(commits(hub)[-1].files)
-    assert second.look() == 1
+    assert second.copy_changed() == 1
     assert len(commits(hub)) == 1 + 3 and len(set(commits(hub)[-1].files)) == len(before)
 
 
@@ -56,9 +56,9 @@ def test_what_was_deleted_for_good_goes_from_the_repository(hub, keeper, publish
     one = keeper()
     one._lock_path().touch()
     one.restore()
-    one.look()
+    one.copy_changed()
     remove(dataset.id, publisher)
-    assert one.look() == 0 and set(commits(hub)[-1].files) == {".gitattributes"}
+    assert one.copy_changed() == 0 and set(commits(hub)[-1].files) == {".gitattributes"}
     assert keeper().restore() == 0
 
 
@@ -66,7 +66,7 @@ def test_visitors_tokens_are_never_used(hub, keeper, workspace, tmp_path):
     hub.add_user("ada")
     import_file(write_data(tmp_path / "data.json"), Owner("5f1d2c3b4a", "hf_adawrite"))
     hub.heal()
-    assert (keeper().restore(), keeper().look()) == (0, 1)
+    assert (keeper().restore(), keeper().copy_changed()) == (0, 1)
     with_token = [request.authorization for request in hub.requests]
     assert set(with_token) - {None} == {f"Bearer {TOKEN}"}
 
@@ -122,7 +122,7 @@ def test_faults_while_bringing_back_end_in_a_sentence_and_the_next_start_brings_
     dataset = import_file(write_data(tmp_path / "data.json"), publisher)
     first = keeper()
     first.restore()
-    first.look()
+    first.copy_changed()
     shutil.rmtree(publisher.folder)
     hub.fail(kind, times=200, **fault)
     second = keeper()

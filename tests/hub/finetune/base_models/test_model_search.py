@@ -8,7 +8,7 @@ import pytest
 from core.hub import reach
 from core.workspace import Owner
 from finetune.base_models.network import network_of
-from finetune.base_models.search import MOST, look_closer, search
+from finetune.base_models.search import MOST, search, with_config_details
 from finetune.cli import main as shell
 from finetune.plan.fit import Here, fits
 from inference.models.fingerprint import parameters
@@ -191,7 +191,7 @@ def test_a_text_that_is_too_long(hub):
 
 def test_a_closer_look_finds_context_and_sizes(hub, tiny, tiny_model):
     (found,) = search("tiny", NOBODY)
-    looked = look_closer(found, NOBODY)
+    looked = with_config_details(found, NOBODY)
     assert looked.context == 512 and (looked.sizes.layers, looked.sizes.width, looked.sizes.key_heads) == (2, 32, 2)
     assert looked.sizes.tied and network_of(looked.sizes).total == parameters(tiny_model)
 
@@ -200,7 +200,7 @@ def test_sizes_that_do_not_come_to_the_weights_are_not_believed(hub, tiny_model)
     config = json.loads((tiny_model / "config.json").read_text()) | {"intermediate_size": 640, "num_experts": 8}
     weights = (tiny_model / "model.safetensors").read_bytes()
     add(hub, "ada/mixture", config, weights=weights)
-    looked = look_closer(*search("mixture", NOBODY), NOBODY)
+    looked = with_config_details(*search("mixture", NOBODY), NOBODY)
     assert looked.sizes is None and looked.context == 512
 
 
@@ -208,20 +208,20 @@ def test_sizes_that_do_not_come_to_the_weights_are_not_believed(hub, tiny_model)
 def test_a_config_that_says_little_leaves_the_model_as_it_is(hub, config):
     add(hub, "ada/bare", config)
     (found,) = search("bare", NOBODY)
-    assert look_closer(found, NOBODY) == found
+    assert with_config_details(found, NOBODY) == found
 
 
 def test_a_gate_and_a_hub_that_is_gone_leave_the_model_as_it_is(hub, tiny_model, monkeypatch):
     hub.add_repo("meta/gated-tiny", tiny_model, gated=True)
     (found,) = search("gated-tiny", NOBODY)
-    assert look_closer(found, NOBODY) == found
+    assert with_config_details(found, NOBODY) == found
     hub.heal()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert look_closer(found, NOBODY) == found and hub.requests == []
+    assert with_config_details(found, NOBODY) == found and hub.requests == []
 
 
 def test_nothing_of_a_closer_look_is_kept(hub, tiny, tmp_path):
-    look_closer(*search("tiny", NOBODY), NOBODY)
+    with_config_details(*search("tiny", NOBODY), NOBODY)
     assert [path for path in tmp_path.rglob("*") if path.name == "config.json"] == []
 
 

@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.hub import reach
 from core.workspace import Owner
 from finetune.data.importing.importer import import_file, import_hub
-from finetune.data.limits import Limits
+from finetune.data.limits import ImportLimits
 from tests.hub.standin import TOKEN, USER
 
 REPO = f"{USER}/rows"
@@ -111,7 +111,7 @@ def test_a_repository_without_rows_gets_a_sentence(hub, owner):
 
 def test_a_split_that_is_too_large_is_refused_before_it_is_fetched(hub, owner):
     hub.add_repo(REPO, {"rows.jsonl": lines(ROWS)}, kind="datasets")
-    assert refused(owner, REPO, None, None, None, limits=Limits(file_bytes=20))[0] == "data.hub_too_large"
+    assert refused(owner, REPO, None, None, None, limits=ImportLimits(file_bytes=20))[0] == "data.hub_too_large"
     assert not any("rows.jsonl" in request.path for request in hub.requests)
 
 

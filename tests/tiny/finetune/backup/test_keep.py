@@ -8,7 +8,7 @@ import pytest
 
 from core import settings
 from core.workspace import Owner
-from finetune.backup.keeper import Keeper
+from finetune.backup.keeper import WorkspaceBackup
 from finetune.backup.places import FolderPlace, place_from_settings
 from finetune.data.importing.importer import import_file
 from finetune.data.store import list_datasets
@@ -35,8 +35,8 @@ def data(tmp_path):
 
 def keep(bucket):
     """A round as the app makes it: bring back, then copy."""
-    keeper = Keeper(FolderPlace(bucket), settings.home())
-    return keeper.restore(), keeper.look()
+    keeper = WorkspaceBackup(FolderPlace(bucket), settings.home())
+    return keeper.restore(), keeper.copy_changed()
 
 
 def go(run, model, stop=lambda: False):
@@ -80,7 +80,7 @@ def test_a_stopped_run_goes_on_from_a_bucket_on_the_same_curve(owner, tiny_model
 def test_a_run_at_work_is_copied_at_each_checkpoint_with_whole_lines(owner, tiny_model, data, bucket, workspace):
     run = make_run(owner, tiny_model, data)
     go(run, tiny_model, lambda: run.progress().step >= 4)
-    keeper = Keeper(FolderPlace(bucket), workspace)
+    keeper = WorkspaceBackup(FolderPlace(bucket), workspace)
     keeper.restore()
     descriptor = os.open(run.lock_path, os.O_RDWR | os.O_CREAT)
     import fcntl
@@ -88,12 +88,12 @@ def test_a_run_at_work_is_copied_at_each_checkpoint_with_whole_lines(owner, tiny
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with (run.folder / "events.jsonl").open("a") as events:
         events.write('{"t": 1, "type": "oth')
-    assert keeper.look() == 2
+    assert keeper.copy_changed() == 2
     with (run.folder / "events.jsonl").open("a") as events:
         events.write('er"}\n')
-    assert keeper.look() == 0
+    assert keeper.copy_changed() == 0
     shutil.copytree(run.checkpoints / "checkpoint-5", run.checkpoints / "checkpoint-6")
-    assert keeper.look() == 1
+    assert keeper.copy_changed() == 1
     os.close(descriptor)
     shutil.rmtree(workspace)
     assert keep(bucket) == (2, 0)
@@ -132,12 +132,12 @@ def test_what_was_never_finished_or_was_changed_does_not_come_back(owner, data, 
 
 def test_what_was_deleted_for_good_goes_from_the_bucket_and_what_vanished_comes_back(owner, data, bucket, workspace):
     deleted, vanished = import_file(data, owner), import_file(write_data(data.with_name("more.json"), 30), owner)
-    keeper = Keeper(FolderPlace(bucket), workspace)
+    keeper = WorkspaceBackup(FolderPlace(bucket), workspace)
     keeper._lock_path().touch()
-    assert (keeper.restore(), keeper.look()) == (0, 2)
+    assert (keeper.restore(), keeper.copy_changed()) == (0, 2)
     remove(deleted.id, owner)
     shutil.rmtree(vanished.folder)
-    assert keeper.look() == 0
+    assert keeper.copy_changed() == 0
     assert {path.parent.name for path in manifests(bucket)} == {vanished.id}
     assert not [path for path in bucket.rglob("*") if path.is_file() and deleted.id in str(path)]
     assert keep(bucket) == (1, 0)
@@ -150,9 +150,9 @@ def test_what_is_there_is_never_touched(owner, tiny_model, data, bucket):
     run = make_run(owner, tiny_model, data)
     keep(bucket)
     run.log.write("done", step=3)
-    keeper = Keeper(FolderPlace(bucket), settings.home())
+    keeper = WorkspaceBackup(FolderPlace(bucket), settings.home())
     assert keeper.restore() == 0 and run.status().status == "done"
-    assert keeper.look() == 1
+    assert keeper.copy_changed() == 1
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "a/../../evil", "a//b", "a\\b", ""])
@@ -161,10 +161,10 @@ def test_a_manifest_that_leads_out_of_its_thing_is_none(owner, data, bucket, wor
 
     dataset = import_file(data, owner)
     key = f"local/datasets/{dataset.id}"
-    copied = {name: written.Copied("ab" * 32, 3)}
+    copied = {name: written.CopiedFile("ab" * 32, 3)}
     path, content = written.write(written.Manifest(key, copied))
     assert written.read(path, content) is None
-    path, content = written.write(written.Manifest(key, {"rows": written.Copied("ab" * 32, 3)}))
+    path, content = written.write(written.Manifest(key, {"rows": written.CopiedFile("ab" * 32, 3)}))
     assert written.read(path, content) is not None and written.read(path, content[:-1]) is None
     assert written.read(path.replace("local", "other"), content) is None
 
@@ -172,7 +172,7 @@ def test_a_manifest_that_leads_out_of_its_thing_is_none(owner, data, bucket, wor
 def test_two_apps_keep_one_workspace_by_turns(owner, data, bucket, workspace):
     import_file(data, owner)
     ends = [threading.Event(), threading.Event()]
-    keepers = [Keeper(FolderPlace(bucket), workspace) for _ in ends]
+    keepers = [WorkspaceBackup(FolderPlace(bucket), workspace) for _ in ends]
     for keeper in keepers:
         keeper.place.every = 0.01
     threads = [threading.Thread(target=keeper.work, args=(end,)) for keeper, end in zip(keepers, ends, strict=True)]
@@ -192,7 +192,7 @@ def test_two_apps_keep_one_workspace_by_turns(owner, data, bucket, workspace):
 
 def test_a_place_that_fails_is_told_once_and_tried_again(owner, data, bucket, workspace, caplog):
     import_file(data, owner)
-    keeper = Keeper(FolderPlace(bucket), workspace)
+    keeper = WorkspaceBackup(FolderPlace(bucket), workspace)
     away = bucket.rename(bucket.with_name("away"))
     assert not keeper._round(False) and not keeper._round(False)
     assert [record.getMessage() for record in caplog.records] == ["backup_problem"]

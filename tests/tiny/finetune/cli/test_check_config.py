@@ -8,7 +8,7 @@ import pytest
 from finetune.cli.main import main
 from finetune.data.importing.importer import import_file
 from finetune.data.store import list_datasets
-from finetune.plan.prepare import import_data, look
+from finetune.plan.prepare import check_run, import_data
 from tests.refusals import refused
 from tests.tiny.training import make_config, write_data
 
@@ -25,7 +25,7 @@ def write_faulty(path, rows=20):
 
 
 def found(config, owner):
-    return {finding.rule: finding.rows for finding in look(config, owner).findings}
+    return {finding.rule: finding.rows for finding in check_run(config, owner).findings}
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def everything_in(folder):
 
 def test_a_check_leaves_no_dataset_whether_the_config_is_fine_or_refused(owner, tmp_path, tiny_model):
     data = write_data(tmp_path / "rows.json")
-    assert look(make_config(tiny_model, data), owner).rows == 24
-    refused("run.context", look, make_config(tiny_model, data, limits__max_length=100_000), owner)
+    assert check_run(make_config(tiny_model, data), owner).rows == 24
+    refused("run.context", check_run, make_config(tiny_model, data, limits__max_length=100_000), owner)
     assert list_datasets(owner) == [] and everything_in(owner.folder) == []
 
 
@@ -69,7 +69,7 @@ def test_a_dataset_that_was_there_before_a_check_is_there_after_it(owner, tmp_pa
     data = write_data(tmp_path / "rows.json")
     dataset = import_file(data, owner)
     before = everything_in(owner.folder)
-    assert look(make_config(tiny_model, data), owner).rows == 24
+    assert check_run(make_config(tiny_model, data), owner).rows == 24
     assert everything_in(owner.folder) == before and list_datasets(owner)[0].id == dataset.id
 
 
@@ -135,5 +135,5 @@ def test_an_import_tells_how_far_it_is_and_can_be_stopped(owner, tmp_path, tiny_
     stop.set()
     other = make_config(tiny_model, write_data(tmp_path / "other.json", 999))
     refused("models.stopped", import_data, other, owner, told.append, stop)
-    refused("models.stopped", look, other, owner, told.append, stop)
+    refused("models.stopped", check_run, other, owner, told.append, stop)
     assert len(list_datasets(owner)) == 1 and len(list(owner.datasets.iterdir())) == 1

@@ -8,7 +8,7 @@ from finetune.data.tokenizing.token_rows import TokenRow
 from finetune.data.tokenizing.tokenize import Encoded
 from finetune.kernels.attention import LONGEST, NAME, use_short_attention
 from finetune.kernels.chunked_loss import chunked_log_probs
-from finetune.kernels.optimizer import Group, MasterAdamW
+from finetune.kernels.optimizer import MasterAdamW, ParameterGroup
 from finetune.objectives import CHUNK, OBJECTIVES
 from finetune.training.batches import LengthGrouped, collate
 from finetune.training.loss_head import AnswerLoss
@@ -151,7 +151,7 @@ def test_small_updates_are_not_rounded_away_in_bfloat16():
     exact = torch.nn.Parameter(torch.ones(8))
     rounded = torch.nn.Parameter(torch.ones(8, dtype=torch.bfloat16))
     reference = torch.optim.AdamW([exact], lr=1e-4, weight_decay=0.0)
-    masters = MasterAdamW([Group([rounded])], learning_rate=1e-4)
+    masters = MasterAdamW([ParameterGroup([rounded])], learning_rate=1e-4)
     for _ in range(100):
         exact.grad, rounded.grad = torch.ones(8), torch.ones(8, dtype=torch.bfloat16)
         reference.step()
@@ -165,7 +165,7 @@ def test_small_updates_are_not_rounded_away_in_bfloat16():
 
 def test_the_masters_state_survives_being_saved(tmp_path):
     weights = [torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16)) for _ in range(2)]
-    first, second = (MasterAdamW([Group([weight], 0.01)], learning_rate=1e-3) for weight in weights)
+    first, second = (MasterAdamW([ParameterGroup([weight], 0.01)], learning_rate=1e-3) for weight in weights)
     for _ in range(3):
         weights[0].grad = torch.full((4,), 0.3, dtype=torch.bfloat16)
         first.collect()

@@ -7,7 +7,7 @@ import pytest
 from finetune.base_models.network import network_of, read_network
 from finetune.base_models.suggested import SUGGESTED, Sizes
 from finetune.config.run_config import validate
-from finetune.plan.fit import fits, look_here
+from finetune.plan.fit import fits, inspect_machine
 from inference.models.loading import choose_device
 
 TINY = Sizes(layers=2, width=32, inner=64, heads=4, key_heads=2, head_width=8, vocabulary=320)
@@ -46,7 +46,7 @@ def test_the_suggestions_weights_are_those_of_models_built_from_their_sizes():
 
 
 def test_this_machine_is_looked_at():
-    here = look_here()
+    here = inspect_machine()
     assert here.free > 0 and choose_device(None).startswith(here.device)
     assert here.trains and {here.compare_width, here.train_width} <= {2, 4}
     assert [one.way for one in fits(SUGGESTED[0], here)] == ["compare", "lora", "qlora", "full"]

@@ -15,8 +15,8 @@ from finetune.config.run_config import validate
 from finetune.data.importing.importer import import_file
 from finetune.data.store import list_datasets
 from finetune.plan import calibration
-from finetune.plan.planner import Planner, make_plan, plan_for_start
-from finetune.plan.prepare import Looked, import_data, look, looking
+from finetune.plan.planner import Planner, plan_for_start, plan_of
+from finetune.plan.prepare import RunInputs, check_run, import_data, run_inputs
 from finetune.plan.record import outcome
 from finetune.runs.run import Run
 from inference.models.locate import fetch
@@ -89,13 +89,19 @@ def test_the_shell_prints_the_card_and_tries_out_once(shown):
     assert "dry run of the first steps on this device" in spoken.stdout
 
 
+def planned(config, owner, **options):
+    """Return the plan of a config whose data and base are brought here for it, as by a check."""
+    with run_inputs(config, owner, options.get("progress"), options.get("stop")) as inputs:
+        return plan_of(inputs, owner, **options)
+
+
 def test_a_plan_leaves_no_data_no_run_and_no_folder(owner, tmp_path, tiny_model, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr("tempfile.tempdir", None)
     told = []
     config = make_config(tiny_model, write_data(tmp_path / "rows.json"))
-    plan = make_plan(config, owner, calibrate=True, progress=told.append)
+    plan = planned(config, owner, calibrate=True, progress=told.append)
     assert plan.calibrated and told[-1].unit == "steps" and told[-1].total >= 2
     assert list_datasets(owner) == [] and not list(owner.runs.glob("*"))
     assert list((tmp_path / "scratch").iterdir()) == []
@@ -106,7 +112,7 @@ def test_a_plan_leaves_no_data_no_run_and_no_folder(owner, tmp_path, tiny_model,
     [{"optim__gradient_accumulation": 3}, {"method": "full"}, {"compute__recompute": True}, {"limits__validation": 0}],
 )
 def test_other_ways_to_train_are_tried_out_too(owner, tmp_path, tiny_model, changes):
-    plan = make_plan(make_config(tiny_model, write_data(tmp_path / "rows.json"), **changes), owner, calibrate=True)
+    plan = planned(make_config(tiny_model, write_data(tmp_path / "rows.json"), **changes), owner, calibrate=True)
     assert plan.calibrated and plan.here.training > 0
     assert bool(plan.notes) == ("limits__validation" in changes)
 
@@ -123,13 +129,13 @@ def test_stages_are_planned_together(owner, tmp_path, tiny_model):
         {"objective": "sft", "data": [{"path": str(tmp_path / "rows.json")}]},
         {"objective": "dpo", "data": [{"path": str(pairs)}]},
     ]
-    with looking(validate(raw), owner) as looked:
+    with run_inputs(validate(raw), owner) as looked:
         planner = Planner.read(looked, owner)
         planner.calibrate()
-    assert len(planner.sums.measured.stages) == 3
-    packed, _, compared = planner.sums.shapes
+    assert len(planner.estimator.measured.stages) == 3
+    packed, _, compared = planner.estimator.shapes
     assert compared.largest[0] == 2 * 4 and packed.largest[1] > 80
-    assert planner.plan().steps == sum(shape.steps for shape in planner.sums.shapes)
+    assert planner.plan().steps == sum(shape.steps for shape in planner.estimator.shapes)
 
 
 def test_a_trial_that_is_stopped_ends_its_process(owner, tmp_path, tiny_model):
@@ -141,7 +147,7 @@ def test_a_trial_that_is_stopped_ends_its_process(owner, tmp_path, tiny_model):
             stop.set()
 
     config = make_config(tiny_model, write_data(tmp_path / "rows.json"))
-    refused("models.stopped", make_plan, config, owner, calibrate=True, progress=tick, stop=stop)
+    refused("models.stopped", planned, config, owner, calibrate=True, progress=tick, stop=stop)
     assert folders and not _trials()
 
 
@@ -152,13 +158,13 @@ def _trials():
 
 def test_a_trial_that_fails_says_why(owner, tmp_path, tiny_model):
     """Weights that are not there are found out by the trial alone."""
-    with looking(make_config(tiny_model, write_data(tmp_path / "rows.json")), owner) as looked:
+    with run_inputs(make_config(tiny_model, write_data(tmp_path / "rows.json")), owner) as looked:
         planner = Planner.read(looked, owner)
         (tmp_path / "empty").mkdir()
         base = Fetched(tmp_path / "empty", "a", "a", None, False, "0" * 64, 512)
-        planner.looked = Looked(looked.config, looked.datasets, base)
+        planner.inputs = RunInputs(looked.config, looked.datasets, base)
         refused("plan.trial_failed", calibration.calibrate, looked.config, base, [], "key", 4)
-    assert calibration.known("key") is None
+    assert calibration.cached_calibration("key") is None
 
 
 @pytest.fixture
@@ -184,7 +190,7 @@ def test_what_surely_does_not_fit_is_refused_before_it_starts(owner, tmp_path, t
 
 
 def _looked(config, owner, base):
-    return Looked(config, [list_datasets(owner)], base)
+    return RunInputs(config, [list_datasets(owner)], base)
 
 
 def test_a_disk_without_room_for_checkpoints_refuses_the_start(owner, tmp_path, tiny_model):
@@ -212,9 +218,9 @@ def test_many_rows_are_planned_by_a_sample_of_all_parts(owner, tmp_path, tiny_mo
     for number, row in enumerate(rows):
         row["prompt"] += str(number)
     (tmp_path / "rows.json").write_text(json.dumps(rows))
-    plan = make_plan(make_config(tiny_model, tmp_path / "rows.json", limits__max_length=256), owner)
+    plan = planned(make_config(tiny_model, tmp_path / "rows.json", limits__max_length=256), owner)
     assert plan.rows == 6000 and plan.seen <= 2000 and len(plan.notes) == 1
-    with looking(make_config(tiny_model, tmp_path / "rows.json", limits__max_length=256), owner) as looked:
+    with run_inputs(make_config(tiny_model, tmp_path / "rows.json", limits__max_length=256), owner) as looked:
         whole = Planner.read(looked, owner, most=6000).plan()
     assert whole.notes == () and plan.tokens == pytest.approx(whole.tokens, rel=0.02)
     assert plan.steps == whole.steps and plan.largest == whole.largest
@@ -222,8 +228,8 @@ def test_many_rows_are_planned_by_a_sample_of_all_parts(owner, tmp_path, tiny_mo
 
 def test_one_row_can_be_learned_and_nothing_is_held_out(owner, tmp_path, tiny_model):
     data = write_data(tmp_path / "rows.json", 1)
-    refused("run.one_row", make_plan, make_config(tiny_model, data, optim__epochs=1), owner)
-    plan = make_plan(make_config(tiny_model, data, optim__epochs=1, limits__validation=0), owner)
+    refused("run.one_row", planned, make_config(tiny_model, data, optim__epochs=1), owner)
+    plan = planned(make_config(tiny_model, data, optim__epochs=1, limits__validation=0), owner)
     assert (plan.rows, plan.held, plan.steps) == (1, 0, 1)
     assert "No rows are held out" in plan.notes[0]
 
@@ -232,7 +238,7 @@ def test_rows_that_are_all_too_long_are_refused_by_check_and_start(owner, tmp_pa
     rows = [{"prompt": "tea and more " * 40 + str(row), "completion": "yes"} for row in range(8)]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     config = make_config(tiny_model, tmp_path / "rows.json", limits__max_length=16)
-    refused("run.no_labels", look, config, owner)
+    refused("run.no_labels", check_run, config, owner)
     refused("run.no_labels", plan_for_start, import_data(config, owner), owner, fetch_tiny(tiny_model, owner))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from core import settings
 from core.workspace import Owner
-from finetune.backup.keeper import Keeper
+from finetune.backup.keeper import WorkspaceBackup
 from finetune.backup.places import FolderPlace
 from finetune.data.importing.importer import import_file
 from finetune.data.store import list_datasets
@@ -123,13 +123,13 @@ def test_copies_in_a_full_bucket(disk, data, tmp_path, monkeypatch):
     monkeypatch.setenv("TUNESCOPE_HOME", str(tmp_path / "home"))
     owner = Owner("local")
     import_file(data, owner)
-    keeper = Keeper(FolderPlace(bucket), settings.home())
+    keeper = WorkspaceBackup(FolderPlace(bucket), settings.home())
     keeper.restore()
     fill(disk)
     assert str(bucket) in refused("keep.no_room", keeper.look)
     assert [path for path in bucket.rglob("*") if path.is_file()] == []
     make_room(disk)
-    assert keeper.look() == 1
+    assert keeper.copy_changed() == 1
 
 
 def test_what_comes_back_from_copies(disk, data, tmp_path, monkeypatch, caplog):
@@ -137,16 +137,16 @@ def test_what_comes_back_from_copies(disk, data, tmp_path, monkeypatch, caplog):
     bucket.mkdir()
     owner = Owner("local")
     dataset = import_file(data, owner)
-    Keeper(FolderPlace(bucket), settings.home()).look()
+    WorkspaceBackup(FolderPlace(bucket), settings.home()).copy_changed()
     shutil.rmtree(settings.home())
     settings.home().mkdir()
     fill(disk)
-    keeper = Keeper(FolderPlace(bucket), settings.home())
+    keeper = WorkspaceBackup(FolderPlace(bucket), settings.home())
     monkeypatch.setattr("finetune.backup.keeper.MARGIN", 0)
     assert keeper._round(False) is False or not list_datasets(owner)
     assert "the disk of" in caplog.records[-1].facts["said"] and left_in(owner.datasets) == []
     make_room(disk)
-    assert Keeper(FolderPlace(bucket), settings.home()).restore() == 1
+    assert WorkspaceBackup(FolderPlace(bucket), settings.home()).restore() == 1
     assert list_datasets(owner)[0].id == dataset.id
 
 

@@ -10,7 +10,7 @@ from finetune.base_models.trainable import check_method
 from finetune.config.run_config import validate
 from finetune.kernels.optimizer import groups_of
 from finetune.methods import METHODS
-from finetune.plan.prepare import look
+from finetune.plan.prepare import check_run
 from finetune.runs.log import Journal
 from finetune.training.attempt import train
 from tests.tiny.training import make_config, make_run, write_data
@@ -103,14 +103,14 @@ def test_what_the_base_has_not_is_refused_before_the_start(owner, tiny_model, tm
         check_method(_config(method, **blocks), tiny_model)
     config = make_config(tiny_model, write_data(tmp_path / "data.json"), method=method, **blocks)
     with pytest.raises(UserError, match=words):
-        look(config, owner)
+        check_run(config, owner)
 
 
 def test_without_the_package_four_bits_are_refused_in_words(owner, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     config = make_config(tiny_model, write_data(tmp_path / "data.json"), method="qlora")
     with pytest.raises(UserError, match=r"bitsandbytes is not installed.*method: lora"):
-        look(config, owner)
+        check_run(config, owner)
 
 
 def test_the_weights_that_learn_are_kept_in_float32(owner, tiny_model, tmp_path):

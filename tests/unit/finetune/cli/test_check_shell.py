@@ -4,7 +4,7 @@ import pytest
 
 from core.words import counted, speaking
 from finetune.cli.main import main
-from finetune.data.findings import Finding, placed
+from finetune.data.findings import DataFinding, placed
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_one_is_counted_as_one():
     assert [counted("core.steps", count) for count in (1, 12)] == ["1 step", "12 steps"]
     with speaking("zh"):
         assert counted("core.rows", 1) == "1 行"
-        assert placed(Finding("duplicate", "error", [2, 3])).endswith("（行 2-3）")
+        assert placed(DataFinding("duplicate", "error", [2, 3])).endswith("（行 2-3）")

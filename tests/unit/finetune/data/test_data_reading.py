@@ -14,7 +14,7 @@ from core.errors import UserError
 from finetune.data.importing.importer import check_file, import_file
 from finetune.data.importing.json_rows import layout
 from finetune.data.importing.recognize import recognize
-from finetune.data.limits import Limits
+from finetune.data.limits import ImportLimits
 
 ROWS = [
     {"instruction": 'Say "hi", please\nand twice', "input": "", "output": "hi\nhi"},
@@ -143,7 +143,7 @@ def test_a_gzip_bomb_is_refused_before_it_unpacks(owner, tmp_path):
     for name in ("bomb.jsonl.gz", "bomb.json.gz", "bomb.csv.gz", "bomb.txt.gz"):
         path = write(tmp_path, name, packed)
         with pytest.raises(UserError) as caught:
-            import_file(path, owner, limits=Limits(expanded_bytes=2**20))
+            import_file(path, owner, limits=ImportLimits(expanded_bytes=2**20))
         assert caught.value.code == "data.expands"
 
 
@@ -151,16 +151,16 @@ def test_a_parquet_file_that_expands_too_far_is_refused(owner, tmp_path):
     path = write(tmp_path, "bomb.parquet", parquet_bytes([{"text": "a" * 100_000}] * 100))
     assert path.stat().st_size < 200_000
     with pytest.raises(UserError) as caught:
-        import_file(path, owner, limits=Limits(expanded_bytes=2**20))
+        import_file(path, owner, limits=ImportLimits(expanded_bytes=2**20))
     assert caught.value.code == "data.expands"
 
 
 @pytest.mark.parametrize(
     ("limits", "code"),
     [
-        (Limits(file_bytes=10), "data.too_large"),
-        (Limits(rows=2), "data.too_many_rows"),
-        (Limits(row_characters=20), "data.row_too_long"),
+        (ImportLimits(file_bytes=10), "data.too_large"),
+        (ImportLimits(rows=2), "data.too_many_rows"),
+        (ImportLimits(row_characters=20), "data.row_too_long"),
     ],
 )
 def test_each_limit_has_its_sentence(limits, code, tmp_path):
@@ -172,7 +172,9 @@ def test_each_limit_has_its_sentence(limits, code, tmp_path):
 
 def test_a_line_longer_than_a_row_may_be_is_unreadable_and_the_rest_is_kept(tmp_path):
     lines = [json.dumps({"text": "a"}), json.dumps({"text": "b" * 5000}), json.dumps({"text": "c"})]
-    report = check_file(write(tmp_path, "rows.jsonl", "\n".join(lines).encode()), limits=Limits(row_characters=1000))
+    report = check_file(
+        write(tmp_path, "rows.jsonl", "\n".join(lines).encode()), limits=ImportLimits(row_characters=1000)
+    )
     assert (report.rows_in, report.rows_kept) == (3, 2)
     assert [(found.rule, found.rows) for found in report.findings] == [("unreadable", [2])]
 
@@ -217,7 +219,7 @@ class CountedReads(io.StringIO):
 )
 def test_white_space_before_rows_is_passed_over_in_stretches(text, expected):
     stream = CountedReads(" \n" * 2_000_000 + text)
-    assert layout(stream, "json", Limits()) == expected
+    assert layout(stream, "json", ImportLimits()) == expected
     assert stream.reads < 20
 
 

@@ -171,7 +171,7 @@ def test_what_was_measured_is_kept_by_what_decides_it(tmp_path):
         calibration.key_of(config, "f" * 64, "cuda"),
         calibration.key_of(validate({**RAW, "optim": {"batch_size": 4}}), "f" * 64, "cpu"),
     )
-    assert key not in others and calibration.known(key) is None
+    assert key not in others and calibration.cached_calibration(key) is None
 
 
 def test_an_unreadable_measurement_is_made_anew(tmp_path, monkeypatch):
@@ -179,7 +179,7 @@ def test_an_unreadable_measurement_is_made_anew(tmp_path, monkeypatch):
     (tmp_path / "plans").mkdir()
     for content in ("", "[]", "{}", '{"format": 1}', '{"format": 0, "peak": 1}'):
         (tmp_path / "plans" / "key.json").write_text(content)
-        assert calibration.known("key") is None
+        assert calibration.cached_calibration("key") is None
 
 
 @pytest.fixture
