@@ -46,6 +46,9 @@ __all__ = [
 
 VERSION = 1
 """Of the format. It grows where an older program would read a config as something else."""
+AUTO = ("optim.learning_rate", "watch.evaluate_every", "watch.checkpoint_every")
+"""Optional fields whose empty value means a computed one; an empty value of the others turns the setting off."""
+
 GROUPS = {
     "stages": "objective",
     "limits": "data",
@@ -210,7 +213,8 @@ def _located(source: DataSource, folder: Path | None) -> DataSource:
 class Knob:
     """What a form or a table needs to know of one field. `type`: integer, number, boolean, choice, text or texts.
 
-    `optional` fields may be None, which means auto. `shown_when` is a field and the values it may have.
+    `optional` fields may be None: then the value is chosen automatically if `auto`, and otherwise nothing is set.
+    `shown_when` is a field and the values it may have.
     """
 
     path: str
@@ -229,6 +233,11 @@ class Knob:
     def group(self) -> str | None:
         """The group of `GROUPS` that the knob belongs to; None for the model and the method."""
         return GROUPS.get(self.path.partition(".")[0])
+
+    @property
+    def auto(self) -> bool:
+        """Whether an empty field means a value that the run chooses, such as a learning rate for the method."""
+        return self.path in AUTO
 
 
 def knobs() -> list[Knob]:
