@@ -1,7 +1,7 @@
-"""How much one person may use: one table, each bound with the environment variable that changes it.
+"""Limits per person: one table, each limit with the environment variable that changes it.
 
-The page and the shell refuse by the same table, where a thing is made. On a Space everybody has bounds; at home most of
-them are off.
+The page and the shell check the same table when something is created. On a Space all limits apply; elsewhere most
+are off.
 """
 
 import os
@@ -22,7 +22,7 @@ OFF = 0
 
 @dataclass(frozen=True)
 class Limit:
-    """One bound: its default on a Space and at home (0: none), and what it counts."""
+    """One limit: its default on a Space and elsewhere (0: no limit), and what it counts."""
 
     name: str
     variable: str
@@ -32,21 +32,21 @@ class Limit:
 
 
 TABLE = (
-    Limit("disk", "TUNESCOPE_LIMIT_DISK_MB", 5_000, OFF, "MB of datasets, runs and prompt sets that one person keeps"),
-    Limit("rows", "TUNESCOPE_LIMIT_ROWS", 200_000, 1_000_000, "rows of one dataset"),
-    Limit("runs", "TUNESCOPE_LIMIT_RUNS", 2, OFF, "runs of one person that are queued or running"),
-    Limit("places", "TUNESCOPE_LIMIT_PLACES", 2, 12, "comparisons of one visitor that write or wait"),
-    Limit("queue", "TUNESCOPE_LIMIT_QUEUE", 32, 32, "comparisons of all visitors that write or wait"),
-    Limit("requests", "TUNESCOPE_LIMIT_REQUESTS", 600, OFF, "requests a minute of one visitor"),
-    Limit("upload", "TUNESCOPE_LIMIT_UPLOAD_MB", 512, 1_024, "MB of one uploaded file"),
+    Limit("disk", "TUNESCOPE_LIMIT_DISK_MB", 5_000, OFF, "MB of datasets, runs and prompt sets per person"),
+    Limit("rows", "TUNESCOPE_LIMIT_ROWS", 200_000, 1_000_000, "rows per dataset"),
+    Limit("runs", "TUNESCOPE_LIMIT_RUNS", 2, OFF, "queued and running runs per person"),
+    Limit("places", "TUNESCOPE_LIMIT_PLACES", 2, 12, "queued and running comparisons per visitor"),
+    Limit("queue", "TUNESCOPE_LIMIT_QUEUE", 32, 32, "queued and running comparisons of all visitors"),
+    Limit("requests", "TUNESCOPE_LIMIT_REQUESTS", 600, OFF, "requests per minute per visitor"),
+    Limit("upload", "TUNESCOPE_LIMIT_UPLOAD_MB", 512, 1_024, "MB per uploaded file"),
 )
 _BY_NAME = {limit.name: limit for limit in TABLE}
 
 
 def bound(name: str) -> int | None:
-    """Return the bound in force: the variable's, else the default; None if there is none.
+    """Return the limit that applies: the variable's value, otherwise the default; None for no limit.
 
-    Raises UserError if the variable is not a whole number.
+    Raises UserError for a variable that is not a whole number.
     """
     limit = _BY_NAME[name]
     text = os.environ.get(limit.variable, "").strip()
@@ -64,8 +64,7 @@ def check_variables() -> None:
 
 
 def disk_used(owner: Owner) -> int:
-    """Return the bytes of the owner's datasets, runs and prompt sets; unfinished ones (with a dot before the name) do
-    not count."""
+    """Return the bytes of the owner's datasets, runs and prompt sets, without those still being written (.*)."""
     things = [path for folder in (owner.datasets, owner.runs, owner.prompt_sets) for path in folder.glob("[!.]*")]
     return sum(_size(Path(parent, name)) for thing in things for parent, _, names in os.walk(thing) for name in names)
 
@@ -73,12 +72,12 @@ def disk_used(owner: Owner) -> int:
 def _size(path: Path) -> int:
     try:
         return path.lstat().st_size
-    except OSError:  # it vanished while it was counted
+    except OSError:  # the file was deleted in the meantime
         return 0
 
 
 def check_disk(owner: Owner, coming: int = 0) -> None:
-    """Raise UserError if the owner's things and `coming` more bytes would take more disk than one person may use."""
+    """Raise UserError if the owner's data and `coming` more bytes exceed the disk limit per person."""
     most = bound("disk")
     if most is None:
         return
@@ -89,7 +88,7 @@ def check_disk(owner: Owner, coming: int = 0) -> None:
 
 
 def check_uploads(sent: int, coming: int) -> None:
-    """Raise UserError if a person's uploaded files, kept for a day, would take more disk than one person may use."""
+    """Raise UserError if a person's uploaded files, kept for a day, exceed the disk limit per person."""
     most = bound("disk")
     if most is not None and sent + coming > most * MB:
         facts = {"used": _megabytes(sent), "coming": _megabytes(coming)}
@@ -109,7 +108,7 @@ def check_runs(active: list[str]) -> None:
 
 
 class Requests:
-    """Counts the requests of each visitor over the last minute. Thread-safe; remembers the newest visitors only."""
+    """Count the requests of each visitor over the last minute. Thread-safe; keeps the newest visitors only."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, visitors: int = 10_000) -> None:
         self._clock, self._visitors = clock, visitors
@@ -117,8 +116,7 @@ class Requests:
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
     def count(self, visitor: str) -> None:
-        """Count one more request. Raises UserError, and does not count it, if the visitor has reached the limit of this
-        minute."""
+        """Count one more request. Raises UserError, without counting it, if the limit per minute is reached."""
         most = bound("requests")
         if most is None:
             return

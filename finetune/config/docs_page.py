@@ -34,7 +34,7 @@ TAIL = """
 |---|---|
 | `{path: rows.jsonl}` | a local file; a relative path is relative to the folder of the YAML file |
 | `{dataset: ID}` | an imported dataset |
-| `{hub: name/repository, config: en, split: train, revision: main}` | a repository on the Hub |
+| `{hub: owner/name, config: en, split: train, revision: main}` | a repository on the Hub |
 
 If the columns are not recognized, set `mapping` next to `path` or `hub`, for example
 `mapping: {prompt: question, answer: reply}`. To try a mapping in the shell, run
@@ -61,7 +61,8 @@ def table() -> str:
 def _row(knob: ConfigKnob) -> str:
     name = f"**`{knob.path}`**" if knob.tier == "basic" else f"`{knob.path}`"
     shown = f" (with `{knob.shown_when[0]}: {', '.join(knob.shown_when[1])}`)" if knob.shown_when else ""
-    default = "auto" if knob.default is None else f"`{knob.default}`"
+    written = str(knob.default).lower() if knob.type == "boolean" else knob.default
+    default = f"`{written}`" if knob.default is not None else "auto" if knob.auto else "none"
     return f"| {name}{shown} | {default} | {_possible(knob)} | {say(knob.help)} |"
 
 

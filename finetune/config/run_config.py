@@ -46,6 +46,9 @@ __all__ = [
 
 VERSION = 1
 """The version of the format. It is raised when an older program would misread a config."""
+AUTO = ("optim.learning_rate", "watch.evaluate_every", "watch.checkpoint_every")
+"""Optional fields whose empty value means a computed one; an empty value of the others turns the setting off."""
+
 GROUPS = {
     "stages": "objective",
     "limits": "data",
@@ -211,8 +214,8 @@ def _located(source: DataSource, folder: Path | None) -> DataSource:
 class ConfigKnob:
     """What a form or a table needs to know of one field. `type`: integer, number, boolean, choice, text or texts.
 
-    `optional` fields may be None, which means auto. `shown_when` is a field and the values with which the knob is
-    shown.
+    `optional` fields may be None: then the value is chosen automatically if `auto`, and otherwise nothing is set.
+    `shown_when` is a field and the values it may have.
     """
 
     path: str
@@ -231,6 +234,11 @@ class ConfigKnob:
     def group(self) -> str | None:
         """The group of `GROUPS` that the knob belongs to; None for the model and the method."""
         return GROUPS.get(self.path.partition(".")[0])
+
+    @property
+    def auto(self) -> bool:
+        """Whether an empty field means a value that the run chooses, such as a learning rate for the method."""
+        return self.path in AUTO
 
 
 def knobs() -> list[ConfigKnob]:

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 class _Parser(cli.Parser):
     def error(self, message: str) -> NoReturn:
-        raise UserError("decode.shell", reason=message[:1].upper() + message[1:] + ".")
+        raise UserError("decode.shell", reason=message[:1].upper() + message[1:] + ".", program=self.prog)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -35,6 +35,15 @@ def test_the_page_of_knobs_is_what_the_config_says():
     assert (ROOT / "docs" / "knobs.md").read_text(encoding="utf-8") == table()
 
 
+def test_the_help_of_an_optional_number_says_what_empty_means_and_auto_is_a_computed_value():
+    optional = [knob for knob in knobs() if knob.optional and knob.type in ("integer", "number")]
+    helps = {knob.path: catalogue("en")[knob.help] for knob in optional}
+    assert {path for path, text in helps.items() if "(empty: " not in text} == set()
+    off = ("all rows", "no limit", "none", "never")
+    turned_off = {path for path, text in helps.items() if text.split("(empty: ")[1].startswith(off)}
+    assert turned_off == {knob.path for knob in optional if not knob.auto}
+
+
 def test_no_knob_is_a_secret():
     words = ("token", "secret", "password", "key", "credential")
     secret = [knob.path for knob in knobs() if any(word in knob.path.split(".")[-1].split("_") for word in words)]

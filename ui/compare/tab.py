@@ -265,7 +265,7 @@ def compare(
     Parameters:
         prompt: one user message (under the model's chat template) or, with raw, plain text to go on with
         columns: 1 to 12 lines such as "greedy", "beam num_beams=4" or "nucleus top_p=0.9 temperature=0.8 model=base"
-        model: a Hub repository (name/model or name/model@revision) or the id of one of your runs
+        model: a Hub repository (owner/name or owner/name@revision) or the id of one of your runs
         adapter: a Hub repository with a LoRA adapter for that model, or empty
         seed: one seed for all columns
         max_new_tokens: how many tokens each column writes at most

@@ -24,7 +24,8 @@ def draw_field(knob: ConfigKnob, *, help: bool, visible: bool = True, name: str 
     }
     match knob.type:
         case "integer" | "number" if knob.optional:
-            return gr.Textbox(written(knob.default), max_lines=1, placeholder=words("page.chosen_for_you"), **common)
+            hint = words("page.chosen_for_you" if knob.auto else "board.not_set")
+            return gr.Textbox(written(knob.default), max_lines=1, placeholder=hint, **common)
         case "integer" | "number":
             return gr.Number(knob.default, **common)
         case "boolean":

@@ -80,6 +80,15 @@ def test_bad_input_gets_one_sentence_and_exit_2(tiny_model, capfd, arguments, pa
     assert [part for part in parts if part not in shown.err] == [], shown.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "helps"),
+    [(["compare", "--colour"], "compare --help"), (["prompts"], "prompts --help"), (["nothing"], "--help")],
+)
+def test_a_usage_error_names_the_help_of_its_own_command(capfd, arguments, helps):
+    assert main(arguments) == 2
+    assert f'Run "python -m inference {helps}" for usage.' in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("argument", ["--prompt", "--columns", "--model", "--adapter", "--messages", "--seed"])
 def test_bytes_that_are_no_utf8_get_one_sentence_and_exit_2(tiny_model, argument):
     given = {"--model": str(tiny_model), "--columns": "greedy", "--prompt": "tea?"} | {argument: b"caf\xe9"}

@@ -90,7 +90,7 @@ def test_what_was_left_out_cut_or_bounded_is_told(measured):
     some = one_set("held_out", -0.4, rows=30) | {"rows": 500, "taken": 33, "dropped": 3, "cut": 2}
     report = make_report(measured, some)
     assert "33 of 500 rows sampled" in " ".join(notes(report))
-    assert "3 of 33 rows excluded, with nothing to learn" in " ".join(notes(report))
+    assert "3 of 33 rows skipped, because they have no tokens with loss" in " ".join(notes(report))
     assert "2 of 30 rows truncated" in " ".join(notes(report))
     report["sets"][0]["ngram"]["of_rows"] = 90_000
     assert "270 of 90,000 training rows" in notes(report)[-1]
