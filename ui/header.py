@@ -5,7 +5,7 @@ import gradio as gr
 from core import settings
 from ui.parts.preload import machine
 from ui.parts.views import render, view
-from ui.parts.wiring import Page
+from ui.parts.wiring import SHOWN, Page
 from ui.train.follow import at_work
 from ui.web.handler import Caller, handler
 
@@ -19,15 +19,7 @@ def draw(page: Page) -> None:
         if settings.can_sign_in():
             gr.LoginButton(size="sm", scale=0, min_width=200)
     strip = view("strip", facts={"runs": []})
-    page.demo.load(
-        machine_line,
-        None,
-        computer,
-        api_name="compare_machine",
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None,
-    )
+    page.demo.load(machine_line, None, computer, api_name="compare_machine", **SHOWN)
     page.every_two_seconds(runs_line, None, strip)
 
 

@@ -7,12 +7,18 @@ that fails one is kept in any case.
 import os
 import shutil
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.app_process import running_app
 from tests.tiny_model import make_tiny_model
+from ui.web.language import COOKIE
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 HERE = Path(__file__).parent
 INSTALL = "no Chromium here: apt-get install chromium"
@@ -29,6 +35,7 @@ FLAGS = (
 SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
 PATIENCE = 120_000
 WINDOW = {"width": 1280, "height": 800}
+FAILED = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -48,6 +55,7 @@ def pytest_runtest_makereport(item, call):
     report = yield
     page = getattr(item, "funcargs", {}).get("window")
     if report.failed and call.when == "call" and page is not None:
+        item.stash[FAILED] = True
         with suppress(Exception):
             _shoot(page, item.name)
     return report
@@ -143,23 +151,49 @@ def profile(chromium):
     context.close()
 
 
+@dataclass
+class Held:
+    """The one browser tab that tests use in turn, the module for which it shows the page, and errors of its scripts."""
+
+    page: "Page | None" = None
+    module: str = ""
+    errors: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def held():
+    return Held()
+
+
 @pytest.fixture
-def window(profile):
-    """An empty browser tab, 1280 x 800. Errors on a page's own account fail the test."""
-    page = profile.new_page()
-    broken: list[str] = []
-    page.on("pageerror", lambda error: broken.append(str(error)))
+def window(profile, held, request):
+    """The browser tab, 1280 x 800, wherever it is. Errors on a page's own account fail the test."""
+    if held.page is None:
+        held.page, held.module = profile.new_page(), ""
+        held.page.on("pageerror", lambda error: held.errors.append(str(error)))
+    page = held.page
+    page.set_viewport_size(WINDOW)
     yield page
-    page.close()
-    profile.clear_cookies()
+    broken, held.errors = held.errors, []
+    if broken or request.node.stash.get(FAILED, False):
+        page.close()
+        held.page = None
+    else:
+        page.unroute_all()
+        page.emulate_media(color_scheme="null")
     assert broken == []
 
 
 @pytest.fixture
-def tab(window, app):
-    """A browser tab with the page open."""
-    window.goto(app.url)
-    window.wait_for_selector(".ts-name")
+def tab(window, held, app, request):
+    """The browser tab with the page open. It is opened anew for each module, whose tests go on from any state that
+    they leave each other; who fails, goes elsewhere or speaks another language leaves none."""
+    module, cookies = request.module.__name__, window.context.cookies(app.url)
+    if COOKIE in [cookie["name"] for cookie in cookies] or held.module != module or window.url.rstrip("/") != app.url:
+        window.context.clear_cookies()
+        window.goto(app.url)
+        window.wait_for_selector(".ts-name")
+        held.module = module
     return window
 
 

@@ -26,13 +26,18 @@ def running_space(folder: Path, environment: dict[str, str] | None = None) -> It
         yield app
 
 
+def new_session() -> str:
+    """What Gradio's page calls itself: one for each browser tab."""
+    return uuid.uuid4().hex[:11]
+
+
 @dataclass
 class Visitor:
     """Somebody at one browser tab; `sub` is empty for who is not signed in."""
 
     app: App
     sub: str = ""
-    session: str = field(default_factory=lambda: uuid.uuid4().hex[:11])
+    session: str = field(default_factory=new_session)
     token: str = "hf_token_of_the_test"
 
     def __post_init__(self) -> None:
@@ -54,18 +59,19 @@ class Visitor:
         with self.client.stream("GET", route) as reply:
             return reply.status_code
 
-    def call(self, entry: dict, data: list) -> dict:
-        """One entry through the queue, in a session of its own; the closing message."""
-        session = uuid.uuid4().hex[:11]
+    def call(self, entry: dict, data: list, session: str | None = None) -> dict:
+        """One entry through the queue; the closing message. In a new session, which takes Gradio a tenth of a second to
+        make, or in one that nothing else is asked in meanwhile."""
+        session = session or new_session()
         joined = self.join(entry, data, session)
         if joined.status_code != 200:
             return {"msg": "refused", "success": False, "output": {"error": joined.text}}
         closing = [message for message in self.read(session) if message["msg"] in CLOSING]
         return closing[-1]
 
-    def predict(self, entry: dict, data: list) -> httpx.Response:
+    def predict(self, entry: dict, data: list, session: str | None = None) -> httpx.Response:
         """One entry directly, beside the queue."""
-        body = {"data": data, "fn_index": entry["id"], "session_hash": uuid.uuid4().hex[:11]}
+        body = {"data": data, "fn_index": entry["id"], "session_hash": session or new_session()}
         return self.post("run/predict", body)
 
     def join(self, entry: dict, data: list, session: str | None = None) -> httpx.Response:
@@ -112,3 +118,28 @@ def filled(app: App, entry: dict, known: dict[str, Any]) -> list:
     asked = [parts[number] for number in entry["inputs"]]
     first = [None if part["type"] == "state" else part["props"].get("value") for part in asked]
     return [known.get(part["props"].get("elem_id"), value) for part, value in zip(asked, first, strict=True)]
+
+
+def on_the_board(model: str, columns: list[str], tokens: int) -> list:
+    """A comparison as the Compare tab sends it; `columns` are lines without a model."""
+    board = [(strategy, dict(knob.split("=") for knob in knobs)) for strategy, *knobs in map(str.split, columns)]
+    cards = [{"strategy": strategy, "knobs": knobs, "model": ""} for strategy, knobs in board]
+    return ["hi", {"columns": cards}, model, 1, tokens, "float32", "", "", True, False]
+
+
+@contextmanager
+def listening(visitor: Visitor, entry: dict, data: list) -> Iterator[Iterator[dict]]:
+    """One comparison of the page, as messages come; the socket is cut when the block ends."""
+    visitor.join(entry, data).raise_for_status()
+    with httpx.Client(headers=visitor.headers, timeout=120, verify=False) as client:
+        url = f"{visitor.app.url}/gradio_api/queue/data?session_hash={visitor.session}"
+        with client.stream("GET", url) as stream:
+            yield (json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:"))
+
+
+def until(messages: Iterator[dict], words: str) -> str:
+    """Read on until a message holds the words; returns it as text."""
+    for message in messages:
+        if words in (text := json.dumps(message, ensure_ascii=False)):
+            return text
+    raise AssertionError(f"the stream ended without {words}")

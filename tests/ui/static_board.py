@@ -17,7 +17,8 @@ UI = Path(__file__).parents[2] / "ui"
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><style>%s</style></head>
 <body class="gradio-container"><div class="block ts" id="board"><div class="html-container">%s</div></div></body>"""
 START = """([script, props]) => {
-    const element = document.querySelector("#board"), watch = () => {};
+    const element = document.querySelector("#board");
+    const watch = (name, changed) => { window.boardChanged = changed; };
     const trigger = async () => window.tunescopeBoard.show(await window.answer(JSON.stringify(props.value)));
     window.boardProps = props;
     new Function("element", "props", "trigger", "watch", script)(element, props, trigger, watch);
@@ -26,7 +27,9 @@ START = """([script, props]) => {
 
 def open_board(page) -> None:
     """Draw the board, in English, on an empty browser tab."""
-    page.expose_function("answer", _answer)
+    page.goto("about:blank")
+    if page.evaluate("typeof window.answer") == "undefined":
+        page.expose_function("answer", _answer)
     with speaking("en"), gr.Blocks():
         drawn, _ = board.draw()
         props = json.loads(json.dumps({"value": drawn.value, **drawn.props}, default=str))
@@ -45,3 +48,9 @@ def _answer(value: str) -> dict:
 def asked(page) -> list[str]:
     """The columns that the board would send to the server, as lines."""
     return board.lines_of(page.evaluate("window.boardProps.value"))
+
+
+def set_value(page, lines: list[str]) -> None:
+    """Give the board other columns as its value, as Gradio does without telling what for."""
+    value = {"columns": board.columns_of(lines)}
+    page.evaluate("value => { window.boardProps.value = value; window.boardChanged(); }", value)

@@ -7,9 +7,8 @@ import httpx
 import pytest
 from gradio_client import Client
 
-from tests.app_process import call
 from tests.ui.here import served
-from tests.ui.people import entry_of
+from tests.ui.people import Visitor, entry_of
 
 
 @pytest.fixture(scope="module")
@@ -67,19 +66,26 @@ NO_TYPES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def program(app):
+    return Visitor(app)
+
+
 @pytest.mark.parametrize(("field", "value"), NO_TYPES)
-def test_a_field_of_another_type_is_refused_by_name_value_and_remedy(app, tiny_model, field, value):
+def test_a_field_of_another_type_is_refused_by_name_value_and_remedy(program, app, tiny_model, field, value):
     entry = entry_of(app, "compare")
     asked = {"prompt": "hi", "columns": ["greedy"], "model": str(tiny_model), "adapter": "", "seed": 0}
     asked |= {"max_new_tokens": 3, "dtype": "auto", "raw": False, "exact": False}
-    message = call(app, entry, list((asked | {field: value}).values()))
+    message = program.call(entry, list((asked | {field: value}).values()), program.session)
     sentence = html.unescape(message["output"]["error"])
     assert f'"{field}" is {json.dumps(value)}' in sentence and "Use" in sentence
 
 
 def test_sentences_hold_no_markup(app):
     entry = entry_of(app, "compare")
-    message = call(app, entry, ["hi", ["greedy"], "<img src=x onerror=alert(1)>", "", 0, 5, "auto", False, False])
+    message = Visitor(app).call(
+        entry, ["hi", ["greedy"], "<img src=x onerror=alert(1)>", "", 0, 5, "auto", False, False]
+    )
     assert "<img" not in message["output"]["error"] and "&lt;img" in message["output"]["error"]
 
 
@@ -102,12 +108,23 @@ def test_every_entry_goes_through_the_one_handler(locked):
     assert open_to_anyone == tab | below | choosing | {"machine_line", "example"}
 
 
-@pytest.fixture
-def locked(workspace, monkeypatch):
+def test_no_event_of_the_page_leaves_a_status_on_what_it_gives(locked):
+    """The page would look each of those up at the beginning and the end of every event, the timer's among them, and
+    never rest (see ui/wiring.py). One shows its progress, on one component."""
+    events = [event for event in locked.demo.config["dependencies"] if event["api_name"] != "compare"]
+    assert len(events) > 60
+    shown = {event["api_name"]: len(event["show_progress_on"]) for event in events if event["show_progress_on"] != []}
+    assert shown == {"choose_place": 1}
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory):
     """The page behind a password, served by this process."""
-    monkeypatch.setenv("TUNESCOPE_PASSWORD", "rhubarb")
-    with served() as here:
-        yield here
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNESCOPE_HOME", str(tmp_path_factory.mktemp("locked")))
+        patch.setenv("TUNESCOPE_PASSWORD", "rhubarb")
+        with served() as here:
+            yield here
 
 
 def test_with_a_password_nobody_gets_in_without(locked):

@@ -29,7 +29,24 @@ def rows_file(tmp_path_factory):
 
 
 def open_tab(page, name):
-    page.get_by_role("tab", name=name, exact=True).click()
+    """A tab that is open already is left alone: to change between tabs takes a second or more."""
+    button = page.get_by_role("tab", name=name, exact=True)
+    if button.get_attribute("aria-selected") != "true":
+        button.click()
+
+
+def unfold(page, name):
+    """Open an accordion, unless it is open."""
+    button = page.get_by_role("button", name=name)
+    if "open" not in (button.get_attribute("class") or "").split():
+        button.click()
+
+
+def close_toasts(page):
+    """Take away what was said of earlier mistakes."""
+    toasts = page.get_by_test_id("toast-close")
+    while toasts.count():
+        toasts.first.click()
 
 
 def test_the_loop(tab, rows_file, tiny_model, hub_process):

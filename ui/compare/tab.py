@@ -25,7 +25,7 @@ from ui.parts import job as work
 from ui.parts import model_picker
 from ui.parts.controls import button, dropdown, textbox
 from ui.parts.views import render, view
-from ui.parts.wiring import QUIET, Page
+from ui.parts.wiring import QUIET, SHOWN, Page
 from ui.train import run_view
 from ui.web.handler import Caller, Superseded, handler
 from ui.web.language import words
@@ -61,12 +61,7 @@ def draw(page: Page) -> None:
     """Draw the tab and wire it."""
     form, seen = _draw(), details.draw(shelf, partial(join, what="check"))
     outputs = [form.updates, form.status, form.start, form.stop, form.tokens]
-    go: dict[str, Any] = {
-        "api_visibility": "private",
-        "show_progress": "hidden",
-        "trigger_mode": "once",
-        "concurrency_limit": None,
-    }
+    go: dict[str, Any] = {**SHOWN, "trigger_mode": "once"}
     for starter in (form.start.click, form.prompt.submit):
         seen.follow(starter(compare_run, form.inputs(), outputs, api_name="compare_run", **go))
     for name, example in zip(EXAMPLES, form.examples, strict=True):

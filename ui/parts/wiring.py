@@ -6,8 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-SHOWN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+HIDDEN: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": []}
+"""No progress on any component. If an event names none, Gradio 6.31 keeps a status for each component that the event
+ever updated, and searches the whole page for all of them whenever the event begins or ends."""
+QUIET: dict[str, Any] = {**HIDDEN, "queue": False, "api_visibility": "private"}
+SHOWN: dict[str, Any] = {**HIDDEN, "api_visibility": "private", "concurrency_limit": None}
 
 
 @dataclass

@@ -7,7 +7,8 @@ from playwright.sync_api import expect
 
 from tests.tiny_model import make_tiny_model
 from tests.ui.conftest import picture
-from tests.ui.test_loop import open_tab
+from tests.ui.people import Visitor, entry_of, listening, on_the_board, until
+from tests.ui.test_loop import close_toasts, open_tab
 
 pytestmark = pytest.mark.browser
 WHOLE = "node => node.scrollWidth <= node.clientWidth && node.scrollHeight <= node.clientHeight + 1"
@@ -15,11 +16,18 @@ WHOLE = "node => node.scrollWidth <= node.clientWidth && node.scrollHeight <= no
 
 @pytest.fixture
 def cards(tab, patient_model):
+    """Four new cards, of which nothing was asked yet."""
     open_tab(tab, "Compare")
-    tab.locator(".ts-col").first.wait_for()
-    tab.locator("#compare-model input").fill(str(patient_model))
-    tab.locator("#compare-model input").press("Enter")
+    close_toasts(tab)
+    tab.locator(".ts-presets").select_option("four")
+    tab.locator(".ts-look").select_option("text")
+    choose_model(tab, patient_model)
     return tab.locator(".ts-col")
+
+
+def choose_model(tab, model):
+    tab.locator("#compare-model input").fill(str(model))
+    tab.locator("#compare-model input").press("Enter")
 
 
 def test_the_longest_title_of_a_strategy_is_read_whole(tab, cards):
@@ -76,8 +84,7 @@ def test_what_the_authors_set_becomes_a_column_when_asked_for(tab, cards, tmp_pa
     model = make_tiny_model(tmp_path)
     settings = {"do_sample": True, "top_p": 0.8, "top_k": 20, "min_new_tokens": 2}
     (model / "generation_config.json").write_text(json.dumps(settings))
-    tab.locator("#compare-model input").fill(str(model))
-    tab.locator("#compare-model input").press("Enter")
+    choose_model(tab, model)
     tab.locator(".ts-authors").click()
     expect(cards).to_have_count(5)
     expect(cards.last.locator(".ts-mark")).to_have_text("Model's default settings")
@@ -124,24 +131,15 @@ def test_cards_keep_their_height_while_they_write_and_stop_when_told(tab, cards)
     picture(tab, "stopped")
 
 
-def test_who_comes_second_is_told_so_and_goes_on_when_the_first_has_left(tab, profile, app, patient_model):
-    first = profile.new_page()
-    first.goto(app.url)
-    ask(first, patient_model, "8000")
-    first.wait_for_function("document.querySelector('.ts-writing .ts-out')?.textContent.length > 20")
-    ask(tab, patient_model, "5")
-    tab.locator("#compare-status").get_by_text("Comparisons of other visitors before yours: 1").wait_for()
-    first.close()
+def test_who_comes_second_is_told_so_and_goes_on_when_the_first_has_left(tab, cards, app, patient_model):
+    first, entry = Visitor(app), entry_of(app, "compare_run")
+    with listening(first, entry, on_the_board(str(patient_model), ["greedy"], 8000)) as messages:
+        until(messages, "is generating")
+        tab.locator("#compare-length input").fill("5")
+        tab.locator("#prompt textarea").fill("how to make tea")
+        tab.locator("#compare-start").click()
+        tab.locator("#compare-status").get_by_text("Comparisons of other visitors before yours: 1").wait_for()
     tab.locator("#compare-status").get_by_text("forward passes").wait_for()
-
-
-def ask(page, model, length):
-    open_tab(page, "Compare")
-    page.locator("#compare-model input").fill(str(model))
-    page.locator("#compare-model input").press("Enter")
-    page.locator("#compare-length input").fill(length)
-    page.locator("#prompt textarea").fill("how to make tea")
-    page.locator("#compare-start").click()
 
 
 def test_the_page_speaks_chinese_when_told_to(tab):

@@ -4,12 +4,10 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
-import httpx
 import pytest
 
-from tests.ui.people import Visitor, entry_of
+from tests.ui.people import Visitor, entry_of, listening, on_the_board, until
 
 TWELVE = ["greedy", *(f"sample temperature=1.{number}" for number in range(10)), "beam num_beams=4"]
 LONG = 4000
@@ -30,35 +28,6 @@ def _person(space, name):
 
 def _asked(model, columns, tokens):
     return ["hi", columns, model, "", 1, tokens, "float32", True, False]
-
-
-def _on_the_page(model, columns, tokens):
-    """The same as the Compare tab sends it."""
-    board = {"columns": [_column(line) for line in columns]}
-    return ["hi", board, model, 1, tokens, "float32", "", "", True, False]
-
-
-def _column(line):
-    strategy, *knobs = line.split()
-    return {"strategy": strategy, "knobs": dict(knob.split("=") for knob in knobs), "model": ""}
-
-
-@contextmanager
-def listening(visitor, entry, data):
-    """One comparison of the page, as messages come; the socket is cut when the block ends."""
-    session = visitor.join(entry, data).json()["event_id"] and visitor.session
-    with httpx.Client(headers=visitor.headers, timeout=120, verify=False) as client:
-        url = f"{visitor.app.url}/gradio_api/queue/data?session_hash={session}"
-        with client.stream("GET", url) as stream:
-            yield (json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:"))
-
-
-def until(messages, words):
-    """Read on until a message holds the words; returns it as text."""
-    for message in messages:
-        if words in (text := json.dumps(message, ensure_ascii=False)):
-            return text
-    raise AssertionError(f"the stream ended without {words}")
 
 
 def _events(space, name):
@@ -90,7 +59,7 @@ def test_twelve_columns_asked_for_twice_hold_up_anothers_one_for_one_request_alo
     def ask(name, columns, tokens):
         return _person(space, name).call(entry, _asked(model, columns, tokens))["success"]
 
-    zoe = listening(_person(space, "zoe"), page, _on_the_page(model, TWELVE, LONG))
+    zoe = listening(_person(space, "zoe"), page, on_the_board(model, TWELVE, LONG))
     with ThreadPoolExecutor(3) as pool, zoe as first:
         until(first, "is generating")
         futures = []
@@ -105,19 +74,19 @@ def test_twelve_columns_asked_for_twice_hold_up_anothers_one_for_one_request_alo
 def test_who_waits_sees_the_place_and_a_tab_that_is_closed_while_it_waits_gives_it_up(space, model):
     entry = entry_of(space, "compare_run")
     ada, grace, zoe = (_person(space, name) for name in ("ada", "grace", "zoe"))
-    with listening(ada, entry, _on_the_page(model, TWELVE, LONG)) as first:
+    with listening(ada, entry, on_the_board(model, TWELVE, LONG)) as first:
         until(first, "is generating")
-        with listening(grace, entry, _on_the_page(model, ["greedy"], 2)) as second:
+        with listening(grace, entry, on_the_board(model, ["greedy"], 2)) as second:
             until(second, f"{WAITING}: 1.")
-            with listening(zoe, entry, _on_the_page(model, ["greedy"], 2)) as third:
+            with listening(zoe, entry, on_the_board(model, ["greedy"], 2)) as third:
                 until(third, f"{WAITING}: 2.")
-        with listening(zoe, entry, _on_the_page(model, ["greedy"], 2)) as again:
+        with listening(zoe, entry, on_the_board(model, ["greedy"], 2)) as again:
             until(again, f"{WAITING}: 1.")
 
 
 @pytest.mark.parametrize(
     ("name", "asked"),
-    [("compare_run", _on_the_page), pytest.param("compare", _asked, marks=pytest.mark.ci)],
+    [("compare_run", on_the_board), pytest.param("compare", _asked, marks=pytest.mark.ci)],
     ids=["page", "program"],
 )
 def test_a_tab_closed_in_the_middle_stops_the_engine_and_frees_its_rows(space, model, name, asked):
@@ -144,7 +113,7 @@ def test_a_tab_closed_in_the_middle_stops_the_engine_and_frees_its_rows(space, m
 def test_a_socket_that_is_cut_hard_is_noticed_too(space, model):
     visitor, entry = _person(space, "ada"), entry_of(space, "compare_run")
     done = len(_events(space, "comparison"))
-    visitor.join(entry, _on_the_page(model, TWELVE, LONG))
+    visitor.join(entry, on_the_board(model, TWELVE, LONG))
     host, port = space.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as raw:
         cookie = visitor.headers["cookie"]
@@ -161,17 +130,17 @@ def test_a_socket_that_is_cut_hard_is_noticed_too(space, model):
 def test_places_are_limited_with_a_sentence_for_one_visitor_and_for_all(space, model):
     page, api = entry_of(space, "compare_run"), entry_of(space, "compare")
     short = _asked(model, ["greedy"], 1)
-    with listening(_person(space, "ada"), page, _on_the_page(model, TWELVE, LONG)) as first:
+    with listening(_person(space, "ada"), page, on_the_board(model, TWELVE, LONG)) as first:
         until(first, "is generating")
-        with listening(_person(space, "ada"), page, _on_the_page(model, ["greedy"], 1)) as second:
+        with listening(_person(space, "ada"), page, on_the_board(model, ["greedy"], 1)) as second:
             until(second, WAITING)
             said = _person(space, "ada").call(api, short)["output"]["error"]
             assert "2 comparisons running or queued; the limit is 2 per visitor" in said
-            with listening(_person(space, "zoe"), page, _on_the_page(model, ["greedy"], 1)) as third:
+            with listening(_person(space, "zoe"), page, on_the_board(model, ["greedy"], 1)) as third:
                 until(third, WAITING)
                 said = Visitor(space).call(api, short)["output"]["error"]
                 assert "the limit for visitors who are not signed in is 3" in said
-                with listening(_person(space, "iris"), page, _on_the_page(model, ["greedy"], 1)) as fourth:
+                with listening(_person(space, "iris"), page, on_the_board(model, ["greedy"], 1)) as fourth:
                     until(fourth, WAITING)
                     said = _person(space, "grace").call(api, short)["output"]["error"]
                     assert "4 comparisons are running or queued; the limit is 4" in said
@@ -180,10 +149,10 @@ def test_places_are_limited_with_a_sentence_for_one_visitor_and_for_all(space, m
 
 def test_stop_ends_the_waiting(space, model):
     page, stop = entry_of(space, "compare_run"), entry_of(space, "compare_stop")
-    with listening(_person(space, "ada"), page, _on_the_page(model, TWELVE, LONG)) as first:
+    with listening(_person(space, "ada"), page, on_the_board(model, TWELVE, LONG)) as first:
         until(first, "is generating")
         grace = _person(space, "grace")
-        with listening(grace, page, _on_the_page(model, ["greedy"], 1)) as second:
+        with listening(grace, page, on_the_board(model, ["greedy"], 1)) as second:
             until(second, WAITING)
             grace.post("run/predict", {"data": [], "fn_index": stop["id"], "session_hash": grace.session})
             assert "Stopped" in until(second, "process_completed")

@@ -41,6 +41,7 @@ def endless(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def zero(tmp_path_factory):
+    """Takes ten seconds and more to start: which library is imported when is what this is about."""
     folder = tmp_path_factory.mktemp("zero")
     with running_app(folder, {"OMP_NUM_THREADS": "1", **_environment(folder)}) as app:
         assert Visitor(app).call(entry_of(app, "compare_machine"), [])["success"]

@@ -118,24 +118,24 @@ def test_an_evaluation_waits_for_the_comparison_at_work_and_can_be_stopped_meanw
     assert load(run)["run"] == run.id
 
 
-@pytest.fixture
-def local_run(app, learned, monkeypatch):
+@pytest.fixture(scope="module")
+def local_run(app, learned):
     """A finished run in the page's own workspace, which is deleted afterwards."""
-    monkeypatch.setenv("TUNESCOPE_HOME", str(app.log.parent / "home"))
-    run = copied(learned, Owner("local"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNESCOPE_HOME", str(app.log.parent / "home"))
+        run = copied(learned, Owner("local"))
     yield run
     shutil.rmtree(run.folder)
 
 
 @pytest.mark.browser
-def test_a_run_is_measured_without_its_tab_and_found_again(tab, profile, app, local_run):
-    first = profile.new_page()
-    first.goto(app.url)
-    open_tab(first, "Evaluate")
-    expect(first.locator("#evaluate-run input")).to_have_value(_named(local_run))
-    first.locator("#evaluate-start").click()
-    first.locator("#evaluate-stop:enabled").or_(first.locator("#evaluate-result table")).first.wait_for()
-    first.close()
+def test_a_run_is_measured_without_its_tab_and_found_again(local_run, tab, app):
+    open_tab(tab, "Evaluate")
+    expect(tab.locator("#evaluate-run input")).to_have_value(_named(local_run))
+    tab.locator("#evaluate-start").click()
+    tab.locator("#evaluate-stop:enabled").or_(tab.locator("#evaluate-result table")).first.wait_for()
+    tab.goto("about:blank")
+    tab.goto(app.url)
     open_tab(tab, "Evaluate")
     result = tab.locator("#evaluate-result")
     result.get_by_text("Better: on 10 held-out rows").wait_for()
@@ -146,7 +146,6 @@ def test_a_run_is_measured_without_its_tab_and_found_again(tab, profile, app, lo
     tab.set_viewport_size({"width": 390, "height": 844})
     picture(tab, "evaluate-narrow")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-    tab.set_viewport_size({"width": 1280, "height": 800})
 
 
 def _named(run):
@@ -154,7 +153,7 @@ def _named(run):
 
 
 @pytest.mark.browser
-def test_what_cannot_be_measured_is_said_on_the_page(tab, local_run):
+def test_what_cannot_be_measured_is_said_on_the_page(local_run, tab):
     open_tab(tab, "Evaluate")
     expect(tab.locator("#evaluate-run input")).to_have_value(_named(local_run))
     tab.locator("#evaluate-rows input").fill("0")

@@ -102,6 +102,6 @@ def test_the_card_shows_what_the_run_wrote_in_the_last_comparison(tab, finished,
 def test_a_kind_whose_card_shows_no_texts_does_not_ask_for_them(tab, finished):
     open_tab(tab, "Publish")
     expect(tab.locator("#publish-samples")).to_be_visible()
-    for kind, asked in (("Dataset", False), ("GGUF for llama.cpp", True), ("Demo Space", False)):
+    for kind, asked in (("Dataset", False), ("GGUF for llama.cpp", True), ("Demo Space", False), ("Adapter", True)):
         tab.locator("#publish-kind").get_by_label(kind).check()
         expect(tab.locator("#publish-samples")).to_be_visible(visible=asked)

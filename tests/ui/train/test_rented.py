@@ -6,9 +6,11 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.app_process import running_app
+from tests.hub.conftest import speak_to
 from tests.ui.conftest import picture
+from tests.ui.here import served
 from tests.ui.test_loop import choose_only
+from ui.parts import preload
 
 pytestmark = pytest.mark.browser
 
@@ -26,7 +28,7 @@ def rows_file(tmp_path):
     return path
 
 
-def test_a_job_is_priced_agreed_to_followed_and_found_from_another_machine(tab, base, rows_file, tmp_path, hub_process):
+def test_a_job_is_priced_agreed_to_followed_and_found_from_another_machine(tab, base, rows_file, elsewhere):
     tab.locator("#upload input[type=file]").set_input_files(rows_file)
     expect(tab.locator("#dataset .ts-title")).to_contain_text("few-for-jobs.json")
     tab.get_by_role("tab", name="Fine-tune", exact=True).click()
@@ -36,7 +38,7 @@ def test_a_job_is_priced_agreed_to_followed_and_found_from_another_machine(tab, 
     choose_a_machine(tab)
     agree(tab)
     run = follow(tab)
-    find_it_elsewhere(tab, run, tmp_path, hub_process)
+    find_it(tab, elsewhere, run)
 
 
 def choose_a_machine(tab):
@@ -75,12 +77,20 @@ def follow(tab):
     return run
 
 
-def find_it_elsewhere(tab, run, folder, hub_process):
-    """Another app with an empty workspace, and the same person: the run and its result come to it by themselves."""
-    own = {"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "HF_HOME": str(folder / "hf")}
-    with running_app(folder, {**hub_process.environment, **own, "TUNESCOPE_CACHE": str(folder / "cache")}) as other:
-        tab.goto(other.url)
-        tab.get_by_role("tab", name="Fine-tune", exact=True).click()
-        expect(tab.locator("#run-state code")).to_have_text(run)
-        tab.locator("#run-state .ts-is-done").wait_for()
-        tab.goto("about:blank")
+@pytest.fixture
+def elsewhere(hub_process, tmp_path, monkeypatch):
+    """Another app, served by this process, with an empty workspace and the same person at the Hub."""
+    speak_to(hub_process.stand_in, monkeypatch, tmp_path / "hf")
+    monkeypatch.setenv("HF_TOKEN", hub_process.token)
+    preload.warm_up()
+    with served() as other:
+        yield other
+
+
+def find_it(tab, other, run):
+    """The run and its result come to it by themselves."""
+    tab.goto(other.url)
+    tab.get_by_role("tab", name="Fine-tune", exact=True).click()
+    expect(tab.locator("#run-state code")).to_have_text(run)
+    tab.locator("#run-state .ts-is-done").wait_for()
+    tab.goto("about:blank")

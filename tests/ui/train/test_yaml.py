@@ -7,8 +7,19 @@ from playwright.sync_api import expect
 from tests.tiny.stages import write_pairs, write_texts
 from tests.tiny.training import write_data
 from tests.ui.conftest import picture
+from tests.ui.test_loop import open_tab, unfold
 
 pytestmark = pytest.mark.browser
+
+
+def open_form(tab):
+    open_tab(tab, "Fine-tune")
+    unfold(tab, "YAML and shell")
+
+
+def choose_method(tab, name):
+    tab.locator("#knob-method input").click()
+    tab.get_by_role("option", name=name, exact=True).click()
 
 
 def test_an_uploaded_yaml_fills_the_form_and_is_shown_again(tab, tmp_path, tiny_model):
@@ -17,8 +28,7 @@ def test_an_uploaded_yaml_fills_the_form_and_is_shown_again(tab, tmp_path, tiny_
     config = tmp_path / "config.yaml"
     told = {"model": str(tiny_model), "optim": {"epochs": 5, "learning_rate": 0.001}, "lora": {"rank": 3}, "seed": 4}
     config.write_text(yaml.safe_dump(told | {"stages": [{"objective": "sft", "data": [{"path": str(data)}]}]}))
-    tab.get_by_role("tab", name="Fine-tune", exact=True).click()
-    tab.get_by_text("YAML and shell").click()
+    open_form(tab)
     tab.locator("#as-yaml input[type=file]").set_input_files(config)
     tab.locator("#train-answer .ts-good").wait_for()
     expect(tab.locator("#knob-lora-rank input")).to_have_value("3")
@@ -34,8 +44,7 @@ def test_reading_the_data_of_an_uploaded_yaml_is_shown_and_can_be_stopped(tab, t
     (tmp_path / "large.jsonl").write_text("".join(row % number for number in range(400_000)))
     config = tmp_path / "large.yaml"
     config.write_text("seed: 77\nstages: [{data: [{path: %s}]}]\n" % (tmp_path / "large.jsonl"))
-    tab.get_by_role("tab", name="Fine-tune", exact=True).click()
-    tab.get_by_text("YAML and shell").click()
+    open_form(tab)
     tab.locator("#as-yaml input[type=file]").set_input_files(config)
     tab.locator("#train-answer").get_by_text("reading large.jsonl").wait_for()
     picture(tab, "yaml-reading")
@@ -46,12 +55,12 @@ def test_reading_the_data_of_an_uploaded_yaml_is_shown_and_can_be_stopped(tab, t
 
 
 def test_full_fine_tuning_hides_the_settings_of_lora(tab):
-    tab.get_by_role("tab", name="Fine-tune", exact=True).click()
+    open_form(tab)
+    choose_method(tab, "lora")
     tab.locator("#knob-lora-rank").wait_for()
-    tab.get_by_text("More settings").first.click()
+    unfold(tab, "More settings")
     tab.locator("#group-adapter h3").wait_for()
-    tab.locator("#knob-method input").click()
-    tab.get_by_role("option", name="full").click()
+    choose_method(tab, "full")
     tab.locator("#knob-lora-rank").wait_for(state="hidden")
     headings = [heading.inner_text() for heading in tab.locator(".ts-group h3:visible").all()]
     assert headings == ["Objective", "Data", "Optimizer", "Compute", "Logging"]
@@ -59,8 +68,8 @@ def test_full_fine_tuning_hides_the_settings_of_lora(tab):
 
 def test_every_setting_has_room_beside_the_others(tab):
     """At 1280 pixels, a scroll bar among them: a check mark as wide as a field, and eight basic settings in one row."""
-    tab.get_by_role("tab", name="Fine-tune", exact=True).click()
-    tab.get_by_text("More settings").click()
+    open_form(tab)
+    unfold(tab, "More settings")
     tab.locator("#knob-seed").wait_for()
     tab.wait_for_function("document.querySelector('.ts-advanced [id^=knob-]').getBoundingClientRect().width > 200")
     tab.set_viewport_size({"width": 1265, "height": 800})
@@ -68,11 +77,6 @@ def test_every_setting_has_room_beside_the_others(tab):
     assert min(box["width"] for box in boxes) > 200
     basic = [field.bounding_box() for field in tab.locator(".ts-basic [id^=knob-]:visible").all()]
     assert len(basic) == 8 and len({box["y"] for box in basic}) == 1
-
-
-def _choose(tab):
-    tab.get_by_role("tab", name="Fine-tune", exact=True).click()
-    tab.get_by_text("YAML and shell").click()
 
 
 @pytest.fixture
@@ -90,11 +94,11 @@ def test_stages_of_a_yaml_fill_their_fields_and_a_preset_takes_the_data_that_fit
     config = tmp_path / "staged.yaml"
     dpo = {**files["dpo"], "dpo": {"beta": 0.3}, "optim": {"epochs": 2}}
     config.write_text(yaml.safe_dump({"stages": [files["pretrain"], files["sft"], dpo], "optim": {"epochs": 1}}))
-    _choose(tab)
+    open_form(tab)
     tab.locator("#as-yaml input[type=file]").set_input_files(config)
     tab.locator("#train-answer .ts-good").wait_for()
     expect(tab.locator("#objective input")).to_have_value("Continued pretraining")
-    tab.get_by_text("Further stages").click()
+    unfold(tab, "Further stages")
     expect(tab.locator("#stage-2-objective input")).to_have_value("Supervised fine-tuning (SFT)")
     expect(tab.locator("#stage-3-dpo-beta input")).to_have_value("0.3")
     expect(tab.locator("#stage-3-epochs textarea, #stage-3-epochs input")).to_have_value("2")
@@ -114,7 +118,7 @@ def test_a_yaml_that_the_form_cannot_show_is_kept_and_said_until_one_goes_back(t
     config = tmp_path / "more.yaml"
     stages = [files["pretrain"], {**files["sft"], "optim": {"batch_size": 3}}]
     config.write_text(yaml.safe_dump({"stages": stages}))
-    _choose(tab)
+    open_form(tab)
     tab.locator("#as-yaml input[type=file]").set_input_files(config)
     tab.locator("#kept .ts-warn").wait_for()
     expect(tab.locator("#settings")).to_be_hidden()

@@ -116,6 +116,12 @@ function show(update) {
   }
 }
 
+// When a tab is shown for the first time, Gradio sets the values that it drew the page with once more: what a link laid
+// out meanwhile would be on the cards and not in the value.
+watch("value", () => {
+  if (JSON.stringify(props.value?.columns) !== JSON.stringify(state.cards.map(cards.columnOf))) publish();
+});
+
 window.tunescopeBoard = { show };
 cards.lay((props.value && props.value.columns) || presets[0].columns);
 publish();

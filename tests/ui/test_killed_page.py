@@ -1,23 +1,30 @@
-"""A run does not depend on the page: it outlives a killed one, and the next page finds, stops and resumes it."""
+"""What outlives a killed page: its run, which the next page finds, stops and resumes, and, with a backup, all that was
+kept, even where the disk is lost."""
 
 import json
 import os
 import re
 import signal
+import subprocess
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import gradio as gr
+import pytest
 
+from core import settings
 from core.workspace import Owner
 from finetune.config.run_config import validate
 from finetune.config.yaml_reader import nest
+from finetune.data.store import list_datasets
 from finetune.runs.run import Run
-from tests.app_process import call, running_app
+from tests.app_process import ROOT, call, running_app
+from tests.ui.here import served
 from tests.ui.people import entry_of
 from ui.train import form, run_view
 from ui.web.handler import Caller
 
-QUICK = {"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
 MANY_EPOCHS = 2000
 KEEP = 5
 """Where the button stands among what the view of a run is drawn anew with."""
@@ -42,17 +49,49 @@ def wait_for(app, run, shown):
     return html
 
 
-def test_a_killed_page_leaves_the_run_alone_and_the_next_finds_it(tmp_path, tiny_model):
-    with running_app(tmp_path, QUICK) as first:
-        imported = ask(first, "bring_example", [])
-        dataset = imported[2]["value"]
+def kill(run):
+    os.kill(json.loads((run.folder / "handle.json").read_text())["pid"], signal.SIGKILL)
+    run.wait()
+
+
+@dataclass
+class Killed:
+    """What a page left that was killed: its workspace, the copies it kept of that, and a run at work."""
+
+    home: Path
+    bucket: Path
+    run: str
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, tiny_model):
+    """A page with a backup, in which somebody imported rows and started a run on them, killed at that."""
+    folder = tmp_path_factory.mktemp("killed")
+    left = Killed(folder / "home", folder / "bucket", "")
+    left.bucket.mkdir()
+    with running_app(folder, backed_up(left)) as page:
+        dataset = ask(page, "bring_example", [])[2]["value"]
         values = form_values(model=str(tiny_model), limits__max_length=64, optim__epochs=MANY_EPOCHS)
-        started = ask(first, "start", ["here", None, "2h", [dataset], *values])
-        run = started[2]["value"]
-        wait_for(first, run, "ts-is-running")
-        first.process.send_signal(signal.SIGKILL)
-        first.process.wait()
-    with running_app(tmp_path, QUICK) as second:
+        left.run = ask(page, "start", ["here", None, "2h", [dataset], *values])[2]["value"]
+        wait_for(page, left.run, "ts-is-running")
+        while not list(left.bucket.rglob("datasets/*/*.json")):
+            time.sleep(0.05)
+        page.process.send_signal(signal.SIGKILL)
+        page.process.wait()
+    yield left
+    run = Run(left.home / "local/runs" / left.run)
+    if run.alive():
+        kill(run)
+
+
+def backed_up(left):
+    return {"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "TUNESCOPE_BACKUP": str(left.bucket), "TUNESCOPE_LOG": "json"}
+
+
+def test_a_killed_page_leaves_the_run_alone_and_the_next_finds_it(killed, monkeypatch):
+    monkeypatch.setenv("TUNESCOPE_HOME", str(killed.home))
+    run = killed.run
+    with served() as second:
         assert run in ask(second, "runs_line", [])[0]
         before = step_of(wait_for(second, run, " / "))
         while step_of(ask(second, "tick", [run, ""])[2]) <= before:
@@ -67,6 +106,26 @@ def test_a_killed_page_leaves_the_run_alone_and_the_next_finds_it(tmp_path, tiny
         wait_for(second, run, "ts-is-stopped")
 
 
+def test_what_was_imported_is_there_again_after_the_disk_was_lost(killed, tmp_path, monkeypatch):
+    monkeypatch.setenv("TUNESCOPE_HOME", str(tmp_path / "home"))
+    with running_app(tmp_path, backed_up(killed)) as second:
+        while not list_datasets(Owner("local")):
+            assert second.process.poll() is None
+            time.sleep(0.05)
+        while '"event": "restore"' not in second.log.read_text():
+            time.sleep(0.05)
+    (dataset,) = list_datasets(Owner("local"))
+    assert len(dataset.rows()) == 60
+    assert "backup_problem" not in second.log.read_text()
+
+
+def test_a_backup_at_an_address_that_is_none_stops_the_start_with_a_sentence():
+    command = [settings.python(), "app.py", "--port", "0"]
+    environment = os.environ | {"TUNESCOPE_BACKUP": "s3://mine"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "TUNESCOPE_BACKUP" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_the_last_checkpoint_of_a_killed_run_becomes_its_result_on_the_page(app, tiny_model):
     dataset = ask(app, "bring_example", [])[2]["value"]
     more = {"limits__max_length": 64, "optim__epochs": MANY_EPOCHS, "watch__checkpoint_every": 2}
@@ -76,8 +135,7 @@ def test_the_last_checkpoint_of_a_killed_run_becomes_its_result_on_the_page(app,
         wait_for(app, run, "ts-is-")
         time.sleep(0.1)
     assert not ask(app, "tick", [run, ""])[KEEP]["visible"]
-    os.kill(json.loads((folder / "handle.json").read_text())["pid"], signal.SIGKILL)
-    Run(folder).wait()
+    kill(Run(folder))
     assert ask(app, "tick", [run, ""])[KEEP]["visible"]
     assert "has finished" in ask(app, "keep_result", [run])[0]
     assert "ts-is-done" in ask(app, "tick", [run, ""])[2]
