@@ -19,7 +19,7 @@ from ui.compare import replay_check
 from ui.compare.last_comparison import comparisons
 from ui.parts.controls import button, dropdown
 from ui.parts.views import carrier, render, view
-from ui.parts.wiring import SHOWN
+from ui.parts.wiring import SHOWN, by_name
 from ui.web.handler import Caller, handler
 from ui.web.language import words
 
@@ -29,7 +29,7 @@ _downloads = itertools.count(1)
 
 @dataclass
 class Seeing:
-    """The components that a finished comparison fills, in the order in which `show` gives their new values."""
+    """The components that a finished comparison fills; `show` returns their new values by these names."""
 
     box: gr.Column
     table: gr.HTML
@@ -44,12 +44,9 @@ class Seeing:
     chain: gr.HTML
     verdicts: gr.HTML
 
-    def outputs(self) -> list:
-        return list(vars(self).values())
-
     def follow(self, comparing: Any) -> None:
         """Show what an event of Compare has brought, once it is over."""
-        comparing.success(compare_seen, None, self.outputs(), api_name="compare_seen", **SHOWN)
+        comparing.success(**by_name(compare_seen, None, vars(self)), api_name="compare_seen", **SHOWN)
 
 
 def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Seeing:
@@ -117,38 +114,43 @@ def _wire(seeing: Seeing) -> None:
 
 
 @handler(open_to_anyone=True)
-def compare_seen(caller: Caller) -> list:
+def compare_seen(caller: Caller) -> dict[str, Any]:
     """All views of what this browser tab compared last; as they are where nothing is kept of it."""
     found = comparisons.find(caller)
-    return [gr.skip()] * len(Seeing.__dataclass_fields__) if found is None else show(found.result)
+    return {} if found is None else show(found.result)
 
 
-def show(result: Result) -> list:
-    """New values for all components of `Seeing`."""
+def show(result: Result) -> dict[str, Any]:
+    """Return new values for all components of `Seeing`, by name."""
     drawn = facts.drawn_first(result)
-    some = len(result.columns) > 1
-    return [
-        gr.update(visible=True),
-        render("summary", **facts.table_view(result)),
-        gr.update(choices=facts.choices(result), value=0, visible=some),
-        render("forks", **facts.fork_view(result, 0)) if some else render("note", **_plain("seeing.one_column")),
-        gr.update(choices=facts.choices(result), value=drawn, visible=some),
-        *_curves(result, drawn),
-        *_first_tree(result),
-        render("chain", **facts.chain_view(result)),
-        "",
-    ]
+    some, choices = len(result.columns) > 1, facts.choices(result)
+    entropy, kept = _curves(result, drawn)
+    column, part, tree = _first_tree(result)
+    return {
+        "box": gr.update(visible=True),
+        "table": render("summary", **facts.table_view(result)),
+        "reference": gr.update(choices=choices, value=0, visible=some),
+        "forks": render("forks", **facts.fork_view(result, 0)) if some else _note("seeing.one_column"),
+        "curves": gr.update(choices=choices, value=drawn, visible=some),
+        "entropy": entropy,
+        "kept": kept,
+        "column": column,
+        "part": part,
+        "tree": tree,
+        "chain": render("chain", **facts.chain_view(result)),
+        "verdicts": "",
+    }
 
 
-def _plain(key: str) -> dict[str, str]:
-    return {"kind": "", "title": "", "text": say(key)}
+def _note(key: str) -> str:
+    return render("note", kind="", title="", text=say(key))
 
 
 def _first_tree(result: Result) -> list:
     found = facts.trees(result)
     if not found:
         hidden = gr.update(choices=[], value=None, visible=False)
-        return [hidden, hidden, render("note", **_plain("seeing.no_tree"))]
+        return [hidden, hidden, _note("seeing.no_tree")]
     return [gr.update(choices=found, value=found[0][1], visible=True), *_tree(result, found[0][1])]
 
 

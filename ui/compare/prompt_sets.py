@@ -32,7 +32,7 @@ from ui.parts.background import Background
 from ui.parts.background_panel import BackgroundKind, BackgroundPanel
 from ui.parts.controls import dropdown, refreshed
 from ui.parts.views import render, view
-from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.parts.wiring import QUIET, SHOWN, Page, Parts
 from ui.train import run_view
 from ui.web.handler import Caller, handler
 from ui.web.language import Spoken, words
@@ -59,13 +59,14 @@ class PromptSetFields:
     first: gr.Number
 
 
-def draw(page: Page, compared: list, lent: Lent) -> None:
-    """Draw the accordion and wire it; `compared` are Compare's board and settings."""
+def draw(page: Page, compared: Parts, lent: Lent) -> None:
+    """Draw the accordion and wire it; `compared` are Compare's board, named `cards`, and settings."""
     panel = BackgroundPanel(_kind())
     with gr.Accordion(words("sets.title"), open=False, elem_id="prompt-set"):
         fields, deleted = _draw(panel)
     upload, source = fields.upload, fields.source
-    panel.wire(page, partial(_begin, lent), [upload, source, fields.first, *compared])
+    inputs: Parts = {"path": upload, "source": source, "first": fields.first, **compared}
+    panel.wire(page, partial(_begin, lent), inputs)
     upload.upload(_none, None, source, **QUIET)
     source.input(_none, None, upload, **QUIET)
     deleted.success(*panel.show, **SHOWN)
@@ -129,10 +130,10 @@ def _none(caller: Caller) -> None:
 
 
 def _begin(
-    lent: Lent, caller: Caller, path: str | None, source: str | None, first: Any, cards: Any, *more: Any
+    lent: Lent, caller: Caller, *, path: str | None, source: str | None, first: Any, cards: Any, **more: Any
 ) -> tuple[str, Callable[[work.Job], None]]:
     """Check what the fields ask for. Return the id of the new set and the function that runs it."""
-    request = lent.request("-", board.lines_of(cards), *more)
+    request = lent.request("-", board.lines_of(cards), **more)
     before = list(request.messages[:-1]) if request.messages else None
     prompts, name = _prompts(caller, path, source, _whole(first))
     prompt_set = PromptSet(tuple(prompts), replace(request, prompt=None, messages=before), name)

@@ -15,6 +15,7 @@ from ui.compare.board import columns_of, lines_of
 def request_of(
     prompt: str,
     lines: list[str],
+    *,
     model: str,
     seed: Any,
     length: Any,

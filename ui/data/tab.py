@@ -18,7 +18,7 @@ from ui.parts import delete_button
 from ui.parts import job as work
 from ui.parts.controls import button, dropdown, refreshed, textbox
 from ui.parts.views import findings_table, render, view
-from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.parts.wiring import QUIET, SHOWN, Page, by_name
 from ui.web.handler import Caller, handler
 from ui.web.language import Spoken, words
 
@@ -78,12 +78,12 @@ def _wire(
     outcome = [source.progress, source.stop, picker, mapping.uploaded]
     once = {**SHOWN, "trigger_mode": "once"}
     brought = [
-        source.upload.upload(mapping_form.look, source.upload, mapping.outputs(), **once).success(
+        source.upload.upload(**by_name(mapping_form.look, source.upload, mapping.outputs()), **once).success(
             bring_file, source.upload, outcome, **once
         ),
         source.example.click(bring_example, None, outcome, **once),
         source.import_hub.click(bring_hub, list(source.hub), outcome, **once),
-        mapping.again.click(bring_again, [mapping.uploaded, *mapping.fields()], outcome, **once),
+        mapping.again.click(**by_name(bring_again, {"path": mapping.uploaded, **mapping.fields()}, outcome), **once),
     ]
     for event in brought:
         event.success(show, picker, facts, **SHOWN).then(*seen.wiring, **SHOWN)
@@ -137,7 +137,7 @@ def bring_hub(caller: Caller, repo: str, config: str, split: str, revision: str)
 
 
 @handler()
-def bring_again(caller: Caller, path: str | None, *fields: Any) -> Iterator[tuple]:
+def bring_again(caller: Caller, *, path: str | None, **fields: Any) -> Iterator[tuple]:
     """Import the file that was uploaded last, with the columns as the form says."""
     mapping = mapping_form.read(path, fields)
     work_on = Path(path or "")

@@ -38,7 +38,7 @@ def draw(page: Page) -> None:
     """Draw the tab and wire it."""
     panel = BackgroundPanel(_kind())
     general, rows = _draw(panel)
-    panel.wire(page, _begin, [panel.picker, general, rows])
+    panel.wire(page, _begin, {"chosen": panel.picker, "general": general, "rows": rows})
     lists = [panel.picker, general]
     page.on_open(refresh, lists, lists, then=panel.show)
     page.tab.select(refresh, lists, lists, **QUIET).then(*panel.show, **SHOWN)

@@ -15,7 +15,7 @@ from ui.parts.background import Background, failed
 from ui.parts.controls import button, dropdown
 from ui.parts.job import Job
 from ui.parts.views import render, view
-from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.parts.wiring import QUIET, SHOWN, Page, Parts, by_name
 from ui.web.handler import Caller, handler
 from ui.web.language import Spoken
 
@@ -61,19 +61,19 @@ class BackgroundPanel:
         self.show = (self._shows(), self.picker, self.result)
         """Handler, inputs and outputs that show the chosen result."""
 
-    def wire(self, page: Page, begin: Begin, inputs: list) -> None:
-        """Wire the components. `begin(caller, *values of inputs)` checks what was asked for and returns the id of the
-        new work and the function that does it."""
+    def wire(self, page: Page, begin: Begin, inputs: Parts) -> None:
+        """Wire the components. `begin(caller, **values of inputs)` checks what was asked for and returns the id of
+        the new work and the function that does it."""
         outputs = [self.seen, self.progress, self.start, self.stop, self.picker, self.result]
-        self.start.click(self._starts(begin), inputs, outputs, **SHOWN, trigger_mode="once")
+        self.start.click(**by_name(self._starts(begin), inputs, outputs), **SHOWN, trigger_mode="once")
         self.stop.click(self._stops(), None, self.progress, **QUIET)
         self.picker.input(*self.show, **SHOWN)
         page.every_two_seconds(self._ticks(), self.seen, outputs)
 
     def _starts(self, begin: Begin) -> Callable:
-        def start(caller: Caller, *values: Any) -> dict:
+        def start(caller: Caller, **values: Any) -> dict:
             """Begin the work; one piece at a time for each owner."""
-            identity, do = begin(caller, *values)
+            identity, do = begin(caller, **values)
             self.kind.works.begin(caller, identity, do)
             return self.state(caller, "")
 

@@ -17,7 +17,7 @@ from finetune.plan.fit import USUAL_LENGTH, USUAL_ROWS, Here, fits, look_here
 from ui.parts import job as work
 from ui.parts.controls import button, textbox
 from ui.parts.views import carrier, render, view
-from ui.parts.wiring import QUIET, SHOWN
+from ui.parts.wiring import QUIET, SHOWN, Parts, by_name
 from ui.web.handler import Caller, handler
 from ui.web.language import words
 
@@ -52,8 +52,8 @@ class Picker:
     choice: gr.HTML
     listed: gr.State = field(default_factory=lambda: gr.State(Listed()))
 
-    def filters(self) -> list:
-        return [self.task, self.size, self.language]
+    def filters(self) -> Parts:
+        return {"task": self.task, "size": self.size, "language": self.language}
 
 
 def draw(name: gr.Textbox | gr.Dropdown, place: str, *, open_to_anyone: bool = False) -> None:
@@ -106,21 +106,22 @@ def _choice(name: str, keys: tuple[str, ...], place: str) -> gr.Dropdown:
 def _wire(picker: Picker, name: gr.Textbox | gr.Dropdown, place: str, anyone: bool) -> None:
     """What a visitor who is not signed in may do is to choose among the suggestions, where they may use a model."""
 
-    def to(fn: Callable, *, closed: bool = False) -> dict[str, Any]:
-        return {"fn": handler(open_to_anyone=anyone and not closed)(fn), "api_name": f"{place}_{fn.__name__}"}
+    def to(fn: Callable, inputs: Any = None, outputs: Any = None, *, closed: bool = False) -> dict[str, Any]:
+        bound = by_name(handler(open_to_anyone=anyone and not closed)(fn), inputs, outputs)
+        return {**bound, "api_name": f"{place}_{fn.__name__}"}
 
     once = {**SHOWN, "trigger_mode": "once"}
-    shown = [picker.listed, *picker.filters()]
+    shown: Parts = {"listed": picker.listed, **picker.filters()}
     opened, outputs = [picker.box, picker.listed, picker.table], [picker.told, picker.stop, picker.listed, picker.table]
-    picker.opener.click(**to(pick_open), inputs=shown, outputs=opened, **once)
-    picker.close.click(**to(pick_close), outputs=picker.box, **QUIET)
-    for chosen in picker.filters():
-        chosen.input(**to(pick_filter), inputs=shown, outputs=picker.table, **SHOWN)
+    picker.opener.click(**to(pick_open, shown, opened), **once)
+    picker.close.click(**to(pick_close, outputs=picker.box), **QUIET)
+    for chosen in (picker.task, picker.size, picker.language):
+        chosen.input(**to(pick_filter, shown, picker.table), **SHOWN)
     for starter in (picker.go.click, picker.text.submit):
-        starter(**to(pick_search, closed=True), inputs=[picker.text, *shown], outputs=outputs, **once)
+        starter(**to(pick_search, {"text": picker.text, **shown}, outputs, closed=True), **once)
     picker.stop.click(**to(pick_stop, closed=True), **QUIET)
     given = [picker.choice, picker.listed]
-    picker.choice.submit(**to(pick), inputs=given, outputs=[name, picker.told], **SHOWN)
+    picker.choice.submit(**to(pick, given, [name, picker.told]), **SHOWN)
 
 
 def pick_open(caller: Caller, listed: Listed, task: Any, size: Any, language: Any) -> tuple:

@@ -10,6 +10,8 @@ from finetune.publish.kinds import KINDS
 from finetune.publish.kinds.options import GGUF_TYPES
 from ui.parts.controls import button, dropdown, textbox
 from ui.parts.views import render, view
+from ui.parts.wiring import Parts
+from ui.publish.request import Order
 from ui.web.language import Spoken, words
 
 ASKED_BY = {"columns": ("presets", "space"), "types": ("gguf",), "shows": ("space",)}
@@ -18,7 +20,7 @@ ASKED_BY = {"columns": ("presets", "space"), "types": ("gguf",), "shows": ("spac
 
 @dataclass
 class Fields:
-    """The tab's fields, in the order of `publish_order.Order`, and what explains them."""
+    """The tab's fields, named as in `ui.publish.request.Order`, and what explains them."""
 
     kind: gr.Radio
     run: gr.Dropdown
@@ -35,16 +37,14 @@ class Fields:
     about: gr.HTML
     look: gr.Button
 
-    def inputs(self) -> list:
-        return [
-            self.kind, self.run, self.dataset, self.repo, self.visibility, self.branch, self.pull_request,
-            self.licence, self.columns, self.types, self.shows, self.samples,
-        ]  # fmt: skip
+    def inputs(self) -> Parts:
+        """The fields that an `Order` is made of."""
+        return {name: getattr(self, name) for name in Order.__dataclass_fields__}
 
-    def changing(self) -> list:
-        """What another kind shows or hides, in the order of `shown_for`."""
-        asked = [self.columns, self.types, self.shows, self.samples]
-        return [self.about, self.run, self.dataset, *asked, self.licence]
+    def changing(self) -> Parts:
+        """What another kind shows or hides: what `shown_for` names."""
+        names = ("about", "run", "dataset", "columns", "types", "shows", "samples", "licence")
+        return {name: getattr(self, name) for name in names}
 
 
 def draw() -> Fields:
@@ -126,10 +126,10 @@ def about_kind(kind: str, has_token: bool) -> str:
     return render("kind", about=say(KINDS[kind].help_key), has_token=has_token)
 
 
-def shown_for(kind: str, licence: str | None, has_token: bool) -> list:
-    """What `Fields.changing` shows for a kind."""
+def shown_for(kind: str, licence: str | None, has_token: bool) -> dict[str, Any]:
+    """Return what `Fields.changing` shows for a kind."""
     of_dataset = KINDS[kind].subject == "dataset"
-    asked = [gr.update(visible=kind in ASKED_BY[name]) for name in ("columns", "types", "shows")]
-    asked.append(gr.update(visible=KINDS[kind].samples))
-    subject = [gr.update(visible=not of_dataset), gr.update(visible=of_dataset)]
-    return [about_kind(kind, has_token), *subject, *asked, gr.update(visible=of_dataset or bool(licence))]
+    visible = {name: kind in kinds for name, kinds in ASKED_BY.items()}
+    visible |= {"run": not of_dataset, "dataset": of_dataset}
+    visible |= {"samples": KINDS[kind].samples, "licence": of_dataset or bool(licence)}
+    return {"about": about_kind(kind, has_token), **{name: gr.update(visible=seen) for name, seen in visible.items()}}

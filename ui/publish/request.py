@@ -35,7 +35,7 @@ _WRITTEN_LAST = ("README.md", remote.MANIFEST)
 
 @dataclass(frozen=True)
 class Order:
-    """The fields of the tab, in the order in which handlers get them."""
+    """The values of the tab's fields, by their names."""
 
     kind: str
     run: str | None
@@ -51,16 +51,24 @@ class Order:
     samples: bool
 
     @classmethod
-    def typed(cls, *values: Any) -> "Order":
-        """From the values of the fields. Raises UserError for a kind that there is not."""
-        kind, run, dataset, repo, visibility, branch, pull_request, licence, columns, types, shows, samples = values
+    def typed(cls, kind: Any, **values: Any) -> "Order":
+        """From the values of the fields; one that is not given is empty. Raises UserError for a kind that there is
+        not."""
         if kind not in KINDS:
             raise UserError("kinds.unknown", value=str(kind)[:40], known=", ".join(KINDS))
-        texts = [str(text or "").strip() for text in (repo, branch, licence, columns, shows)]
+        texts = {
+            name: str(values.get(name) or "").strip() for name in ("repo", "branch", "licence", "columns", "shows")
+        }
         return cls(
-            kind, run or None, dataset or None, texts[0], visibility, texts[1], bool(pull_request), texts[2], texts[3],
-            tuple(map(str, types or ())), texts[4], bool(samples) and KINDS[kind].samples,
-        )  # fmt: skip
+            kind,
+            run=values.get("run") or None,
+            dataset=values.get("dataset") or None,
+            visibility=values.get("visibility"),
+            pull_request=bool(values.get("pull_request")),
+            types=tuple(map(str, values.get("types") or ())),
+            samples=bool(values.get("samples")) and KINDS[kind].samples,
+            **texts,
+        )
 
     def subject(self, owner: Owner) -> "Run | Dataset":
         """The run, or the dataset, that is published. Raises UserError where none is chosen."""

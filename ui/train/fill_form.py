@@ -10,7 +10,7 @@ import gradio as gr
 from core.words import say
 from core.workspace import Owner
 from finetune.config.presets import PRESETS, Preset, preset_named
-from finetune.config.run_config import RunConfig, knobs, load_yaml
+from finetune.config.run_config import RunConfig, load_yaml
 from finetune.data.store import list_datasets
 from finetune.objectives import OBJECTIVES
 from finetune.plan.prepare import import_data
@@ -18,13 +18,14 @@ from ui.data.datasets import choices as dataset_choices
 from ui.parts import job as work
 from ui.parts.controls import button
 from ui.parts.views import render, view
-from ui.parts.wiring import SHOWN
+from ui.parts.wiring import SHOWN, Parts, by_name
 from ui.train import form, stages_form
 from ui.web.handler import Caller, handler
 from ui.web.language import words
 
-BESIDE = 6
-"""How many outputs a filling has beside the form's fields."""
+FIRST_OBJECTIVE = stages_form.field_name(0, "objective")
+IN_PLACE_OF_KEPT = ("box", "datasets", FIRST_OBJECTIVE)
+"""What shows while no config is kept."""
 _NO_DATA = "0" * 12
 """Stands for data that is not chosen yet."""
 
@@ -51,19 +52,20 @@ class Filling:
     stop: gr.Button
     yaml: gr.Code
 
-    def outputs(self) -> list:
+    def outputs(self) -> Parts:
         """What `_filled` fills."""
-        boxes = [self.box, self.kept.box, self.yaml]
-        return [self.answer, self.stop, *boxes, self.datasets, *self.form.inputs]
+        boxes: Parts = {"box": self.box, "kept_box": self.kept.box, "yaml": self.yaml}
+        return {"answer": self.answer, "stop": self.stop, **boxes, "datasets": self.datasets, **self.form.inputs}
 
     def wire(self) -> None:
         """Fill the form from what is chosen."""
         once = {**SHOWN, "trigger_mode": "once"}
         further = [stage.datasets for stage in self.form.stages.further if stage.datasets]
-        self.upload.upload(fill_from_yaml, self.upload, self.outputs(), **once)
-        self.preset.input(fill_from_preset, [self.preset, self.datasets, *further], self.outputs(), **once)
-        kept = [self.form.kept, self.kept.box, self.yaml, self.box, self.datasets, self.form.stages.first.objective]
-        self.kept.back.click(back_to_form, None, kept, **SHOWN)
+        self.upload.upload(**by_name(fill_from_yaml, self.upload, self.outputs()), **once)
+        chosen = [self.preset, self.datasets, *further]
+        self.preset.input(**by_name(fill_from_preset, chosen, self.outputs()), **once)
+        back = {name: self.outputs()[name] for name in (form.KEPT, "kept_box", "yaml", *IN_PLACE_OF_KEPT)}
+        self.kept.back.click(**by_name(back_to_form, None, back), **SHOWN)
 
 
 def draw_preset() -> gr.Dropdown:
@@ -82,27 +84,26 @@ def draw_kept() -> KeptConfigBox:
 
 
 @handler()
-def fill_from_yaml(caller: Caller, path: str | None) -> Iterator[tuple]:
+def fill_from_yaml(caller: Caller, path: str | None) -> Iterator[dict]:
     """Fill the form from an uploaded config; data that it names by file or repository is imported, which can be
     stopped."""
     told = load_yaml(Path(path or "").read_bytes())
-    rest = [gr.skip()] * (BESIDE - 2 + form.size())
     config = yield from work.run(
         caller,
         "train",
         lambda job: import_data(told, caller.owner, job.report, job.stop),
-        lambda text: (text, gr.update(visible=True), *rest),
-        lambda: ("", gr.update(visible=False), *rest),
+        lambda text: {"answer": text, "stop": gr.update(visible=True)},
+        lambda: {"answer": "", "stop": gr.update(visible=False)},
     )
-    yield tuple(_filled(caller, config, [say("page.yaml_read")]))
+    yield _filled(caller, config, [say("page.yaml_read")])
 
 
 @handler()
-def fill_from_preset(caller: Caller, name: str, *chosen: list[str] | None) -> list:
+def fill_from_preset(caller: Caller, name: str, *chosen: list[str] | None) -> dict[str, Any]:
     """Fill the form with a preset. Data that was chosen stays where it fits the stage; else the newest that does is
     taken; what is lacking is said."""
     if not name:
-        return [gr.skip()] * (BESIDE + form.size())
+        return {}
     preset = preset_named(name)
     data = [
         _suited(caller.owner, objective, some or []) for objective, some in zip(preset.objectives, chosen, strict=False)
@@ -125,21 +126,25 @@ def _lacking(preset: Preset, data: list[list[str]]) -> list[str]:
     return [say("presets.lacks", number=number, kinds=", ".join(OBJECTIVES[key].kinds)) for number, key in lacks]
 
 
-def _filled(caller: Caller, config: RunConfig, notes: list[str]) -> list:
-    """All outputs for a config: notes, no Stop, form or kept config, data, fields."""
+def _filled(caller: Caller, config: RunConfig, notes: list[str]) -> dict[str, Any]:
+    """Return all outputs for a config: notes, no Stop, form or kept config, data, fields."""
     values, choices = form.fill(config), dataset_choices(caller)
-    kept = values[-1]
-    for place in (len(knobs()) + place for place in stages_form.data_places()):
-        values[place] = gr.update(choices=choices, value=_there(values[place]))
+    kept = values[form.KEPT]
+    for name in stages_form.data_names():
+        values[name] = gr.update(choices=choices, value=_there(values[name]))
+    values[FIRST_OBJECTIVE] = gr.update(value=values[FIRST_OBJECTIVE], choices=stages_form.titles(), visible=not kept)
     first = _there(stages_form.datasets_of(config.stages[0]))
-    values[len(knobs())] = gr.update(value=values[len(knobs())], choices=stages_form.titles(), visible=not kept)
-    data = gr.update(choices=choices, value=first, visible=not kept)
-    yaml = gr.update(value=kept, visible=True) if kept else gr.update(visible=False)
     kinds = ["ts-good", *["ts-warn"] * len(notes)]
     told = [render("note", kind=kind, title="", text=note) for kind, note in zip(kinds, notes, strict=False)]
-    text = "" if kept else "".join(told)
-    boxes = [gr.update(visible=not kept), gr.update(visible=bool(kept)), yaml]
-    return [text, gr.update(visible=False), *boxes, data, *values]
+    return {
+        "answer": "" if kept else "".join(told),
+        "stop": gr.update(visible=False),
+        "box": gr.update(visible=not kept),
+        "kept_box": gr.update(visible=bool(kept)),
+        "yaml": gr.update(value=kept, visible=True) if kept else gr.update(visible=False),
+        "datasets": gr.update(choices=choices, value=first, visible=not kept),
+        **values,
+    }
 
 
 def _there(datasets: list[str]) -> list[str]:
@@ -147,7 +152,7 @@ def _there(datasets: list[str]) -> list[str]:
 
 
 @handler()
-def back_to_form(caller: Caller) -> list:
+def back_to_form(caller: Caller) -> dict[str, Any]:
     """Let go of the config that was kept: the form counts again, with as much of it as it can show."""
     hidden, shown = gr.update(visible=False), gr.update(visible=True)
-    return [None, hidden, hidden, shown, shown, shown]
+    return {form.KEPT: None, "kept_box": hidden, "yaml": hidden, **dict.fromkeys(IN_PLACE_OF_KEPT, shown)}

@@ -9,29 +9,29 @@ import pandas as pd
 from core.words import say
 from finetune.runs.events import Event, Progress
 from finetune.runs.stage_report import margin_of
+from ui.parts.wiring import Parts
 from ui.train.follow import thinned
 from ui.web.language import words
 
-PARTS = 7
 NARROW, WIDE = 260, 1000
 """Three plots a row, or one whose legend has many names."""
 Point = tuple[int, float, str]
 
 
-def draw() -> list[Any]:
-    """Two rows of plots: what every run has, and what a preference stage has. Hidden until there is something."""
+def draw() -> Parts:
+    """Draw two rows of plots: what every run has, and what a preference stage has. Hidden until there is something."""
     with gr.Row(visible=False, elem_id="plots") as usual:
-        plots = [
-            _plot("page.plot_loss", "loss", color="series"),
-            _plot("page.plot_rate", "learning_rate"),
-            _plot("page.plot_speed", "tokens_per_s"),
-        ]
+        plots = {
+            "loss": _plot("page.plot_loss", "loss", color="series"),
+            "learning_rate": _plot("page.plot_rate", "learning_rate"),
+            "tokens_per_s": _plot("page.plot_speed", "tokens_per_s"),
+        }
     with gr.Row(visible=False, elem_id="preference-plots") as preferences:
-        more = [
-            _plot("page.plot_margin", "margin", color="series"),
-            _plot("page.plot_preferred", "preferred", color="series"),
-        ]
-    return [usual, *plots, preferences, *more]
+        more = {
+            "margin": _plot("page.plot_margin", "margin", color="series"),
+            "preferred": _plot("page.plot_preferred", "preferred", color="series"),
+        }
+    return {"plots": usual, **plots, "preference_plots": preferences, **more}
 
 
 def _plot(title: str, y: str, color: str | None = None) -> gr.LinePlot:
@@ -49,22 +49,25 @@ def _plot(title: str, y: str, color: str | None = None) -> gr.LinePlot:
     )
 
 
-def hidden() -> list[Any]:
-    """What the plots show of no run."""
-    nothing = gr.update(visible=False)
-    return [nothing, None, None, None, nothing, None, None]
+def hidden() -> dict[str, Any]:
+    """Return what the plots show of no run, by the names of `draw`."""
+    rows = dict.fromkeys(("plots", "preference_plots"), gr.update(visible=False))
+    return rows | dict.fromkeys(("loss", "learning_rate", "tokens_per_s", "margin", "preferred"))
 
 
-def shown(progress: Progress) -> list[Any]:
-    """What the plots show of a run, in the order of `draw`."""
+def shown(progress: Progress) -> dict[str, Any]:
+    """Return what the plots show of a run, by the names of `draw`."""
     train = thinned(list(progress.train.values()))
     loss = pd.DataFrame([*losses(progress), *marks(progress)], columns=["step", "loss", "series"])
-    frames: list[Any] = [gr.update(value=loss, min_width=WIDE if loss["series"].nunique() > 3 else NARROW)]
+    found: dict[str, Any] = {
+        "plots": gr.update(visible=bool(train)),
+        "loss": gr.update(value=loss, min_width=WIDE if loss["series"].nunique() > 3 else NARROW),
+    }
     for name in ("learning_rate", "tokens_per_s"):
-        frames.append(pd.DataFrame([(event["step"], event.get(name)) for event in train], columns=["step", name]))
-    preferences = [_preferences(progress, "margin", margin_of), _preferences(progress, "preferred", _share)]
-    any_pairs = not preferences[0].empty
-    return [gr.update(visible=bool(train)), *frames, gr.update(visible=any_pairs), *preferences]
+        found[name] = pd.DataFrame([(event["step"], event.get(name)) for event in train], columns=["step", name])
+    margin = _preferences(progress, "margin", margin_of)
+    found |= {"preference_plots": gr.update(visible=not margin.empty), "margin": margin}
+    return found | {"preferred": _preferences(progress, "preferred", _share)}
 
 
 def _preferences(progress: Progress, name: str, figure: Callable[[Event], float | None]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from finetune.runs.stage_report import reports
 from ui.parts import job as work
 from ui.parts.controls import button, dropdown, refreshed, textbox
 from ui.parts.views import render, view
-from ui.parts.wiring import SHOWN, Page
+from ui.parts.wiring import SHOWN, Page, Parts, by_name
 from ui.train import jobs, where_to_run
 from ui.train import plots as curves
 from ui.train.follow import follow
@@ -26,7 +26,6 @@ from ui.web.language import Spoken, words
 
 LISTED = 50
 LOG_LINES = 30
-PARTS = 11 + curves.PARTS
 
 
 @dataclass
@@ -34,7 +33,7 @@ class Live:
     """The picker of runs, and how the view of the chosen one is drawn anew."""
 
     picker: gr.Dropdown
-    wiring: tuple
+    wiring: dict[str, Any]
 
 
 @dataclass
@@ -49,6 +48,10 @@ class Buttons:
     answer: gr.HTML
     rent: gr.Button
     agreed: gr.State
+
+    def shown(self) -> Parts:
+        """What `_buttons` fills."""
+        return {name: getattr(self, name) for name in ("stop", "resume", "keep", "timeout", "rent")}
 
 
 def draw(page: Page) -> Live:
@@ -67,24 +70,26 @@ def draw(page: Page) -> Live:
     samples = view(elem_id="samples")
     with gr.Accordion(words("page.log"), open=False, visible=False) as log_box:
         log = gr.Textbox(show_label=False, lines=12, max_lines=12, interactive=False, elem_id="log", buttons=["copy"])
-    seen = gr.State("")
-    outputs = [seen, picker, state, stop, resume, keep, timeout, rent, *plots, samples, log_box, log]
-    _wire(page, Buttons(picker, stop, resume, keep, timeout, answer, rent, gr.State()), seen, outputs)
+    buttons = Buttons(picker, stop, resume, keep, timeout, answer, rent, gr.State())
+    outputs: Parts = {"seen": gr.State(""), "picker": picker, "state": state, **buttons.shown(), **plots}
+    outputs |= {"samples": samples, "log_box": log_box, "log": log}
+    showing = by_name(show, picker, outputs)
+    _wire(page, buttons, showing, by_name(tick, [picker, outputs["seen"]], outputs))
     page.runs.append(picker)
-    return Live(picker, (show, picker, outputs))
+    return Live(picker, showing)
 
 
-def _wire(page: Page, buttons: Buttons, seen: Any, outputs: list) -> None:
+def _wire(page: Page, buttons: Buttons, showing: dict[str, Any], ticking: dict[str, Any]) -> None:
     picker, once = buttons.picker, {**SHOWN, "trigger_mode": "once"}
-    picker.input(show, picker, outputs, **SHOWN)
-    page.every_two_seconds(tick, [picker, seen], outputs)
-    page.on_open(refresh, picker, picker, then=(show, picker, outputs))
+    picker.input(**showing, **SHOWN)
+    page.every_two_seconds(**ticking)
+    page.on_open(refresh, picker, picker, then=showing)
     buttons.stop.click(stop_run, picker, buttons.answer, **once)
     wish, answers = [picker, buttons.timeout], [buttons.answer, buttons.rent, buttons.agreed]
-    buttons.resume.click(resume_run, wish, answers, **once).success(tick, [picker, seen], outputs, **SHOWN)
-    buttons.keep.click(keep_result, picker, buttons.answer, **once).success(show, picker, outputs, **SHOWN)
+    buttons.resume.click(resume_run, wish, answers, **once).success(**ticking, **SHOWN)
+    buttons.keep.click(keep_result, picker, buttons.answer, **once).success(**showing, **SHOWN)
     rented = buttons.rent.click(rent_again, [buttons.agreed, *wish], answers, **once)
-    rented.success(show, picker, outputs, **SHOWN)
+    rented.success(**showing, **SHOWN)
 
 
 @handler(quiet=True)
@@ -121,18 +126,18 @@ def state_of(run: Run) -> str:
 
 
 @handler(quiet=True)
-def tick(caller: Caller, chosen: str | None, seen: str) -> list:
-    """What changed since the last look; nothing is sent where nothing did."""
+def tick(caller: Caller, chosen: str | None, seen: str) -> dict[str, Any]:
+    """Show what changed since the last look; nothing is sent where nothing did."""
     return _view(caller, chosen, seen)
 
 
 @handler()
-def show(caller: Caller, chosen: str | None) -> list:
-    """The whole view of a run."""
+def show(caller: Caller, chosen: str | None) -> dict[str, Any]:
+    """Show the whole view of a run."""
     return _view(caller, chosen, None)
 
 
-def _view(caller: Caller, chosen: str | None, seen: str | None) -> list:
+def _view(caller: Caller, chosen: str | None, seen: str | None) -> dict[str, Any]:
     came = jobs.arrivals(caller.owner)
     if not chosen:
         return _empty(caller, str(came or ""), seen)
@@ -141,49 +146,47 @@ def _view(caller: Caller, chosen: str | None, seen: str | None) -> list:
     news = f"{follow(run).cursor} {jobs.stamp(run)}"
     now = f"{run.id} {state} {came} {news}"
     if now == seen:
-        return [gr.skip()] * PARTS
+        return {}
     progress = follow(run).progress
     rented = jobs.rented(run)
     more = {"error": _error(run, state), "outcome": outcome(run, progress), "reports": reports(progress)}
     html = render("run", run=run, state=state, about=_about(run), progress=progress, **more, **(rented or {}))
-    samples = render("samples", samples=progress.samples)
     changed = not (seen or "").startswith(f"{run.id} {state} {came} ")
-    listed = gr.update(choices=choices(caller), value=chosen) if changed else gr.skip()
-    buttons = _buttons(run, state, rented, changed)
-    return [
-        now,
-        listed,
-        html,
-        *buttons,
-        *curves.shown(progress),
-        samples,
-        gr.update(visible=True),
-        run.log_tail(LOG_LINES),
-    ]
+    return {
+        "seen": now,
+        **({"picker": gr.update(choices=choices(caller), value=chosen)} if changed else {}),
+        "state": html,
+        **_buttons(run, state, rented, changed),
+        **curves.shown(progress),
+        "samples": render("samples", samples=progress.samples),
+        "log_box": gr.update(visible=True),
+        "log": run.log_tail(LOG_LINES),
+    }
 
 
-def _empty(caller: Caller, now: str, seen: str | None) -> list:
-    """The view of no run; the list is filled as soon as runs arrive from elsewhere."""
+def _empty(caller: Caller, now: str, seen: str | None) -> dict[str, Any]:
+    """Return the view of no run; the list is filled as soon as runs arrive from elsewhere."""
     if now == seen:
-        return [gr.skip()] * PARTS
-    listed = refreshed(choices(caller), None) if now else gr.skip()
-    hidden = gr.update(visible=False)
-    return [now, listed, nothing_yet(), *[hidden] * 5, *curves.hidden(), "", hidden, ""]
+        return {}
+    listed = {"picker": refreshed(choices(caller), None)} if now else {}
+    hidden = dict.fromkeys(("stop", "resume", "keep", "timeout", "rent", "log_box"), gr.update(visible=False))
+    return {"seen": now, **listed, "state": nothing_yet(), **hidden, **curves.hidden(), "samples": "", "log": ""}
 
 
-def _buttons(run: Run, state: str, rented: dict | None, changed: bool) -> list:
-    """Stop, resume, keep, the next job's time limit, and the yes to its price: that goes when the run changes."""
+def _buttons(run: Run, state: str, rented: dict | None, changed: bool) -> dict[str, Any]:
+    """Return the state of the buttons and of the next job's time limit. The yes to a price goes when the run
+    changes."""
     again = state in ("stopped", "failed")
     more = gr.update(visible=again and rented is not None)
     if rented and changed:
         more["value"] = f"{rented['job'].timeout // 60}m"
-    return [
-        gr.update(visible=state in ("queued", "running")),
-        gr.update(visible=again),
-        gr.update(visible=again and has_checkpoint(run)),
-        more,
-        gr.update(visible=False) if changed else gr.skip(),
-    ]
+    return {
+        "stop": gr.update(visible=state in ("queued", "running")),
+        "resume": gr.update(visible=again),
+        "keep": gr.update(visible=again and has_checkpoint(run)),
+        "timeout": more,
+        **({"rent": gr.update(visible=False)} if changed else {}),
+    }
 
 
 def _error(run: Run, state: str) -> str | None:

@@ -19,7 +19,7 @@ from ui.parts import job as work
 from ui.parts import model_picker
 from ui.parts.controls import button, dropdown, upload_button
 from ui.parts.views import render, view
-from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.parts.wiring import QUIET, SHOWN, Page, Parts, by_name
 from ui.train import fill_form as filling
 from ui.train import form, jobs, plan_card, run_view, stages_form
 from ui.train import where_to_run as place
@@ -52,9 +52,9 @@ class Setup:
     command: gr.Code
     place: place.WhereToRun
 
-    def inputs(self) -> list:
+    def inputs(self) -> Parts:
         """Where it shall run, the data, the form."""
-        return [*self.place.inputs(), self.datasets, *self.form.inputs]
+        return {**self.place.inputs(), "datasets": self.datasets, **self.form.inputs}
 
 
 def draw(page: Page) -> None:
@@ -114,31 +114,34 @@ def _draw_form(known: list[Knob], objective: gr.Dropdown, note: gr.HTML) -> form
 
 def _wire_buttons(setup: Setup, runs: run_view.Live) -> None:
     once, rented = {**SHOWN, "trigger_mode": "once"}, setup.place
-    outputs = [setup.answer, setup.stop, runs.picker, rented.rent, rented.agreed]
-    setup.start.click(start, setup.inputs(), outputs, **once).success(*runs.wiring, **SHOWN)
-    agreed = [rented.agreed, *setup.inputs()]
-    rented.rent.click(rent, agreed, outputs, **once).success(*runs.wiring, **SHOWN)
-    setup.check.click(check, setup.inputs(), [setup.answer, setup.stop, rented.rent], **once)
-    setup.plan.click(plan, setup.inputs(), [setup.answer, setup.stop, rented.rent], **once)
+    inputs, answers = setup.inputs(), {"answer": setup.answer, "stop": setup.stop, "rent": rented.rent}
+    outputs = {"answer": setup.answer, "stop": setup.stop, "picker": runs.picker}
+    outputs |= {"rent": rented.rent, "agreed": rented.agreed}
+    setup.start.click(**by_name(start, inputs, outputs), **once).success(**runs.wiring, **SHOWN)
+    renting = by_name(rent, {"agreed": rented.agreed, **inputs}, outputs)
+    rented.rent.click(**renting, **once).success(**runs.wiring, **SHOWN)
+    setup.check.click(**by_name(check, inputs, answers), **once)
+    setup.plan.click(**by_name(plan, inputs, answers), **once)
     setup.stop.click(stop, None, None, **QUIET)
 
 
 def _wire_place(page: Page, setup: Setup) -> None:
     """The machines are asked for when somebody wants one, and priced anew when what shall run changes."""
-    outputs, fields = [setup.place.box, *setup.place.shown()], setup.form.fields
-    wiring = {**SHOWN, "show_progress": "minimal", "show_progress_on": setup.place.table}
-    setup.place.where.input(choose_place, setup.inputs(), outputs, **wiring)
+    fields, pricing = setup.form.fields, by_name(reprice, setup.inputs(), setup.place.table)
+    choosing = by_name(choose_place, setup.inputs(), {"box": setup.place.box, **setup.place.shown()})
+    choosing |= {**SHOWN, "show_progress": "minimal", "show_progress_on": setup.place.table}
+    setup.place.where.input(**choosing)
     for changed in (setup.place.flavour.input, setup.datasets.input, *(fields[path].blur for path in PRICED)):
-        changed(reprice, setup.inputs(), setup.place.table, **SHOWN)
+        changed(**pricing, **SHOWN)
     if settings.zero_gpu():
-        page.tab.select(choose_place, setup.inputs(), outputs, **wiring)
+        page.tab.select(**choosing)
 
 
 def _wire_form(page: Page, setup: Setup) -> None:
-    hidden = [setup.form.fields[knob.path] for knob in setup.form.conditional()]
+    hidden = {knob.path: setup.form.fields[knob.path] for knob in setup.form.conditional()}
     for path in {knob.shown_when[0] for knob in setup.form.conditional() if knob.shown_when}:
-        setup.form.fields[path].change(choose_method, setup.form.fields[path], hidden, **SHOWN)
-    setup.show.click(show_yaml, setup.inputs(), [setup.yaml, setup.command], **SHOWN)
+        setup.form.fields[path].change(**by_name(choose_method, setup.form.fields[path], hidden), **SHOWN)
+    setup.show.click(**by_name(show_yaml, setup.inputs(), [setup.yaml, setup.command]), **SHOWN)
     setup.filling.wire()
     page.on_open(refresh, setup.datasets, setup.datasets)
 
@@ -154,39 +157,38 @@ def refresh(caller: Caller, chosen: list[str] | None) -> Any:
 
 
 @handler()
-def choose_method(caller: Caller, method: str) -> list:
-    """Only the settings of the method chosen."""
+def choose_method(caller: Caller, method: str) -> dict[str, Any]:
+    """Show only the settings of the method chosen."""
     return form.visibility({"method": method})
 
 
 @handler()
 def choose_place(
-    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str] | None, *values: Any
-) -> tuple:
-    """The rented machines with their prices, where one is wanted."""
+    caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str] | None, **values: Any
+) -> dict[str, Any]:
+    """Show the rented machines with their prices, where one is wanted."""
     if where != place.RENTED:
-        return gr.update(visible=False), gr.skip(), gr.skip(), gr.skip(), gr.update(visible=False)
-    return gr.update(visible=True), *place.offer(caller.owner, flavour, datasets, values)
+        return {"box": gr.update(visible=False), "rent": gr.update(visible=False)}
+    return {"box": gr.update(visible=True), **place.offer(caller.owner, flavour, datasets, values)}
 
 
 @handler()
 def reprice(
-    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str] | None, *values: Any
+    caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str] | None, **values: Any
 ) -> Any:
-    """The prices for what shall run now, where they are shown. Nothing else: a choice made meanwhile stands."""
-    return place.offer(caller.owner, flavour, datasets, values)[2] if where == place.RENTED else gr.skip()
+    """Show the prices for what shall run now, where prices are shown. Nothing else: a choice made meanwhile stands."""
+    return place.offer(caller.owner, flavour, datasets, values)["table"] if where == place.RENTED else gr.skip()
 
 
 @handler()
 def start(
-    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str], *values: Any
-) -> Iterator[tuple]:
+    caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str], **values: Any
+) -> Iterator[dict]:
     """Start a detached run; what takes time before it is shown and can be stopped.
 
     On a rented machine nothing starts yet: what it costs at most is told first.
     """
     config = form.read(datasets, values)
-    hidden = gr.update(visible=False)
     if where == place.RENTED:
         yield from _ask(caller, config, flavour, timeout, place.same_wish(flavour, timeout, datasets, values))
         return
@@ -194,30 +196,42 @@ def start(
     def begin(job: work.Job) -> str:
         return LocalLauncher().start(config, caller.owner, progress=job.report, stop=job.stop)
 
-    run = yield from _follow(caller, begin, 5)
-    text = render("note", kind="ts-good", title="", text=say("page.started", run=run))
-    yield text, hidden, gr.update(choices=run_view.choices(caller), value=run), hidden, None
+    run = yield from _follow(caller, begin)
+    yield _begun(caller, run, say("page.started", run=run))
+
+
+def _begun(caller: Caller, run: str, text: str) -> dict[str, Any]:
+    """Return what is shown of a run that was started."""
+    picker = gr.update(choices=run_view.choices(caller), value=run)
+    note = render("note", kind="ts-good", title="", text=text)
+    return {**_answered(note), "picker": picker, "agreed": None}
+
+
+def _answered(answer: str) -> dict[str, Any]:
+    """Return an answer with which nothing is left to be stopped or paid."""
+    return {"answer": answer, "stop": gr.update(visible=False), "rent": gr.update(visible=False)}
 
 
 def _ask(
     caller: Caller, config: RunConfig, flavour: str | None, timeout: str, wish: str, why: str = ""
-) -> Iterator[tuple]:
-    """The checks and the price of a job, and the button that says yes to both."""
-    offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job), 5)
+) -> Iterator[dict]:
+    """Show the checks and the price of a job, and the button that says yes to both."""
+    offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job))
     agreed = place.Agreed(wish, offer.flavour.usd_per_hour)
-    yield place.told(offer, why), gr.update(visible=False), gr.skip(), place.yes_to(offer), agreed
+    yield {**_answered(place.told(offer, why)), "rent": place.yes_to(offer), "agreed": agreed}
 
 
 @handler()
 def rent(
     caller: Caller,
+    *,
     agreed: place.Agreed | None,
     where: str,
     flavour: str | None,
     timeout: str,
     datasets: list[str],
-    *values: Any,
-) -> Iterator[tuple]:
+    **values: Any,
+) -> Iterator[dict]:
     """Start the run as a job: what was agreed to, at the price that was; where that changed, ask again."""
     usd_per_hour = place.agreed_price(agreed, flavour, timeout, datasets, values)
     config = form.read(datasets, values)
@@ -227,7 +241,7 @@ def rent(
         return launcher.start(config, caller.owner, progress=job.report, stop=job.stop)
 
     try:
-        run = yield from _follow(caller, begin, 5)
+        run = yield from _follow(caller, begin)
     except UserError as error:
         if not place.to_be_asked_again(error):
             raise
@@ -235,41 +249,36 @@ def rent(
         yield from _ask(caller, config, flavour, timeout, wish, str(error))
         return
     jobs.keep_up(find(run, caller.owner), caller.owner)
-    text = render("note", kind="ts-good", title="", text=say("page.rented", run=run))
-    hidden = gr.update(visible=False)
-    yield text, hidden, gr.update(choices=run_view.choices(caller), value=run), hidden, None
+    yield _begun(caller, run, say("page.rented", run=run))
 
 
 @handler()
 def check(
-    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str], *values: Any
-) -> Iterator[tuple]:
+    caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str], **values: Any
+) -> Iterator[dict]:
     """Check data, model and settings together, and what a rented machine needs; nothing starts."""
     config = form.read(datasets, values)
-    hidden = gr.update(visible=False)
     if where == place.RENTED:
-        offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job), 3)
-        yield place.told(offer), hidden, hidden
+        offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job))
+        yield _answered(place.told(offer))
         return
-    found = yield from _follow(caller, lambda job: plan_card.look(caller.owner, config, job, trial=False), 3)
-    yield plan_card.told(*found), hidden, hidden
+    found = yield from _follow(caller, lambda job: plan_card.look(caller.owner, config, job, trial=False))
+    yield _answered(plan_card.told(*found))
 
 
 @handler()
 def plan(
-    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str], *values: Any
-) -> Iterator[tuple]:
+    caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str], **values: Any
+) -> Iterator[dict]:
     """Say what the run will take, here and on rented machines: its first steps are tried out here."""
     config = form.read(datasets, values)
-    hidden = gr.update(visible=False)
-    found = yield from _follow(caller, lambda job: plan_card.look(caller.owner, config, job, trial=True), 3)
-    yield plan_card.told(*found), hidden, hidden
+    found = yield from _follow(caller, lambda job: plan_card.look(caller.owner, config, job, trial=True))
+    yield _answered(plan_card.told(*found))
 
 
-def _follow(caller: Caller, begin: Any, outputs: int) -> Generator[tuple, None, Any]:
-    rest = [gr.skip()] * (outputs - 2)
-    busy = lambda text: (text, gr.update(visible=True), *rest)  # noqa: E731
-    idle = lambda: ("", gr.update(visible=False), *rest)  # noqa: E731
+def _follow(caller: Caller, begin: Any) -> Generator[dict, None, Any]:
+    busy = lambda text: {"answer": text, "stop": gr.update(visible=True)}  # noqa: E731
+    idle = lambda: {"answer": "", "stop": gr.update(visible=False)}  # noqa: E731
     return (yield from work.run(caller, "train", begin, busy, idle))
 
 
@@ -281,7 +290,7 @@ def stop(caller: Caller) -> None:
 
 @handler()
 def show_yaml(
-    caller: Caller, where: str, flavour: str | None, timeout: str, datasets: list[str], *values: Any
+    caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str], **values: Any
 ) -> tuple:
     """The form as YAML, and the command that does the same in a shell, at the same place."""
     text = to_yaml(form.read(datasets, values))

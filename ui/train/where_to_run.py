@@ -4,7 +4,7 @@ import hashlib
 import json
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from finetune.plan.prepare import import_data, look_at
 from ui.parts import job as work
 from ui.parts.controls import button, dropdown, textbox
 from ui.parts.views import findings_table, render, view
+from ui.parts.wiring import Parts
 from ui.train import form
 from ui.train.jobs import most, usd
 from ui.web.language import words
@@ -49,12 +50,12 @@ class WhereToRun:
     rent: gr.Button
     agreed: gr.State
 
-    def inputs(self) -> list:
-        return [self.where, self.flavour, self.timeout]
+    def inputs(self) -> Parts:
+        return {"where": self.where, "flavour": self.flavour, "timeout": self.timeout}
 
-    def shown(self) -> list:
+    def shown(self) -> Parts:
         """What `offer` fills."""
-        return [self.machine, self.flavour, self.table, self.rent]
+        return {"machine": self.machine, "flavour": self.flavour, "table": self.table, "rent": self.rent}
 
 
 def draw_choice() -> gr.Radio:
@@ -97,17 +98,25 @@ def available(owner: Owner) -> list[Flavor]:
     return found
 
 
-def offer(owner: Owner, chosen: str | None, datasets: Sequence[str] | None, values: Sequence[Any]) -> tuple:
-    """The choice of machines with their prices for this run; in their place one sentence where there are none."""
+def offer(
+    owner: Owner, chosen: str | None, datasets: Sequence[str] | None, values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the choice of machines with their prices for this run; in their place one sentence where there are
+    none."""
     hidden = gr.update(visible=False)
     try:
         found = available(owner)
     except UserError as error:
-        return hidden, gr.skip(), render("note", kind="ts-warn", title="", text=str(error)), hidden
+        return {
+            "machine": hidden,
+            "table": render("note", kind="ts-warn", title="", text=str(error)),
+            "rent": hidden,
+        }
     name = usual(found, chosen)
     choices = [(f"{one.title} · {price(one.usd_per_hour)}", one.name) for one in found]
     table = flavor_table(found, name, *guesses(owner, found, datasets, values))
-    return gr.update(visible=True), gr.update(choices=choices, value=name), table, hidden
+    machines = gr.update(choices=choices, value=name)
+    return {"machine": gr.update(visible=True), "flavour": machines, "table": table, "rent": hidden}
 
 
 def usual(found: list[Flavor], chosen: str | None) -> str | None:
@@ -118,7 +127,7 @@ def usual(found: list[Flavor], chosen: str | None) -> str | None:
 
 
 def guesses(
-    owner: Owner, found: list[Flavor], datasets: Sequence[str] | None, values: Sequence[Any]
+    owner: Owner, found: list[Flavor], datasets: Sequence[str] | None, values: Mapping[str, Any]
 ) -> tuple[dict[str, Estimate], str]:
     """Rough time and price of this run by machine; where the form does not say enough yet, none, and why."""
     try:
@@ -187,8 +196,8 @@ def options(where: str, flavour: str | None, timeout: str) -> str:
 
 
 def same_wish(*values: Any) -> str:
-    """The fingerprint of every field."""
-    return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()
+    """Return the fingerprint of every field."""
+    return hashlib.sha256(json.dumps(values, default=str, sort_keys=True).encode()).hexdigest()
 
 
 def agreed_price(agreed: Any, *values: Any) -> float:

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -54,24 +55,25 @@ class Caller:
 
 
 def handler(*, open_to_anyone: bool = False, quiet: bool = False) -> Callable[[Callable], Callable]:
-    """Make `fn(caller, *values)` an event handler. Every handler of the page is made by this.
+    """Make `fn(caller, *values)` an event handler. Every handler of the page is made by this; one of more than four
+    inputs or outputs is also bound to them by name (`ui.parts.wiring.by_name`).
 
     On a Space only a signed-in visitor gets through, unless `open_to_anyone` (Compare alone may be). A `quiet`
     handler (timers, page loads) shows no message when it is refused.
     """
 
     def wrap(fn: Callable) -> Callable:
-        def answer(request: gr.Request, profile: Any, token: Any, *values: Any) -> Any:
+        def answer(request: gr.Request, profile: Any, token: Any, *values: Any, **named: Any) -> Any:
             with _logged(request, fn, quiet) as facts:
                 context, caller = _enter(open_to_anyone, quiet, request, profile, token)
                 facts["owner"] = logs.pseudonym(caller.owner.key)
-                return _run(context, quiet, fn, caller, *values)
+                return _run(context, quiet, partial(fn, caller, *values, **named))
 
-        def stream(request: gr.Request, profile: Any, token: Any, *values: Any) -> Iterator[Any]:
+        def stream(request: gr.Request, profile: Any, token: Any, *values: Any, **named: Any) -> Iterator[Any]:
             with _logged(request, fn, quiet) as facts:
                 context, caller = _enter(open_to_anyone, quiet, request, profile, token)
                 facts["owner"] = logs.pseudonym(caller.owner.key)
-                items = context.run(fn, caller, *values)
+                items = context.run(partial(fn, caller, *values, **named))
                 try:
                     while (item := _run(context, quiet, next, items, _END)) is not _END:
                         yield item
