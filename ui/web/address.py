@@ -16,7 +16,7 @@ USER = "tunescope"
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen, and the password that is asked for (None: nobody is asked)."""
+    """Where to listen, and the password that visitors must enter (None: no password)."""
 
     host: str
     port: int
@@ -50,12 +50,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def password() -> str | None:
-    """What is asked for before the page is shown (`TUNESCOPE_PASSWORD`); None where nobody is asked."""
+    """Return the password that the page asks for (`TUNESCOPE_PASSWORD`); None if it asks for none."""
     return os.environ.get("TUNESCOPE_PASSWORD") or None
 
 
 def loopback(host: str) -> bool:
-    """Whether a name or address, without a port, can only mean this very machine."""
+    """Return whether a name or address, without a port, can only mean this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -63,7 +63,7 @@ def loopback(host: str) -> bool:
 
 
 def _named_port(host: str, wanted: str) -> int:
-    """A port that was asked for: that one or none. 0 is one the system picks."""
+    """Check the port that was set, and return it. 0 lets the system choose one."""
     try:
         port = int(wanted)
     except ValueError:

@@ -34,7 +34,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Refused(Exception):
-    """Not let through; the sentence goes to who asks."""
+    """The request is refused; the sentence is sent to the visitor."""
 
     def __init__(self, status: int, sentence: str, why: str) -> None:
         super().__init__(sentence)
@@ -82,7 +82,7 @@ class Gate:
         await self.app(scope, receive, self._answering(request, send))
 
     async def _let_in(self, request: IncomingRequest, receive: Receive) -> Receive:
-        """Raises Refused; returns what the app reads the body from."""
+        """Check a request. Return the `receive` from which the app reads the body. Raises Refused."""
         _check_host(request)
         _check_origin(request)
         if not request.route:
@@ -118,7 +118,8 @@ class Gate:
             raise Refused(413, str(error), error.code) from error
 
     def _check_ids(self, request: IncomingRequest) -> None:
-        """Sessions and uploads belong to who names them first, events to who was given them."""
+        """Check that sessions and uploads belong to the visitor who named them first, and events to the one who
+        received them."""
         parts = request.route.strip("/").split("/")
         body = request.body if isinstance(request.body, dict) else {}
         sessions = [*request.query.get("session_hash", []), body.get("session_hash")]
@@ -132,7 +133,8 @@ class Gate:
             raise Refused(403, say("gate.not_yours"), "not theirs")
 
     def _may(self, kind: str, names: list[Any], request: IncomingRequest) -> bool:
-        """A POST makes the id theirs; to look at one that is nobody's makes no difference.
+        """Return whether the visitor may use the id. A POST makes an unused id theirs; a GET of an unused id changes
+        nothing.
 
         A request names one, and a short one: what is named is kept.
         """
@@ -151,7 +153,7 @@ class Gate:
             raise Refused(403, say("gate.not_yours"), "not theirs")
 
     def _answering(self, request: IncomingRequest, send: Send) -> Send:
-        """Passes the answer on; remembers whose the event or the uploaded files in it are."""
+        """Return a `send` that passes the answer on and records who owns the event or the uploaded files in it."""
         kept = bytearray() if request.method == "POST" and _tells_ids(request.route) else None
         cookie = new_cookie(request.visitor) if request.scope["path"] == "/" else None
 
@@ -181,7 +183,7 @@ def _tells_ids(route: str) -> bool:
 
 
 def _route_name(route: str) -> str:
-    """The route without ids and paths in it, for the log."""
+    """Return the route without ids and paths, for the log."""
     return "/".join(route.partition("=")[0].split("/")[:1]) or "page"
 
 
@@ -200,7 +202,8 @@ def _incoming(scope: Message) -> IncomingRequest:
 
 
 def _check_origin(request: IncomingRequest) -> None:
-    """Another site's page may not act with this visitor's cookie or, at home, with this machine's rights.
+    """Refuse requests that another site's page sends with this visitor's cookie or, at home, with this machine's
+    rights.
 
     Gradio keeps only the answer from it, and only at home. A browser says itself, and no page can make it say, that
     a request comes from the page's own site: that holds behind proxies that change the host's name, too.
@@ -215,7 +218,7 @@ def _check_origin(request: IncomingRequest) -> None:
 
 
 def _check_host(request: IncomingRequest) -> None:
-    """At home without a password, only by this machine's own names or those it was told of.
+    """Refuse requests, at home and without a password, to a host name that is neither local nor one of `own_hosts`.
 
     Another site can let its own name lead to this machine, after its page is loaded: to the browser, page and app are
     then one site.
@@ -229,7 +232,7 @@ def _check_host(request: IncomingRequest) -> None:
 
 
 async def _whole(receive: Receive) -> tuple[Any, Receive]:
-    """The body as JSON, None where it is none, and a `receive` that gives it once more."""
+    """Read the body. Return it as JSON (None if it is not JSON) and a `receive` that returns it once more."""
     body, messages = bytearray(), []
     while True:
         message = await receive()

@@ -92,13 +92,13 @@ _END = object()
 
 
 def _visitor(request: Any) -> Visitor:
-    """Who the gate says it is."""
+    """Return the visitor that the gate identified."""
     scope = getattr(getattr(request, "request", None), "scope", None) or {}
     return scope.get("tunescope", NOBODY)
 
 
 def _logged(request: Any, fn: Callable, quiet: bool) -> Any:
-    """Logs the call when it ends; what goes on by itself every two seconds is told at the level of debugging."""
+    """Log the call when it ends; calls by timers and page loads at debug level."""
     visitor = _visitor(request)
     facts = {"id": visitor.request, "visitor": visitor.named, "handler": fn.__name__}
     return logs.timed("call", logging.DEBUG if quiet else logging.INFO, **facts)
@@ -122,7 +122,7 @@ def _dressed(wrapped: Any, fn: Callable, open_to_anyone: bool) -> Callable:
 
 
 def _enter(open_to_anyone: bool, quiet: bool, request: Any, profile: Any, token: Any) -> tuple[Context, Caller]:
-    """Who calls, and a context of their own that speaks their language.
+    """Return a context that speaks the caller's language, and the caller.
 
     A context, since Gradio asks a generator for each item from another thread.
     """
@@ -155,7 +155,8 @@ def _owner(profile: gr.OAuthProfile | None, token: gr.OAuthToken | None, open_to
 
 
 def _in_words(error: Exception, quiet: bool) -> Exception:
-    """A sentence for a person's mistake, an id for a bug. Gradio renders messages as HTML, hence the escaping."""
+    """Turn an error into a message: a sentence for a person's mistake, an id for a bug. Gradio renders messages as
+    HTML, hence the escaping."""
     if isinstance(error, gr.Error):
         return error
     if isinstance(error, UserError):

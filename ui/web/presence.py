@@ -6,7 +6,7 @@ from gradio.context import LocalContext
 
 
 def presence() -> Callable[[], bool]:
-    """A question to ask from any thread: does the client of the present event still listen?
+    """Return a function, for any thread, that tells whether the client of the current event is still connected.
 
     Gradio ends a generator whose client has gone; a plain function is not told, so it asks here. Gradio marks the
     events of a session whose stream was cut.

@@ -21,5 +21,5 @@ class Session(state_holder.SessionState):
 
 
 def use() -> None:
-    """Let Gradio keep its sessions so from now on."""
+    """Let Gradio keep its sessions as `Session` from now on."""
     state_holder.SessionState = Session  # type: ignore[misc]
