@@ -17,7 +17,7 @@ log = logging.getLogger("tunescope")
 
 @dataclass
 class AtWork:
-    """An owner's newest piece of work: what it is about, and the job that does it."""
+    """An owner's newest piece of work: its id, and the job that does it."""
 
     id: str
     job: Job
@@ -33,7 +33,7 @@ class AtWork:
 
 
 class Background:
-    """The work of one sort, by owner. `busy` is the sentence for who begins a second piece before the first ended."""
+    """The work of one kind, by owner. `busy` is the key of the sentence for an owner whose earlier piece is running."""
 
     def __init__(self, busy: str) -> None:
         self._busy = busy
@@ -41,7 +41,7 @@ class Background:
         self._lock = threading.Lock()
 
     def begin(self, caller: Caller, identity: str, do: Callable[[Job], Any]) -> None:
-        """Begin `do(job)` for the caller's owner. Raises UserError while an earlier piece of theirs is at work."""
+        """Begin `do(job)` for the caller's owner. Raises UserError while an earlier piece of theirs is running."""
         with self._lock:
             known = self.of(caller)
             if known is not None and known.alive:
@@ -49,7 +49,7 @@ class Background:
             self._works[caller.owner.key] = AtWork(identity, Job().start(do))
 
     def of(self, caller: Caller) -> AtWork | None:
-        """The newest piece of the caller's owner, at work or over."""
+        """Return the newest piece of work of the caller's owner, running or ended."""
         return self._works.get(caller.owner.key)
 
     def stop(self, caller: Caller) -> bool:
@@ -62,7 +62,7 @@ class Background:
 
 
 def failed(known: AtWork) -> str:
-    """A sentence for a person's mistake; for a bug an id, under which it is logged once."""
+    """Return a sentence for a person's mistake; for a bug an id, under which it is logged once."""
     error = known.job.error
     if not isinstance(error, UserError):
         broken = secrets.token_hex(4)

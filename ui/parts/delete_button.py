@@ -35,13 +35,13 @@ def draw(picker: gr.Dropdown, choices: Choices, name: str, removes: Remove = rem
 
 @handler()
 def _ask(caller: Caller, chosen: str | None) -> list:
-    """Ask once more, where something is chosen."""
+    """Ask for confirmation if something is chosen."""
     return [*_visible(asked=bool(chosen)), ""]
 
 
 @handler(quiet=True)
 def _keep(caller: Caller) -> list:
-    """Back to where nothing was asked."""
+    """Cancel the deletion: show the first button again."""
     return _visible(asked=False)
 
 

@@ -104,7 +104,8 @@ def _choice(name: str, keys: tuple[str, ...], place: str) -> gr.Dropdown:
 
 
 def _wire(picker: Picker, name: gr.Textbox | gr.Dropdown, place: str, anyone: bool) -> None:
-    """What a visitor who is not signed in may do is to choose among the suggestions, where they may use a model."""
+    """Wire the panel. A visitor who is not signed in may only choose among the suggestions, where they may use a
+    model."""
 
     def to(fn: Callable, inputs: Any = None, outputs: Any = None, *, closed: bool = False) -> dict[str, Any]:
         bound = by_name(handler(open_to_anyone=anyone and not closed)(fn), inputs, outputs)
@@ -125,7 +126,7 @@ def _wire(picker: Picker, name: gr.Textbox | gr.Dropdown, place: str, anyone: bo
 
 
 def pick_open(caller: Caller, listed: Listed, task: Any, size: Any, language: Any) -> tuple:
-    """Open the panel: what fits is looked up anew."""
+    """Open the panel, and check anew which models fit."""
     listed = Listed(listed.text, listed.models, look_here())
     return gr.update(visible=True), listed, _table(listed, task, size, language)
 
@@ -136,12 +137,12 @@ def pick_close(caller: Caller) -> Any:
 
 
 def pick_filter(caller: Caller, listed: Listed, task: Any, size: Any, language: Any) -> str:
-    """Only the models of a task, size and language."""
+    """Show only the models of a task, size and language."""
     return _table(listed, task, size, language)
 
 
 def pick_search(caller: Caller, text: Any, listed: Listed, task: Any, size: Any, language: Any) -> Iterator[tuple]:
-    """The Hub's models with the text in their names; without a text the suggestions again."""
+    """Search the Hub for models with the text in their names; without a text, list the suggestions again."""
     wanted = str(text or "").strip()
     busy = lambda progress: (progress, gr.update(visible=True), gr.skip(), gr.skip())  # noqa: E731
     idle = lambda: ("", gr.update(visible=False), gr.skip(), gr.skip())  # noqa: E731
@@ -150,7 +151,8 @@ def pick_search(caller: Caller, text: Any, listed: Listed, task: Any, size: Any,
 
 
 def listed_for(text: str, owner: Owner, job: work.Job) -> Listed:
-    """The Hub's models for a text, the suggestions for none. A stop ends the wait at once, whatever the Hub does."""
+    """Return the Hub's models for a text, the suggestions for none. A stop ends the wait at once, even if the Hub does
+    not answer."""
     if not text:
         return Listed(looked=look_here())
     job.report(work.Bytes(say("picker.searching", text=text[:40]), 0, 0))
@@ -163,12 +165,12 @@ def listed_for(text: str, owner: Owner, job: work.Job) -> Listed:
 
 
 def pick_stop(caller: Caller) -> None:
-    """Wait no longer for the Hub."""
+    """Stop waiting for the Hub."""
     work.stop(caller, "models")
 
 
 def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
-    """Put the name that was clicked into the field, and say what one should know of it."""
+    """Put the name that was clicked into the field, and show the facts of the model."""
     name = str(choice.get("name") if isinstance(choice, dict) else choice)
     found = next((one for one in listed.models if one.name == name), None)
     if found is None:
