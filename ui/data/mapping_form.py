@@ -36,11 +36,11 @@ class Form:
     again: gr.Button
 
     def fields(self) -> Parts:
-        """What `read` reads."""
+        """Return the components whose values `read` takes."""
         return {"format": self.format, "kind": self.kind, **self.roles}
 
     def outputs(self) -> Parts:
-        """What `look` fills."""
+        """Return the components that `look` fills."""
         return {"box": self.box, "uploaded": self.uploaded, **self.fields()}
 
 
@@ -60,7 +60,7 @@ def draw() -> Form:
 
 @handler()
 def look(caller: Caller, path: str | None) -> dict[str, Any]:
-    """Recognise an uploaded file and fill the form; it opens by itself where nothing was recognised."""
+    """Recognize an uploaded file and fill the form, which opens by itself if nothing was recognized."""
     if not path:
         return {}
     found = recognize(Path(path))

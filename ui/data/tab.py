@@ -94,7 +94,7 @@ def _wire(
 
 @handler()
 def bring_file(caller: Caller, path: str | None) -> Iterator[tuple]:
-    """Import an uploaded file as it is recognised; where it is not, the mapping form asks."""
+    """Import an uploaded file if its format was recognized; else the mapping form asks for it."""
     if path and recognize(Path(path)).mapping is not None:
         yield from _bring(
             caller,
@@ -138,7 +138,7 @@ def bring_hub(caller: Caller, repo: str, config: str, split: str, revision: str)
 
 @handler()
 def bring_again(caller: Caller, *, path: str | None, **fields: Any) -> Iterator[tuple]:
-    """Import the file that was uploaded last, with the columns as the form says."""
+    """Import the last uploaded file again, with the columns that the form says."""
     mapping = mapping_form.read(path, fields)
     work_on = Path(path or "")
     yield from _bring(
@@ -162,19 +162,19 @@ def _bring(caller: Caller, bring: Callable[[work.Job], Dataset], path: str | Non
 
 @handler()
 def stop_import(caller: Caller) -> None:
-    """End the import under way; nothing stays behind."""
+    """Stop the running import; nothing of it is kept."""
     work.stop(caller, "import")
 
 
 @handler(quiet=True)
 def refresh(caller: Caller, chosen: str | None) -> Any:
-    """The owner's datasets, the newest chosen where none is."""
+    """List the owner's datasets; choose the newest if none is chosen."""
     return refreshed(choices(caller), chosen)
 
 
 @handler(quiet=True)
 def show(caller: Caller, chosen: str | None) -> tuple[str, str]:
-    """How a dataset was read, and what was found in it."""
+    """Show how a dataset was read, and what was found in it."""
     if not chosen:
         return nothing_yet(), ""
     dataset = owned(caller, chosen)
@@ -183,5 +183,5 @@ def show(caller: Caller, chosen: str | None) -> tuple[str, str]:
 
 
 def nothing_yet() -> str:
-    """What the tab says before there is any data."""
+    """Return what the tab shows before there is any data."""
     return render("empty", title=say("page.no_dataset"), text=say("page.no_dataset_help"))
