@@ -78,7 +78,7 @@ def _draw(panel: BackgroundPanel) -> tuple[gr.Dropdown, gr.Number]:
 
 @handler(quiet=True)
 def refresh(caller: Caller, run: str | None, general: str | None) -> tuple:
-    """The owner's finished runs, the newest chosen where none is, and what can be the general text."""
+    """List the owner's finished runs and the sets of general text; choose the newest run if none is chosen."""
     sets = [(say("evaluate.shipped_choice"), SHIPPED), (say("evaluate.none_choice"), NO_GENERAL)]
     return refreshed(run_view.choices(caller, finished=True), run), refreshed(sets + datasets.choices(caller), general)
 
@@ -104,7 +104,7 @@ def _whole(value: Any) -> int:
 
 
 def _work(run: Run, request: EvaluationRequest, caller: Caller, job: work.Job) -> None:
-    """What the job does; for each piece of it a turn is taken, as every comparison takes one."""
+    """Evaluate the run in the job; take a turn for each piece of it, as every comparison does."""
 
     def report(progress: Any) -> None:
         job.progress = progress

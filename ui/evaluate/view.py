@@ -38,8 +38,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One measure of one set of rows. `clear`: the interval of the paired difference does not hold 0. Drawn are both
-    models or, where a `reference` is, their difference beside the place of none."""
+    """One measure of one set of rows. `clear`: the interval of the paired difference does not contain 0. The plot shows
+    both models or, with a `reference`, their difference and the point of no difference."""
 
     title: str
     measure: str
@@ -58,12 +58,12 @@ class Row:
 
 
 def nothing_yet() -> str:
-    """What the place says before there is a report."""
+    """Return what the tab shows before there is a report."""
     return render("empty", title=say("evaluate.nothing"), text=say("evaluate.nothing_help"))
 
 
 def shown(owner: Owner, chosen: str | None) -> str:
-    """The report of one of the owner's runs; what the place says where it has none."""
+    """Return the report of one of the owner's runs, or the note that it has none."""
     if not chosen:
         return nothing_yet()
     run = find(chosen, owner)
@@ -86,8 +86,8 @@ def _facts(report: Report) -> str:
 
 
 def rows_of(report: Report) -> list[Row]:
-    """A row for each measure of each set, and one for the perplexity under each loss, whose paired difference is a
-    factor."""
+    """Return a row for each measure of each set, and one for the perplexity under each loss, whose paired difference is
+    a factor."""
     found = []
     for one in report["sets"]:
         ngram = one["ngram"]
