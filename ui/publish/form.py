@@ -38,11 +38,11 @@ class Fields:
     look: gr.Button
 
     def inputs(self) -> Parts:
-        """The fields that an `Order` is made of."""
+        """Return the fields that an `Order` is made of."""
         return {name: getattr(self, name) for name in Order.__dataclass_fields__}
 
     def changing(self) -> Parts:
-        """What another kind shows or hides: what `shown_for` names."""
+        """Return the components that another kind shows or hides: those that `shown_for` names."""
         names = ("about", "run", "dataset", "columns", "types", "shows", "samples", "licence")
         return {name: getattr(self, name) for name in names}
 
@@ -77,7 +77,7 @@ def draw() -> Fields:
 
 
 def _draw_asked() -> tuple:
-    """What only some kinds ask for, and the licence, which is asked for where it is not known."""
+    """Draw the fields that only some kinds have, and the license, which is asked for if it is not known."""
     hidden: dict[str, Any] = {"visible": False, "min_width": 260}
     with gr.Row(elem_classes="ts-start"):
         columns = textbox(
@@ -122,7 +122,7 @@ def _draw_elsewhere() -> tuple:
 
 
 def about_kind(kind: str, has_token: bool) -> str:
-    """A sentence on the kind and, for who is not logged in, one on what needs a token."""
+    """Return a sentence on the kind and, if nobody is logged in, one on what needs a token."""
     return render("kind", about=say(KINDS[kind].help_key), has_token=has_token)
 
 

@@ -52,8 +52,8 @@ class Order:
 
     @classmethod
     def typed(cls, kind: Any, **values: Any) -> "Order":
-        """From the values of the fields; one that is not given is empty. Raises UserError for a kind that there is
-        not."""
+        """Make an order from the values of the fields; one that is not given is empty. Raises UserError for an unknown
+        kind."""
         if kind not in KINDS:
             raise UserError("kinds.unknown", value=str(kind)[:40], known=", ".join(KINDS))
         texts = {
@@ -71,7 +71,7 @@ class Order:
         )
 
     def subject(self, owner: Owner) -> "Run | Dataset":
-        """The run, or the dataset, that is published. Raises UserError where none is chosen."""
+        """Return the run, or the dataset, that is published. Raises UserError if none is chosen."""
         if KINDS[self.kind].subject == "dataset":
             from finetune.data.store import open_dataset
 
@@ -83,7 +83,7 @@ class Order:
         return find(self.run, owner)
 
     def options(self) -> Options:
-        """What the kinds read."""
+        """Return the options that the kinds read."""
         lines = tuple(line.strip() for line in self.columns.splitlines() if line.strip())
         return Options(
             licence=self.licence or None,
@@ -94,8 +94,8 @@ class Order:
         )
 
     def texts(self, subject: "Run | Dataset", caller: Caller) -> tuple[Sample, ...]:
-        """What the run wrote in the browser tab's last comparison, where that was asked for. Raises UserError where
-        there is none, and where the run wrote nothing in it."""
+        """Return the run's texts in the browser tab's last comparison, if samples were asked for. Raises UserError if
+        there is no comparison, or none of its columns is the run's."""
         if not self.samples or not isinstance(subject, Run):
             return ()
         compared = comparisons.find(caller)
@@ -111,7 +111,7 @@ class Order:
         samples: tuple[Sample, ...] = (),
         card: str | None = None,
     ) -> PushPlan:
-        """What a push would do now; `card` takes the place of the one that is made, in which the `samples` stand."""
+        """Return what a push would do now; `card` replaces the generated one, which shows the `samples`."""
         return prepare(
             subject,
             self.repo,
@@ -127,12 +127,12 @@ class Order:
 
 
 def is_full(run: Run) -> bool:
-    """Whether the run trained every weight, so that its result is a whole model and no adapter."""
+    """Return whether the run trained every weight, so that its result is a full model and no adapter."""
     return run.model.is_dir() and not (run.model / "adapter_config.json").is_file()
 
 
 def _made_already(kind: str, subject: "Run | Dataset") -> bool:
-    """Whether the kind is the run's own result. Raises UserError for the adapter of a run that has none."""
+    """Return whether the kind is the run's own result. Raises UserError for the adapter of a run that has none."""
     if not isinstance(subject, Run):
         return False
     if kind == "adapter" and is_full(subject):
@@ -142,8 +142,8 @@ def _made_already(kind: str, subject: "Run | Dataset") -> bool:
 
 @dataclass
 class Preview:
-    """What was looked at. `samples` are the texts that the card shows, whatever is compared since; `scratch` is the
-    temporary folder of what was built; it goes when the preview does."""
+    """A previewed push. `samples` are the texts that the card shows, whatever is compared later; `scratch` is the
+    temporary folder of the built files and is deleted with the preview."""
 
     order: Order
     plan: PushPlan
@@ -153,7 +153,8 @@ class Preview:
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def again(self, order: Order, owner: Owner, card: str | None) -> PushPlan:
-        """The plan as it is now, with the card as a person left it. Raises UserError where anything else changed."""
+        """Return the plan as it is now, with the card as the person left it. Raises UserError if anything else
+        changed."""
         if order != self.order:
             raise UserError("publishing.look_again")
         edited = card if card is not None and card != self.plan.card else None
@@ -164,13 +165,14 @@ class Preview:
 
 
 def fixed(plan: PushPlan) -> list[str]:
-    """What must not change between preview and push: target, visibility, what lies there, every file but the card."""
+    """Return what must not change between preview and push: target, visibility, published commit, every file but the
+    card."""
     seen = [plan.run.id, plan.kind, plan.repo_id, str(plan.to.branch), str(plan.private), str(plan.found.commit)]
     return [*seen, *(file.sha256 for file in plan.files if file.path not in _WRITTEN_LAST)]
 
 
 def look(order: Order, caller: Caller, job: work.Job) -> Preview:
-    """See whether texts and destination will do, then build what has to be, then make the plan. Nothing is sent."""
+    """Check texts and destination, build the files, then make the plan. Nothing is sent."""
     job.report(None)
     owner = caller.owner
     subject = order.subject(owner)
@@ -199,7 +201,7 @@ _lock = threading.Lock()
 
 
 def keep(caller: Caller, preview: Preview) -> None:
-    """Keep the newest preview of each browser tab, and of those the newest few."""
+    """Keep the newest preview of each browser tab, and only the newest few of those."""
     with _lock:
         _previews[caller.owner.key, caller.session] = preview
         _previews.move_to_end((caller.owner.key, caller.session))
@@ -208,12 +210,12 @@ def keep(caller: Caller, preview: Preview) -> None:
 
 
 def kept(caller: Caller, seen: str | None = None) -> Preview | None:
-    """The browser tab's preview; with `seen` only where it is that one."""
+    """Return the browser tab's preview; with `seen` only if it is that one."""
     preview = _previews.get((caller.owner.key, caller.session))
     return preview if preview is not None and seen in (None, preview.id) else None
 
 
 def forget(caller: Caller) -> None:
-    """What was built is not needed any more."""
+    """Discard the browser tab's preview and the files built for it."""
     with _lock:
         _previews.pop((caller.owner.key, caller.session), None)

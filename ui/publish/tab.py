@@ -47,20 +47,20 @@ class PublishPanel:
     seen: gr.State
 
     def outcomes(self) -> Parts:
-        """What long work fills: how far it is, its stop button, and what came of it."""
+        """Return the components that long work fills: its progress, its stop button and its outcome."""
         return {"progress": self.progress, "stop": self.stop, "outcome": self.outcome}
 
     def working(self) -> Parts:
-        """What `send` fills."""
+        """Return the components that `send` fills."""
         return self.outcomes() | self.plan()
 
     def plan(self) -> Parts:
-        """What `_shown` and `_no_plan` fill."""
+        """Return the components that `_shown` and `_no_plan` fill."""
         names = ("files", "editor", "text", "card", "yes", "push", "seen")
         return {name: getattr(self, name) for name in names}
 
     def view(self) -> Parts:
-        """What `show_kind` fills."""
+        """Return the components that `show_kind` fills."""
         fields = {"kind": self.fields.kind, **self.fields.changing()}
         return fields | {"outcome": self.outcome, "prove": self.prove, **self.plan()}
 
@@ -115,13 +115,13 @@ def _draw() -> PublishPanel:
 
 @handler(quiet=True)
 def refresh(caller: Caller, run: str | None, dataset: str | None) -> tuple:
-    """The owner's finished runs and datasets, the newest chosen where none is."""
+    """List the owner's finished runs and datasets; choose the newest if none is chosen."""
     done = [(_title(run), run.id) for run in list_runs(caller.owner) if run.status().status == "done"]
     return refreshed(done, run), refreshed(datasets.choices(caller), dataset)
 
 
 def _title(run: Run) -> str:
-    """A run's id and model; the id alone where another version of the app wrote its config."""
+    """Return a run's id and model; the id alone if another version of the app wrote its config."""
     try:
         return f"{run.id} · {run.config().model}"
     except UserError:
@@ -130,25 +130,26 @@ def _title(run: Run) -> str:
 
 @handler(quiet=True)
 def show_kind(caller: Caller, *chosen: Any) -> dict[str, Any]:
-    """What a kind asks for, and what is known of its subject: where it was published, and the proof."""
+    """Show the fields of a kind, and where its subject was published, with the verification."""
     return _view(caller, *chosen)
 
 
 @handler(quiet=True)
 def show_run(caller: Caller, *chosen: Any) -> dict[str, Any]:
-    """The same for another run, unless it is a dataset that is published."""
+    """Show the same for another run, unless a dataset is published."""
     return _view(caller, *chosen) if KINDS[chosen[0]].subject == "run" else {}
 
 
 @handler(quiet=True)
 def show_dataset(caller: Caller, *chosen: Any) -> dict[str, Any]:
-    """The same for another dataset, where one is published. The list is filled together with that of runs: what it
-    was answered for the run at that moment would not be true any more."""
+    """Show the same for another dataset, if one is published. Both lists are filled at once: an answer for the run
+    given at that moment would be out of date."""
     return _view(caller, *chosen) if KINDS[chosen[0]].subject == "dataset" else {}
 
 
 def _view(caller: Caller, kind: str, run: str | None, dataset: str | None, licence: str | None) -> dict[str, Any]:
-    """A run that trained every weight has no adapter: its whole model is offered."""
+    """Return the view of a kind. For a run that trained every weight, which has no adapter, the full model is
+    offered."""
     subject = _chosen(caller, kind, run, dataset)
     known = kind
     if kind == "adapter" and isinstance(subject, Run) and is_full(subject):
@@ -169,7 +170,7 @@ def _chosen(caller: Caller, kind: str, run: str | None, dataset: str | None) -> 
 
 @handler()
 def preview(caller: Caller, **values: Any) -> Iterator[dict]:
-    """Build what has to be built; every file, the card, what lies at the target. Nothing is sent."""
+    """Build the files, and show every file, the card and the target's present state. Nothing is sent."""
     order = Order.typed(**values)
     forget(caller)
     busy = lambda text: {"progress": text, "stop": gr.update(visible=True)}  # noqa: E731
@@ -184,7 +185,7 @@ def preview(caller: Caller, **values: Any) -> Iterator[dict]:
 
 @handler()
 def send(caller: Caller, *, card: str, yes: bool, seen: str | None, **values: Any) -> Iterator[dict]:
-    """Push what was previewed, with the card as it was left, then fetch it back and prove it."""
+    """Push what was previewed, with the card as the person left it, then verify it."""
     order, looked_at = Order.typed(**values), kept(caller, seen or "")
     if looked_at is None:
         raise UserError("publishing.look_again")
@@ -205,7 +206,7 @@ def _push(looked_at: Preview, order: Order, caller: Caller, card: str, yes: bool
 
 @handler()
 def prove_again(caller: Caller, **values: Any) -> Iterator[dict]:
-    """Fetch the last push back once more."""
+    """Verify the last push once more."""
     order = Order.typed(**values)
     subject = order.subject(caller.owner)
     outcome = yield from _follow(caller, lambda job: _prove(caller, subject, order.kind, job))
@@ -214,21 +215,21 @@ def prove_again(caller: Caller, **values: Any) -> Iterator[dict]:
 
 @handler()
 def offer_proof(caller: Caller, **values: Any) -> Any:
-    """Show the button that repeats the proof, once there is something to prove."""
+    """Show the button that repeats the verification, once there is something to verify."""
     order = Order.typed(**values)
     return gr.update(visible=read_push(order.subject(caller.owner), order.kind) is not None)
 
 
 @handler()
 def stop(caller: Caller) -> None:
-    """End what is under way: the preview, the push or the proof."""
+    """Stop the preview, the push or the verification."""
     work.stop(caller, "look")
     work.stop(caller, "publish")
 
 
 @handler()
 def read_card(caller: Caller, text: str | None) -> Any:
-    """The card as a person reads it, while it is being changed."""
+    """Show the card as rendered Markdown while it is edited."""
     return _readable(text or "")
 
 
@@ -245,7 +246,7 @@ def _over(outcome: str) -> dict[str, Any]:
 
 
 def _prove(caller: Caller, subject: "Run | Dataset", kind: str, job: work.Job) -> str:
-    """The outcome with its proof; where the proof could not be made, what was pushed is shown all the same."""
+    """Verify the push and return the outcome; if the verification fails, the outcome still shows what was pushed."""
     pushed, looked_at = read_push(subject, kind), kept(caller)
     if pushed is None:
         raise UserError("publishing.choose_run")
@@ -267,7 +268,7 @@ def _prove(caller: Caller, subject: "Run | Dataset", kind: str, job: work.Job) -
 
 
 def _outcome(subject: "Run | Dataset", kind: str) -> str:
-    """Where it lies on the Hub, with the proof of that push; empty where it was never published."""
+    """Return where the subject is published, with the verification of that push; empty if it never was."""
     pushed, proof = read_push(subject, kind), read_proof(subject, kind)
     if pushed is None:
         return ""
@@ -302,7 +303,7 @@ def _no_plan() -> dict[str, Any]:
 
 
 def _readable(card: str) -> str:
-    """The card with its metadata as a block of code, as a person reads it."""
+    """Return the card as Markdown with its metadata as a block of code."""
     return re.sub(r"\A---\r?\n(.*?)\r?\n---\r?\n", r"```yaml\n\1\n```\n", card, flags=re.DOTALL)
 
 
