@@ -45,7 +45,7 @@ class Seeing:
     verdicts: gr.HTML
 
     def follow(self, comparing: Any) -> None:
-        """Show what an event of Compare has brought, once it is over."""
+        """Show the result of an event of Compare, once it is over."""
         comparing.success(**by_name(compare_seen, None, vars(self)), api_name="compare_seen", **SHOWN)
 
 
@@ -104,7 +104,7 @@ def _plot(name: str) -> gr.LinePlot:
 
 
 def _wire(seeing: Seeing) -> None:
-    """What is chosen below the board. Every answer is made from what this browser tab compared last."""
+    """Wire the choices below the board. Every answer is made from this browser tab's last comparison."""
     seeing.reference.input(compare_forks, seeing.reference, seeing.forks, api_name="compare_forks", **SHOWN)
     plots = [seeing.entropy, seeing.kept]
     seeing.curves.input(compare_curves, seeing.curves, plots, api_name="compare_curves", **SHOWN)
@@ -115,7 +115,7 @@ def _wire(seeing: Seeing) -> None:
 
 @handler(open_to_anyone=True)
 def compare_seen(caller: Caller) -> dict[str, Any]:
-    """All views of what this browser tab compared last; as they are where nothing is kept of it."""
+    """Show all views of this browser tab's last comparison; leave them as they are if it is not kept."""
     found = comparisons.find(caller)
     return {} if found is None else show(found.result)
 
@@ -166,7 +166,7 @@ def _curves(result: Result, chosen: Sequence[int]) -> list:
 
 
 def _among(value: Any, known: Sequence[int]) -> int:
-    """A choice, as long as it is one of those there are: raw calls can name any."""
+    """Return a choice if it is one of those offered: raw calls can name any. Raises UserError."""
     if isinstance(value, bool) or not isinstance(value, int) or value not in known:
         raise UserError("seeing.unknown_choice", value=str(value)[:40])
     return value
@@ -174,28 +174,28 @@ def _among(value: Any, known: Sequence[int]) -> int:
 
 @handler(open_to_anyone=True)
 def compare_forks(caller: Caller, reference: Any) -> str:
-    """The forks from another reference."""
+    """Show the forks from another reference."""
     result = comparisons.of(caller).result
     return render("forks", **facts.fork_view(result, _among(reference, range(len(result.columns)))))
 
 
 @handler(open_to_anyone=True)
 def compare_curves(caller: Caller, chosen: Any) -> list:
-    """The curves of some columns."""
+    """Show the curves of some columns."""
     result = comparisons.of(caller).result
     return _curves(result, [_among(one, range(len(result.columns))) for one in chosen or []])
 
 
 @handler(open_to_anyone=True)
 def compare_tree(caller: Caller, column: Any) -> list:
-    """The beam tree of another column."""
+    """Show the beam tree of another column."""
     result = comparisons.of(caller).result
     return _tree(result, _among(column, [index for _, index in facts.trees(result)]))
 
 
 @handler(open_to_anyone=True)
 def compare_tree_part(caller: Caller, column: Any, part: Any) -> str:
-    """Another part of a large beam tree."""
+    """Show another part of a large beam tree."""
     result = comparisons.of(caller).result
     index = _among(column, [index for _, index in facts.trees(result)])
     known = [place for _, place in facts.tree_parts(result.columns[index])]
@@ -204,20 +204,20 @@ def compare_tree_part(caller: Caller, column: Any, part: Any) -> str:
 
 @handler(open_to_anyone=True)
 def compare_csv(caller: Caller) -> dict:
-    """The table as a file."""
+    """Download the table."""
     text = to_csv(summarize(comparisons.of(caller).result))
     return _file("comparison.csv", "text/csv;charset=utf-8", text)
 
 
 @handler(open_to_anyone=True)
 def compare_json(caller: Caller) -> dict:
-    """The comparison as a file: the record that the shell prints with `--json`, and reads with `--record`."""
+    """Download the comparison: the record that the shell prints with `--json`, and reads with `--record`."""
     kept = comparisons.of(caller)
     text = json.dumps(record_of(kept.request, kept.result), ensure_ascii=False, indent=1)
     return _file("comparison.json", "application/json", text)
 
 
 def _file(name: str, kind: str, text: str) -> dict:
-    """A file that the browser makes itself, so that nothing of it lies on this machine's disk; numbered, since a value
-    that is the same again would not be sent."""
+    """Return a file that the browser itself saves, so that nothing of it is stored on this machine; numbered, since a
+    value that does not change would not be sent."""
     return {"number": next(_downloads), "name": name, "kind": kind, "text": text}

@@ -40,7 +40,7 @@ class Named:
 
 
 def named(result: Result) -> list[Named]:
-    """The columns in the order of the board."""
+    """Return the names of the columns, in the order of the board."""
     return [
         Named(place + 1, _shortened(column.name), COLOURS[place % len(COLOURS)])
         for place, column in enumerate(result.columns)
@@ -52,12 +52,12 @@ def _shortened(text: str) -> str:
 
 
 def choices(result: Result) -> list[tuple[str, int]]:
-    """All columns for a dropdown."""
+    """Return all columns for a dropdown."""
     return [(one.label, one.number - 1) for one in named(result)]
 
 
 def percent(probability: float | None) -> str:
-    """A probability for people; a dash where it is not known."""
+    """Format a probability as a percentage; a dash for None."""
     if probability is None:
         return "–"
     share = 100 * probability
@@ -67,7 +67,7 @@ def percent(probability: float | None) -> str:
 
 
 def fork_view(result: Result, reference: int) -> dict[str, Any]:
-    """Facts for `forks.html`: what all share, a card a column, the table of all pairs."""
+    """Return the facts for `forks.html`: the common prefix, a card for each column, the table of all pairs."""
     columns, names = result.columns, named(result)
     common = shared(columns)
     first = next((column for column in columns if column.tokens), None)
@@ -86,7 +86,8 @@ def fork_view(result: Result, reference: int) -> dict[str, Any]:
 def _card(
     columns: Sequence[ColumnResult], names: list[Named], fork: Fork, reference: int, common: int
 ) -> dict[str, Any]:
-    """One column: what it shares with the reference behind what all share, the token at the fork, the rest."""
+    """Return the facts of one column: what it shares with the reference after the common prefix, the token at the fork,
+    the rest."""
     column = columns[fork.column]
     texts, begun = pieces(column), min(common, fork.common)
     until = begun if fork.column == reference else fork.common
@@ -105,18 +106,18 @@ def _card(
 
 
 def trees(result: Result) -> list[tuple[str, int]]:
-    """The columns that have a beam tree, for a dropdown."""
+    """Return the columns that have a beam tree, for a dropdown."""
     return [choice for choice in choices(result) if result.columns[choice[1]].trace.branches]
 
 
 def tree_parts(column: ColumnResult) -> list[tuple[str, int]]:
-    """The parts of a large tree, for a dropdown."""
+    """Return the parts of a large tree, for a dropdown."""
     parts = beam_tree.parts(column.trace)
     return [(say("seeing.steps", first=start + 1, last=end), place) for place, (start, end) in enumerate(parts)]
 
 
 def tree_view(result: Result, index: int, part: int) -> dict[str, Any]:
-    """Facts for `beam_tree.html`: a part of a column's tree, its rows, its hypotheses."""
+    """Return the facts for `beam_tree.html`: a part of a column's tree, its rows, its hypotheses."""
     column = result.columns[index]
     trace = column.trace
     start, end = beam_tree.parts(trace)[part]
@@ -133,13 +134,14 @@ def tree_view(result: Result, index: int, part: int) -> dict[str, Any]:
 
 
 def drawn_first(result: Result) -> list[int]:
-    """The columns whose curves are drawn until others are chosen: all, or the first few where lines would tangle."""
+    """Return the columns whose curves are drawn until others are chosen: all, or the first few if lines would
+    tangle."""
     count = len(result.columns)
     return list(range(count if count <= MOST_CURVES else FIRST_CURVES))
 
 
 def curves(result: Result, chosen: Sequence[int], kept: bool) -> pd.DataFrame:
-    """Points for a plot: the entropy in nats at each token, or the base-10 logarithm of how many tokens were kept."""
+    """Return the points of a plot: the entropy in nats at each token, or log10 of the number of tokens kept."""
     frame: dict[str, list[Any]] = {"token": [], "value": [], "column": []}
     for one, column in zip(named(result), result.columns, strict=True):
         if one.number - 1 not in chosen:
@@ -162,15 +164,15 @@ def _points(column: ColumnResult, kept: bool) -> list[tuple[int, float]]:
 
 
 def colours(result: Result) -> dict[str, str]:
-    """The colour of each column's curve."""
+    """Return the color of each column's curve."""
     return {str(one.number): one.colour for one in named(result)}
 
 
 def chain_view(result: Result) -> dict[str, Any]:
-    """Facts for `chain.html`."""
+    """Return the facts for `chain.html`."""
     return {"columns": list(zip(named(result), result.columns, strict=True)), "number": number}
 
 
 def table_view(result: Result) -> dict[str, Any]:
-    """Facts for `summary.html`."""
+    """Return the facts for `summary.html`."""
     return {"measures": MEASURES, "rows": list(zip(named(result), summarize(result), strict=True))}

@@ -45,7 +45,8 @@ def hook(page: Page, asked: Any, make: Callable[..., CompareRequest]) -> None:
 def _copier(make: Callable[..., CompareRequest]) -> Callable:
     @handler(open_to_anyone=True)
     def compare_link(caller: Caller, *, prompt: str, cards: Any, **fields: Any) -> Any:
-        """A link to what is asked now; where that was run last, with what it came from."""
+        """Make a link to the present request; if that is the last one that was run, the link also records its
+        result."""
         request = make(prompt, board.lines_of(cards), **fields)
         check_request(request)
         last = comparisons.find(caller)

@@ -43,7 +43,7 @@ _sets = Background("sets.one_at_a_time")
 
 @dataclass(frozen=True)
 class Lent:
-    """What Compare lends: how its fields become a request, a place in its queue, its loaded models."""
+    """What Compare lends: how its fields become a request, a turn in its queue, its loaded models."""
 
     request: Callable[..., CompareRequest]
     join: Callable[[Caller], Turn]
@@ -126,7 +126,7 @@ def _nothing() -> str:
 
 @handler(quiet=True)
 def _none(caller: Caller) -> None:
-    """Of a file and the owner's own rows, the one that was given last counts."""
+    """Clear the other source: of a file and the owner's own rows, the one that was given last counts."""
 
 
 def _begin(
@@ -150,7 +150,7 @@ def _whole(value: Any) -> int:
 
 
 def _prompts(caller: Caller, path: str | None, source: str | None, first: int) -> tuple[list[PromptItem], str]:
-    """The prompts and what they are called: an uploaded file's, a run's held-out rows, a dataset's first rows."""
+    """Return the prompts and their name: an uploaded file's, a run's held-out rows, a dataset's first rows."""
     if path:
         return read_prompts(Path(path), first), Path(path).name
     if not source:
@@ -165,7 +165,7 @@ def _prompts(caller: Caller, path: str | None, source: str | None, first: int) -
 
 
 def _work(prompt_set: PromptSet, caller: Caller, lent: Lent, identity: str, job: work.Job) -> None:
-    """What the job does: run the set, then write it whole."""
+    """Run the set in the job, then save it as a whole."""
 
     def report(progress: Loading) -> None:
         job.progress = progress
@@ -182,13 +182,13 @@ def _work(prompt_set: PromptSet, caller: Caller, lent: Lent, identity: str, job:
 
 @handler(quiet=True)
 def refresh_sets(caller: Caller, chosen: str | None) -> tuple:
-    """The owner's sets, the newest chosen where none is, and what prompts can be taken from."""
+    """List the owner's sets and the sources of prompts; choose the newest set if none is chosen."""
     return refreshed(choices(caller), chosen), gr.update(choices=_sources(caller))
 
 
 @handler(quiet=True)
 def refresh_sources(caller: Caller) -> Any:
-    """The owner's runs and datasets, as prompts."""
+    """List the owner's runs and datasets as sources of prompts."""
     return gr.update(choices=_sources(caller))
 
 
@@ -199,7 +199,7 @@ def _sources(caller: Caller) -> list[tuple[str, str]]:
 
 
 def choices(caller: Caller) -> list[tuple[str, str]]:
-    """The owner's sets for a dropdown, newest first; one that is damaged by its id alone."""
+    """Return the owner's sets for a dropdown, newest first; a damaged one by its id alone."""
     return [(_title(caller, identity), identity) for identity in set_report.listed(caller.owner)[:LISTED]]
 
 

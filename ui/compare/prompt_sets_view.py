@@ -52,7 +52,7 @@ class Line:
 
 
 def shown(owner: Owner, identity: str | None) -> str:
-    """The report of one of the owner's sets; what the place says where there is none."""
+    """Return the report of one of the owner's sets, or the note that there is none."""
     if not identity:
         return render("empty", title=say("sets.nothing"), text=say("sets.nothing_help"))
     report = set_report.load(owner, identity)
@@ -68,7 +68,7 @@ def shown(owner: Owner, identity: str | None) -> str:
 
 
 def lines_of(report: dict[str, Any]) -> list[Line]:
-    """A line for each measure that any column has."""
+    """Return a line for each measure that any column has."""
     columns = report["columns"]
     found = {m.key: [_estimate(column["measures"][m.key]) for column in columns] for m in MEASURES}
     return [_line(measure, columns, found[measure.key]) for measure in MEASURES if any(found[measure.key])]
@@ -113,7 +113,7 @@ def _signed(value: float, digits: int) -> str:
 
 
 def whiskers_of(found: list[Estimate | None]) -> list[Whisker]:
-    """Where each column's mean and interval lie, on one scale from the lowest to the highest of them."""
+    """Return the position of each column's mean and interval, on one scale from the lowest to the highest of them."""
     ends = [end for one in found if one for end in (one.mean, one.low, one.high) if end is not None]
     lowest, highest = min(ends, default=0.0), max(ends, default=0.0)
 
@@ -135,7 +135,7 @@ def whiskers_of(found: list[Estimate | None]) -> list[Whisker]:
 
 
 def _links(folder: Path) -> list[dict[str, Any]]:
-    """The set's files as links that hold them: the page serves no file of the workspace."""
+    """Return links that contain the set's files: the page serves no file of the workspace."""
     links = []
     for name, kind in FILES:
         path = folder / name

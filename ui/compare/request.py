@@ -25,7 +25,7 @@ def request_of(
     raw: bool,
     exact: bool,
 ) -> CompareRequest:
-    """The request behind the fields. Raises UserError for a number or a conversation that is none."""
+    """Return the request that the fields describe. Raises UserError for an invalid number or conversation."""
     before = _messages(system or "", turns or "")
     asked: dict[str, Any] = {"prompt": prompt}
     if before:
@@ -49,7 +49,8 @@ def _whole(value: Any, name: str) -> int:
 
 
 def _messages(system: str, turns: str) -> list[dict[str, str]]:
-    """The conversation before the prompt: lines that begin with `User:` or `Assistant:`, others continue the turn."""
+    """Return the conversation before the prompt: lines that begin with `User:` or `Assistant:` start a turn, others
+    continue it."""
     messages = [{"role": "system", "content": system.strip()}] if system.strip() else []
     for line in turns.splitlines():
         name, colon, text = line.partition(":")
@@ -64,8 +65,8 @@ def _messages(system: str, turns: str) -> list[dict[str, str]]:
 
 
 def answer(value: Any, model: str, owner: Owner) -> tuple[dict[str, Any], str]:
-    """The answer to the question in the board's value, columns to lay out or one to add, and a sentence about it, if
-    there is one. Raises UserError."""
+    """Return the answer to the question in the board's value (columns to lay out, or one to add) and a sentence about
+    it, which may be empty. Raises UserError."""
     question = value.get("ask") if isinstance(value, dict) else None
     if not isinstance(question, dict):
         raise UserError("page.no_board")

@@ -57,7 +57,7 @@ class CompareForm:
         return {"prompt": self.prompt, "cards": self.board, **self.settings}
 
     def outputs(self) -> Parts:
-        """What `compare_run` fills."""
+        """Return the components that `compare_run` fills."""
         return {name: getattr(self, name) for name in ("updates", "status", "start", "stop", "tokens")}
 
 
@@ -129,7 +129,7 @@ def _draw_conversation() -> Parts:
 
 @cache
 def shelf() -> Any:
-    """The models kept loaded, for everybody."""
+    """Return the models kept loaded, for everybody."""
     from inference.models.locate import Shelf
 
     return Shelf()
@@ -146,7 +146,7 @@ def _example(key: str) -> Any:
 
 @handler(quiet=True)
 def refresh(caller: Caller) -> tuple:
-    """The owner's finished runs, as models to compare."""
+    """List the owner's finished runs as models to compare."""
     runs = run_view.choices(caller, finished=True)
     models = [("", say("page.model_above")), ("base", say("page.its_base")), *((run, title) for title, run in runs)]
     above = [settings.DEFAULT_MODEL, *((title, run) for title, run in runs)]
@@ -185,14 +185,15 @@ def compare_run(caller: Caller, *, prompt: str, cards: Any, **fields: Any) -> It
 
 
 def join(caller: Caller, what: str = "comparison") -> Turn:
-    """A place in the queue of all that uses the models."""
+    """Return a turn in the queue of everything that uses the models."""
     turn = _turns.join(caller.line, stranger=caller.anonymous)
     logs.event("queued", id=caller.visitor.request, what=what, before=turn.before())
     return turn
 
 
 def _fold(request: CompareRequest, caller: Caller, turn: Turn, state: Board, lock: Any, job: work.Job) -> None:
-    """What the job does; the turn is kept until the work has really ended. `late` counts forwards after a stop."""
+    """Run the comparison in the job and fold its events into `state`; keep the turn until the work has really ended.
+    `late` counts forwards after a stop."""
     late: Counter[int] = Counter()
     facts: dict[str, Any] = {
         "id": caller.visitor.request,
@@ -218,12 +219,12 @@ def _status(state: Board, turn: Turn) -> str:
 
 
 def _stands_in(started: Started) -> str:
-    """Says so where the stand-in writes in the place of the model asked for, itself or under a run's adapter."""
+    """Return a note if the stand-in replaces the requested model, alone or under a run's adapter; else nothing."""
     return say("page.stand_in", default=settings.DEFAULT_MODEL) if started.stand_in else ""
 
 
 def _summary(state: Board, exact: bool = False, made: dict[str, Any] | None = None) -> str:
-    """What the comparison was; `made` is what the link that it was opened with was made of."""
+    """Return the summary of the comparison; `made` is the record that the opened link was made from."""
     result = state.result
     if result is None or state.started is None:
         return ""
@@ -240,7 +241,7 @@ def _summary(state: Board, exact: bool = False, made: dict[str, Any] | None = No
 
 @handler(open_to_anyone=True)
 def compare_ask(caller: Caller, cards: Any, model: str) -> tuple:
-    """Answer what a card asks: a sweep of one of its settings, or what the model's authors set."""
+    """Answer a card's question: a sweep of one of its settings, or the model's default settings."""
     answer, said = compare_request.answer(cards, (model or "").strip(), caller.owner)
     return answer, render("note", kind="", title="", text=said) if said else gr.skip()
 
@@ -289,7 +290,7 @@ def compare(
 
 
 def _written(request: CompareRequest, caller: Caller) -> Result:
-    """The whole result, for a caller who waits for it; who goes away ends it."""
+    """Return the whole result for a caller who waits for it; end the work if they disconnect."""
     state, turn, here = Board(), join(caller), presence()
     job = work.Job().start(lambda job: _fold(request, caller, turn, state, threading.Lock(), job))
     while not job.wait(WAITING_S):
