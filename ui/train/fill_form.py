@@ -53,7 +53,7 @@ class Filling:
     yaml: gr.Code
 
     def outputs(self) -> Parts:
-        """What `_filled` fills."""
+        """Return the components that `_filled` fills."""
         boxes: Parts = {"box": self.box, "kept_box": self.kept.box, "yaml": self.yaml}
         return {"answer": self.answer, "stop": self.stop, **boxes, "datasets": self.datasets, **self.form.inputs}
 
@@ -69,14 +69,14 @@ class Filling:
 
 
 def draw_preset() -> gr.Dropdown:
-    """The presets, none of them chosen."""
+    """Draw the presets, none of them chosen."""
     titles = [(words(preset.title_key), name) for name, preset in PRESETS.items()]
     more: dict[str, Any] = {"scale": 2, "min_width": 200, "elem_id": "preset"}
     return gr.Dropdown([(words("presets.hint"), ""), *titles], value="", label=words("presets.label"), **more)
 
 
 def draw_kept() -> KeptConfigBox:
-    """What stands in place of the form while a config is kept; hidden until then."""
+    """Draw what replaces the form while a config is kept; hidden until then."""
     with gr.Column(visible=False, elem_id="kept") as box:
         view("note", facts={"kind": "ts-warn", "title": "", "text": words("page.kept_config")})
         back = button("page.back_to_form", size="sm", elem_id="back-to-form")
@@ -100,8 +100,8 @@ def fill_from_yaml(caller: Caller, path: str | None) -> Iterator[dict]:
 
 @handler()
 def fill_from_preset(caller: Caller, name: str, *chosen: list[str] | None) -> dict[str, Any]:
-    """Fill the form with a preset. Data that was chosen stays where it fits the stage; else the newest that does is
-    taken; what is lacking is said."""
+    """Fill the form with a preset. Chosen data stays if it fits the stage; else the newest that does is taken; missing
+    data is reported."""
     if not name:
         return {}
     preset = preset_named(name)
@@ -114,7 +114,7 @@ def fill_from_preset(caller: Caller, name: str, *chosen: list[str] | None) -> di
 
 
 def _suited(owner: Owner, objective: str, chosen: Sequence[str]) -> list[str]:
-    """The data for an objective: what is chosen, where it fits, else the newest that does."""
+    """Return the data for an objective: the chosen data if it fits, else the newest dataset that does."""
     kinds = set(OBJECTIVES[objective].kinds)
     if chosen and stages_form.kinds_of(owner, chosen) <= kinds:
         return list(chosen)
@@ -153,6 +153,6 @@ def _there(datasets: list[str]) -> list[str]:
 
 @handler()
 def back_to_form(caller: Caller) -> dict[str, Any]:
-    """Let go of the config that was kept: the form counts again, with as much of it as it can show."""
+    """Discard the kept config: the form counts again, with as much of the config as it can show."""
     hidden, shown = gr.update(visible=False), gr.update(visible=True)
     return {form.KEPT: None, "kept_box": hidden, "yaml": hidden, **dict.fromkeys(IN_PLACE_OF_KEPT, shown)}

@@ -27,7 +27,7 @@ _lock = threading.Lock()
 
 
 def follow(run: Run) -> Followed:
-    """What is known of a run, with the events written since the last look."""
+    """Return what is known of a run, with the events written since the last call."""
     with _lock:
         known = _followed.setdefault(run.folder, Followed())
         _followed.move_to_end(run.folder)
@@ -41,7 +41,7 @@ def follow(run: Run) -> Followed:
 
 @dataclass(frozen=True)
 class AtWork:
-    """A run that is queued or running, for the slim line. `flavour` and `cost` are a rented machine's."""
+    """A queued or running run, for the line of active runs. `flavor` and `cost` are a rented machine's."""
 
     id: str
     queued: bool
@@ -52,7 +52,7 @@ class AtWork:
 
 
 def at_work(owner: Owner) -> list[AtWork]:
-    """The owner's runs that hold their lock and their jobs that have not ended, the oldest first. Jobs are followed."""
+    """Return the owner's running and queued runs and jobs, the oldest first. Jobs are followed."""
     found = []
     for run in reversed(list_runs(owner)):
         if run.alive():
@@ -65,7 +65,7 @@ def at_work(owner: Owner) -> list[AtWork]:
 
 
 def thinned(events: list, most: int = 1000) -> list:
-    """At most about `most` of the events, evenly spread, the last one kept."""
+    """Return at most about `most` of the events, evenly spread, the last one included."""
     if len(events) <= most:
         return events
     step = len(events) / most

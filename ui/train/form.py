@@ -34,18 +34,18 @@ class Form:
         return {**self.fields, **self.stages.inputs, KEPT: self.kept}
 
     def conditional(self) -> list[Knob]:
-        """The knobs that show only when something was chosen."""
+        """Return the knobs that show only under certain choices."""
         return [knob for knob in self.knobs if knob.shown_when]
 
 
 def draw_basic(known: list[Knob]) -> dict[str, Any]:
-    """The knobs that everybody looks at, without their help, in one wrapping row."""
+    """Draw the basic knobs, without their help, in one wrapping row."""
     with gr.Row(elem_classes="ts-basic"):
         return {knob.path: _field(knob, help=False) for knob in known if knob.tier == "basic"}
 
 
 def draw_advanced(known: list[Knob]) -> dict[str, Any]:
-    """The others, with their help, under the headings of their groups."""
+    """Draw the other knobs, with their help, under the headings of their groups."""
     fields: dict[str, Any] = {}
     advanced = [knob for knob in known if knob.tier != "basic"]
     for name in dict.fromkeys(GROUPS.values()):
@@ -106,7 +106,7 @@ def _shows(config: RunConfig, values: Mapping[str, Any]) -> bool:
 
 
 def _effect(config: RunConfig) -> tuple:
-    """What a config comes to, stage by stage, however it is written down."""
+    """Return the effect of a config, stage by stage, however it is written."""
     stages = [(stage.objective, stage.data, stage.settings, config.optim_of(stage)) for stage in config.stages]
     return config.model_dump(exclude={"stages", "optim"}), stages
 

@@ -24,7 +24,7 @@ log = logging.getLogger("tunescope")
 
 @dataclass
 class Finding:
-    """What is known of somebody's jobs elsewhere: when they were last looked for, and how often some arrived."""
+    """The state of the lookup of somebody's jobs elsewhere: when it last ran, and how often jobs arrived."""
 
     asked: float = -EVERY_SECONDS
     thread: threading.Thread | None = None
@@ -36,7 +36,7 @@ _lock = threading.Lock()
 
 
 def find_again(owner: Owner) -> None:
-    """Look in the background for jobs of somebody with a token, and follow them; returns at once.
+    """Look in the background for jobs of an owner with a token, and follow them; return at once.
 
     One look at a time, and once a minute at most.
     """
@@ -72,20 +72,20 @@ def _find(owner: Owner, known: Finding) -> None:
 
 
 def arrivals(owner: Owner) -> int:
-    """How often jobs of another machine arrived: a list of runs that was filled before is out of date."""
+    """Return how often jobs of another machine arrived: a list of runs that was filled before is out of date."""
     known = _found.get(owner.key)
     return known.arrivals if known else 0
 
 
 def keep_up(run: Run, owner: Owner) -> None:
-    """Follow a job that is at work, in a thread; one that is followed already is left alone."""
+    """Follow an active job in a thread; leave one alone that is already followed."""
     record = jobs.job_of(run)
     if record is not None and record.at_work and owner.token and not settings.hub_offline():
         jobs.follow(run, owner)
 
 
 def stamp(run: Run) -> str:
-    """What changes when there is news of a job; empty for a run of this machine."""
+    """Return a text that changes with every update of a job; empty for a run of this machine."""
     times = []
     for name in ("job.json", "metrics.jsonl"):
         try:
@@ -96,7 +96,7 @@ def stamp(run: Run) -> str:
 
 
 def rented(run: Run) -> dict[str, Any] | None:
-    """What the view of a run shows of its job: the record, the most it may cost, how busy the machine is."""
+    """Return what the view of a run shows of its job: the record, the most it may cost, how busy the machine is."""
     record = jobs.job_of(run)
     if record is None:
         return None
@@ -105,17 +105,17 @@ def rented(run: Run) -> dict[str, Any] | None:
 
 
 def usd(amount: float) -> str:
-    """Dollars, with a third digit where it is a matter of cents."""
+    """Format dollars, with a third digit for amounts under ten cents."""
     return f"${amount:.2f}" if amount >= 0.1 or not amount else f"${amount:.3f}"
 
 
 def most(usd_per_hour: float, seconds: int) -> float:
-    """What a job costs that takes its whole time."""
+    """Return the cost of a job that uses its full time limit."""
     return usd_per_hour * seconds / 3600
 
 
 def _machine(run: Run) -> dict[str, float | None] | None:
-    """The last sample of the machine: processor and GPU in percent, memory of both in bytes."""
+    """Return the last sample of the machine: processor and GPU in percent, memory of both in bytes."""
     sample = _last_sample(run)
     if sample is None:
         return None

@@ -31,7 +31,7 @@ def look(owner: Owner, config: RunConfig, job: work.Job, *, trial: bool) -> tupl
 
 
 def told(found: "Checked", plan: "RunPlan") -> str:
-    """That it can start, or why not; the card; what was found in the data."""
+    """Return the verdict on whether the run can start, the card, and the findings in the data."""
     rows, steps = counted("core.rows", found.rows), counted("core.steps", plan.steps)
     refused = any(one.refused for one in plan.advice)
     fine = say("page.checked", model=found.model, rows=rows, steps=steps)
@@ -42,5 +42,5 @@ def told(found: "Checked", plan: "RunPlan") -> str:
 
 
 def card(plan: "RunPlan") -> str:
-    """The plan with a line for each place."""
+    """Return the plan as a card with a line for each machine."""
     return render("plan_card", plan=plan, weights=weight_facts(plan), data=data_facts(plan), dollars=dollars)

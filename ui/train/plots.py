@@ -71,7 +71,7 @@ def shown(progress: Progress) -> dict[str, Any]:
 
 
 def _preferences(progress: Progress, name: str, figure: Callable[[Event], float | None]) -> pd.DataFrame:
-    """A figure of the preference stages in training and on the rows held out."""
+    """Return a figure of the preference stages in training and on the held-out rows."""
     events = [*thinned(list(progress.train.values())), *_measured(progress)]
     known = [(event["step"], figure(event), _kind(event)) for event in events if figure(event) is not None]
     return pd.DataFrame(known, columns=["step", name, "series"])
@@ -82,7 +82,7 @@ def _share(event: Event) -> float | None:
 
 
 def _measured(progress: Progress) -> list[Event]:
-    """The evaluations, those before a later stage's first step among them."""
+    """Return the evaluations, including those before a later stage's first step."""
     return [*progress.begins.values(), *thinned(list(progress.evals.values()))]
 
 
@@ -91,7 +91,7 @@ def _kind(event: Event) -> str:
 
 
 def losses(progress: Progress) -> list[Point]:
-    """Training and validation losses, a series of its own for each stage: their losses are different quantities."""
+    """Return training and validation losses, a series for each stage: their losses are different quantities."""
     objectives = [stage["objective"] for stage in (progress.started or {}).get("stages") or []]
     train = thinned(list(progress.train.values()))
     found = [(event["step"], event["loss"], _series(event, objectives, "training")) for event in train]
@@ -109,7 +109,7 @@ def _series(event: Event, objectives: list[str], kind: str) -> str:
 
 
 def marks(progress: Progress) -> Iterator[Point]:
-    """The best step of a stage and its early end as upright lines, as high as the stage's losses reach."""
+    """Return the best step and the early end of each stage as vertical lines, as high as the stage's losses."""
     for kind, places in (("best", _best(progress)), ("early", _early(progress))):
         for stage, step in places.items():
             heights = [event["loss"] for event in progress.train.values() if (event.get("stage") or 0) == stage]

@@ -38,7 +38,7 @@ class Live:
 
 @dataclass
 class Buttons:
-    """What is done with the chosen run. `agreed` is what the price of another job was told for."""
+    """The actions on the chosen run. `agreed` records the settings and the price of the next job that were shown."""
 
     picker: gr.Dropdown
     stop: gr.Button
@@ -50,7 +50,7 @@ class Buttons:
     agreed: gr.State
 
     def shown(self) -> Parts:
-        """What `_buttons` fills."""
+        """Return the components that `_buttons` fills."""
         return {name: getattr(self, name) for name in ("stop", "resume", "keep", "timeout", "rent")}
 
 
@@ -94,13 +94,13 @@ def _wire(page: Page, buttons: Buttons, showing: dict[str, Any], ticking: dict[s
 
 @handler(quiet=True)
 def refresh(caller: Caller, chosen: str | None) -> Any:
-    """The owner's runs, the newest chosen where none is. Their jobs elsewhere are looked for meanwhile."""
+    """List the owner's runs; choose the newest if none is chosen. Their jobs elsewhere are looked up meanwhile."""
     jobs.find_again(caller.owner)
     return refreshed(choices(caller), chosen)
 
 
 def choices(caller: Caller, *, finished: bool = False) -> list[tuple[str, str]]:
-    """The owner's runs for a dropdown, newest first; `finished`: only those with a result."""
+    """Return the owner's runs for a dropdown, newest first; `finished`: only those with a result."""
     found = []
     for run in list_runs(caller.owner)[:LISTED]:
         progress = follow(run).progress
@@ -111,7 +111,7 @@ def choices(caller: Caller, *, finished: bool = False) -> list[tuple[str, str]]:
 
 
 def _about(run: Run) -> str:
-    """A run's model and method; nothing where another version of the program wrote its config."""
+    """Return a run's model and method; a dash if another version of the program wrote its config."""
     try:
         config = run.config()
     except UserError:
@@ -120,7 +120,7 @@ def _about(run: Run) -> str:
 
 
 def state_of(run: Run) -> str:
-    """The run's word, as `Run.state`. The lock is looked at first: an ending is written under it."""
+    """Return the run's state, as `Run.state`. The lock is checked first: an ending is written under it."""
     alive = run.alive()
     return run.state(alive, follow(run).progress)
 
@@ -194,7 +194,7 @@ def _error(run: Run, state: str) -> str | None:
 
 
 def nothing_yet() -> str:
-    """What the view says before there is any run."""
+    """Return what the view shows before there is any run."""
     return render("empty", title=say("page.no_run"), text=say("page.no_run_help"))
 
 
@@ -216,7 +216,7 @@ def keep_result(caller: Caller, chosen: str | None) -> Iterator[str]:
 
 @handler()
 def resume_run(caller: Caller, chosen: str | None, timeout: str | None) -> Iterator[tuple]:
-    """Go on from the last checkpoint. A job is paid for anew: what it costs at most is told first."""
+    """Resume from the last checkpoint. A job is paid for anew: its maximum cost is shown first."""
     run, hidden = find(chosen or "", caller.owner), gr.update(visible=False)
     record = job_of(run)
     if record is not None:
@@ -231,7 +231,7 @@ def resume_run(caller: Caller, chosen: str | None, timeout: str | None) -> Itera
 
 
 def _ask(caller: Caller, run: Run, record: JobRecord, timeout: str | None, why: str = "") -> Iterator[tuple]:
-    """The checks and the price of a run's next job, and the button that says yes to both."""
+    """Show the checks and the price of a run's next job, and the button that confirms both."""
     config = run.config().model_copy(update={"model": str(run.environment().get("base") or run.config().model)})
     limit = (timeout or "").strip() or str(record.timeout)
     offer = yield from _follow(
@@ -245,7 +245,7 @@ def _ask(caller: Caller, run: Run, record: JobRecord, timeout: str | None, why: 
 def rent_again(
     caller: Caller, agreed: where_to_run.Agreed | None, chosen: str | None, timeout: str | None
 ) -> Iterator[tuple]:
-    """Go on in a new job: the one whose price was agreed to; where that changed, ask again."""
+    """Resume in a new job at the confirmed price; if the price changed, ask again."""
     run = find(chosen or "", caller.owner)
     usd_per_hour = where_to_run.agreed_price(agreed, run.id, timeout)
     record = job_of(run)

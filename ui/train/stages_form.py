@@ -37,7 +37,7 @@ class StageFields:
     rate: gr.Textbox | None = None
 
     def inputs(self, index: int) -> Parts:
-        """The fields by the names of their values; `index` is the stage's, from 0."""
+        """Return the fields by the names of their values; `index` is the stage's, from 0."""
         own = {"data": self.datasets, "epochs": self.epochs, "rate": self.rate}
         fields: Parts = {field_name(index, part): field for part, field in own.items() if field is not None}
         fields[field_name(index, "objective")] = self.objective
@@ -71,7 +71,7 @@ def setting_name(index: int, path: str) -> str:
 
 
 def draw_objective(name: str, value: str | None) -> gr.Dropdown:
-    """What a stage learns; `name` is its id on the page.
+    """Draw the objective of a stage; `name` is its id on the page.
 
     What is offered changes with the data, and Gradio would check a value by what it offered last: the config does.
     """
@@ -94,7 +94,7 @@ def draw_settings(stage: str, objective: str | None) -> Parts:
 
 
 def draw_further() -> list[StageFields]:
-    """The fields of the further stages."""
+    """Draw the fields of the further stages."""
     return [_draw_stage(number) for number in range(2, 2 + FURTHER)]
 
 
@@ -114,7 +114,8 @@ def _draw_stage(number: int) -> StageFields:
 
 
 def wire(page: Page, stages: Stages, datasets: gr.Dropdown) -> None:
-    """Data decides which objectives there are, the objective which settings. `datasets` is the first stage's data."""
+    """Wire the fields: data decides which objectives are offered, the objective which settings. `datasets` is the first
+    stage's data."""
     for stage in (stages.first, *stages.further):
         stage.objective.change(**by_name(choose_objective, stage.objective, stage.settings), **SHOWN)
         data = stage.datasets or datasets
@@ -127,7 +128,7 @@ def wire(page: Page, stages: Stages, datasets: gr.Dropdown) -> None:
 
 @handler(quiet=True)
 def refresh(caller: Caller, *chosen: list[str] | None) -> list:
-    """The owner's datasets for the further stages, in which nothing is chosen by itself."""
+    """List the owner's datasets for the further stages; none is chosen by default."""
     found = dataset_choices(caller)
     known = {value for _, value in found}
     return [gr.update(choices=found, value=[one for one in some or [] if one in known]) for some in chosen]
@@ -142,18 +143,18 @@ def choose_objective(caller: Caller, objective: str | None) -> dict[str, Any]:
 
 @handler(quiet=True)
 def fit_first(caller: Caller, datasets: list[str] | None, objective: str | None) -> tuple:
-    """The objectives that the chosen data can serve, or a sentence that none can."""
+    """Offer the objectives that fit the chosen data, or show a sentence that none does."""
     return fit(caller.owner, datasets, objective or next(iter(OBJECTIVES)))
 
 
 @handler(quiet=True)
 def fit_further(caller: Caller, datasets: list[str] | None, objective: str | None) -> tuple:
-    """The same for a further stage: without data there is none."""
+    """Do the same for a further stage: without data it has no objective."""
     return fit(caller.owner, datasets, objective if datasets else None)
 
 
 def fit(owner: Owner, datasets: Sequence[str] | None, objective: str | None) -> tuple[Any, str]:
-    """The choice of objectives under the data: an update of the dropdown, and a sentence where none learns from all.
+    """Return the choice of objectives for the data: an update of the dropdown, and a sentence if none fits all of it.
 
     What was chosen stays where it fits; else the one that is made for such rows is.
     """
@@ -167,7 +168,7 @@ def fit(owner: Owner, datasets: Sequence[str] | None, objective: str | None) -> 
 
 
 def kinds_of(owner: Owner, datasets: Sequence[str]) -> set[str]:
-    """The row kinds of an owner's datasets; one that is not there (any more) has none."""
+    """Return the row kinds of an owner's datasets; a deleted one has none."""
     found = set()
     for name in datasets:
         try:
@@ -178,7 +179,7 @@ def kinds_of(owner: Owner, datasets: Sequence[str]) -> set[str]:
 
 
 def titles(keys: Iterable[str] = tuple(OBJECTIVES)) -> list[tuple[str, str]]:
-    """Objectives for a dropdown."""
+    """Return objectives for a dropdown."""
     return [(say(f"config.objective.{key}"), key) for key in keys]
 
 
@@ -245,7 +246,7 @@ def _setting(stage: Stage | None, knob: Knob) -> Any:
 
 
 def datasets_of(stage: Stage) -> list[str]:
-    """The imported datasets of a stage."""
+    """Return the imported datasets of a stage."""
     return [source.dataset for source in stage.data if source.dataset]
 
 

@@ -53,7 +53,7 @@ class Setup:
     place: place.WhereToRun
 
     def inputs(self) -> Parts:
-        """Where it shall run, the data, the form."""
+        """Return where the run shall run, the data and the form."""
         return {**self.place.inputs(), "datasets": self.datasets, **self.form.inputs}
 
 
@@ -99,7 +99,7 @@ def _draw_setup() -> Setup:
 
 
 def _draw_form(known: list[Knob], objective: gr.Dropdown, note: gr.HTML) -> form.Form:
-    """The settings: eight in view, the others and further stages folded."""
+    """Draw the settings: eight in view, the others and further stages folded."""
     fields = form.draw_basic(known)
     model_picker.draw(fields["model"], "train")
     with gr.Accordion(words("page.more_settings"), open=False, elem_id="more-settings"):
@@ -126,7 +126,8 @@ def _wire_buttons(setup: Setup, runs: run_view.Live) -> None:
 
 
 def _wire_place(page: Page, setup: Setup) -> None:
-    """The machines are asked for when somebody wants one, and priced anew when what shall run changes."""
+    """Wire the choice of machine: prices are looked up when a rented machine is chosen, and again when the run's
+    settings change."""
     fields, pricing = setup.form.fields, by_name(reprice, setup.inputs(), setup.place.table)
     choosing = by_name(choose_place, setup.inputs(), {"box": setup.place.box, **setup.place.shown()})
     choosing |= {**SHOWN, "show_progress": "minimal", "show_progress_on": setup.place.table}
@@ -148,7 +149,7 @@ def _wire_form(page: Page, setup: Setup) -> None:
 
 @handler(quiet=True)
 def refresh(caller: Caller, chosen: list[str] | None) -> Any:
-    """The owner's datasets; the newest is chosen where none is."""
+    """List the owner's datasets; choose the newest if none is chosen."""
     found = dataset_choices(caller)
     known = [value for _, value in found]
     if chosen and set(chosen) <= set(known):
@@ -184,7 +185,7 @@ def reprice(
 def start(
     caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str], **values: Any
 ) -> Iterator[dict]:
-    """Start a detached run; what takes time before it is shown and can be stopped.
+    """Start a detached run; show what takes time before that, which can be stopped.
 
     On a rented machine nothing starts yet: what it costs at most is told first.
     """
@@ -232,7 +233,7 @@ def rent(
     datasets: list[str],
     **values: Any,
 ) -> Iterator[dict]:
-    """Start the run as a job: what was agreed to, at the price that was; where that changed, ask again."""
+    """Start the run as a job with the confirmed settings and price; if the price changed, ask again."""
     usd_per_hour = place.agreed_price(agreed, flavour, timeout, datasets, values)
     config = form.read(datasets, values)
     launcher = JobsLauncher(flavour or "", timeout, caller.owner, usd_per_hour)
@@ -256,7 +257,7 @@ def rent(
 def check(
     caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str], **values: Any
 ) -> Iterator[dict]:
-    """Check data, model and settings together, and what a rented machine needs; nothing starts."""
+    """Check data, model and settings together, and the requirements of a rented machine; nothing starts."""
     config = form.read(datasets, values)
     if where == place.RENTED:
         offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job))
@@ -270,7 +271,7 @@ def check(
 def plan(
     caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str], **values: Any
 ) -> Iterator[dict]:
-    """Say what the run will take, here and on rented machines: its first steps are tried out here."""
+    """Estimate the run here and on rented machines, after a trial of its first steps here."""
     config = form.read(datasets, values)
     found = yield from _follow(caller, lambda job: plan_card.look(caller.owner, config, job, trial=True))
     yield _answered(plan_card.told(*found))
@@ -284,7 +285,7 @@ def _follow(caller: Caller, begin: Any) -> Generator[dict, None, Any]:
 
 @handler()
 def stop(caller: Caller) -> None:
-    """End what is fetched or checked before a start."""
+    """Stop the download or the check before a start."""
     work.stop(caller, "train")
 
 
@@ -292,7 +293,7 @@ def stop(caller: Caller) -> None:
 def show_yaml(
     caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str], **values: Any
 ) -> tuple:
-    """The form as YAML, and the command that does the same in a shell, at the same place."""
+    """Show the form as YAML, and the shell command for the same run on the same machine."""
     text = to_yaml(form.read(datasets, values))
     command = say("page.command_text", place=place.options(where, flavour, timeout))
     return gr.update(value=text, visible=True), gr.update(value=command, visible=True)

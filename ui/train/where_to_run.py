@@ -39,7 +39,8 @@ _known: dict[str, tuple[float, list[Flavor]]] = {}
 
 @dataclass
 class WhereToRun:
-    """The choice, what a rented machine needs, and the yes to its price. `agreed` is what the price was told for."""
+    """The choice, the fields of a rented machine, and the confirmation of its price. `agreed` records the settings and
+    the price that were shown."""
 
     where: gr.Radio
     box: gr.Column
@@ -54,12 +55,13 @@ class WhereToRun:
         return {"where": self.where, "flavour": self.flavour, "timeout": self.timeout}
 
     def shown(self) -> Parts:
-        """What `offer` fills."""
+        """Return the components that `offer` fills."""
         return {"machine": self.machine, "flavour": self.flavour, "table": self.table, "rent": self.rent}
 
 
 def draw_choice() -> gr.Radio:
-    """Here or rented; on ZeroGPU, where nothing can be trained, rented alone."""
+    """Draw the choice between this machine and a rented one; on ZeroGPU, where nothing can be trained, only the
+    latter."""
     choices = [(words("page.place_jobs"), RENTED)]
     if not settings.zero_gpu():
         choices.insert(0, (words("page.place_here"), HERE))
@@ -67,7 +69,7 @@ def draw_choice() -> gr.Radio:
 
 
 def draw_machine(where: gr.Radio) -> WhereToRun:
-    """The rented machine: flavour, time limit and the table of prices. Empty until somebody asks for one."""
+    """Draw the rented machine: flavor, time limit and the table of prices. Empty until it is chosen."""
     with gr.Column(visible=settings.zero_gpu(), elem_id="rented") as box:
         with gr.Row(visible=False, elem_classes="ts-start") as machine:
             flavour = dropdown("page.flavour", scale=2, min_width=240, elem_id="flavour")
@@ -78,12 +80,13 @@ def draw_machine(where: gr.Radio) -> WhereToRun:
 
 
 def rent_button(name: str) -> gr.Button:
-    """The button that says the price, to be rendered under the checks; it is there only after them."""
+    """Make the button that shows the price, to be rendered under the checks; hidden until they are done."""
     return button("page.rent", variant="primary", visible=False, render=False, elem_id=name)
 
 
 def available(owner: Owner) -> list[Flavor]:
-    """The machines for rent, remembered for ten minutes where the Hub tells them; else those known, not current.
+    """Return the machines for rent: the Hub's list, cached for ten minutes; if the Hub has none, the built-in list,
+    marked as not current.
 
     Raises UserError where none can be rented: no token, no Hub.
     """
@@ -120,7 +123,7 @@ def offer(
 
 
 def usual(found: list[Flavor], chosen: str | None) -> str | None:
-    """The machine that was chosen, else the usual one, else the cheapest with a GPU."""
+    """Return the chosen machine, else the usual one, else the cheapest with a GPU."""
     names = [one.name for one in found]
     gpus = [one.name for one in found if one.gpus]
     return next((name for name in (chosen, USUAL_FLAVOR, *gpus, *names) if name in names), None)
@@ -129,7 +132,7 @@ def usual(found: list[Flavor], chosen: str | None) -> str | None:
 def guesses(
     owner: Owner, found: list[Flavor], datasets: Sequence[str] | None, values: Mapping[str, Any]
 ) -> tuple[dict[str, Estimate], str]:
-    """Rough time and price of this run by machine; where the form does not say enough yet, none, and why."""
+    """Return rough time and price of this run by machine; if the form is incomplete, no estimates and the reason."""
     try:
         config = form.read(datasets, values)
         return {one.name: estimate(config, owner, one) for one in found}, ""
@@ -138,13 +141,13 @@ def guesses(
 
 
 def flavor_table(found: list[Flavor], chosen: str | None, rough: dict[str, Estimate], why: str) -> str:
-    """Name, GPU, memory, price, and rough time and price of this run."""
+    """Return the table of machines: name, GPU, memory, price, and rough time and price of this run."""
     return render("flavours", flavours=found, chosen=chosen, rough=rough, why=why, price=price, usd=usd)
 
 
 @dataclass(frozen=True)
 class Agreed:
-    """What a person has been asked to say yes to: the fingerprint of what shall run, and the price an hour."""
+    """What a person is asked to confirm: the fingerprint of the settings, and the price per hour."""
 
     wish: str
     usd_per_hour: float
@@ -152,7 +155,7 @@ class Agreed:
 
 @dataclass(frozen=True)
 class Offer:
-    """What was looked at before a start that costs money: the checks, the bound and a guess of the price."""
+    """The result of the checks before a start that costs money: checks, maximum and rough price."""
 
     checks: list[Check]
     flavour: Flavor
@@ -166,7 +169,7 @@ class Offer:
 
 
 def preflight(owner: Owner, config: RunConfig, flavour: str | None, timeout: str, job: work.Job) -> Offer:
-    """Look at all that can be known before anything is paid. Raises UserError for what forbids the start."""
+    """Check everything that can be known before anything is paid. Raises UserError for what forbids the start."""
     job.report(None)
     config = import_data(config, owner, job.report, job.stop)
     checks, machine, base = look(config, owner, flavour or "", timeout)
@@ -176,20 +179,20 @@ def preflight(owner: Owner, config: RunConfig, flavour: str | None, timeout: str
 
 
 def told(found: Offer, why: str = "") -> str:
-    """The checks as a list, the most it can cost, what the token is used for, and what was found in the data; before
-    it `why` this is asked again."""
+    """Return the checks as a list, the maximum cost, what the token is used for, and the findings in the data; above it
+    `why` the price is asked again."""
     again = render("note", kind="ts-warn", title="", text=why) if why else ""
     offer = render("offer", offer=found, usd=usd, price=price)
     return again + offer + findings_table(found.findings, say("page.no_findings_model"))
 
 
 def yes_to(found: Offer) -> dict:
-    """The button that says the price."""
+    """Return the button that shows the price."""
     return gr.update(visible=True, value=say("page.rent_for", usd=usd(found.most), flavour=found.flavour.title))
 
 
 def options(where: str, flavour: str | None, timeout: str) -> str:
-    """The place as options of the shell's `start`; nothing for this machine."""
+    """Return the machine as options of the shell's `start`; empty for this machine."""
     if where != RENTED:
         return ""
     return " " + shlex.join(["--on", "jobs", "--flavor", flavour or USUAL_FLAVOR, "--timeout", timeout.strip()])
@@ -201,19 +204,20 @@ def same_wish(*values: Any) -> str:
 
 
 def agreed_price(agreed: Any, *values: Any) -> float:
-    """The price an hour that a person said yes to. Raises UserError where that was for other values than these."""
+    """Return the confirmed price per hour. Raises UserError if it was confirmed for other values than these."""
     if not isinstance(agreed, Agreed) or agreed.wish != same_wish(*values):
         raise UserError("page.changed_wish")
     return agreed.usd_per_hour
 
 
 def to_be_asked_again(error: UserError) -> bool:
-    """Whether a job was refused since its price is not the one agreed to. Prices that moved are not remembered."""
+    """Return whether a job was refused because its price is not the confirmed one. Changed prices are removed from the
+    cache."""
     if error.code in ("job.price_changed", "job.not_for_rent"):
         _known.clear()
     return error.code == "job.price_changed"
 
 
 def price(usd_per_hour: float) -> str:
-    """A price an hour."""
+    """Format a price per hour."""
     return say("page.an_hour", usd=usd(usd_per_hour))
