@@ -25,11 +25,11 @@ def draw(page: Page) -> None:
 
 @handler(open_to_anyone=True, quiet=True)
 def machine_line(caller: Caller) -> str:
-    """What Compare and the runs compute on, as soon as torch is loaded."""
+    """Show the machine that Compare and the runs use, as soon as torch is loaded."""
     return render("machine", machine=machine())
 
 
 @handler(quiet=True)
 def runs_line(caller: Caller) -> str:
-    """The owner's running and queued runs."""
+    """Show the owner's running and queued runs."""
     return render("strip", runs=at_work(caller.owner))

@@ -20,7 +20,7 @@ FOR_ANYONE = "compare"
 
 
 def build() -> gr.Blocks:
-    """The page, ready to be launched."""
+    """Build the page, ready to be launched."""
     space = settings.on_space()
     with gr.Blocks(title="Tunescope", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
         page = Page(demo, gr.Timer(2, active=not space))

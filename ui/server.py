@@ -30,7 +30,7 @@ THREADS = 120
 
 
 def serve(address: Address, copies: BackupPlace | None = None) -> int:
-    """Serve until interrupted; prints exactly one line, with the address. Returns the exit code.
+    """Serve until interrupted; print exactly one line, with the address. Return the exit code.
 
     `copies` is where the workspace is copied to, and brought back from.
     """
@@ -49,7 +49,7 @@ def serve(address: Address, copies: BackupPlace | None = None) -> int:
 
 
 def _uploads() -> Path:
-    """Where Gradio puts uploaded files (`GRADIO_TEMP_DIR`); where nobody says so, it is told what it would choose."""
+    """Return the folder for uploaded files (`GRADIO_TEMP_DIR`); if it is not set, set it to Gradio's default."""
     usual = (Path(tempfile.gettempdir()) / "gradio").resolve()
     return Path(os.environ.setdefault("GRADIO_TEMP_DIR", str(usual)))
 
