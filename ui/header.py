@@ -1,4 +1,4 @@
-"""The first row: name, promise, what it runs on, language, sign-in; and under it the line of runs at work."""
+"""The first row: name, promise, machine, language, sign-in; and below it the line of active runs."""
 
 import gradio as gr
 

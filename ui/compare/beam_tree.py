@@ -1,4 +1,4 @@
-"""Where the hypotheses of a beam column are drawn: a column of the picture a step, the result's path at the top."""
+"""Layout of a beam tree: one column of the picture for each step, the result's path at the top."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _ORDER = {"live": 0, "finished": 1, "pruned": 2}
 
 @dataclass(frozen=True)
 class Box:
-    """A hypothesis: its index in the trace, that of its parent where that is drawn, and its top left corner in px."""
+    """A hypothesis: its index in the trace, that of its parent if it is drawn, and its top left corner in px."""
 
     index: int
     parent: int | None

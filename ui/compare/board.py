@@ -1,4 +1,4 @@
-"""The board of Compare as data: what its cards can be, and what they ask for."""
+"""The board of Compare as data: strategies, settings and presets of its cards, and the columns they describe."""
 
 from collections.abc import Sequence
 from typing import Any

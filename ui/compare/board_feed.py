@@ -1,8 +1,8 @@
-"""What the board of Compare is told while its columns are written, and once they are done.
+"""Updates of the board of Compare while its columns are written, and once they are done.
 
-The page gets each column's text so far; what travels is the difference to the update before (Gradio sends "append"
-with the new piece). The tokens' details travel once, at the end, packed: a text that the browser unpacks when somebody
-looks.
+An update has each column's text so far; Gradio sends only the difference to the update before ("append" with the new
+piece). The tokens' details are sent once, at the end, packed into a text that the browser unpacks when somebody opens
+them.
 """
 
 import json
@@ -15,7 +15,7 @@ from inference.strategies.syntax import split_line
 from ui.parts.views import number
 
 _SHOWN = 0.0005
-"""Alternatives that were less likely than this before and after the processors are not told."""
+"""Alternatives that were less likely than this before and after the processors are not sent."""
 
 
 def update(run: int, columns: Sequence[Any], *, final: bool = False) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What stands below the board once a comparison is done: its figures, forks, curves, beam trees and processors."""
+"""The views below the board of a finished comparison: its figures, forks, curves, beam trees and processors."""
 
 import itertools
 import json

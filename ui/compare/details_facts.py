@@ -1,4 +1,4 @@
-"""What is shown of a finished comparison, as facts for templates and plots: forks, curves, processors, figures."""
+"""Facts about a finished comparison for templates and plots: forks, curves, processors, figures."""
 
 import math
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from ui.compare import beam_tree
 from ui.parts.views import number
 from ui.train.follow import thinned
 
-# Okabe & Ito 2008 without black and the pale yellow, a grey, then darker shades: told apart by colour-blind readers,
-# on white and on dark. A number always stands beside them.
+# Okabe & Ito 2008 without black and the pale yellow, a grey, then darker shades: color-blind readers can tell them
+# apart, on white and on dark. A number is always shown beside them.
 COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9",
     "#8A8A8A", "#B8A800", "#7A4FA3", "#8C5E2A", "#3E7A5E", "#A8324A",
@@ -28,7 +28,7 @@ MOST_CURVES, FIRST_CURVES = 6, 4
 
 @dataclass(frozen=True)
 class Named:
-    """A column as every view names it: its number on the board (from 1), its line, its colour."""
+    """A column as every view names it: its number on the board (from 1), its line, its color."""
 
     number: int
     name: str
@@ -92,7 +92,7 @@ def _card(
     texts, begun = pieces(column), min(common, fork.common)
     until = begun if fork.column == reference else fork.common
     rest = texts[until:]
-    while fork.here and len(rest) > 1 and not rest[0]:  # a part of a character: it is shown with its last part
+    while fork.here and len(rest) > 1 and not rest[0]:  # a part of a character is shown with the character's last part
         rest = rest[1:]
     return {
         "name": names[fork.column],

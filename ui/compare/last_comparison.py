@@ -1,4 +1,4 @@
-"""The last comparison of each browser tab, for what is shown and asked of it afterwards. Bounded, in memory only."""
+"""The last comparison of each browser tab, for the views and downloads below the board. Bounded, in memory only."""
 
 import threading
 from collections import OrderedDict
@@ -23,7 +23,7 @@ class Comparison:
 
     @property
     def parts(self) -> int:
-        """Its tokens and hypotheses: what takes the room, about 1 KB each."""
+        """Its number of tokens and hypotheses, which need about 1 KB of memory each."""
         return sum(len(column.tokens) + len(column.trace.branches) for column in self.result.columns)
 
 

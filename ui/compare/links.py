@@ -1,6 +1,6 @@
 """Links that fill Compare with a prompt and its columns: `?c=...` in the page's address, and the button that makes one.
 
-A link only fills in; who opens it looks it through and starts it.
+A link only fills in the fields; the person who opens it checks them and starts the comparison.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,6 @@
-"""Under Compare: many prompts through the board's columns, in the background, into means with intervals.
+"""Prompt sets: many prompts through the board's columns, in the background; the result is means with intervals.
 
-The work belongs to its owner, not to a browser tab: any tab of theirs shows how far it is, and its result is on disk.
+The work belongs to its owner, not to a browser tab: any tab of theirs shows its progress, and its result is on disk.
 """
 
 from collections.abc import Callable

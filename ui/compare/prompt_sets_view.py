@@ -32,7 +32,7 @@ class Whisker:
 @dataclass(frozen=True)
 class Cell:
     """A mean with its interval, and its difference to the first column, as a person reads them; `clear`: that
-    difference's interval does not hold 0."""
+    difference's interval does not contain 0."""
 
     column: str
     mean: str
@@ -43,7 +43,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One measure of all columns. `reference` is where the first column's mean stands in the drawing."""
+    """One measure of all columns. `reference` is the position of the first column's mean in the plot."""
 
     measure: Measure
     cells: list[Cell]

@@ -1,4 +1,4 @@
-"""What the fields and the cards of Compare ask for."""
+"""The requests of Compare: the comparison that its fields describe, and the questions of its cards."""
 
 import math
 from typing import Any

@@ -40,7 +40,7 @@ _turns = Turns()
 
 @dataclass
 class CompareForm:
-    """The components that say what to compare, and those that answer."""
+    """The components that describe the comparison, and those that show its progress and result."""
 
     prompt: gr.Textbox
     start: gr.Button

@@ -1,4 +1,4 @@
-"""The datasets of whoever asks: as choices of a dropdown, and one of them opened."""
+"""The caller's datasets: as choices of a dropdown, and one of them opened."""
 
 from core import references
 from core.words import counted

@@ -1,4 +1,4 @@
-"""The form that says which column of a file is which, filled with what was recognised and open to correction."""
+"""The form for the columns of a file and their roles, filled with what was recognized; a person can correct it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ ROLES_OF = {
 
 @dataclass
 class Form:
-    """The form's components; `uploaded` holds the path of the file that it is about."""
+    """The form's components; `uploaded` holds the path of the file that is mapped."""
 
     box: gr.Accordion
     uploaded: gr.State

@@ -1,4 +1,4 @@
-"""The first rows of a dataset as chat bubbles, and as the tokens a model reads, coloured by what carries loss."""
+"""The first rows of a dataset as chat bubbles, and as the tokens a model reads, colored by whether they carry loss."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ CHECKED_ROWS = 5_000
 
 @dataclass
 class DataPreview:
-    """How the preview is drawn anew: function, inputs, outputs."""
+    """The event that redraws the preview: function, inputs, outputs."""
 
     wiring: tuple
 

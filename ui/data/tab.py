@@ -1,5 +1,5 @@
-"""The Data tab: bring a file, the example or a Hub dataset; see how it was read, what was left
-out and what is learned."""
+"""The Data tab: import a file, the example or a Hub dataset; see how it was read, what was skipped and what is
+learned."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ FILE_TYPES = [".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz"]
 
 @dataclass
 class Source:
-    """The components that bring data in."""
+    """The components that import data."""
 
     upload: gr.File
     example: gr.Button

@@ -1,6 +1,6 @@
-"""The Evaluate tab: a finished run against its base, in the background; the report stays with the run.
+"""The Evaluate tab: a finished run is compared with its base in the background; the report is saved with the run.
 
-The work belongs to its owner, not to a browser tab: any tab of theirs shows how far it is.
+The work belongs to its owner, not to a browser tab: any tab of theirs shows its progress.
 """
 
 from collections.abc import Callable, Iterator

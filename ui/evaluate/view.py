@@ -1,4 +1,4 @@
-"""A run's evaluation as a page: what it says, a table with intervals drawn, answers side by side."""
+"""A run's evaluation as HTML: verdicts, a table with plotted intervals, answers side by side."""
 
 import math
 from dataclasses import dataclass

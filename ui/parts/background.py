@@ -1,4 +1,4 @@
-"""Long work that belongs to its owner, not to a browser tab: one piece at a time, found again by any tab of theirs."""
+"""Long work that belongs to its owner, not to a browser tab: one piece at a time; any tab of theirs follows it."""
 
 import logging
 import secrets
@@ -28,7 +28,7 @@ class AtWork:
 
     @property
     def stamp(self) -> str:
-        """What changes when there is something new to show."""
+        """A text that changes when there is something new to show."""
         return f"{self.id} {self.alive} {self.job.progress} {self.job.stop.is_set()}"
 
 

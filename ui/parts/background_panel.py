@@ -39,7 +39,7 @@ class BackgroundKind:
     show: Callable[[Owner, str | None], str]
     """A result as HTML. Raises UserError for one of another owner."""
     nothing: Callable[[], str]
-    """What stands in place of a result."""
+    """What is shown in place of a result."""
 
 
 class BackgroundPanel:
@@ -110,7 +110,7 @@ class BackgroundPanel:
     def state(self, caller: Caller, seen: str) -> dict:
         """Return new values by component: progress while the owner's work runs, its result when it has ended.
 
-        Nothing is sent where nothing changed since `seen`.
+        Nothing is sent if nothing changed since `seen`.
         """
         work = self.kind.works.of(caller)
         if work is None:

@@ -1,4 +1,4 @@
-"""Stock Gradio components with labels in the reader's language, so that the tabs read as what they are about."""
+"""Stock Gradio components with labels in the reader's language."""
 
 from typing import Any
 
@@ -24,8 +24,8 @@ def upload_button(key: str, **more: Any) -> gr.UploadButton:
 def dropdown(key: str, choices: list | None = None, value: Any = None, **more: Any) -> gr.Dropdown:
     """Make a dropdown; with `value` None nothing is chosen.
 
-    One that is filled later leaves it to the handler whether a value will do: Gradio's own check goes by what it sent
-    to this very session, so a tab that was open while the program was restarted would get an error for an answer.
+    If it is filled later, the handler checks the value: Gradio checks against the choices that it sent to this session,
+    so a tab that was open while the program restarted would get an error.
     """
     more.setdefault("allow_custom_value", not choices)
     return gr.Dropdown(choices or [], value=value, label=words(key), **more)

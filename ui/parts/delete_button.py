@@ -1,4 +1,4 @@
-"""Deleting what a dropdown has chosen: a button that asks once more before it does."""
+"""Deleting the dropdown's choice: a button that asks for confirmation first."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Long work behind a button: a thread does it, the page shows how far it is, and a second button stops it."""
+"""Long work behind a button: a thread does it, the page shows its progress, and a second button stops it."""
 
 import threading
 from collections.abc import Callable, Generator
@@ -106,7 +106,7 @@ def run(
 
 @dataclass(frozen=True)
 class Bytes:
-    """How much of a file was read."""
+    """The progress of reading a file."""
 
     text: str
     done: int

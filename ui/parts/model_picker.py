@@ -22,12 +22,12 @@ from ui.web.handler import Caller, handler
 from ui.web.language import words
 
 LOOK_SECONDS = 10.0
-"""How long a config.json is waited for; what is known without it will do."""
+"""How long to wait for a config.json; without it, less is shown of the model."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """The models to choose from: what was found on the Hub for a `text`, or those suggested."""
+    """The models to choose from: the Hub's results for a `text`, or the suggestions."""
 
     text: str | None = None
     models: tuple[Model, ...] = SUGGESTED
@@ -36,7 +36,7 @@ class Listed:
 
 @dataclass
 class Picker:
-    """The panel: what is filtered and searched for, and what answers."""
+    """The panel: filters, search and results."""
 
     opener: gr.Button
     box: gr.Column

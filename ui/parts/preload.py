@@ -1,5 +1,5 @@
-"""What is heavy is loaded in the background once the page is up: torch, transformers, and with them the
-machine's facts."""
+"""Heavy libraries (torch, transformers) are loaded in the background once the page is up; then the machine's facts
+are known."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""Facts become pieces of the page: Jinja templates with every value escaped, shown in gr.HTML."""
+"""HTML views: Jinja templates filled with facts, every value escaped, shown in gr.HTML."""
 
 from collections.abc import Sequence
 from functools import cache

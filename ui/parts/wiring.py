@@ -1,4 +1,4 @@
-"""How the parts of the page are wired: every listener is private, and timers neither queue nor flicker."""
+"""Wiring of events: every listener is private, handlers are bound by name, and timers neither queue nor flicker."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +21,8 @@ SHOWN: dict[str, Any] = {**HIDDEN, "api_visibility": "private", "concurrency_lim
 
 @dataclass
 class Page:
-    """The page under construction, the tab that is being drawn, all of them, and
-    what they share: the dropdowns that list datasets and runs."""
+    """The page under construction, the tab that is being drawn, all tabs, and the dropdowns that list datasets and
+    runs."""
 
     demo: gr.Blocks
     timer: gr.Timer
@@ -32,11 +32,11 @@ class Page:
     runs: list[gr.Dropdown] = field(default_factory=list)
 
     def every_two_seconds(self, fn: Callable, inputs: Any, outputs: Any) -> None:
-        """Poll with the page's one timer, beside the queue."""
+        """Poll with the page's one timer, outside the queue."""
         self.timer.tick(fn, inputs, outputs, **QUIET)
 
     def on_open(self, fn: Callable, inputs: Any, outputs: Any, then: Any = (), at_last: Any = ()) -> None:
-        """Run when the page is opened, beside the queue; then one more and, through the queue, a last one.
+        """Run `fn` when the page is opened, outside the queue; then `then` and, through the queue, `at_last`.
 
         Both are fn, inputs and outputs of an event, as a tuple or as `by_name` returns them.
         """

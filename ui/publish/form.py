@@ -1,4 +1,4 @@
-"""The fields of the Publish tab: what, where to, and what only some kinds ask for."""
+"""The fields of the Publish tab: what is published, where, and fields of some kinds only."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ ASKED_BY = {"columns": ("presets", "space"), "types": ("gguf",), "shows": ("spac
 
 @dataclass
 class Fields:
-    """The tab's fields, named as in `ui.publish.request.Order`, and what explains them."""
+    """The tab's fields, named as in `ui.publish.request.Order`, and the text that explains them."""
 
     kind: gr.Radio
     run: gr.Dropdown

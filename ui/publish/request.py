@@ -1,4 +1,4 @@
-"""What the Publish tab is asked for, and the preview it leads to: files built in a temporary folder, and the plan."""
+"""The order of the Publish tab, and its preview: files built in a temporary folder, and the plan of the push."""
 
 import secrets
 import shutil

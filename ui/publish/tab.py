@@ -1,4 +1,4 @@
-"""The Publish tab: choose what and where to, look at files and card, change the card, push, see the proof."""
+"""The Publish tab: choose what to publish and where, preview files and card, edit the card, push, verify."""
 
 import re
 from collections.abc import Generator, Iterator

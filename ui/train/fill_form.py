@@ -1,4 +1,4 @@
-"""The form filled at once, from a YAML file or a preset. A config that it cannot show is kept and starts as it is."""
+"""Filling the whole form from a YAML file or a preset. A config that it cannot show is kept and started unchanged."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ from ui.web.language import words
 
 FIRST_OBJECTIVE = stages_form.field_name(0, "objective")
 IN_PLACE_OF_KEPT = ("box", "datasets", FIRST_OBJECTIVE)
-"""What shows while no config is kept."""
+"""The components that show while no config is kept."""
 _NO_DATA = "0" * 12
 """Stands for data that is not chosen yet."""
 
 
 @dataclass
 class KeptConfigBox:
-    """What is shown in place of the form while a config is kept: that it is, and a way back."""
+    """What replaces the form while a config is kept: a note, and a button back to the form."""
 
     box: gr.Column
     back: gr.Button
@@ -40,7 +40,7 @@ class KeptConfigBox:
 
 @dataclass
 class Filling:
-    """Where a whole config comes from, and all that changes with it. `box` holds the form's settings."""
+    """The sources of a whole config, and all components that change with it. `box` holds the form's settings."""
 
     datasets: gr.Dropdown
     form: form.Form

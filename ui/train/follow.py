@@ -1,4 +1,4 @@
-"""Runs as the page follows them: each event file is read once, from a byte cursor, and folded into what is known."""
+"""Following runs: each event file is read once, from a byte cursor, and folded into the run's progress."""
 
 import threading
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""The form of a run: the knobs of its config, its stages, and a config that it cannot show, kept as it is."""
+"""The form of a run: the knobs of its config, its stages, and a config that it cannot show, kept unchanged."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Rented jobs as the page sees them: found again and followed in the background, and what is shown of one."""
+"""Rented jobs: looked up and followed in the background, and the facts shown of one."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ _lock = threading.Lock()
 def find_again(owner: Owner) -> None:
     """Look in the background for jobs of an owner with a token, and follow them; return at once.
 
-    One look at a time, and once a minute at most.
+    One lookup at a time, and at most one a minute.
     """
     if not owner.token or settings.hub_offline():
         return

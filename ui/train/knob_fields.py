@@ -1,4 +1,4 @@
-"""One knob of the config as a field of the page, and what a field says as a value of the config."""
+"""A knob of the config as a field of the page, and a field's value as a value of the config."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What a run will take, as a card: roughly with each check, and after a trial of its first steps."""
+"""The plan of a run as a card: a rough estimate with each check, a measured one after a trial of its first steps."""
 
 from typing import TYPE_CHECKING
 

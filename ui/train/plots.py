@@ -1,4 +1,4 @@
-"""The curves of a run: loss by step with its stages told apart, learning rate, speed, and what preferences come to."""
+"""The curves of a run: loss by step and stage, learning rate, speed, and margin and accuracy of preference stages."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +14,7 @@ from ui.train.follow import thinned
 from ui.web.language import words
 
 NARROW, WIDE = 260, 1000
-"""Three plots a row, or one whose legend has many names."""
+"""Widths in px: three plots a row, or one with a long legend."""
 Point = tuple[int, float, str]
 
 

@@ -1,4 +1,4 @@
-"""A run as it is going: picked from the list, polled every two seconds, stopped and resumed."""
+"""The live view of a run: chosen from the list, polled every two seconds, stopped and resumed."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ LOG_LINES = 30
 
 @dataclass
 class Live:
-    """The picker of runs, and how the view of the chosen one is drawn anew."""
+    """The picker of runs, and the event that redraws the view of the chosen one."""
 
     picker: gr.Dropdown
     wiring: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The stages of a run as fields: the first one's objective beside the data, up to two more ones folded away."""
+"""The stages of a run as fields: the first one's objective beside the data, two further ones folded away."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from ui.web.handler import Caller, handler
 from ui.web.language import words
 
 FURTHER = 2
-"""How many stages the form has beside the first; a config may have more."""
+"""The number of stages in the form after the first; a config may have more."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ def setting_name(index: int, path: str) -> str:
 def draw_objective(name: str, value: str | None) -> gr.Dropdown:
     """Draw the objective of a stage; `name` is its id on the page.
 
-    What is offered changes with the data, and Gradio would check a value by what it offered last: the config does.
+    The choices change with the data, and Gradio would check a value against the last choices; the config checks it.
     """
     titles = [(words(f"config.objective.{key}"), key) for key in OBJECTIVES]
     more: dict[str, Any] = {"scale": 2, "min_width": 190, "elem_id": name, "allow_custom_value": True}
@@ -156,7 +156,7 @@ def fit_further(caller: Caller, datasets: list[str] | None, objective: str | Non
 def fit(owner: Owner, datasets: Sequence[str] | None, objective: str | None) -> tuple[Any, str]:
     """Return the choice of objectives for the data: an update of the dropdown, and a sentence if none fits all of it.
 
-    What was chosen stays where it fits; else the one that is made for such rows is.
+    The chosen objective stays if it fits; else the one with the fewest row kinds is chosen.
     """
     kinds = kinds_of(owner, datasets or [])
     able = fitting(kinds)
@@ -190,7 +190,7 @@ def _warning(text: str) -> str:
 def read(datasets: Sequence[str], values: Mapping[str, Any], rate_named: bool) -> list[dict[str, Any]]:
     """Return the stages that the fields say, as plain values of a config; `rate_named`: the run has a learning rate.
 
-    Raises UserError where a stage has settings but no data, or data and no objective.
+    Raises UserError if a stage has an objective but no data, or data but no objective.
     """
     stages = [{**_objective(0, values), "data": _sources(datasets)}]
     for index in range(1, 1 + FURTHER):

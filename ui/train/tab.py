@@ -37,7 +37,7 @@ FIRST_OBJECTIVE = next(iter(OBJECTIVES))
 
 @dataclass
 class Setup:
-    """What stands above the run: data, settings, buttons, and what they answer."""
+    """The components above the run: data, settings, buttons, and their answers."""
 
     datasets: gr.Dropdown
     form: form.Form
@@ -187,7 +187,7 @@ def start(
 ) -> Iterator[dict]:
     """Start a detached run; show what takes time before that, which can be stopped.
 
-    On a rented machine nothing starts yet: what it costs at most is told first.
+    On a rented machine nothing starts yet: the maximum cost is shown first.
     """
     config = form.read(datasets, values)
     if where == place.RENTED:

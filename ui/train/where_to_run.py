@@ -1,4 +1,4 @@
-"""Where a run shall run: this machine, or a rented one with its price, what is checked first, and an explicit yes."""
+"""Where to run: this machine, or a rented one, with the checks before the start and the confirmation of the price."""
 
 import hashlib
 import json
@@ -88,7 +88,7 @@ def available(owner: Owner) -> list[Flavor]:
     """Return the machines for rent: the Hub's list, cached for ten minutes; if the Hub has none, the built-in list,
     marked as not current.
 
-    Raises UserError where none can be rented: no token, no Hub.
+    Raises UserError if none can be rented: no token, no Hub.
     """
     client = api(owner)
     asked, found = _known.get(client.endpoint, (-REMEMBERED_SECONDS, []))

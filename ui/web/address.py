@@ -1,4 +1,4 @@
-"""Which address the page is served at, from flags and environment, before anything heavy is loaded."""
+"""The address of the page, from flags and environment, before anything heavy is loaded."""
 
 import argparse
 import ipaddress
@@ -31,7 +31,8 @@ class Address:
 def choose(arguments: list[str] | None = None) -> Address:
     """Read `--host` and `--port`, else `GRADIO_SERVER_NAME` and `GRADIO_SERVER_PORT`; without a port take a free one.
 
-    Raises UserError for a port that is no number or is taken, and for an address others can reach without a password.
+    Raises UserError for a port that is not a number or is in use, and for an address that others can reach without a
+    password.
     """
     speak(nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
     typed = _parser().parse_args(arguments)

@@ -1,8 +1,8 @@
-"""The gate before Gradio's routes: who asks, whether they may, how often.
+"""The gate before Gradio's routes: who sends a request, what they may do, and how often.
 
-Gradio takes a session hash, an event id, an upload's id or the path of an uploaded file for a proof of who asks:
-whoever knows one reads the stream behind it, cancels it, gives it other inputs or imports the file. Here each of
-them belongs to the visitor who used or received it first. `docs/security.md` lists what was tried.
+To Gradio, a session hash, an event id, an upload's id or the path of an uploaded file is proof of identity: whoever
+knows one reads the stream behind it, cancels it, gives it other inputs or imports the file. Here each of them belongs
+to the visitor who used or received it first. `docs/security.md` lists the attacks that were tried.
 """
 
 import json
@@ -25,7 +25,7 @@ CLOSED = (
     "stream/", "component_server", "proxy=", "process_recording", "vibe-", "undo-vibe-edit", "deep_link", "dev/",
     "custom_component/", "profiling/", "run-history/", "runs", "file=http:", "file=https:", "file/",
 )  # fmt: skip
-"""Gradio's routes that this page has no use for."""
+"""Gradio's routes that this page does not use."""
 LARGEST_BODY = 8 * limits.MB
 _LONGEST_ID = 128
 Message = dict[str, Any]
@@ -136,7 +136,7 @@ class Gate:
         """Return whether the visitor may use the id. A POST makes an unused id theirs; a GET of an unused id changes
         nothing.
 
-        A request names one, and a short one: what is named is kept.
+        A request may name one id only, and a short one: named ids are stored.
         """
         told = {str(name) for name in names if name is not None}
         if len(told) > 1 or any(len(name) > _LONGEST_ID for name in told):
@@ -205,8 +205,8 @@ def _check_origin(request: IncomingRequest) -> None:
     """Refuse requests that another site's page sends with this visitor's cookie or, at home, with this machine's
     rights.
 
-    Gradio keeps only the answer from it, and only at home. A browser says itself, and no page can make it say, that
-    a request comes from the page's own site: that holds behind proxies that change the host's name, too.
+    Gradio only withholds the answer, and only at home. `sec-fetch-site` is set by the browser itself and cannot be
+    forged by a page; it is right behind proxies that change the host's name, too.
     """
     origin = request.headers.get("origin")
     if origin is None or request.headers.get("sec-fetch-site") == "same-origin":
@@ -220,8 +220,8 @@ def _check_origin(request: IncomingRequest) -> None:
 def _check_host(request: IncomingRequest) -> None:
     """Refuse requests, at home and without a password, to a host name that is neither local nor one of `own_hosts`.
 
-    Another site can let its own name lead to this machine, after its page is loaded: to the browser, page and app are
-    then one site.
+    Another site can point its own name at this machine after its page is loaded (DNS rebinding): to the browser, page
+    and app are then one site.
     """
     host = request.headers.get("host", "")
     if settings.on_space() or password() or host in settings.own_hosts() | {""}:

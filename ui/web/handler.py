@@ -1,4 +1,4 @@
-"""Who calls: every handler of the page goes through `handler`, which finds the owner, refuses strangers on a Space,
+"""Handlers: every handler of the page goes through `handler`, which finds the owner, refuses strangers on a Space,
 speaks the caller's language and turns errors into sentences."""
 
 import html
@@ -23,7 +23,7 @@ from ui.web.visitor import NOBODY, Visitor
 
 
 class Superseded(Exception):
-    """The same browser tab has begun something newer: what came of the older work is not shown any more."""
+    """The same browser tab has begun newer work: the result of the older work is not shown any more."""
 
 
 ANONYMOUS = Owner("anonymous", False)
@@ -45,9 +45,9 @@ class Caller:
 
     @property
     def line(self) -> str:
-        """Whose turn it is when they take turns: the owner's, a stranger's, else this browser tab's.
+        """The caller's place among those who take turns: the owner's, a stranger's, else this browser tab's.
 
-        Cookies and tabs are named by whoever asks, so none of them can be another's line.
+        Whoever sends a request chooses its cookie and its tab: the prefixes keep both from naming an owner's line.
         """
         if not self.anonymous:
             return f"owner {self.owner.key}"
@@ -124,7 +124,7 @@ def _dressed(wrapped: Any, fn: Callable, open_to_anyone: bool) -> Callable:
 def _enter(open_to_anyone: bool, quiet: bool, request: Any, profile: Any, token: Any) -> tuple[Context, Caller]:
     """Return a context that speaks the caller's language, and the caller.
 
-    A context, since Gradio asks a generator for each item from another thread.
+    A context is needed since Gradio gets each item of a generator from another thread.
     """
     context = copy_context()
     spoken = language.of_headers(request.headers.get("cookie"), request.headers.get("accept-language"))

@@ -14,7 +14,7 @@ COOKIE = "tunescope_language"
 
 
 class Spoken:
-    """A sentence that is made anew, in the current language, each time somebody looks at it."""
+    """A sentence that is made, in the current language, each time it is converted to a string."""
 
     def __init__(self, make: Callable[[], str]) -> None:
         self._make = make

@@ -1,4 +1,4 @@
-"""Whose session, event, upload or file it is: the first visitor to use an id has it, and nobody else."""
+"""Owners of sessions, events, uploads and files: an id belongs to the first visitor who uses it, and to nobody else."""
 
 import os
 import threading
@@ -14,9 +14,9 @@ _Ids = OrderedDict[tuple[str, str], frozenset[str]]
 
 
 class Bindings:
-    """Remembers for each id who has it, the newest ids only. Thread-safe.
+    """The owner of each id, of the newest ids only. Thread-safe.
 
-    What strangers name is kept apart: however many ids they make up, nobody who is known loses one.
+    Ids of strangers are stored apart: however many they make up, no signed-in visitor loses one.
     """
 
     def __init__(self, kept: int = KEPT) -> None:
@@ -63,7 +63,7 @@ class Bindings:
 
 
 class Uploads:
-    """Whose uploaded files are whose. What nobody is known to have sent is nobody's."""
+    """The owners of uploaded files. A file without a known sender belongs to nobody."""
 
     def __init__(self, folder: Path, bindings: Bindings) -> None:
         self._folders = {os.path.abspath(folder), os.path.realpath(folder)}
@@ -107,7 +107,7 @@ class Uploads:
     def _inside(self, path: str) -> list[str]:
         """Return the path as the system resolves it if it is in the upload folder, else nothing.
 
-        A path may be longer than the system takes and yet name a file once it is made plain, as Gradio makes it.
+        A path may be longer than the system allows and yet name a file once it is normalized, as Gradio does.
         """
         path = os.path.normpath(path) if len(path) > _LONGEST_PATH and os.sep in path else path
         if len(path) > _LONGEST_PATH:

@@ -1,4 +1,4 @@
-"""Who a request comes from: an owner who is signed in, the one person of a laptop, or a stranger on a Space."""
+"""The visitor behind a request: a signed-in owner, the one person of a laptop, or a stranger on a Space."""
 
 import re
 import secrets
@@ -11,7 +11,7 @@ from core import logs, settings
 
 COOKIE = "tunescope_visitor"
 STRANGER = "stranger "
-"""How the keys of those begin who are not signed in."""
+"""The prefix of the keys of visitors who are not signed in."""
 _COOKIE = re.compile(r"[A-Za-z0-9_-]{22}")
 _YEAR = 365 * 24 * 3600
 
@@ -20,7 +20,7 @@ _YEAR = 365 * 24 * 3600
 class Visitor:
     """`key` tells visitors apart: strangers by a cookie, those without one not at all. `request` is the request's id.
 
-    `counted` is what their requests are counted under: for who sends no cookie, the address.
+    `counted` is the key under which their requests are counted: the address for a visitor without a cookie.
     """
 
     key: str
