@@ -6,7 +6,7 @@ from core import settings
 from ui.parts.preload import machine
 from ui.parts.views import render, view
 from ui.parts.wiring import SHOWN, Page
-from ui.train.follow import at_work
+from ui.train.follow import active_runs
 from ui.web.handler import Caller, handler
 
 
@@ -32,4 +32,4 @@ def machine_line(caller: Caller) -> str:
 @handler(quiet=True)
 def runs_line(caller: Caller) -> str:
     """Show the owner's running and queued runs."""
-    return render("strip", runs=at_work(caller.owner))
+    return render("strip", runs=active_runs(caller.owner))

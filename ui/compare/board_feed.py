@@ -62,12 +62,12 @@ def packed(tokens: Sequence[TokenView]) -> str:
     pieces = {token.token_id: token.text for token in tokens}
     rows = []
     for token in tokens:
-        top = [one for one in token.top if max(one.probability, one.after or 0) >= _SHOWN]
-        pieces.update((one.token_id, one.text) for one in top)
-        after = [_short(one.after) for one in top] if top and top[0].after is not None else None
+        top = [option for option in token.top if max(option.probability, option.after or 0) >= _SHOWN]
+        pieces.update((option.token_id, option.text) for option in top)
+        after = [_short(option.after) for option in top] if top and top[0].after is not None else None
         rows.append([
             token.token_id, _short(token.probability), token.rank, _short(token.entropy), _short(token.after),
-            token.kept, [one.token_id for one in top], [_short(one.probability) for one in top], after,
+            token.kept, [option.token_id for option in top], [_short(option.probability) for option in top], after,
             *([] if token.adds is None else [token.adds]),
         ])  # fmt: skip
     return json.dumps({"pieces": pieces, "tokens": rows}, ensure_ascii=False, separators=(",", ":"))

@@ -28,7 +28,7 @@ _downloads = itertools.count(1)
 
 
 @dataclass
-class Seeing:
+class DetailViews:
     """The components that a finished comparison fills; `show` returns their new values by these names."""
 
     box: gr.Column
@@ -49,7 +49,7 @@ class Seeing:
         comparing.success(**by_name(compare_seen, None, vars(self)), api_name="compare_seen", **SHOWN)
 
 
-def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Seeing:
+def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> DetailViews:
     """Draw everything, hidden until there is something to see. A check takes its models from `shelf` and its turn by
     `join`."""
     with gr.Column(visible=False, elem_id="seeing") as box, gr.Tabs(overflow_behavior="wrap"):
@@ -71,9 +71,9 @@ def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Seeing:
             chain = view(elem_id="chain")
         with gr.Tab(words("seeing.check"), elem_id="see-check"):
             verdicts = replay_check.draw(shelf, join)
-    seeing = Seeing(box, table, reference, forks, curves, entropy, kept, column, part, tree, chain, verdicts)
-    _wire(seeing)
-    return seeing
+    views = DetailViews(box, table, reference, forks, curves, entropy, kept, column, part, tree, chain, verdicts)
+    _wire(views)
+    return views
 
 
 def _table() -> gr.HTML:
@@ -103,14 +103,14 @@ def _plot(name: str) -> gr.LinePlot:
     )
 
 
-def _wire(seeing: Seeing) -> None:
+def _wire(views: DetailViews) -> None:
     """Wire the choices below the board. Every answer is made from this browser tab's last comparison."""
-    seeing.reference.input(compare_forks, seeing.reference, seeing.forks, api_name="compare_forks", **SHOWN)
-    plots = [seeing.entropy, seeing.kept]
-    seeing.curves.input(compare_curves, seeing.curves, plots, api_name="compare_curves", **SHOWN)
-    seeing.column.input(compare_tree, seeing.column, [seeing.part, seeing.tree], api_name="compare_tree", **SHOWN)
-    which = [seeing.column, seeing.part]
-    seeing.part.input(compare_tree_part, which, seeing.tree, api_name="compare_tree_part", **SHOWN)
+    views.reference.input(compare_forks, views.reference, views.forks, api_name="compare_forks", **SHOWN)
+    plots = [views.entropy, views.kept]
+    views.curves.input(compare_curves, views.curves, plots, api_name="compare_curves", **SHOWN)
+    views.column.input(compare_tree, views.column, [views.part, views.tree], api_name="compare_tree", **SHOWN)
+    which = [views.column, views.part]
+    views.part.input(compare_tree_part, which, views.tree, api_name="compare_tree_part", **SHOWN)
 
 
 @handler(open_to_anyone=True)
@@ -121,7 +121,7 @@ def compare_seen(caller: Caller) -> dict[str, Any]:
 
 
 def show(result: Result) -> dict[str, Any]:
-    """Return new values for all components of `Seeing`, by name."""
+    """Return new values for all components of `DetailViews`, by name."""
     drawn = facts.drawn_first(result)
     some, choices = len(result.columns) > 1, facts.choices(result)
     entropy, kept = _curves(result, drawn)
@@ -161,8 +161,8 @@ def _tree(result: Result, index: int) -> list:
 
 
 def _curves(result: Result, chosen: Sequence[int]) -> list:
-    colours = facts.colours(result)
-    return [gr.update(value=facts.curves(result, chosen, kept), color_map=colours) for kept in (False, True)]
+    colors = facts.colors(result)
+    return [gr.update(value=facts.curves(result, chosen, kept), color_map=colors) for kept in (False, True)]
 
 
 def _among(value: Any, known: Sequence[int]) -> int:
@@ -183,7 +183,7 @@ def compare_forks(caller: Caller, reference: Any) -> str:
 def compare_curves(caller: Caller, chosen: Any) -> list:
     """Show the curves of some columns."""
     result = comparisons.of(caller).result
-    return _curves(result, [_among(one, range(len(result.columns))) for one in chosen or []])
+    return _curves(result, [_among(index, range(len(result.columns))) for index in chosen or []])
 
 
 @handler(open_to_anyone=True)
@@ -198,7 +198,7 @@ def compare_tree_part(caller: Caller, column: Any, part: Any) -> str:
     """Show another part of a large beam tree."""
     result = comparisons.of(caller).result
     index = _among(column, [index for _, index in facts.trees(result)])
-    known = [place for _, place in facts.tree_parts(result.columns[index])]
+    known = [number for _, number in facts.tree_parts(result.columns[index])]
     return render("beam_tree", **facts.tree_view(result, index, _among(part, known)))
 
 

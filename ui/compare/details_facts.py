@@ -17,7 +17,7 @@ from ui.train.follow import thinned
 
 # Okabe & Ito 2008 without black and the pale yellow, a grey, then darker shades: color-blind readers can tell them
 # apart, on white and on dark. A number is always shown beside them.
-COLOURS = (
+COLORS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9",
     "#8A8A8A", "#B8A800", "#7A4FA3", "#8C5E2A", "#3E7A5E", "#A8324A",
 )  # fmt: skip
@@ -32,7 +32,7 @@ class Named:
 
     number: int
     name: str
-    colour: str
+    color: str
 
     @property
     def label(self) -> str:
@@ -42,8 +42,8 @@ class Named:
 def named(result: Result) -> list[Named]:
     """Return the names of the columns, in the order of the board."""
     return [
-        Named(place + 1, _shortened(column.name), COLOURS[place % len(COLOURS)])
-        for place, column in enumerate(result.columns)
+        Named(index + 1, _shortened(column.name), COLORS[index % len(COLORS)])
+        for index, column in enumerate(result.columns)
     ]
 
 
@@ -53,7 +53,7 @@ def _shortened(text: str) -> str:
 
 def choices(result: Result) -> list[tuple[str, int]]:
     """Return all columns for a dropdown."""
-    return [(one.label, one.number - 1) for one in named(result)]
+    return [(column.label, column.number - 1) for column in named(result)]
 
 
 def percent(probability: float | None) -> str:
@@ -113,7 +113,7 @@ def trees(result: Result) -> list[tuple[str, int]]:
 def tree_parts(column: ColumnResult) -> list[tuple[str, int]]:
     """Return the parts of a large tree, for a dropdown."""
     parts = beam_tree.parts(column.trace)
-    return [(say("seeing.steps", first=start + 1, last=end), place) for place, (start, end) in enumerate(parts)]
+    return [(say("seeing.steps", first=start + 1, last=end), index) for index, (start, end) in enumerate(parts)]
 
 
 def tree_view(result: Result, index: int, part: int) -> dict[str, Any]:
@@ -122,12 +122,12 @@ def tree_view(result: Result, index: int, part: int) -> dict[str, Any]:
     trace = column.trace
     start, end = beam_tree.parts(trace)[part]
     texts = {branch.token_id: branch.text for branch in trace.branches}
-    told = [(score, "".join(texts.get(token, "") for token in ids)) for score, ids in trace.others]
+    hypotheses = [(score, "".join(texts.get(token, "") for token in ids)) for score, ids in trace.others]
     return {
         "picture": beam_tree.picture(trace, start, end),
         "name": named(result)[index],
         "saved": trace.row_forwards,
-        "hypotheses": told,
+        "hypotheses": hypotheses,
         "box": (beam_tree.BOX, beam_tree.TALL),
         "short": beam_tree.short,
     }
@@ -143,29 +143,29 @@ def drawn_first(result: Result) -> list[int]:
 def curves(result: Result, chosen: Sequence[int], kept: bool) -> pd.DataFrame:
     """Return the points of a plot: the entropy in nats at each token, or log10 of the number of tokens kept."""
     frame: dict[str, list[Any]] = {"token": [], "value": [], "column": []}
-    for one, column in zip(named(result), result.columns, strict=True):
-        if one.number - 1 not in chosen:
+    for name, column in zip(named(result), result.columns, strict=True):
+        if name.number - 1 not in chosen:
             continue
-        for place, value in thinned(_points(column, kept), POINTS):
-            frame["token"].append(place)
+        for position, value in thinned(_points(column, kept), POINTS):
+            frame["token"].append(position)
             frame["value"].append(value)
-            frame["column"].append(str(one.number))
+            frame["column"].append(str(name.number))
     return pd.DataFrame(frame)
 
 
 def _points(column: ColumnResult, kept: bool) -> list[tuple[int, float]]:
     found = []
-    for place, token in enumerate(column.tokens, 1):
+    for position, token in enumerate(column.tokens, 1):
         if not kept:
-            found.append((place, token.entropy))
+            found.append((position, token.entropy))
         elif token.kept:
-            found.append((place, math.log10(token.kept)))
+            found.append((position, math.log10(token.kept)))
     return found
 
 
-def colours(result: Result) -> dict[str, str]:
+def colors(result: Result) -> dict[str, str]:
     """Return the color of each column's curve."""
-    return {str(one.number): one.colour for one in named(result)}
+    return {str(column.number): column.color for column in named(result)}
 
 
 def chain_view(result: Result) -> dict[str, Any]:

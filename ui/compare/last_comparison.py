@@ -56,7 +56,7 @@ class LastComparisons:
         return found
 
     def _parts(self) -> int:
-        return sum(one.parts for one in self._kept.values())
+        return sum(comparison.parts for comparison in self._kept.values())
 
 
 class Opened:

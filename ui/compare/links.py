@@ -23,10 +23,10 @@ from ui.web.language import words
 FROM_ADDRESS = "() => [new URLSearchParams(location.search).get('c') || '']"
 
 
-def hook(page: Page, asked: Any, make: Callable[..., CompareRequest]) -> None:
+def hook(page: Page, form: Any, make: Callable[..., CompareRequest]) -> None:
     """Draw the button and let an address fill the tab.
 
-    `asked` has the tab's components, `make(prompt, lines, **settings)` is how the tab makes a request of their values.
+    `form` has the tab's components, `make(prompt, lines, **settings)` is how the tab makes a request of their values.
     """
     with gr.Row(elem_classes="ts-chips"):
         copy = button("record.copy", size="sm", scale=0, min_width=140, elem_id="compare-link")
@@ -34,10 +34,10 @@ def hook(page: Page, asked: Any, make: Callable[..., CompareRequest]) -> None:
             label=words("record.link"), visible=False, interactive=False, buttons=["copy"], max_lines=2, scale=4,
             elem_id="compare-link-made",
         )  # fmt: skip
-    making = copy.click(**by_name(_copier(make), asked.inputs(), made), api_name="compare_link", **QUIET)
+    making = copy.click(**by_name(_copier(make), form.inputs(), made), api_name="compare_link", **QUIET)
     making.success(None, made, made, js=script("copy_link.js"), **QUIET)
-    filled = {"prompt": asked.prompt, **asked.settings}
-    filled |= {"columns": board.feed("link"), "status": asked.status, "tabs": page.tabs}
+    filled = {"prompt": form.prompt, **form.settings}
+    filled |= {"columns": board.feed("link"), "status": form.status, "tabs": page.tabs}
     opening = by_name(compare_opened, made, filled)
     page.demo.load(**opening, js=FROM_ADDRESS, api_name="compare_opened", **QUIET)
 

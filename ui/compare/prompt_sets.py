@@ -42,8 +42,8 @@ _sets = Background("sets.one_at_a_time")
 
 
 @dataclass(frozen=True)
-class Lent:
-    """What Compare lends: how its fields become a request, a turn in its queue, its loaded models."""
+class CompareServices:
+    """What a set uses of Compare: how its fields become a request, a turn in its queue, its loaded models."""
 
     request: Callable[..., CompareRequest]
     join: Callable[[Caller], Turn]
@@ -59,14 +59,14 @@ class PromptSetFields:
     first: gr.Number
 
 
-def draw(page: Page, compared: Parts, lent: Lent) -> None:
+def draw(page: Page, compared: Parts, services: CompareServices) -> None:
     """Draw the accordion and wire it; `compared` are Compare's board, named `cards`, and settings."""
     panel = BackgroundPanel(_kind())
     with gr.Accordion(words("sets.title"), open=False, elem_id="prompt-set"):
         fields, deleted = _draw(panel)
     upload, source = fields.upload, fields.source
     inputs: Parts = {"path": upload, "source": source, "first": fields.first, **compared}
-    panel.wire(page, partial(_begin, lent), inputs)
+    panel.wire(page, partial(_begin, services), inputs)
     upload.upload(_none, None, source, **QUIET)
     source.input(_none, None, upload, **QUIET)
     deleted.success(*panel.show, **SHOWN)
@@ -130,17 +130,24 @@ def _none(caller: Caller) -> None:
 
 
 def _begin(
-    lent: Lent, caller: Caller, *, path: str | None, source: str | None, first: Any, cards: Any, **more: Any
+    services: CompareServices,
+    caller: Caller,
+    *,
+    path: str | None,
+    source: str | None,
+    first: Any,
+    cards: Any,
+    **more: Any,
 ) -> tuple[str, Callable[[work.Job], None]]:
     """Check what the fields ask for. Return the id of the new set and the function that runs it."""
-    request = lent.request("-", board.lines_of(cards), **more)
+    request = services.request("-", board.lines_of(cards), **more)
     before = list(request.messages[:-1]) if request.messages else None
     prompts, name = _prompts(caller, path, source, _whole(first))
     prompt_set = PromptSet(tuple(prompts), replace(request, prompt=None, messages=before), name)
     check_set(prompt_set)
     limits.check_disk(caller.owner)
     identity = set_report.new_id()
-    return identity, lambda job: _work(prompt_set, caller, lent, identity, job)
+    return identity, lambda job: _work(prompt_set, caller, services, identity, job)
 
 
 def _whole(value: Any) -> int:
@@ -164,17 +171,17 @@ def _prompts(caller: Caller, path: str | None, source: str | None, first: int) -
     return of_rows(dataset.rows(min(max(first, 1), MOST_PROMPTS)), dataset.name, first), dataset.name
 
 
-def _work(prompt_set: PromptSet, caller: Caller, lent: Lent, identity: str, job: work.Job) -> None:
+def _work(prompt_set: PromptSet, caller: Caller, services: CompareServices, identity: str, job: work.Job) -> None:
     """Run the set in the job, then save it as a whole."""
 
     def report(progress: Loading) -> None:
         job.progress = progress
 
     facts = {"prompts": len(prompt_set.prompts), "columns": len(prompt_set.request.columns)}
-    with logs.timed("prompt_set", id=identity, **facts) as told:
-        steps = run_set(prompt_set, caller.owner, lent.shelf(), job.stop, lambda: lent.join(caller))
+    with logs.timed("prompt_set", id=identity, **facts) as record:
+        steps = run_set(prompt_set, caller.owner, services.shelf(), job.stop, lambda: services.join(caller))
         outcome = finish(steps, report)
-        told |= {"answered": len(outcome.answers), "status": outcome.status}
+        record |= {"answered": len(outcome.answers), "status": outcome.status}
         if outcome.status == "stopped" and not outcome.answers:
             raise UserError("page.stopped")
         set_report.save(caller.owner, set_report.report_of(identity, prompt_set, outcome), outcome)

@@ -80,21 +80,23 @@ def _estimate(facts: dict[str, Any] | None) -> Estimate | None:
 
 def _line(measure: Measure, columns: list[dict[str, Any]], found: list[Estimate | None]) -> Line:
     cells = []
-    for place, (column, mine) in enumerate(zip(columns, found, strict=True)):
-        name = f"{place + 1} · {column['name']}"
-        difference = _estimate(column["against_first"][measure.key]) if place else None
+    for index, (column, mine) in enumerate(zip(columns, found, strict=True)):
+        name = f"{index + 1} · {column['name']}"
+        difference = _estimate(column["against_first"][measure.key]) if index else None
         cells.append(_cell(name, mine, difference, measure.digits or 1))
     whiskers = whiskers_of(found)
-    first = next((one.x for one in whiskers if one.number == 1), None)
+    first = next((whisker.x for whisker in whiskers if whisker.number == 1), None)
     return Line(measure, cells, whiskers, first)
 
 
 def _cell(name: str, mine: Estimate | None, difference: Estimate | None, digits: int) -> Cell:
     if mine is None:
         return Cell(name, "–", "")
-    told = "" if difference is None else f"Δ {_signed(difference.mean, digits)} {_interval(difference, digits, '+')}"
+    difference_text = (
+        "" if difference is None else f"Δ {_signed(difference.mean, digits)} {_interval(difference, digits, '+')}"
+    )
     clear = difference is not None and difference.clear_of_zero
-    return Cell(name, _plain(mine.mean, digits), _interval(mine, digits), told, clear)
+    return Cell(name, _plain(mine.mean, digits), _interval(mine, digits), difference_text, clear)
 
 
 def _interval(found: Estimate, digits: int, sign: str = "") -> str:
@@ -114,7 +116,13 @@ def _signed(value: float, digits: int) -> str:
 
 def whiskers_of(found: list[Estimate | None]) -> list[Whisker]:
     """Return the position of each column's mean and interval, on one scale from the lowest to the highest of them."""
-    ends = [end for one in found if one for end in (one.mean, one.low, one.high) if end is not None]
+    ends = [
+        end
+        for estimate in found
+        if estimate is not None
+        for end in (estimate.mean, estimate.low, estimate.high)
+        if end is not None
+    ]
     lowest, highest = min(ends, default=0.0), max(ends, default=0.0)
 
     def x(value: float) -> float:
@@ -123,14 +131,14 @@ def whiskers_of(found: list[Estimate | None]) -> list[Whisker]:
 
     return [
         Whisker(
-            place + 1,
-            place * ROW + ROW / 2 + 2,
-            x(one.mean),
-            x(one.mean if one.low is None else one.low),
-            x(one.mean if one.high is None else one.high),
+            index + 1,
+            index * ROW + ROW / 2 + 2,
+            x(estimate.mean),
+            x(estimate.mean if estimate.low is None else estimate.low),
+            x(estimate.mean if estimate.high is None else estimate.high),
         )
-        for place, one in enumerate(found)
-        if one is not None
+        for index, estimate in enumerate(found)
+        if estimate is not None
     ]
 
 

@@ -27,9 +27,9 @@ def request_of(
 ) -> CompareRequest:
     """Return the request that the fields describe. Raises UserError for an invalid number or conversation."""
     before = _messages(system or "", turns or "")
-    asked: dict[str, Any] = {"prompt": prompt}
+    conversation: dict[str, Any] = {"prompt": prompt}
     if before:
-        asked = {"messages": [*before, {"role": "user", "content": prompt}]}
+        conversation = {"messages": [*before, {"role": "user", "content": prompt}]}
     return CompareRequest(
         model=(model or "").strip(),
         columns=lines,
@@ -38,7 +38,7 @@ def request_of(
         dtype=None if dtype == "auto" else dtype,
         raw=bool(raw),
         exact=bool(exact),
-        **asked,
+        **conversation,
     )
 
 
@@ -80,10 +80,10 @@ def answer(value: Any, model: str, owner: Owner) -> tuple[dict[str, Any], str]:
 
 
 def _sweep(lines: list[str], question: dict[str, Any]) -> list[str]:
-    place = question.get("card")
-    if not isinstance(place, int) or not 0 <= place < len(lines):
+    index = question.get("card")
+    if not isinstance(index, int) or not 0 <= index < len(lines):
         raise UserError("page.no_board")
-    line, knob = lines[place], str(question.get("knob", ""))
+    line, knob = lines[index], str(question.get("knob", ""))
     if typed := str(question.get("values") or "").strip():
         return sweeps.sweep(line, knob, sweeps.values_of(typed))
     low, high, count = (_number(question, name) for name in ("low", "high", "count"))

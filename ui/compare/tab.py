@@ -63,23 +63,23 @@ class CompareForm:
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    form, seen = _draw(), details.draw(shelf, partial(join, what="check"))
+    form, views = _draw(), details.draw(shelf, partial(join, what="check"))
     go: dict[str, Any] = {**SHOWN, "trigger_mode": "once"}
     running = by_name(compare_run, form.inputs(), form.outputs()) | go
     for starter in (form.start.click, form.prompt.submit):
-        seen.follow(starter(**running, api_name="compare_run"))
+        views.follow(starter(**running, api_name="compare_run"))
     for name, example in zip(EXAMPLES, form.examples, strict=True):
         key = f"page.example_{name}"
         filled = example.click(_example(key), None, form.prompt, api_name=f"compare_{name}", **QUIET)
-        seen.follow(filled.then(**running, api_name=f"compare_run_{name}"))
+        views.follow(filled.then(**running, api_name=f"compare_run_{name}"))
     form.stop.click(compare_stop, None, None, api_name="compare_stop", **QUIET)
     links.hook(page, form, request_of)
     model, answered = form.settings["model"], [form.answers, form.status]
     form.board.submit(compare_ask, [form.board, model], answered, api_name="compare_ask", **go)
     page.on_open(refresh, None, [model, form.answers])
     page.tab.select(refresh, None, [model, form.answers], **QUIET)
-    lent = prompt_sets.Lent(request_of, partial(join, what="prompt_set"), shelf)
-    prompt_sets.draw(page, {"cards": form.board, **form.settings}, lent)
+    services = prompt_sets.CompareServices(request_of, partial(join, what="prompt_set"), shelf)
+    prompt_sets.draw(page, {"cards": form.board, **form.settings}, services)
 
 
 def expose() -> None:

@@ -25,7 +25,7 @@ ROLES_OF = {
 
 
 @dataclass
-class Form:
+class MappingForm:
     """The form's components; `uploaded` holds the path of the file that is mapped."""
 
     box: gr.Accordion
@@ -44,7 +44,7 @@ class Form:
         return {"box": self.box, "uploaded": self.uploaded, **self.fields()}
 
 
-def draw() -> Form:
+def draw() -> MappingForm:
     """Draw the form, hidden until a file was uploaded."""
     uploaded = gr.State(None)
     with gr.Accordion(words("page.mapping"), open=False, visible=False, elem_id="mapping") as box:
@@ -55,7 +55,7 @@ def draw() -> Form:
             roles = {role: dropdown(f"page.role_{role}", min_width=160, visible=False) for role in PARTS}
         again = button("page.read_again", elem_id="read-again")
     shape.input(**by_name(show_roles, shape, roles), **SHOWN)
-    return Form(box, uploaded, shape, kind, roles, again)
+    return MappingForm(box, uploaded, shape, kind, roles, again)
 
 
 @handler()

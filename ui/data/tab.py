@@ -26,7 +26,7 @@ FILE_TYPES = [".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz"]
 
 
 @dataclass
-class Source:
+class ImportFields:
     """The components that import data."""
 
     upload: gr.File
@@ -56,7 +56,7 @@ def draw(page: Page) -> None:
     _wire(page, source, picker, mapping, [summary, findings], seen)
 
 
-def _draw_source() -> Source:
+def _draw_source() -> ImportFields:
     upload = gr.File(label=words("page.upload"), file_types=FILE_TYPES, height=170, elem_id="upload")
     example = button("page.example", variant="primary", elem_id="example")
     progress = view(elem_id="import-progress")
@@ -69,15 +69,15 @@ def _draw_source() -> Source:
             split = textbox("page.hub_split", hint="page.optional")
             revision = textbox("page.hub_revision", hint="page.optional")
         bring = button("page.import")
-    return Source(upload, example, (repo, config, split, revision), bring, progress, stop)
+    return ImportFields(upload, example, (repo, config, split, revision), bring, progress, stop)
 
 
 def _wire(
-    page: Page, source: Source, picker: gr.Dropdown, mapping: Any, facts: list, seen: preview.DataPreview
+    page: Page, source: ImportFields, picker: gr.Dropdown, mapping: Any, facts: list, seen: preview.DataPreview
 ) -> None:
     outcome = [source.progress, source.stop, picker, mapping.uploaded]
     once = {**SHOWN, "trigger_mode": "once"}
-    brought = [
+    imports = [
         source.upload.upload(**by_name(mapping_form.look, source.upload, mapping.outputs()), **once).success(
             bring_file, source.upload, outcome, **once
         ),
@@ -85,7 +85,7 @@ def _wire(
         source.import_hub.click(bring_hub, list(source.hub), outcome, **once),
         mapping.again.click(**by_name(bring_again, {"path": mapping.uploaded, **mapping.fields()}, outcome), **once),
     ]
-    for event in brought:
+    for event in imports:
         event.success(show, picker, facts, **SHOWN).then(*seen.wiring, **SHOWN)
     source.stop.click(stop_import, None, None, **QUIET)
     picker.input(show, picker, facts, **SHOWN).then(*seen.wiring, **SHOWN)

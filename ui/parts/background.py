@@ -16,7 +16,7 @@ log = logging.getLogger("tunescope")
 
 
 @dataclass
-class AtWork:
+class OwnerJob:
     """An owner's newest piece of work: its id, and the job that does it."""
 
     id: str
@@ -37,7 +37,7 @@ class Background:
 
     def __init__(self, busy: str) -> None:
         self._busy = busy
-        self._works: dict[str, AtWork] = {}
+        self._jobs: dict[str, OwnerJob] = {}
         self._lock = threading.Lock()
 
     def begin(self, caller: Caller, identity: str, do: Callable[[Job], Any]) -> None:
@@ -46,11 +46,11 @@ class Background:
             known = self.of(caller)
             if known is not None and known.alive:
                 raise UserError(self._busy)
-            self._works[caller.owner.key] = AtWork(identity, Job().start(do))
+            self._jobs[caller.owner.key] = OwnerJob(identity, Job().start(do))
 
-    def of(self, caller: Caller) -> AtWork | None:
+    def of(self, caller: Caller) -> OwnerJob | None:
         """Return the newest piece of work of the caller's owner, running or ended."""
-        return self._works.get(caller.owner.key)
+        return self._jobs.get(caller.owner.key)
 
     def stop(self, caller: Caller) -> bool:
         """Ask the owner's work to end. Returns whether there was any."""
@@ -61,7 +61,7 @@ class Background:
         return True
 
 
-def failed(known: AtWork) -> str:
+def failed(known: OwnerJob) -> str:
     """Return a sentence for a person's mistake; for a bug an id, under which it is logged once."""
     error = known.job.error
     if not isinstance(error, UserError):

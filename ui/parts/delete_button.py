@@ -36,17 +36,17 @@ def draw(picker: gr.Dropdown, choices: Choices, name: str, removes: Remove = rem
 @handler()
 def _ask(caller: Caller, chosen: str | None) -> list:
     """Ask for confirmation if something is chosen."""
-    return [*_visible(asked=bool(chosen)), ""]
+    return [*_visible(confirming=bool(chosen)), ""]
 
 
 @handler(quiet=True)
 def _keep(caller: Caller) -> list:
     """Cancel the deletion: show the first button again."""
-    return _visible(asked=False)
+    return _visible(confirming=False)
 
 
-def _visible(asked: bool) -> list:
-    return [gr.update(visible=not asked), gr.update(visible=asked), gr.update(visible=asked)]
+def _visible(confirming: bool) -> list:
+    return [gr.update(visible=not confirming), gr.update(visible=confirming), gr.update(visible=confirming)]
 
 
 def _deletes(choices: Choices, removes: Remove) -> Callable:

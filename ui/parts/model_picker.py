@@ -47,7 +47,7 @@ class Picker:
     text: gr.Textbox
     go: gr.Button
     stop: gr.Button
-    told: gr.HTML
+    note: gr.HTML
     table: gr.HTML
     choice: gr.HTML
     listed: gr.State = field(default_factory=lambda: gr.State(Listed()))
@@ -56,28 +56,28 @@ class Picker:
         return {"task": self.task, "size": self.size, "language": self.language}
 
 
-def draw(name: gr.Textbox | gr.Dropdown, place: str, *, open_to_anyone: bool = False) -> None:
-    """Put the button beside the field of a model's `name`, and the panel below; both wired. `place` begins the ids."""
+def draw(name: gr.Textbox | gr.Dropdown, prefix: str, *, open_to_anyone: bool = False) -> None:
+    """Put the button beside the field of a model's `name`, and the panel below; both wired. `prefix` begins the ids."""
     row = name.parent
     assert row is not None, "a field stands in a row"
     with row:
         opener = button(
-            "picker.choose", size="sm", scale=0, min_width=84, elem_id=f"{place}-choose", elem_classes="ts-choose"
+            "picker.choose", size="sm", scale=0, min_width=84, elem_id=f"{prefix}-choose", elem_classes="ts-choose"
         )
     row.children.remove(opener)
     row.children.insert(row.children.index(name) + 1, opener)
-    with gr.Column(visible=False, elem_id=f"{place}-picker", elem_classes="ts-pickerbox") as box:
-        picker = _draw_panel(opener, box, place)
-    _wire(picker, name, place, open_to_anyone)
+    with gr.Column(visible=False, elem_id=f"{prefix}-picker", elem_classes="ts-pickerbox") as box:
+        picker = _draw_panel(opener, box, prefix)
+    _wire(picker, name, prefix, open_to_anyone)
 
 
-def _draw_panel(opener: gr.Button, box: gr.Column, place: str) -> Picker:
+def _draw_panel(opener: gr.Button, box: gr.Column, prefix: str) -> Picker:
     with gr.Row(elem_classes="ts-picker"):
-        task = _choice("task", TASKS, place)
-        size = _choice("size", tuple(SIZE_BOUNDS), place)
+        task = _choice("task", TASKS, prefix)
+        size = _choice("size", tuple(SIZE_BOUNDS), prefix)
         known = [(words("picker.any"), ""), *((code, code) for code in languages())]
         language = gr.Dropdown(
-            known, value="", label=words("picker.language"), min_width=110, elem_id=f"{place}-picker-language"
+            known, value="", label=words("picker.language"), min_width=110, elem_id=f"{prefix}-picker-language"
         )
         text = textbox(
             "picker.search",
@@ -85,35 +85,35 @@ def _draw_panel(opener: gr.Button, box: gr.Column, place: str) -> Picker:
             max_lines=1,
             scale=3,
             min_width=200,
-            elem_id=f"{place}-picker-text",
+            elem_id=f"{prefix}-picker-text",
         )
-        go = button("picker.go", scale=0, min_width=90, elem_id=f"{place}-picker-go")
+        go = button("picker.go", scale=0, min_width=90, elem_id=f"{prefix}-picker-go")
         stop = button("page.stop", variant="stop", visible=False, scale=0, min_width=90)
-        close = button("picker.close", scale=0, min_width=90, elem_id=f"{place}-picker-close")
-    told = view(elem_id=f"{place}-picker-told")
-    table = view(scripts=("sort_table.js", "picker.js"), elem_id=f"{place}-picker-table")
-    choice = carrier("picker_choice.js", panel=f"{place}-picker")
-    return Picker(opener, box, close, task, size, language, text, go, stop, told, table, choice)
+        close = button("picker.close", scale=0, min_width=90, elem_id=f"{prefix}-picker-close")
+    note = view(elem_id=f"{prefix}-picker-told")
+    table = view(scripts=("sort_table.js", "picker.js"), elem_id=f"{prefix}-picker-table")
+    choice = carrier("picker_choice.js", panel=f"{prefix}-picker")
+    return Picker(opener, box, close, task, size, language, text, go, stop, note, table, choice)
 
 
-def _choice(name: str, keys: tuple[str, ...], place: str) -> gr.Dropdown:
+def _choice(name: str, keys: tuple[str, ...], prefix: str) -> gr.Dropdown:
     choices = [(words("picker.any"), ""), *((words(f"picker.{name}_{key}"), key) for key in keys)]
     return gr.Dropdown(
-        choices, value="", label=words(f"picker.{name}"), min_width=130, elem_id=f"{place}-picker-{name}"
+        choices, value="", label=words(f"picker.{name}"), min_width=130, elem_id=f"{prefix}-picker-{name}"
     )
 
 
-def _wire(picker: Picker, name: gr.Textbox | gr.Dropdown, place: str, anyone: bool) -> None:
+def _wire(picker: Picker, name: gr.Textbox | gr.Dropdown, prefix: str, anyone: bool) -> None:
     """Wire the panel. A visitor who is not signed in may only choose among the suggestions, where they may use a
     model."""
 
     def to(fn: Callable, inputs: Any = None, outputs: Any = None, *, closed: bool = False) -> dict[str, Any]:
         bound = by_name(handler(open_to_anyone=anyone and not closed)(fn), inputs, outputs)
-        return {**bound, "api_name": f"{place}_{fn.__name__}"}
+        return {**bound, "api_name": f"{prefix}_{fn.__name__}"}
 
     once = {**SHOWN, "trigger_mode": "once"}
     shown: Parts = {"listed": picker.listed, **picker.filters()}
-    opened, outputs = [picker.box, picker.listed, picker.table], [picker.told, picker.stop, picker.listed, picker.table]
+    opened, outputs = [picker.box, picker.listed, picker.table], [picker.note, picker.stop, picker.listed, picker.table]
     picker.opener.click(**to(pick_open, shown, opened), **once)
     picker.close.click(**to(pick_close, outputs=picker.box), **QUIET)
     for chosen in (picker.task, picker.size, picker.language):
@@ -122,7 +122,7 @@ def _wire(picker: Picker, name: gr.Textbox | gr.Dropdown, place: str, anyone: bo
         starter(**to(pick_search, {"text": picker.text, **shown}, outputs, closed=True), **once)
     picker.stop.click(**to(pick_stop, closed=True), **QUIET)
     given = [picker.choice, picker.listed]
-    picker.choice.submit(**to(pick, given, [name, picker.told]), **SHOWN)
+    picker.choice.submit(**to(pick, given, [name, picker.note]), **SHOWN)
 
 
 def pick_open(caller: Caller, listed: Listed, task: Any, size: Any, language: Any) -> tuple:
@@ -156,12 +156,12 @@ def listed_for(text: str, owner: Owner, job: work.Job) -> Listed:
     if not text:
         return Listed(looked=look_here())
     job.report(work.Bytes(say("picker.searching", text=text[:40]), 0, 0))
-    asked = work.Job().start(lambda _: search(text, owner))
-    while not asked.wait(work.EVERY):
+    search_job = work.Job().start(lambda _: search(text, owner))
+    while not search_job.wait(work.EVERY):
         job.report(job.progress)
-    if asked.error is not None:
-        raise asked.error
-    return Listed(text, tuple(asked.result), look_here())
+    if search_job.error is not None:
+        raise search_job.error
+    return Listed(text, tuple(search_job.result), look_here())
 
 
 def pick_stop(caller: Caller) -> None:
@@ -172,7 +172,7 @@ def pick_stop(caller: Caller) -> None:
 def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
     """Put the name that was clicked into the field, and show the facts of the model."""
     name = str(choice.get("name") if isinstance(choice, dict) else choice)
-    found = next((one for one in listed.models if one.name == name), None)
+    found = next((model for model in listed.models if model.name == name), None)
     if found is None:
         raise UserError("picker.not_chosen", name=name[:80])
     model = found
@@ -183,15 +183,15 @@ def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
 
 
 def _model_facts(model: Model, here: Here) -> str:
-    ways = [_way(one) for one in fits(model, here)]
+    ways = [_way(fit) for fit in fits(model, here)]
     return render("model_chosen", model=model, weights=weights_in_words, ways=ways, url=f"{endpoint()}/{model.name}")
 
 
-def _way(one: Any) -> str:
-    way, word = say(f"picker.way_{one.way}"), say(f"picker.{one.word}")
-    if one.needed is None:
+def _way(fit: Any) -> str:
+    way, word = say(f"picker.way_{fit.way}"), say(f"picker.{fit.word}")
+    if fit.needed is None:
         return say("picker.chosen_way_bare", way=way, word=word)
-    return say("picker.chosen_way", way=way, word=word, memory=f"{one.needed / 1e9:.1f} GB")
+    return say("picker.chosen_way", way=way, word=word, memory=f"{fit.needed / 1e9:.1f} GB")
 
 
 def _table(listed: Listed, task: Any, size: Any, language: Any) -> str:

@@ -14,7 +14,7 @@ from ui.parts.wiring import Parts
 from ui.publish.request import Order
 from ui.web.language import Spoken, words
 
-ASKED_BY = {"columns": ("presets", "space"), "types": ("gguf",), "shows": ("space",)}
+KINDS_WITH_FIELD = {"columns": ("presets", "space"), "types": ("gguf",), "shows": ("space",)}
 """The fields that only some kinds have."""
 
 
@@ -29,7 +29,7 @@ class Fields:
     visibility: gr.Radio
     branch: gr.Textbox
     pull_request: gr.Checkbox
-    licence: gr.Textbox
+    license: gr.Textbox
     columns: gr.Textbox
     types: gr.Dropdown
     shows: gr.Textbox
@@ -43,7 +43,7 @@ class Fields:
 
     def changing(self) -> Parts:
         """Return the components that another kind shows or hides: those that `shown_for` names."""
-        names = ("about", "run", "dataset", "columns", "types", "shows", "samples", "licence")
+        names = ("about", "run", "dataset", "columns", "types", "shows", "samples", "license")
         return {name: getattr(self, name) for name in names}
 
 
@@ -65,18 +65,31 @@ def draw() -> Fields:
             min_width=320,
             elem_id="publish-visibility",
         )
-    columns, types, shows, licence = _draw_asked()
+    columns, types, shows, license_field = _draw_for_kinds()
     samples = gr.Checkbox(
         False, label=words("publishing.samples"), info=words("publishing.samples_help"), elem_id="publish-samples"
     )
     branch, pull_request = _draw_elsewhere()
     look = button("publishing.preview", variant="primary", elem_id="publish-look")
     return Fields(
-        kind, run, dataset, repo, visibility, branch, pull_request, licence, columns, types, shows, samples, about, look
+        kind,
+        run,
+        dataset,
+        repo,
+        visibility,
+        branch,
+        pull_request,
+        license_field,
+        columns,
+        types,
+        shows,
+        samples,
+        about,
+        look,
     )
 
 
-def _draw_asked() -> tuple:
+def _draw_for_kinds() -> tuple:
     """Draw the fields that only some kinds have, and the license, which is asked for if it is not known."""
     hidden: dict[str, Any] = {"visible": False, "min_width": 260}
     with gr.Row(elem_classes="ts-start"):
@@ -98,14 +111,14 @@ def _draw_asked() -> tuple:
             elem_id="publish-shows",
             **hidden,
         )
-        licence = textbox(
+        license_field = textbox(
             "publishing.licence",
             hint="publishing.licence_hint",
             help="publishing.licence_help",
             elem_id="publish-licence",
             **hidden,
         )
-    return columns, types, shows, licence
+    return columns, types, shows, license_field
 
 
 def _draw_elsewhere() -> tuple:
@@ -126,10 +139,10 @@ def about_kind(kind: str, has_token: bool) -> str:
     return render("kind", about=say(KINDS[kind].help_key), has_token=has_token)
 
 
-def shown_for(kind: str, licence: str | None, has_token: bool) -> dict[str, Any]:
+def shown_for(kind: str, license_text: str | None, has_token: bool) -> dict[str, Any]:
     """Return what `Fields.changing` shows for a kind."""
     of_dataset = KINDS[kind].subject == "dataset"
-    visible = {name: kind in kinds for name, kinds in ASKED_BY.items()}
+    visible = {name: kind in kinds for name, kinds in KINDS_WITH_FIELD.items()}
     visible |= {"run": not of_dataset, "dataset": of_dataset}
-    visible |= {"samples": KINDS[kind].samples, "licence": of_dataset or bool(licence)}
+    visible |= {"samples": KINDS[kind].samples, "license": of_dataset or bool(license_text)}
     return {"about": about_kind(kind, has_token), **{name: gr.update(visible=seen) for name, seen in visible.items()}}

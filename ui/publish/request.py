@@ -44,7 +44,7 @@ class Order:
     visibility: str
     branch: str
     pull_request: bool
-    licence: str
+    license: str
     columns: str
     types: tuple[str, ...]
     shows: str
@@ -57,7 +57,7 @@ class Order:
         if kind not in KINDS:
             raise UserError("kinds.unknown", value=str(kind)[:40], known=", ".join(KINDS))
         texts = {
-            name: str(values.get(name) or "").strip() for name in ("repo", "branch", "licence", "columns", "shows")
+            name: str(values.get(name) or "").strip() for name in ("repo", "branch", "license", "columns", "shows")
         }
         return cls(
             kind,
@@ -86,7 +86,7 @@ class Order:
         """Return the options that the kinds read."""
         lines = tuple(line.strip() for line in self.columns.splitlines() if line.strip())
         return Options(
-            licence=self.licence or None,
+            licence=self.license or None,
             repo_id=self.shows or None,
             columns=lines,
             types=self.types,
@@ -120,7 +120,7 @@ class Order:
             built=built,
             branch=self.branch or None,
             pull_request=self.pull_request,
-            licence=self.licence or None,
+            licence=self.license or None,
             card=card,
             samples=samples,
         )

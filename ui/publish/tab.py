@@ -71,7 +71,7 @@ def draw(page: Page) -> None:
     fields, once = panel.fields, {**SHOWN, "trigger_mode": "once"}
     order = fields.inputs()
     fields.look.click(
-        **by_name(preview, order, {**panel.outcomes(), "licence": fields.licence, **panel.plan()}), **once
+        **by_name(preview, order, {**panel.outcomes(), "license": fields.license, **panel.plan()}), **once
     )
     sending: Parts = {"card": panel.text, "yes": panel.yes, "seen": panel.seen, **order}
     sent = panel.push.click(**by_name(send, sending, panel.working()), **once)
@@ -79,7 +79,7 @@ def draw(page: Page) -> None:
     panel.prove.click(**by_name(prove_again, order, panel.outcomes()), **once)
     panel.stop.click(stop, None, None, **QUIET)
     panel.text.blur(read_card, panel.text, panel.card, **SHOWN)
-    chosen = [fields.kind, fields.run, fields.dataset, fields.licence]
+    chosen = [fields.kind, fields.run, fields.dataset, fields.license]
     fields.kind.input(**by_name(show_kind, chosen, panel.view()), **SHOWN)
     fields.run.change(**by_name(show_run, chosen, panel.view()), **SHOWN)
     fields.dataset.change(**by_name(show_dataset, chosen, panel.view()), **SHOWN)
@@ -147,14 +147,14 @@ def show_dataset(caller: Caller, *chosen: Any) -> dict[str, Any]:
     return _view(caller, *chosen) if KINDS[chosen[0]].subject == "dataset" else {}
 
 
-def _view(caller: Caller, kind: str, run: str | None, dataset: str | None, licence: str | None) -> dict[str, Any]:
+def _view(caller: Caller, kind: str, run: str | None, dataset: str | None, license_text: str | None) -> dict[str, Any]:
     """Return the view of a kind. For a run that trained every weight, which has no adapter, the full model is
     offered."""
     subject = _chosen(caller, kind, run, dataset)
     known = kind
     if kind == "adapter" and isinstance(subject, Run) and is_full(subject):
         known = "merged"
-    fields = publish_form.shown_for(known, licence, bool(caller.owner.token))
+    fields = publish_form.shown_for(known, license_text, bool(caller.owner.token))
     waiting = render("empty", title=say("publishing.ready"), text=say("publishing.ready_help"))
     outcome = (_outcome(subject, known) or waiting) if subject else _nothing_yet()
     prove_it = gr.update(visible=subject is not None and read_push(subject, known) is not None)
@@ -178,9 +178,9 @@ def preview(caller: Caller, **values: Any) -> Iterator[dict]:
     found = yield from work.run(caller, "look", lambda job: look(order, caller, job), busy, idle)
     keep(caller, found)
     unknown = not found.plan.licence.key and found.plan.to.repo_type != "space"
-    licence = gr.update(visible=unknown or bool(order.licence) or order.kind == "dataset")
+    license_update = gr.update(visible=unknown or bool(order.license) or order.kind == "dataset")
     outcome = _outcome(found.plan.run, order.kind)
-    yield {**_over(outcome), "licence": licence, **_shown(found)}
+    yield {**_over(outcome), "license": license_update, **_shown(found)}
 
 
 @handler()

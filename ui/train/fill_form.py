@@ -87,11 +87,11 @@ def draw_kept() -> KeptConfigBox:
 def fill_from_yaml(caller: Caller, path: str | None) -> Iterator[dict]:
     """Fill the form from an uploaded config; data that it names by file or repository is imported, which can be
     stopped."""
-    told = load_yaml(Path(path or "").read_bytes())
+    uploaded = load_yaml(Path(path or "").read_bytes())
     config = yield from work.run(
         caller,
         "train",
-        lambda job: import_data(told, caller.owner, job.report, job.stop),
+        lambda job: import_data(uploaded, caller.owner, job.report, job.stop),
         lambda text: {"answer": text, "stop": gr.update(visible=True)},
         lambda: {"answer": "", "stop": gr.update(visible=False)},
     )
@@ -108,7 +108,7 @@ def fill_from_preset(caller: Caller, name: str, *chosen: list[str] | None) -> di
     data = [
         _suited(caller.owner, objective, some or []) for objective, some in zip(preset.objectives, chosen, strict=False)
     ]
-    config = preset.config([[{"dataset": one} for one in some or [_NO_DATA]] for some in data])
+    config = preset.config([[{"dataset": dataset} for dataset in some or [_NO_DATA]] for some in data])
     notes = [say("presets.filled", title=say(preset.title_key), about=say(preset.about_key))]
     return _filled(caller, config, notes + _lacking(preset, data))
 
@@ -135,9 +135,9 @@ def _filled(caller: Caller, config: RunConfig, notes: list[str]) -> dict[str, An
     values[FIRST_OBJECTIVE] = gr.update(value=values[FIRST_OBJECTIVE], choices=stages_form.titles(), visible=not kept)
     first = _there(stages_form.datasets_of(config.stages[0]))
     kinds = ["ts-good", *["ts-warn"] * len(notes)]
-    told = [render("note", kind=kind, title="", text=note) for kind, note in zip(kinds, notes, strict=False)]
+    rendered = [render("note", kind=kind, title="", text=note) for kind, note in zip(kinds, notes, strict=False)]
     return {
-        "answer": "" if kept else "".join(told),
+        "answer": "" if kept else "".join(rendered),
         "stop": gr.update(visible=False),
         "box": gr.update(visible=not kept),
         "kept_box": gr.update(visible=bool(kept)),
@@ -148,7 +148,7 @@ def _filled(caller: Caller, config: RunConfig, notes: list[str]) -> dict[str, An
 
 
 def _there(datasets: list[str]) -> list[str]:
-    return [one for one in datasets if one != _NO_DATA]
+    return [dataset for dataset in datasets if dataset != _NO_DATA]
 
 
 @handler()

@@ -40,18 +40,18 @@ def follow(run: Run) -> Followed:
 
 
 @dataclass(frozen=True)
-class AtWork:
+class ActiveRun:
     """A queued or running run, for the line of active runs. `flavor` and `cost` are a rented machine's."""
 
     id: str
     queued: bool
     step: int
     steps: int | None
-    flavour: str | None = None
+    flavor: str | None = None
     cost: str | None = None
 
 
-def at_work(owner: Owner) -> list[AtWork]:
+def active_runs(owner: Owner) -> list[ActiveRun]:
     """Return the owner's running and queued runs and jobs, the oldest first. Jobs are followed."""
     found = []
     for run in reversed(list_runs(owner)):
@@ -60,7 +60,7 @@ def at_work(owner: Owner) -> list[AtWork]:
             progress, rented = follow(run).progress, jobs.rented(run)
             job = rented["job"] if rented else None
             paid = (job.flavour, jobs.usd(job.usd_so_far)) if job else (None, None)
-            found.append(AtWork(run.id, not progress.begun, progress.step, progress.steps, *paid))
+            found.append(ActiveRun(run.id, not progress.begun, progress.step, progress.steps, *paid))
     return found
 
 

@@ -73,19 +73,19 @@ def read(datasets: Sequence[str] | None, values: Mapping[str, Any]) -> RunConfig
         return load_yaml(kept)
     if not datasets:
         raise UserError("page.choose_data")
-    return _said(datasets, values)
+    return _config_of(datasets, values)
 
 
-def _said(datasets: Sequence[str], values: Mapping[str, Any]) -> RunConfig:
+def _config_of(datasets: Sequence[str], values: Mapping[str, Any]) -> RunConfig:
     known = knobs()
     given = {knob.path: plain_value(knob, values[knob.path]) for knob in known}
-    told = {
+    shown = {
         knob.path: given[knob.path]
         for knob in known
         if is_shown(knob, given) and not (given[knob.path] is None and knob.optional)
     }
-    rate_named = "optim.learning_rate" in told
-    return validate({**nest(told), "stages": stages_form.read(datasets, values, rate_named)})
+    rate_named = "optim.learning_rate" in shown
+    return validate({**nest(shown), "stages": stages_form.read(datasets, values, rate_named)})
 
 
 def fill(config: RunConfig) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def fill(config: RunConfig) -> dict[str, Any]:
 def _shows(config: RunConfig, values: Mapping[str, Any]) -> bool:
     """Return whether the fields say what a config comes to."""
     try:
-        said = _said(stages_form.datasets_of(config.stages[0]), values)
+        said = _config_of(stages_form.datasets_of(config.stages[0]), values)
     except UserError:
         return False
     return _effect(said) == _effect(config)

@@ -23,15 +23,15 @@ log = logging.getLogger("tunescope")
 
 
 @dataclass
-class Finding:
+class JobLookup:
     """The state of the lookup of somebody's jobs elsewhere: when it last ran, and how often jobs arrived."""
 
-    asked: float = -EVERY_SECONDS
+    looked_up: float = -EVERY_SECONDS
     thread: threading.Thread | None = None
     arrivals: int = 0
 
 
-_found: dict[str, Finding] = {}
+_lookups: dict[str, JobLookup] = {}
 _lock = threading.Lock()
 
 
@@ -43,16 +43,16 @@ def find_again(owner: Owner) -> None:
     if not owner.token or settings.hub_offline():
         return
     with _lock:
-        known = _found.setdefault(owner.key, Finding())
+        known = _lookups.setdefault(owner.key, JobLookup())
         busy = known.thread is not None and known.thread.is_alive()
-        if busy or time.monotonic() - known.asked < EVERY_SECONDS:
+        if busy or time.monotonic() - known.looked_up < EVERY_SECONDS:
             return
-        known.asked = time.monotonic()
+        known.looked_up = time.monotonic()
         known.thread = threading.Thread(target=_find, args=(owner, known), name="find jobs", daemon=True)
         known.thread.start()
 
 
-def _find(owner: Owner, known: Finding) -> None:
+def _find(owner: Owner, known: JobLookup) -> None:
     preload.settled(EVERY_SECONDS)
     if not reach.reachable():
         return
@@ -73,7 +73,7 @@ def _find(owner: Owner, known: Finding) -> None:
 
 def arrivals(owner: Owner) -> int:
     """Return how often jobs of another machine arrived: a list of runs that was filled before is out of date."""
-    known = _found.get(owner.key)
+    known = _lookups.get(owner.key)
     return known.arrivals if known else 0
 
 

@@ -30,10 +30,10 @@ def look(owner: Owner, config: RunConfig, job: work.Job, *, trial: bool) -> tupl
     return found, plan
 
 
-def told(found: "Checked", plan: "RunPlan") -> str:
+def plan_html(found: "Checked", plan: "RunPlan") -> str:
     """Return the verdict on whether the run can start, the card, and the findings in the data."""
     rows, steps = counted("core.rows", found.rows), counted("core.steps", plan.steps)
-    refused = any(one.refused for one in plan.advice)
+    refused = any(advice.refused for advice in plan.advice)
     fine = say("page.checked", model=found.model, rows=rows, steps=steps)
     note = "" if refused else render("note", kind="ts-good", title="", text=fine)
     if found.launch:

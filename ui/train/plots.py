@@ -118,8 +118,8 @@ def marks(progress: Progress) -> Iterator[Point]:
 
 
 def _best(progress: Progress) -> dict[int, int]:
-    told = {**progress.early, **{stage: event for stage, event in progress.over.items() if event.get("best")}}
-    return {stage: event["best"] for stage, event in told.items() if event.get("best") is not None}
+    ended = {**progress.early, **{stage: event for stage, event in progress.over.items() if event.get("best")}}
+    return {stage: event["best"] for stage, event in ended.items() if event.get("best") is not None}
 
 
 def _early(progress: Progress) -> dict[int, int]:

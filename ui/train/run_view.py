@@ -29,7 +29,7 @@ LOG_LINES = 30
 
 
 @dataclass
-class Live:
+class RunView:
     """The picker of runs, and the event that redraws the view of the chosen one."""
 
     picker: gr.Dropdown
@@ -54,7 +54,7 @@ class Buttons:
         return {name: getattr(self, name) for name in ("stop", "resume", "keep", "timeout", "rent")}
 
 
-def draw(page: Page) -> Live:
+def draw(page: Page) -> RunView:
     """Draw the run's view and wire it."""
     with gr.Row(elem_classes="ts-start"):
         picker = dropdown("page.your_runs", scale=4, min_width=280, elem_id="runs")
@@ -76,7 +76,7 @@ def draw(page: Page) -> Live:
     showing = by_name(show, picker, outputs)
     _wire(page, buttons, showing, by_name(tick, [picker, outputs["seen"]], outputs))
     page.runs.append(picker)
-    return Live(picker, showing)
+    return RunView(picker, showing)
 
 
 def _wire(page: Page, buttons: Buttons, showing: dict[str, Any], ticking: dict[str, Any]) -> None:
@@ -138,20 +138,20 @@ def show(caller: Caller, chosen: str | None) -> dict[str, Any]:
 
 
 def _view(caller: Caller, chosen: str | None, seen: str | None) -> dict[str, Any]:
-    came = jobs.arrivals(caller.owner)
+    arrived = jobs.arrivals(caller.owner)
     if not chosen:
-        return _empty(caller, str(came or ""), seen)
+        return _empty(caller, str(arrived or ""), seen)
     run = find(chosen, caller.owner)
     state = state_of(run)
     news = f"{follow(run).cursor} {jobs.stamp(run)}"
-    now = f"{run.id} {state} {came} {news}"
+    now = f"{run.id} {state} {arrived} {news}"
     if now == seen:
         return {}
     progress = follow(run).progress
     rented = jobs.rented(run)
     more = {"error": _error(run, state), "outcome": outcome(run, progress), "reports": reports(progress)}
     html = render("run", run=run, state=state, about=_about(run), progress=progress, **more, **(rented or {}))
-    changed = not (seen or "").startswith(f"{run.id} {state} {came} ")
+    changed = not (seen or "").startswith(f"{run.id} {state} {arrived} ")
     return {
         "seen": now,
         **({"picker": gr.update(choices=choices(caller), value=chosen)} if changed else {}),
@@ -237,8 +237,8 @@ def _ask(caller: Caller, run: Run, record: JobRecord, timeout: str | None, why: 
     offer = yield from _follow(
         caller, lambda job: where_to_run.preflight(caller.owner, config, record.flavour, limit, job)
     )
-    agreed = where_to_run.Agreed(where_to_run.same_wish(run.id, timeout), offer.flavour.usd_per_hour)
-    yield where_to_run.told(offer, why), where_to_run.yes_to(offer), agreed
+    agreed = where_to_run.Agreed(where_to_run.fingerprint(run.id, timeout), offer.flavor.usd_per_hour)
+    yield where_to_run.offer_html(offer, why), where_to_run.confirmation(offer), agreed
 
 
 @handler()
@@ -254,7 +254,7 @@ def rent_again(
     try:
         yield from _follow(caller, lambda job: launcher.resume(run, caller.owner))
     except UserError as error:
-        if not where_to_run.to_be_asked_again(error):
+        if not where_to_run.price_changed(error):
             raise
         yield from _ask(caller, run, record, timeout, str(error))
         return

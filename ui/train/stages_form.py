@@ -131,7 +131,7 @@ def refresh(caller: Caller, *chosen: list[str] | None) -> list:
     """List the owner's datasets for the further stages; none is chosen by default."""
     found = dataset_choices(caller)
     known = {value for _, value in found}
-    return [gr.update(choices=found, value=[one for one in some or [] if one in known]) for some in chosen]
+    return [gr.update(choices=found, value=[dataset for dataset in some or [] if dataset in known]) for some in chosen]
 
 
 @handler(quiet=True)
@@ -161,8 +161,8 @@ def fit(owner: Owner, datasets: Sequence[str] | None, objective: str | None) -> 
     kinds = kinds_of(owner, datasets or [])
     able = fitting(kinds)
     if not able:
-        told = say("page.no_objective", kinds=", ".join(sorted(kinds)))
-        return gr.update(choices=titles(), value=objective), _warning(told)
+        text = say("page.no_objective", kinds=", ".join(sorted(kinds)))
+        return gr.update(choices=titles(), value=objective), _warning(text)
     value = objective if objective in able or not datasets else min(able, key=lambda key: len(OBJECTIVES[key].kinds))
     return gr.update(choices=titles(able), value=value), ""
 
@@ -214,12 +214,12 @@ def _sources(datasets: Sequence[str]) -> list[dict[str, str]]:
 
 def _objective(index: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a stage's objective with those of its settings that differ from their defaults."""
-    objective, told = values[field_name(index, "objective")], {}
+    objective, settings = values[field_name(index, "objective")], {}
     for knob in stage_knobs()[1:]:
         given = plain_value(knob, values[setting_name(index, knob.path)])
         if is_shown(knob, {"stages.objective": objective}) and given != knob.default:
-            told[knob.path.rpartition(".")[2]] = given
-    return {"objective": objective, **({objective: told} if told else {})}
+            settings[knob.path.rpartition(".")[2]] = given
+    return {"objective": objective, **({objective: settings} if settings else {})}
 
 
 def fill(config: RunConfig) -> dict[str, Any]:

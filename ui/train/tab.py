@@ -21,8 +21,7 @@ from ui.parts.controls import button, dropdown, upload_button
 from ui.parts.views import render, view
 from ui.parts.wiring import QUIET, SHOWN, Page, Parts, by_name
 from ui.train import fill_form as filling
-from ui.train import form, jobs, plan_card, run_view, stages_form
-from ui.train import where_to_run as place
+from ui.train import form, jobs, plan_card, run_view, stages_form, where_to_run
 from ui.train.knob_fields import group
 from ui.train.stages_form import StageFields
 from ui.web.handler import Caller, handler
@@ -50,11 +49,11 @@ class Setup:
     show: gr.Button
     yaml: gr.Code
     command: gr.Code
-    place: place.WhereToRun
+    run_on: where_to_run.WhereToRun
 
     def inputs(self) -> Parts:
         """Return where the run shall run, the data and the form."""
-        return {**self.place.inputs(), "datasets": self.datasets, **self.form.inputs}
+        return {**self.run_on.inputs(), "datasets": self.datasets, **self.form.inputs}
 
 
 def draw(page: Page) -> None:
@@ -76,14 +75,14 @@ def _draw_setup() -> Setup:
         objective = stages_form.draw_objective("objective", FIRST_OBJECTIVE)
         preset = filling.draw_preset()
     with gr.Row(elem_classes="ts-start"):
-        where = place.draw_choice()
+        where = where_to_run.draw_choice()
         start = button("page.start", variant="primary", scale=1, min_width=140, elem_id="start")
         check = button("page.check", scale=1, min_width=110, elem_id="check")
         plan = button("page.plan", scale=1, min_width=110, elem_id="plan")
         stop = button("page.stop", variant="stop", visible=False, scale=1, min_width=110)
     note = view(elem_id="objective-note")
     kept = filling.draw_kept()
-    rented = place.draw_machine(where)
+    rented = where_to_run.draw_machine(where)
     answer = view(elem_id="train-answer")
     rented.rent.render()
     with gr.Column(elem_id="settings") as box:
@@ -112,8 +111,8 @@ def _draw_form(known: list[Knob], objective: gr.Dropdown, note: gr.HTML) -> form
     return form.Form(known, ordered, stages_form.Stages(first, further), gr.State())
 
 
-def _wire_buttons(setup: Setup, runs: run_view.Live) -> None:
-    once, rented = {**SHOWN, "trigger_mode": "once"}, setup.place
+def _wire_buttons(setup: Setup, runs: run_view.RunView) -> None:
+    once, rented = {**SHOWN, "trigger_mode": "once"}, setup.run_on
     inputs, answers = setup.inputs(), {"answer": setup.answer, "stop": setup.stop, "rent": rented.rent}
     outputs = {"answer": setup.answer, "stop": setup.stop, "picker": runs.picker}
     outputs |= {"rent": rented.rent, "agreed": rented.agreed}
@@ -128,11 +127,11 @@ def _wire_buttons(setup: Setup, runs: run_view.Live) -> None:
 def _wire_place(page: Page, setup: Setup) -> None:
     """Wire the choice of machine: prices are looked up when a rented machine is chosen, and again when the run's
     settings change."""
-    fields, pricing = setup.form.fields, by_name(reprice, setup.inputs(), setup.place.table)
-    choosing = by_name(choose_place, setup.inputs(), {"box": setup.place.box, **setup.place.shown()})
-    choosing |= {**SHOWN, "show_progress": "minimal", "show_progress_on": setup.place.table}
-    setup.place.where.input(**choosing)
-    for changed in (setup.place.flavour.input, setup.datasets.input, *(fields[path].blur for path in PRICED)):
+    fields, pricing = setup.form.fields, by_name(reprice, setup.inputs(), setup.run_on.table)
+    choosing = by_name(choose_place, setup.inputs(), {"box": setup.run_on.box, **setup.run_on.shown()})
+    choosing |= {**SHOWN, "show_progress": "minimal", "show_progress_on": setup.run_on.table}
+    setup.run_on.where.input(**choosing)
+    for changed in (setup.run_on.flavor.input, setup.datasets.input, *(fields[path].blur for path in PRICED)):
         changed(**pricing, **SHOWN)
     if settings.zero_gpu():
         page.tab.select(**choosing)
@@ -165,33 +164,37 @@ def choose_method(caller: Caller, method: str) -> dict[str, Any]:
 
 @handler()
 def choose_place(
-    caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str] | None, **values: Any
+    caller: Caller, *, where: str, flavor: str | None, timeout: str, datasets: list[str] | None, **values: Any
 ) -> dict[str, Any]:
     """Show the rented machines with their prices, where one is wanted."""
-    if where != place.RENTED:
+    if where != where_to_run.RENTED:
         return {"box": gr.update(visible=False), "rent": gr.update(visible=False)}
-    return {"box": gr.update(visible=True), **place.offer(caller.owner, flavour, datasets, values)}
+    return {"box": gr.update(visible=True), **where_to_run.offer(caller.owner, flavor, datasets, values)}
 
 
 @handler()
 def reprice(
-    caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str] | None, **values: Any
+    caller: Caller, *, where: str, flavor: str | None, timeout: str, datasets: list[str] | None, **values: Any
 ) -> Any:
     """Show the prices for what shall run now, where prices are shown. Nothing else: a choice made meanwhile stands."""
-    return place.offer(caller.owner, flavour, datasets, values)["table"] if where == place.RENTED else gr.skip()
+    return (
+        where_to_run.offer(caller.owner, flavor, datasets, values)["table"]
+        if where == where_to_run.RENTED
+        else gr.skip()
+    )
 
 
 @handler()
 def start(
-    caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str], **values: Any
+    caller: Caller, *, where: str, flavor: str | None, timeout: str, datasets: list[str], **values: Any
 ) -> Iterator[dict]:
     """Start a detached run; show what takes time before that, which can be stopped.
 
     On a rented machine nothing starts yet: the maximum cost is shown first.
     """
     config = form.read(datasets, values)
-    if where == place.RENTED:
-        yield from _ask(caller, config, flavour, timeout, place.same_wish(flavour, timeout, datasets, values))
+    if where == where_to_run.RENTED:
+        yield from _ask(caller, config, flavor, timeout, where_to_run.fingerprint(flavor, timeout, datasets, values))
         return
 
     def begin(job: work.Job) -> str:
@@ -214,29 +217,29 @@ def _answered(answer: str) -> dict[str, Any]:
 
 
 def _ask(
-    caller: Caller, config: RunConfig, flavour: str | None, timeout: str, wish: str, why: str = ""
+    caller: Caller, config: RunConfig, flavor: str | None, timeout: str, wish: str, why: str = ""
 ) -> Iterator[dict]:
     """Show the checks and the price of a job, and the button that says yes to both."""
-    offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job))
-    agreed = place.Agreed(wish, offer.flavour.usd_per_hour)
-    yield {**_answered(place.told(offer, why)), "rent": place.yes_to(offer), "agreed": agreed}
+    offer = yield from _follow(caller, lambda job: where_to_run.preflight(caller.owner, config, flavor, timeout, job))
+    agreed = where_to_run.Agreed(wish, offer.flavor.usd_per_hour)
+    yield {**_answered(where_to_run.offer_html(offer, why)), "rent": where_to_run.confirmation(offer), "agreed": agreed}
 
 
 @handler()
 def rent(
     caller: Caller,
     *,
-    agreed: place.Agreed | None,
+    agreed: where_to_run.Agreed | None,
     where: str,
-    flavour: str | None,
+    flavor: str | None,
     timeout: str,
     datasets: list[str],
     **values: Any,
 ) -> Iterator[dict]:
     """Start the run as a job with the confirmed settings and price; if the price changed, ask again."""
-    usd_per_hour = place.agreed_price(agreed, flavour, timeout, datasets, values)
+    usd_per_hour = where_to_run.agreed_price(agreed, flavor, timeout, datasets, values)
     config = form.read(datasets, values)
-    launcher = JobsLauncher(flavour or "", timeout, caller.owner, usd_per_hour)
+    launcher = JobsLauncher(flavor or "", timeout, caller.owner, usd_per_hour)
 
     def begin(job: work.Job) -> str:
         return launcher.start(config, caller.owner, progress=job.report, stop=job.stop)
@@ -244,10 +247,10 @@ def rent(
     try:
         run = yield from _follow(caller, begin)
     except UserError as error:
-        if not place.to_be_asked_again(error):
+        if not where_to_run.price_changed(error):
             raise
-        wish = place.same_wish(flavour, timeout, datasets, values)
-        yield from _ask(caller, config, flavour, timeout, wish, str(error))
+        wish = where_to_run.fingerprint(flavor, timeout, datasets, values)
+        yield from _ask(caller, config, flavor, timeout, wish, str(error))
         return
     jobs.keep_up(find(run, caller.owner), caller.owner)
     yield _begun(caller, run, say("page.rented", run=run))
@@ -255,26 +258,28 @@ def rent(
 
 @handler()
 def check(
-    caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str], **values: Any
+    caller: Caller, *, where: str, flavor: str | None, timeout: str, datasets: list[str], **values: Any
 ) -> Iterator[dict]:
     """Check data, model and settings together, and the requirements of a rented machine; nothing starts."""
     config = form.read(datasets, values)
-    if where == place.RENTED:
-        offer = yield from _follow(caller, lambda job: place.preflight(caller.owner, config, flavour, timeout, job))
-        yield _answered(place.told(offer))
+    if where == where_to_run.RENTED:
+        offer = yield from _follow(
+            caller, lambda job: where_to_run.preflight(caller.owner, config, flavor, timeout, job)
+        )
+        yield _answered(where_to_run.offer_html(offer))
         return
     found = yield from _follow(caller, lambda job: plan_card.look(caller.owner, config, job, trial=False))
-    yield _answered(plan_card.told(*found))
+    yield _answered(plan_card.plan_html(*found))
 
 
 @handler()
 def plan(
-    caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str], **values: Any
+    caller: Caller, *, where: str, flavor: str | None, timeout: str, datasets: list[str], **values: Any
 ) -> Iterator[dict]:
     """Estimate the run here and on rented machines, after a trial of its first steps here."""
     config = form.read(datasets, values)
     found = yield from _follow(caller, lambda job: plan_card.look(caller.owner, config, job, trial=True))
-    yield _answered(plan_card.told(*found))
+    yield _answered(plan_card.plan_html(*found))
 
 
 def _follow(caller: Caller, begin: Any) -> Generator[dict, None, Any]:
@@ -291,9 +296,9 @@ def stop(caller: Caller) -> None:
 
 @handler()
 def show_yaml(
-    caller: Caller, *, where: str, flavour: str | None, timeout: str, datasets: list[str], **values: Any
+    caller: Caller, *, where: str, flavor: str | None, timeout: str, datasets: list[str], **values: Any
 ) -> tuple:
     """Show the form as YAML, and the shell command for the same run on the same machine."""
     text = to_yaml(form.read(datasets, values))
-    command = say("page.command_text", place=place.options(where, flavour, timeout))
+    command = say("page.command_text", place=where_to_run.options(where, flavor, timeout))
     return gr.update(value=text, visible=True), gr.update(value=command, visible=True)

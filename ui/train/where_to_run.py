@@ -45,18 +45,18 @@ class WhereToRun:
     where: gr.Radio
     box: gr.Column
     machine: gr.Row
-    flavour: gr.Dropdown
+    flavor: gr.Dropdown
     timeout: gr.Textbox
     table: gr.HTML
     rent: gr.Button
     agreed: gr.State
 
     def inputs(self) -> Parts:
-        return {"where": self.where, "flavour": self.flavour, "timeout": self.timeout}
+        return {"where": self.where, "flavor": self.flavor, "timeout": self.timeout}
 
     def shown(self) -> Parts:
         """Return the components that `offer` fills."""
-        return {"machine": self.machine, "flavour": self.flavour, "table": self.table, "rent": self.rent}
+        return {"machine": self.machine, "flavor": self.flavor, "table": self.table, "rent": self.rent}
 
 
 def draw_choice() -> gr.Radio:
@@ -72,11 +72,11 @@ def draw_machine(where: gr.Radio) -> WhereToRun:
     """Draw the rented machine: flavor, time limit and the table of prices. Empty until it is chosen."""
     with gr.Column(visible=settings.zero_gpu(), elem_id="rented") as box:
         with gr.Row(visible=False, elem_classes="ts-start") as machine:
-            flavour = dropdown("page.flavour", scale=2, min_width=240, elem_id="flavour")
+            flavor = dropdown("page.flavour", scale=2, min_width=240, elem_id="flavour")
             timeout = textbox("page.timeout", scale=1, min_width=200, elem_id="timeout")
             timeout.value = USUAL_TIMEOUT
         table = view(elem_id="flavours")
-    return WhereToRun(where, box, machine, flavour, timeout, table, rent_button("rent"), gr.State())
+    return WhereToRun(where, box, machine, flavor, timeout, table, rent_button("rent"), gr.State())
 
 
 def rent_button(name: str) -> gr.Button:
@@ -91,12 +91,12 @@ def available(owner: Owner) -> list[Flavor]:
     Raises UserError if none can be rented: no token, no Hub.
     """
     client = api(owner)
-    asked, found = _known.get(client.endpoint, (-REMEMBERED_SECONDS, []))
-    if time.monotonic() - asked >= REMEMBERED_SECONDS:
+    fetched, found = _known.get(client.endpoint, (-REMEMBERED_SECONDS, []))
+    if time.monotonic() - fetched >= REMEMBERED_SECONDS:
         if not reach.reachable():
             raise UserError("job.unreachable", value="jobs", endpoint=reach.endpoint(), reason=say("job.no_answer"))
         found = flavours(owner)
-        if all(one.current for one in found):
+        if all(flavor.current for flavor in found):
             _known[client.endpoint] = (time.monotonic(), found)
     return found
 
@@ -116,16 +116,16 @@ def offer(
             "rent": hidden,
         }
     name = usual(found, chosen)
-    choices = [(f"{one.title} · {price(one.usd_per_hour)}", one.name) for one in found]
+    choices = [(f"{flavor.title} · {price(flavor.usd_per_hour)}", flavor.name) for flavor in found]
     table = flavor_table(found, name, *guesses(owner, found, datasets, values))
     machines = gr.update(choices=choices, value=name)
-    return {"machine": gr.update(visible=True), "flavour": machines, "table": table, "rent": hidden}
+    return {"machine": gr.update(visible=True), "flavor": machines, "table": table, "rent": hidden}
 
 
 def usual(found: list[Flavor], chosen: str | None) -> str | None:
     """Return the chosen machine, else the usual one, else the cheapest with a GPU."""
-    names = [one.name for one in found]
-    gpus = [one.name for one in found if one.gpus]
+    names = [flavor.name for flavor in found]
+    gpus = [flavor.name for flavor in found if flavor.gpus]
     return next((name for name in (chosen, USUAL_FLAVOR, *gpus, *names) if name in names), None)
 
 
@@ -135,21 +135,21 @@ def guesses(
     """Return rough time and price of this run by machine; if the form is incomplete, no estimates and the reason."""
     try:
         config = form.read(datasets, values)
-        return {one.name: estimate(config, owner, one) for one in found}, ""
+        return {flavor.name: estimate(config, owner, flavor) for flavor in found}, ""
     except UserError as error:
         return {}, str(error)
 
 
 def flavor_table(found: list[Flavor], chosen: str | None, rough: dict[str, Estimate], why: str) -> str:
     """Return the table of machines: name, GPU, memory, price, and rough time and price of this run."""
-    return render("flavours", flavours=found, chosen=chosen, rough=rough, why=why, price=price, usd=usd)
+    return render("flavours", machines=found, chosen=chosen, rough=rough, why=why, price=price, usd=usd)
 
 
 @dataclass(frozen=True)
 class Agreed:
     """What a person is asked to confirm: the fingerprint of the settings, and the price per hour."""
 
-    wish: str
+    fingerprint: str
     usd_per_hour: float
 
 
@@ -158,27 +158,27 @@ class Offer:
     """The result of the checks before a start that costs money: checks, maximum and rough price."""
 
     checks: list[Check]
-    flavour: Flavor
+    flavor: Flavor
     seconds: int
     rough: Estimate
     findings: list["Finding"]
 
     @property
     def most(self) -> float:
-        return most(self.flavour.usd_per_hour, self.seconds)
+        return most(self.flavor.usd_per_hour, self.seconds)
 
 
-def preflight(owner: Owner, config: RunConfig, flavour: str | None, timeout: str, job: work.Job) -> Offer:
+def preflight(owner: Owner, config: RunConfig, flavor: str | None, timeout: str, job: work.Job) -> Offer:
     """Check everything that can be known before anything is paid. Raises UserError for what forbids the start."""
     job.report(None)
     config = import_data(config, owner, job.report, job.stop)
-    checks, machine, base = look(config, owner, flavour or "", timeout)
+    checks, machine, base = look(config, owner, flavor or "", timeout)
     rough = estimate(config, owner, machine, base.parameters)
     findings = look_at(config, owner, base.reference, base.folder).findings
     return Offer(checks, machine, seconds_of(timeout), rough, findings)
 
 
-def told(found: Offer, why: str = "") -> str:
+def offer_html(found: Offer, why: str = "") -> str:
     """Return the checks as a list, the maximum cost, what the token is used for, and the findings in the data; above it
     `why` the price is asked again."""
     again = render("note", kind="ts-warn", title="", text=why) if why else ""
@@ -186,31 +186,31 @@ def told(found: Offer, why: str = "") -> str:
     return again + offer + findings_table(found.findings, say("page.no_findings_model"))
 
 
-def yes_to(found: Offer) -> dict:
+def confirmation(found: Offer) -> dict:
     """Return the button that shows the price."""
-    return gr.update(visible=True, value=say("page.rent_for", usd=usd(found.most), flavour=found.flavour.title))
+    return gr.update(visible=True, value=say("page.rent_for", usd=usd(found.most), flavour=found.flavor.title))
 
 
-def options(where: str, flavour: str | None, timeout: str) -> str:
+def options(where: str, flavor: str | None, timeout: str) -> str:
     """Return the machine as options of the shell's `start`; empty for this machine."""
     if where != RENTED:
         return ""
-    return " " + shlex.join(["--on", "jobs", "--flavor", flavour or USUAL_FLAVOR, "--timeout", timeout.strip()])
+    return " " + shlex.join(["--on", "jobs", "--flavor", flavor or USUAL_FLAVOR, "--timeout", timeout.strip()])
 
 
-def same_wish(*values: Any) -> str:
+def fingerprint(*values: Any) -> str:
     """Return the fingerprint of every field."""
     return hashlib.sha256(json.dumps(values, default=str, sort_keys=True).encode()).hexdigest()
 
 
 def agreed_price(agreed: Any, *values: Any) -> float:
     """Return the confirmed price per hour. Raises UserError if it was confirmed for other values than these."""
-    if not isinstance(agreed, Agreed) or agreed.wish != same_wish(*values):
+    if not isinstance(agreed, Agreed) or agreed.fingerprint != fingerprint(*values):
         raise UserError("page.changed_wish")
     return agreed.usd_per_hour
 
 
-def to_be_asked_again(error: UserError) -> bool:
+def price_changed(error: UserError) -> bool:
     """Return whether a job was refused because its price is not the confirmed one. Changed prices are removed from the
     cache."""
     if error.code in ("job.price_changed", "job.not_for_rent"):

@@ -138,11 +138,11 @@ class Gate:
 
         A request may name one id only, and a short one: named ids are stored.
         """
-        told = {str(name) for name in names if name is not None}
-        if len(told) > 1 or any(len(name) > _LONGEST_ID for name in told):
+        ids = {str(name) for name in names if name is not None}
+        if len(ids) > 1 or any(len(name) > _LONGEST_ID for name in ids):
             return False
         use = self.bindings.claim if request.method == "POST" else self.bindings.free
-        return all(use(kind, name, request.visitor.key) for name in told)
+        return all(use(kind, name, request.visitor.key) for name in ids)
 
     def _has(self, kind: str, name: Any, request: IncomingRequest) -> bool:
         return self.bindings.has(kind, str(name), request.visitor.key)
@@ -169,12 +169,12 @@ class Gate:
         return answer
 
     def _remember(self, request: IncomingRequest, answer: bytes) -> None:
-        told = _json(answer)
-        if isinstance(told, dict) and isinstance(told.get("event_id"), str):
-            self.bindings.give("event", told["event_id"], request.visitor.key)
-            self.bindings.claim("session", told["event_id"], request.visitor.key)
-        elif isinstance(told, list):
-            for path in told:
+        reply = _json(answer)
+        if isinstance(reply, dict) and isinstance(reply.get("event_id"), str):
+            self.bindings.give("event", reply["event_id"], request.visitor.key)
+            self.bindings.claim("session", reply["event_id"], request.visitor.key)
+        elif isinstance(reply, list):
+            for path in reply:
                 self.uploads.give(str(path), request.visitor.key)
 
 

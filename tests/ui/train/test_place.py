@@ -71,15 +71,15 @@ def test_the_bound_is_the_whole_time_at_the_machines_price():
     assert offer.most == pytest.approx(2.25)
     for language in LOCALES:
         with speaking(language):
-            shown = where_to_run.told(offer)
+            shown = where_to_run.offer_html(offer)
             assert "$2.25" in shown and "$0.25" in shown and "HF_TOKEN" in shown and "<img" not in shown
-            assert "$2.25" in where_to_run.yes_to(offer)["value"]
+            assert "$2.25" in where_to_run.confirmation(offer)["value"]
 
 
 @pytest.mark.parametrize("changed", [("t4-small", "2h", ["a"], 1), ("l4x1", "3h", ["a"], 1), ("l4x1", "2h", ["b"], 1)])
 def test_a_yes_is_to_one_wish_only(changed):
-    agreed = where_to_run.same_wish("l4x1", "2h", ["a"], 1)
-    assert agreed == where_to_run.same_wish("l4x1", "2h", ["a"], 1) != where_to_run.same_wish(*changed)
+    agreed = where_to_run.fingerprint("l4x1", "2h", ["a"], 1)
+    assert agreed == where_to_run.fingerprint("l4x1", "2h", ["a"], 1) != where_to_run.fingerprint(*changed)
 
 
 def test_the_shells_command_says_the_place_that_was_chosen():
@@ -103,7 +103,7 @@ def test_a_check_of_this_machine_tells_how_several_processes_are_started(owner, 
     changes = {"compute__device": "cpu", "compute__processes": processes}
     config = import_data(make_config(tiny_model, write_data(tmp_path / "rows.json"), **changes), owner)
     request = SimpleNamespace(headers={"accept-language": "en"}, session_hash="tab")
-    place = {"where": where_to_run.HERE, "flavour": None, "timeout": ""}
+    place = {"where": where_to_run.HERE, "flavor": None, "timeout": ""}
     fields = {"datasets": [config.stages[0].data[0].dataset], **form.fill(load_yaml(to_yaml(config)))}
     shown = list(train_tab.check(request, None, None, **place, **fields))[-1]["answer"]
     assert "Check passed" in shown
@@ -116,9 +116,9 @@ def test_money_is_readable(amount, shown):
 
 
 def test_the_line_of_runs_counts_jobs_with_their_machine_and_cost(owner, job_run):
-    (at_work,) = follow.at_work(owner)
-    assert (at_work.id, at_work.flavour, at_work.cost) == (job_run.id, "a10g-small", "$0.50")
-    assert "a10g-small · $0.50" in render("strip", runs=[at_work])
+    (active,) = follow.active_runs(owner)
+    assert (active.id, active.flavor, active.cost) == (job_run.id, "a10g-small", "$0.50")
+    assert "a10g-small · $0.50" in render("strip", runs=[active])
 
 
 def test_a_job_shows_its_link_stage_cost_bound_and_machine(owner, job_run):
@@ -146,7 +146,7 @@ def test_every_stage_of_a_job_has_its_word():
 
 
 def test_runs_that_arrive_from_elsewhere_fill_an_empty_list(owner, job_run, monkeypatch):
-    monkeypatch.setitem(jobs._found, owner.key, jobs.Finding(arrivals=1))
+    monkeypatch.setitem(jobs._lookups, owner.key, jobs.JobLookup(arrivals=1))
     caller = Caller(owner, "en", "tab")
     view = run_view._view(caller, None, "")
     assert view["picker"]["value"] == job_run.id
@@ -156,7 +156,7 @@ def test_runs_that_arrive_from_elsewhere_fill_an_empty_list(owner, job_run, monk
 def test_nobody_without_a_token_asks_the_hub_for_jobs(owner, job_run):
     jobs.find_again(owner)
     jobs.keep_up(job_run, owner)
-    assert owner.key not in jobs._found
+    assert owner.key not in jobs._lookups
 
 
 def test_a_kind_is_refused_that_there_is_not():

@@ -111,7 +111,7 @@ class Page:
     """The page's own handlers as one browser tab calls them."""
 
     def __init__(self, config):
-        place = {"where": "jobs", "flavour": "a10g-small", "timeout": "2h"}
+        place = {"where": "jobs", "flavor": "a10g-small", "timeout": "2h"}
         self.fields = {**place, "datasets": [config.stages[0].data[0].dataset], **form.fill(config)}
 
     def call(self, handler, *values, **named):
@@ -157,12 +157,12 @@ def test_on_the_page_a_changed_price_is_told_and_asked_about_again(hub, renter, 
 
 def test_on_the_page_a_machine_that_is_gone_is_refused_and_the_list_is_asked_for_anew(hub, renter, page, charge):
     agreed = page.start()["agreed"]
-    assert "a10g-small" in str(where_to_run.offer(renter, None, [], {})["flavour"]["choices"])
+    assert "a10g-small" in str(where_to_run.offer(renter, None, [], {})["flavor"]["choices"])
     charge(None)
     with pytest.raises(Exception, match="is no longer available"):
         page.rent(agreed)
     assert not hub.jobs.all
-    assert "a10g-small" not in str(where_to_run.offer(renter, None, [], {})["flavour"]["choices"])
+    assert "a10g-small" not in str(where_to_run.offer(renter, None, [], {})["flavor"]["choices"])
 
 
 def test_on_the_page_going_on_asks_again_too(hub, renter, ended, page, charge):
