@@ -264,7 +264,7 @@ function boardOutput(state, frame, goOn) {
     frame.showTip(node, ...headOf(token), table(token));
   }
 
-  // What if: another token in this place, and the same column goes on from there.
+  // Another token chosen here starts a new column, which continues the text from that token.
   function menu(card, node) {
     const token = card.tokens[node.dataset.place], full = state.cards.length >= state.most;
     const list = table(token, (choice) => branch(card, Number(node.dataset.place), choice));

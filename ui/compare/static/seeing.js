@@ -36,8 +36,8 @@ element.addEventListener("click", (event) => {
   if (node) stand(node);
 });
 
-// One hypothesis of a tree can be reached by Tab; from it the arrows go on: left to where it came from, right to what
-// came of it, up and down within the step.
+// Tab reaches one hypothesis of a tree; from it the arrow keys move: left to its parent, right to its continuations, up
+// and down within the step.
 function stand(node) {
   for (const branch of node.parentNode.querySelectorAll("[data-node][tabindex='0']")) branch.setAttribute("tabindex", -1);
   node.setAttribute("tabindex", 0);
