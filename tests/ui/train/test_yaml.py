@@ -69,6 +69,8 @@ def test_full_fine_tuning_hides_the_settings_of_lora(tab):
 def test_every_setting_has_room_beside_the_others(tab):
     """At 1280 pixels, a scroll bar among them: a check mark as wide as a field, and eight basic settings in one row."""
     open_form(tab)
+    choose_method(tab, "lora")
+    tab.locator("#knob-lora-rank").wait_for()
     unfold(tab, "More settings")
     tab.locator("#knob-seed").wait_for()
     tab.wait_for_function("document.querySelector('.ts-advanced [id^=knob-]').getBoundingClientRect().width > 200")
