@@ -87,12 +87,13 @@ def session_cookie(sub: str, token: str = "hf_token_of_the_test", name: str = "a
     return {"cookie": f"session={value}"}
 
 
-def call(app: App, dependency: dict, data: list, headers: dict[str, str] | None = None) -> dict:
+def call(app: App, dependency: dict, data: list, headers: dict[str, str] | None = None, session: str = "") -> dict:
     """Call one entry of the page over raw HTTP, through the queue, as a stranger's program would.
 
-    Returns the closing message of the stream: {"msg", "success", "output": {...}}.
+    Returns the closing message of the stream: {"msg", "success", "output": {...}}. Gradio takes a tenth of a second to
+    make a session; many calls one after another may be those of one.
     """
-    session = uuid.uuid4().hex[:11]
+    session = session or uuid.uuid4().hex[:11]
     body = {"data": data, "fn_index": dependency["id"], "session_hash": session, "trigger_id": None}
     with httpx.Client(base_url=f"{app.url}/gradio_api", headers=headers or {}, timeout=120) as client:
         joined = client.post("/queue/join", json=body)
@@ -106,7 +107,9 @@ def call(app: App, dependency: dict, data: list, headers: dict[str, str] | None 
     raise RuntimeError(f"the stream of entry {dependency['id']} ended early")
 
 
-def predict(app: App, dependency: dict, data: list, headers: dict[str, str] | None = None) -> httpx.Response:
-    """Call one entry directly, beside the queue."""
-    body = {"data": data, "fn_index": dependency["id"], "session_hash": uuid.uuid4().hex[:11]}
+def predict(
+    app: App, dependency: dict, data: list, headers: dict[str, str] | None = None, session: str = ""
+) -> httpx.Response:
+    """Call one entry directly, beside the queue, in a session as `call` has it."""
+    body = {"data": data, "fn_index": dependency["id"], "session_hash": session or uuid.uuid4().hex[:11]}
     return httpx.post(f"{app.url}/gradio_api/run/predict", json=body, headers=headers or {}, timeout=120)

@@ -36,7 +36,10 @@ def _answered(message):
 def test_nobody_gets_an_answer_through_the_queue(space):
     entries = [entry for entry in _entries(space) if not _compares(entry)]
     assert len(entries) > 15
-    said = {f"{entry['id']} {entry['api_name']}": call(space, entry, _nothing(entry)) for entry in entries}
+    said = {
+        f"{entry['id']} {entry['api_name']}": call(space, entry, _nothing(entry), session="a-stranger")
+        for entry in entries
+    }
     assert {name: message for name, message in said.items() if message["success"]} == {}
     wrong = {
         name: message["output"]["error"] for name, message in said.items() if REFUSAL not in str(message["output"])
@@ -47,7 +50,7 @@ def test_nobody_gets_an_answer_through_the_queue(space):
 def test_nobody_gets_an_answer_beside_the_queue(space):
     for entry in _entries(space):
         if not _compares(entry):
-            reply = predict(space, entry, _nothing(entry))
+            reply = predict(space, entry, _nothing(entry), session="another-stranger")
             assert reply.status_code != 200, (entry["api_name"], reply.text)
 
 

@@ -153,9 +153,11 @@ def profile(chromium):
 
 @dataclass
 class Held:
-    """The one browser tab that tests use in turn, the module for which it shows the page, and errors of its scripts."""
+    """The one browser tab that tests use in turn, the module that used it last, the module for which it shows the page,
+    and errors of its scripts."""
 
     page: "Page | None" = None
+    user: str = ""
     module: str = ""
     errors: list[str] = field(default_factory=list)
 
@@ -167,11 +169,15 @@ def held():
 
 @pytest.fixture
 def window(profile, held, request):
-    """The browser tab, 1280 x 800, wherever it is. Errors on a page's own account fail the test."""
+    """The browser tab, 1280 x 800, wherever it is, without cookies of another module's tests. Errors on a page's own
+    account fail the test."""
     if held.page is None:
         held.page, held.module = profile.new_page(), ""
         held.page.on("pageerror", lambda error: held.errors.append(str(error)))
     page = held.page
+    if held.user != request.module.__name__:
+        page.context.clear_cookies()
+        held.user = request.module.__name__
     page.set_viewport_size(WINDOW)
     yield page
     broken, held.errors = held.errors, []

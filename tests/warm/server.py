@@ -9,6 +9,7 @@ the arguments, environment, folder, descriptors, signal mask and session that th
 import array
 import gc
 import importlib
+import io
 import marshal
 import os
 import resource
@@ -181,8 +182,8 @@ def _open_streams(unbuffered: bool) -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         line_by_line = number == 2 or os.isatty(number)
         errors = "backslashreplace" if number == 2 else "strict"
-        stream = open(number, "w", 1 if line_by_line else -1, errors=errors, closefd=False)  # noqa: SIM115
-        stream.reconfigure(write_through=unbuffered)
+        binary = open(number, "wb", 0 if unbuffered else -1, closefd=False)  # noqa: SIM115
+        stream = io.TextIOWrapper(binary, errors=errors, line_buffering=line_by_line, write_through=unbuffered)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,9 @@ def bundle(project: Path = PROJECT) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()
 
 
+@cache
 def requirements() -> str:
-    """The exact versions of the packages that run here, with all that they need, as a requirements file."""
+    """Return the exact versions of this process's packages and of all that they need, as a requirements file."""
     from packaging.requirements import Requirement
 
     pinned: dict[str, str] = {}

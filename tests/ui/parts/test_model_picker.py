@@ -25,7 +25,7 @@ def picker(tab):
         tab.locator("#train-choose").click()
     tab.locator("#train-picker-table tbody tr, #train-picker-table p").first.wait_for()
     if tab.locator("#train-picker-table [aria-sort]:not([aria-sort=none])").count():
-        select(tab, "task", "programs")
+        select(tab, "task", "code")
     for field in ("task", "size", "language"):
         if tab.locator(f"#train-picker-{field} input").input_value() != "any":
             select(tab, field, "any")
@@ -38,8 +38,11 @@ def names(page):
 
 
 def select(page, field, option):
-    page.locator(f"#train-picker-{field} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
+    """Choose from one list; another that was open may still be closing."""
+    box = page.locator(f"#train-picker-{field} input")
+    box.click()
+    choices = page.locator(f"#{box.get_attribute('aria-controls')}")
+    choices.get_by_role("option", name=option, exact=True).click()
 
 
 def test_every_suggestion_is_listed_with_what_fits_here(picker):

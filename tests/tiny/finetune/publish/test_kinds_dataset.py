@@ -30,7 +30,7 @@ def test_the_rows_lie_there_as_parquet_and_the_card_counts_them(owner, dataset, 
     head = yaml.safe_load(card.split("---")[1])
     assert (head["license"], head["size_categories"]) == ("cc-by-4.0", ["n<1K"])
     assert head["configs"][0]["data_files"] == [{"split": "train", "path": "data/train.parquet"}]
-    assert f"{table.num_rows} rows of the kind `chat`" in card and dataset.id in card
+    assert f"{table.num_rows} rows of kind `chat`" in card and dataset.id in card
     first = dataset.rows(1)[0].messages[0].content
     assert first and first not in card
 
