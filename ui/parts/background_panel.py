@@ -119,7 +119,7 @@ class BackgroundPanel:
         if stamp == seen:
             return gr.skip()
         alive, job = work.alive, work.job
-        news = {
+        news: dict[Any, Any] = {
             self.seen: stamp,
             self.start: gr.update(interactive=not alive),
             self.stop: gr.update(interactive=alive),

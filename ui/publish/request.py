@@ -63,7 +63,7 @@ class Order:
             kind,
             run=values.get("run") or None,
             dataset=values.get("dataset") or None,
-            visibility=values.get("visibility"),
+            visibility=values.get("visibility") or "",
             pull_request=bool(values.get("pull_request")),
             types=tuple(map(str, values.get("types") or ())),
             samples=bool(values.get("samples")) and KINDS[kind].samples,

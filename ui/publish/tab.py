@@ -190,7 +190,10 @@ def send(caller: Caller, *, card: str, yes: bool, seen: str | None, **values: An
     if looked_at is None:
         raise UserError("publishing.look_again")
     pushed = yield from _follow(caller, lambda job: _push(looked_at, order, caller, card, bool(yes), job))
-    plan = {"files": render("plan", plan=pushed, sent=True), "yes": gr.update(visible=False, value=False)}
+    plan: dict[str, Any] = {
+        "files": render("plan", plan=pushed, sent=True),
+        "yes": gr.update(visible=False, value=False),
+    }
     plan |= {"push": gr.update(visible=False), "seen": None}
     yield {**plan, "progress": "", "stop": gr.update(visible=True), "outcome": _outcome(pushed.run, order.kind)}
     outcome = yield from _follow(caller, lambda job: _prove(caller, pushed.run, order.kind, job))

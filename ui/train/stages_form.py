@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from core.errors import UserError
 from core.words import say
@@ -38,7 +39,7 @@ class StageFields:
 
     def inputs(self, index: int) -> Parts:
         """Return the fields by the names of their values; `index` is the stage's, from 0."""
-        own = {"data": self.datasets, "epochs": self.epochs, "rate": self.rate}
+        own: dict[str, Block | None] = {"data": self.datasets, "epochs": self.epochs, "rate": self.rate}
         fields: Parts = {field_name(index, part): field for part, field in own.items() if field is not None}
         fields[field_name(index, "objective")] = self.objective
         return fields | {setting_name(index, path): field for path, field in self.settings.items()}

@@ -113,8 +113,9 @@ def _draw_form(known: list[Knob], objective: gr.Dropdown, note: gr.HTML) -> form
 
 def _wire_buttons(setup: Setup, runs: run_view.RunView) -> None:
     once, rented = {**SHOWN, "trigger_mode": "once"}, setup.run_on
-    inputs, answers = setup.inputs(), {"answer": setup.answer, "stop": setup.stop, "rent": rented.rent}
-    outputs = {"answer": setup.answer, "stop": setup.stop, "picker": runs.picker}
+    inputs = setup.inputs()
+    answers: Parts = {"answer": setup.answer, "stop": setup.stop, "rent": rented.rent}
+    outputs: Parts = {"answer": setup.answer, "stop": setup.stop, "picker": runs.picker}
     outputs |= {"rent": rented.rent, "agreed": rented.agreed}
     setup.start.click(**by_name(start, inputs, outputs), **once).success(**runs.wiring, **SHOWN)
     renting = by_name(rent, {"agreed": rented.agreed, **inputs}, outputs)
