@@ -4,7 +4,8 @@ import sys
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve the page until it is interrupted. Returns 2, with a sentence on stderr, for an address it cannot have."""
+    """Serve the page until it is interrupted. Return 2, with a sentence on stderr, for an address that cannot be
+    used."""
     from core import limits, logs
     from core.errors import UserError
     from core.runtime import no_bar_monitors, quiet_libraries, share_the_cores

@@ -1,1 +1,1 @@
-"""The page: one module a tab, thin; it reads, calls the packages below, and shows."""
+"""The page: a package for each tab. Handlers read the fields, call the packages below, and show the result."""

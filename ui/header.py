@@ -1,4 +1,4 @@
-"""The first row: name, promise, what it runs on, language, sign-in; and under it the line of runs at work."""
+"""The first row: name, promise, machine, language, sign-in; and below it the line of active runs."""
 
 import gradio as gr
 
@@ -6,7 +6,7 @@ from core import settings
 from ui.parts.preload import machine
 from ui.parts.views import render, view
 from ui.parts.wiring import SHOWN, Page
-from ui.train.follow import at_work
+from ui.train.follow import active_runs
 from ui.web.handler import Caller, handler
 
 
@@ -25,11 +25,11 @@ def draw(page: Page) -> None:
 
 @handler(open_to_anyone=True, quiet=True)
 def machine_line(caller: Caller) -> str:
-    """What Compare and the runs compute on, as soon as torch is loaded."""
+    """Show the machine that Compare and the runs use, as soon as torch is loaded."""
     return render("machine", machine=machine())
 
 
 @handler(quiet=True)
 def runs_line(caller: Caller) -> str:
-    """The owner's running and queued runs."""
-    return render("strip", runs=at_work(caller.owner))
+    """Show the owner's running and queued runs."""
+    return render("strip", runs=active_runs(caller.owner))

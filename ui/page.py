@@ -9,7 +9,7 @@ from ui.compare import tab as compare_tab
 from ui.data import tab as data_tab
 from ui.evaluate import tab as evaluate_tab
 from ui.parts.views import render, view
-from ui.parts.wiring import QUIET, Page
+from ui.parts.wiring import QUIET, Page, by_name
 from ui.publish import tab as publish_tab
 from ui.train import tab as train_tab
 from ui.web.handler import Caller, handler
@@ -20,7 +20,7 @@ FOR_ANYONE = "compare"
 
 
 def build() -> gr.Blocks:
-    """The page, ready to be launched."""
+    """Build the page, ready to be launched."""
     space = settings.on_space()
     with gr.Blocks(title="Tunescope", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as demo:
         page = Page(demo, gr.Timer(2, active=not space))
@@ -35,7 +35,8 @@ def build() -> gr.Blocks:
                     tab.draw(page)
         compare_tab.expose()
         if space:
-            demo.load(wake, None, [page.timer, *notes], **QUIET)
+            hints = {f"note_{number}": note for number, note in enumerate(notes)}
+            demo.load(**by_name(wake, None, {"timer": page.timer, **hints}), **QUIET)
     return demo
 
 
@@ -46,6 +47,7 @@ def _note(key: str) -> gr.HTML:
 
 
 @handler(quiet=True)
-def wake(caller: Caller) -> list:
-    """Somebody is signed in: their runs are looked at, and nobody asks them to sign in."""
-    return [gr.Timer(active=True), *[gr.update(visible=False)] * (len(TABS) - 1)]
+def wake(caller: Caller) -> dict:
+    """Follow the runs of somebody who is signed in, and hide the notes that ask to sign in."""
+    hints = {f"note_{number}": gr.update(visible=False) for number in range(len(TABS) - 1)}
+    return {"timer": gr.Timer(active=True), **hints}

@@ -1,4 +1,4 @@
-"""Serving the page: launch settings, the reader's language, and loading what is heavy once the page is up."""
+"""Serving the page: launch settings, the reader's language, and loading heavy libraries once the page is up."""
 
 import os
 import tempfile
@@ -24,15 +24,15 @@ from ui.web.ownership import Bindings, Uploads
 
 STATIC = Path(__file__).parent / "static"
 SESSIONS = 1_000
-"""Browser tabs whose state is kept, about 1 MB each; Gradio would keep ten times as many."""
+"""The number of browser tabs whose state is kept, about 1 MB each; Gradio's default is ten times as many."""
 THREADS = 120
-"""Each comparison that writes or waits has one now and then; with Gradio's 40 the rest of the page would wait, too."""
+"""Each running or waiting comparison needs a thread at times; with Gradio's 40 the rest of the page would wait, too."""
 
 
 def serve(address: Address, copies: BackupPlace | None = None) -> int:
-    """Serve until interrupted; prints exactly one line, with the address. Returns the exit code.
+    """Serve until interrupted; print exactly one line, with the address. Return the exit code.
 
-    `copies` is where the workspace is copied to, and brought back from.
+    `copies` is the backup of the workspace: it is copied there, and restored from there.
     """
     keeper.start(copies)
     demo = page.build()
@@ -49,7 +49,7 @@ def serve(address: Address, copies: BackupPlace | None = None) -> int:
 
 
 def _uploads() -> Path:
-    """Where Gradio puts uploaded files (`GRADIO_TEMP_DIR`); where nobody says so, it is told what it would choose."""
+    """Return the folder for uploaded files (`GRADIO_TEMP_DIR`); if it is not set, set it to Gradio's default."""
     usual = (Path(tempfile.gettempdir()) / "gradio").resolve()
     return Path(os.environ.setdefault("GRADIO_TEMP_DIR", str(usual)))
 

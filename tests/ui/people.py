@@ -59,7 +59,7 @@ class Visitor:
         with self.client.stream("GET", route) as reply:
             return reply.status_code
 
-    def call(self, entry: dict, data: list, session: str | None = None) -> dict:
+    def call(self, entry: dict, data: list | dict, session: str | None = None) -> dict:
         """One entry through the queue; the closing message. In a new session, which takes Gradio a tenth of a second to
         make, or in one that nothing else is asked in meanwhile."""
         session = session or new_session()
@@ -74,7 +74,9 @@ class Visitor:
         body = {"data": data, "fn_index": entry["id"], "session_hash": session or new_session()}
         return self.post("run/predict", body)
 
-    def join(self, entry: dict, data: list, session: str | None = None) -> httpx.Response:
+    def join(self, entry: dict, data: list | dict, session: str | None = None) -> httpx.Response:
+        """One entry into the queue; `data` are its inputs, or values for `filled`."""
+        data = filled(self.app, entry, data) if isinstance(data, dict) else data
         body = {"data": data, "fn_index": entry["id"], "session_hash": session or self.session, "trigger_id": None}
         return self.post("queue/join", body)
 
@@ -120,15 +122,17 @@ def filled(app: App, entry: dict, known: dict[str, Any]) -> list:
     return [known.get(part["props"].get("elem_id"), value) for part, value in zip(asked, first, strict=True)]
 
 
-def on_the_board(model: str, columns: list[str], tokens: int) -> list:
-    """A comparison as the Compare tab sends it; `columns` are lines without a model."""
+def on_the_board(model: str, columns: list[str], tokens: int) -> dict:
+    """A comparison as the Compare tab sends it, to be filled in; `columns` are lines without a model."""
     board = [(strategy, dict(knob.split("=") for knob in knobs)) for strategy, *knobs in map(str.split, columns)]
     cards = [{"strategy": strategy, "knobs": knobs, "model": ""} for strategy, knobs in board]
-    return ["hi", {"columns": cards}, model, 1, tokens, "float32", "", "", True, False]
+    settings = {"compare-model": model, "compare-seed": 1, "compare-length": tokens}
+    settings |= {"compare-dtype": "float32", "compare-raw": True}
+    return {"prompt": "hi", "board": {"columns": cards}, **settings}
 
 
 @contextmanager
-def listening(visitor: Visitor, entry: dict, data: list) -> Iterator[Iterator[dict]]:
+def listening(visitor: Visitor, entry: dict, data: list | dict) -> Iterator[Iterator[dict]]:
     """One comparison of the page, as messages come; the socket is cut when the block ends."""
     visitor.join(entry, data).raise_for_status()
     with httpx.Client(headers=visitor.headers, timeout=120, verify=False) as client:

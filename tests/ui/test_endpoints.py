@@ -108,9 +108,16 @@ def test_every_entry_goes_through_the_one_handler(locked):
     assert open_to_anyone == tab | below | choosing | {"machine_line", "example"}
 
 
+def test_a_handler_of_more_than_four_inputs_gets_them_by_name(locked):
+    """But for the endpoint that programs call, whose order of parameters is listed."""
+    many = [event for event in locked.demo.fns.values() if event.fn is not None and len(event.inputs) > 4]
+    assert len(many) > 15
+    assert [event.api_name for event in many if not event.inputs_as_dict] == ["compare"]
+
+
 def test_no_event_of_the_page_leaves_a_status_on_what_it_gives(locked):
     """The page would look each of those up at the beginning and the end of every event, the timer's among them, and
-    never rest (see ui/wiring.py). One shows its progress, on one component."""
+    never rest (see ui/parts/wiring.py). One shows its progress, on one component."""
     events = [event for event in locked.demo.config["dependencies"] if event["api_name"] != "compare"]
     assert len(events) > 60
     shown = {event["api_name"]: len(event["show_progress_on"]) for event in events if event["show_progress_on"] != []}

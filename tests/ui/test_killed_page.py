@@ -10,19 +10,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import gradio as gr
 import pytest
 
 from core import settings
 from core.workspace import Owner
-from finetune.config.run_config import validate
-from finetune.config.yaml_reader import nest
 from finetune.data.store import list_datasets
 from finetune.runs.run import Run
 from tests.app_process import ROOT, call, running_app
 from tests.ui.here import served
-from tests.ui.people import entry_of
-from ui.train import form, run_view
+from tests.ui.people import entry_of, filled
+from ui.train import run_view
 from ui.web.handler import Caller
 
 MANY_EPOCHS = 2000
@@ -36,10 +33,11 @@ def ask(app, name, data):
     return message["output"]["data"]
 
 
-def form_values(**changed):
-    """The form's fields, as they come but for some knobs."""
-    told = nest({path.replace("__", "."): value for path, value in changed.items()})
-    return form.fill(validate({**told, "stages": [{"data": [{"dataset": "ab" * 6}]}]}))
+def start(app, dataset, **changed):
+    """Start a run here with the form's fields as they come but for some knobs; returns its id."""
+    entry = entry_of(app, "start")
+    knobs = {f"knob-{path.replace('__', '-')}": value for path, value in changed.items()}
+    return ask(app, "start", filled(app, entry, {"train-on": [dataset], **knobs}))[2]["value"]
 
 
 def wait_for(app, run, shown):
@@ -71,8 +69,7 @@ def killed(tmp_path_factory, tiny_model):
     left.bucket.mkdir()
     with running_app(folder, backed_up(left)) as page:
         dataset = ask(page, "bring_example", [])[2]["value"]
-        values = form_values(model=str(tiny_model), limits__max_length=64, optim__epochs=MANY_EPOCHS)
-        left.run = ask(page, "start", ["here", None, "2h", [dataset], *values])[2]["value"]
+        left.run = start(page, dataset, model=str(tiny_model), limits__max_length=64, optim__epochs=MANY_EPOCHS)
         wait_for(page, left.run, "ts-is-running")
         while not list(left.bucket.rglob("datasets/*/*.json")):
             time.sleep(0.05)
@@ -129,7 +126,7 @@ def test_a_backup_at_an_address_that_is_none_stops_the_start_with_a_sentence():
 def test_the_last_checkpoint_of_a_killed_run_becomes_its_result_on_the_page(app, tiny_model):
     dataset = ask(app, "bring_example", [])[2]["value"]
     more = {"limits__max_length": 64, "optim__epochs": MANY_EPOCHS, "watch__checkpoint_every": 2}
-    run = ask(app, "start", ["here", None, "2h", [dataset], *form_values(model=str(tiny_model), **more)])[2]["value"]
+    run = start(app, dataset, model=str(tiny_model), **more)
     folder = app.log.parent / "home/local/runs" / run
     while not list(folder.glob("checkpoints/checkpoint-*/trainer_state.json")):
         wait_for(app, run, "ts-is-")
@@ -149,5 +146,5 @@ def step_of(html):
 def test_what_did_not_change_is_not_sent_again(workspace):
     caller = Caller(Owner("local"), "en", "tab")
     first = run_view._view(caller, None, None)
-    assert first[0] == "" and "ts-empty" in first[2]
-    assert all(value == gr.skip() for value in run_view._view(caller, None, first[0]))
+    assert first["seen"] == "" and "ts-empty" in first["state"]
+    assert run_view._view(caller, None, first["seen"]) == {}

@@ -1,4 +1,4 @@
-"""Where the hypotheses of a beam column are drawn: a column of the picture a step, the result's path at the top."""
+"""Layout of a beam tree: one column of the picture for each step, the result's path at the top."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _ORDER = {"live": 0, "finished": 1, "pruned": 2}
 
 @dataclass(frozen=True)
 class Box:
-    """A hypothesis: its index in the trace, that of its parent where that is drawn, and its top left corner in px."""
+    """A hypothesis: its index in the trace, that of its parent if it is drawn, and its top left corner in px."""
 
     index: int
     parent: int | None
@@ -30,7 +30,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Edge:
-    """A line from a hypothesis (its right side) to what goes on from it (its left side), in px."""
+    """A line from a hypothesis (its right side) to one that continues it (its left side), in px."""
 
     x1: float
     y1: float
@@ -69,7 +69,7 @@ class Picture:
 
 
 def parts(trace: Trace, most: int = MOST_BOXES) -> list[tuple[int, int]]:
-    """The steps [from, to) of the pictures that a tree is drawn in: one, or more where it is large."""
+    """Return the steps [from, to) of the pictures that a tree is drawn in: one, or more for a large tree."""
     steps = _by_step(trace.branches)
     found: list[tuple[int, int]] = []
     start, boxes = 0, 0
@@ -82,7 +82,7 @@ def parts(trace: Trace, most: int = MOST_BOXES) -> list[tuple[int, int]]:
 
 
 def picture(trace: Trace, start: int, end: int) -> Picture:
-    """The steps [start, end) of a tree, laid out from left to right; no two boxes overlap."""
+    """Lay out the steps [start, end) of a tree from left to right; no two boxes overlap."""
     boxes: dict[int, Box] = {}
     path = set(trace.best)
     for step, indices in enumerate(_by_step(trace.branches)[start:end]):
@@ -106,14 +106,15 @@ def _by_step(branches: Sequence[Branch]) -> list[list[int]]:
 
 
 def _place(trace: Trace, index: int, boxes: dict[int, Box], path: set[int]) -> tuple:
-    """Families stay together, the result's path on top; in a family the living before the ended, the best first."""
+    """Return the sort key of a hypothesis: siblings stay together, the result's path first; among siblings live before
+    ended, the best first."""
     branch = trace.branches[index]
     above = boxes[branch.parent].row if branch.parent in boxes else 0
     return above, index not in path, _ORDER[branch.state], -branch.score
 
 
 def _edges(boxes: dict[int, Box]) -> list[Edge]:
-    """The lines, those of the result's path last: they lie on top."""
+    """Return the lines, those of the result's path last, so that they are drawn on top."""
     found = []
     for box in boxes.values():
         if box.parent is not None:
@@ -136,7 +137,7 @@ def _bars(trace: Trace, start: int, end: int, bottom: int) -> list[Bar]:
 
 
 def short(text: str, widest: int = _WIDEST) -> str:
-    """A token as it fits into its box: spaces and line breaks visible, wide characters counted twice."""
+    """Shorten a token to the width of its box: spaces and line breaks visible, wide characters counted twice."""
     visible = text.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")
     taken, width = "", 0
     for char in visible:

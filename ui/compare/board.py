@@ -1,4 +1,4 @@
-"""The board of Compare as data: what its cards can be, and what they ask for."""
+"""The board of Compare as data: strategies, settings and presets of its cards, and the columns they describe."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -54,7 +54,7 @@ PRESETS: dict[str, list[str]] = {
 
 
 def draw() -> tuple[gr.HTML, list[gr.HTML]]:
-    """The board, whose value is its columns, and what carries news to it: updates, tokens, answers."""
+    """Draw the board, whose value is its columns, and the components that feed it: updates, tokens, answers."""
     board = gr.HTML(
         {"columns": columns_of(PRESETS["four"])},
         html_template='<div class="ts-board"></div>',
@@ -77,8 +77,8 @@ def draw() -> tuple[gr.HTML, list[gr.HTML]]:
 
 
 def feed(name: str) -> gr.HTML:
-    """Hands its value on to the board. One for each kind of news, so that none takes another's place before the page
-    has looked."""
+    """Make a component that hands its value on to the board. Each kind of update has its own, so that none replaces
+    another before the page has read it."""
     return carrier("feed.js", elem_id=f"feed-{name}", feed=name)
 
 
@@ -109,7 +109,7 @@ def _knob(knob: Knob) -> dict[str, Any]:
 
 
 def _group(knob: Knob) -> str:
-    """Under which heading a setting stands among those that any column takes."""
+    """Return the heading for a setting that any column takes."""
     if knob.type in ("texts", "ids"):
         return "texts"
     if knob.name in ("temperature", "temperature_last", "seed"):
@@ -118,7 +118,7 @@ def _group(knob: Knob) -> str:
 
 
 def _step(knob: Knob) -> float:
-    """How far an arrow key goes: a whole number, else finer the smaller the setting is."""
+    """Return the step of the arrow keys: 1 for whole numbers, else finer the smaller the setting is."""
     if knob.type == "int":
         return 1
     if isinstance(knob.default, float) and 0 < knob.default < 0.01:
@@ -127,7 +127,7 @@ def _step(knob: Knob) -> float:
 
 
 def columns_of(lines: Sequence[str]) -> list[dict[str, Any]]:
-    """Lines such as `nucleus top_p=0.9 model=base` as the board's columns."""
+    """Convert lines such as `nucleus top_p=0.9 model=base` to the board's columns."""
     columns = []
     for line in lines:
         strategy, *rest = split_line(line)
@@ -137,7 +137,8 @@ def columns_of(lines: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def lines_of(value: Any) -> list[str]:
-    """The board's columns as lines, which `parse_column` checks. Raises UserError for what is no board."""
+    """Convert the board's columns to lines, which `parse_column` checks. Raises UserError for a value that is not a
+    board."""
     columns = value.get("columns") if isinstance(value, dict) else None
     if not isinstance(columns, list) or not all(isinstance(column, dict) for column in columns):
         raise UserError("page.no_board")
@@ -145,7 +146,7 @@ def lines_of(value: Any) -> list[str]:
 
 
 def _line(column: dict[str, Any]) -> str:
-    """A card's line; what is empty is not set."""
+    """Return a card's line; empty settings are left out."""
     knobs = column.get("knobs")
     pairs = [(str(name), str(value)) for name, value in knobs.items()] if isinstance(knobs, dict) else []
     pairs.append(("model", str(column.get("model") or "").strip()))

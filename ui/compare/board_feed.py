@@ -1,8 +1,8 @@
-"""What the board of Compare is told while its columns are written, and once they are done.
+"""Updates of the board of Compare while its columns are written, and once they are done.
 
-The page gets each column's text so far; what travels is the difference to the update before (Gradio sends "append"
-with the new piece). The tokens' details travel once, at the end, packed: a text that the browser unpacks when somebody
-looks.
+An update has each column's text so far; Gradio sends only the difference to the update before ("append" with the new
+piece). The tokens' details are sent once, at the end, packed into a text that the browser unpacks when somebody opens
+them.
 """
 
 import json
@@ -15,11 +15,11 @@ from inference.strategies.syntax import split_line
 from ui.parts.views import number
 
 _SHOWN = 0.0005
-"""Alternatives that were less likely than this before and after the processors are not told."""
+"""Alternatives that were less likely than this before and after the processors are not sent."""
 
 
 def update(run: int, columns: Sequence[Any], *, final: bool = False) -> dict[str, Any]:
-    """What the board shows now."""
+    """Return what the board shows now."""
     return {"run": run, "columns": [_column(column, final) for column in columns]}
 
 
@@ -38,42 +38,43 @@ def _column(column: Any, final: bool) -> dict[str, Any]:
 
 
 def over(run: int) -> dict[str, Any]:
-    """The comparison ended with an error: what its cards have stays, and none goes on writing."""
+    """Return the update for a comparison that ended with an error: the cards keep their text, and none is writing any
+    more."""
     return {"run": run, "columns": [], "over": True}
 
 
 def _now(column: Any) -> list[str]:
-    """The width of a beam whose width changes and what it has saved so far, while it is written."""
+    """Return the current width of a beam whose width changes and the row-forwards saved so far, while it is written."""
     dynamic = column.rows and split_line(column.name)[0] == "dynamic_beam"
     return [say("board.width_now", now=column.rows, saved=column.saved)] if dynamic else []
 
 
 def details(run: int, columns: Sequence[Any]) -> dict[str, Any]:
-    """The tokens of all columns, each column's packed into one text."""
+    """Return the tokens of all columns, each column's packed into one text."""
     return {"run": run, "packed": [packed(column.result.tokens) if column.result else "" for column in columns]}
 
 
 def packed(tokens: Sequence[TokenView]) -> str:
-    """JSON: `pieces` has the text of each token id; `tokens` has, for each token, its id, probability, rank, entropy in
-    nats, probability after the processors, number of tokens kept, and its alternatives' ids, probabilities and
-    probabilities after (the last: null where there are no processors); of a part of a character also what it adds to
-    the text."""
+    """Return JSON: `pieces` has the text of each token id; `tokens` has, for each token, its id, probability, rank,
+    entropy in nats, probability after the processors, number of tokens kept, and its alternatives' ids, probabilities
+    and probabilities after (the last: null if there are no processors); for a part of a character also the text that it
+    adds."""
     pieces = {token.token_id: token.text for token in tokens}
     rows = []
     for token in tokens:
-        top = [one for one in token.top if max(one.probability, one.after or 0) >= _SHOWN]
-        pieces.update((one.token_id, one.text) for one in top)
-        after = [_short(one.after) for one in top] if top and top[0].after is not None else None
+        top = [option for option in token.top if max(option.probability, option.after or 0) >= _SHOWN]
+        pieces.update((option.token_id, option.text) for option in top)
+        after = [_short(option.after) for option in top] if top and top[0].after is not None else None
         rows.append([
             token.token_id, _short(token.probability), token.rank, _short(token.entropy), _short(token.after),
-            token.kept, [one.token_id for one in top], [_short(one.probability) for one in top], after,
+            token.kept, [option.token_id for option in top], [_short(option.probability) for option in top], after,
             *([] if token.adds is None else [token.adds]),
         ])  # fmt: skip
     return json.dumps({"pieces": pieces, "tokens": rows}, ensure_ascii=False, separators=(",", ":"))
 
 
 def _short(value: float | None) -> float | int | None:
-    """Four significant digits, and whole numbers without a point."""
+    """Round to four significant digits; whole numbers without a point."""
     if value is None:
         return None
     short = float(f"{value:.4g}")
@@ -81,23 +82,23 @@ def _short(value: float | None) -> float | int | None:
 
 
 def notes(trace: Trace) -> list[str]:
-    """Sentences about the way of a column."""
+    """Return notes on how a column was generated."""
     return [*([_width(trace, *trace.row_forwards)] if trace.row_forwards else []), *trace.notes]
 
 
 def _width(trace: Trace, used: int, fixed: int) -> str:
-    """The rows of a beam whose width changes, beside those of a fixed one."""
+    """Return a note that compares the rows of a beam whose width changes with those of a fixed one."""
     facts = {"now": trace.widths[-1], "least": min(trace.widths), "most": max(trace.widths)}
     return say("board.width", used=used, saved=max(0, fixed - used), fixed=fixed, **facts)
 
 
 def others(trace: Trace) -> list[list[str]]:
-    """The hypotheses beside the result: score and text."""
+    """Return the hypotheses other than the result: score and text."""
     return [[number(score, 2), text] for (score, _), text in zip(trace.others, trace.other_texts, strict=True)]
 
 
 def figures(result: Any) -> list[list[str]]:
-    """What stands under a column."""
+    """Return the figures shown under a column."""
     metrics = result.metrics
     first = metrics.get("first_token_s")
     return [

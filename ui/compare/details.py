@@ -1,4 +1,4 @@
-"""What stands below the board once a comparison is done: its figures, forks, curves, beam trees and processors."""
+"""The views below the board of a finished comparison: its figures, forks, curves, beam trees and processors."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ from ui.compare import replay_check
 from ui.compare.last_comparison import comparisons
 from ui.parts.controls import button, dropdown
 from ui.parts.views import carrier, render, view
-from ui.parts.wiring import SHOWN
+from ui.parts.wiring import SHOWN, by_name
 from ui.web.handler import Caller, handler
 from ui.web.language import words
 
@@ -28,8 +28,8 @@ _downloads = itertools.count(1)
 
 
 @dataclass
-class Seeing:
-    """The components that a finished comparison fills, in the order in which `show` gives their new values."""
+class DetailViews:
+    """The components that a finished comparison fills; `show` returns their new values by these names."""
 
     box: gr.Column
     table: gr.HTML
@@ -44,15 +44,12 @@ class Seeing:
     chain: gr.HTML
     verdicts: gr.HTML
 
-    def outputs(self) -> list:
-        return list(vars(self).values())
-
     def follow(self, comparing: Any) -> None:
-        """Show what an event of Compare has brought, once it is over."""
-        comparing.success(compare_seen, None, self.outputs(), api_name="compare_seen", **SHOWN)
+        """Show the result of an event of Compare, once it is over."""
+        comparing.success(**by_name(compare_seen, None, vars(self)), api_name="compare_seen", **SHOWN)
 
 
-def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Seeing:
+def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> DetailViews:
     """Draw everything, hidden until there is something to see. A check takes its models from `shelf` and its turn by
     `join`."""
     with gr.Column(visible=False, elem_id="seeing") as box, gr.Tabs(overflow_behavior="wrap"):
@@ -74,9 +71,9 @@ def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Seeing:
             chain = view(elem_id="chain")
         with gr.Tab(words("seeing.check"), elem_id="see-check"):
             verdicts = replay_check.draw(shelf, join)
-    seeing = Seeing(box, table, reference, forks, curves, entropy, kept, column, part, tree, chain, verdicts)
-    _wire(seeing)
-    return seeing
+    views = DetailViews(box, table, reference, forks, curves, entropy, kept, column, part, tree, chain, verdicts)
+    _wire(views)
+    return views
 
 
 def _table() -> gr.HTML:
@@ -106,49 +103,54 @@ def _plot(name: str) -> gr.LinePlot:
     )
 
 
-def _wire(seeing: Seeing) -> None:
-    """What is chosen below the board. Every answer is made from what this browser tab compared last."""
-    seeing.reference.input(compare_forks, seeing.reference, seeing.forks, api_name="compare_forks", **SHOWN)
-    plots = [seeing.entropy, seeing.kept]
-    seeing.curves.input(compare_curves, seeing.curves, plots, api_name="compare_curves", **SHOWN)
-    seeing.column.input(compare_tree, seeing.column, [seeing.part, seeing.tree], api_name="compare_tree", **SHOWN)
-    which = [seeing.column, seeing.part]
-    seeing.part.input(compare_tree_part, which, seeing.tree, api_name="compare_tree_part", **SHOWN)
+def _wire(views: DetailViews) -> None:
+    """Wire the choices below the board. Every answer is made from this browser tab's last comparison."""
+    views.reference.input(compare_forks, views.reference, views.forks, api_name="compare_forks", **SHOWN)
+    plots = [views.entropy, views.kept]
+    views.curves.input(compare_curves, views.curves, plots, api_name="compare_curves", **SHOWN)
+    views.column.input(compare_tree, views.column, [views.part, views.tree], api_name="compare_tree", **SHOWN)
+    which = [views.column, views.part]
+    views.part.input(compare_tree_part, which, views.tree, api_name="compare_tree_part", **SHOWN)
 
 
 @handler(open_to_anyone=True)
-def compare_seen(caller: Caller) -> list:
-    """All views of what this browser tab compared last; as they are where nothing is kept of it."""
+def compare_seen(caller: Caller) -> dict[str, Any]:
+    """Show all views of this browser tab's last comparison; leave them as they are if it is not kept."""
     found = comparisons.find(caller)
-    return [gr.skip()] * len(Seeing.__dataclass_fields__) if found is None else show(found.result)
+    return {} if found is None else show(found.result)
 
 
-def show(result: Result) -> list:
-    """New values for all components of `Seeing`."""
+def show(result: Result) -> dict[str, Any]:
+    """Return new values for all components of `DetailViews`, by name."""
     drawn = facts.drawn_first(result)
-    some = len(result.columns) > 1
-    return [
-        gr.update(visible=True),
-        render("summary", **facts.table_view(result)),
-        gr.update(choices=facts.choices(result), value=0, visible=some),
-        render("forks", **facts.fork_view(result, 0)) if some else render("note", **_plain("seeing.one_column")),
-        gr.update(choices=facts.choices(result), value=drawn, visible=some),
-        *_curves(result, drawn),
-        *_first_tree(result),
-        render("chain", **facts.chain_view(result)),
-        "",
-    ]
+    some, choices = len(result.columns) > 1, facts.choices(result)
+    entropy, kept = _curves(result, drawn)
+    column, part, tree = _first_tree(result)
+    return {
+        "box": gr.update(visible=True),
+        "table": render("summary", **facts.table_view(result)),
+        "reference": gr.update(choices=choices, value=0, visible=some),
+        "forks": render("forks", **facts.fork_view(result, 0)) if some else _note("seeing.one_column"),
+        "curves": gr.update(choices=choices, value=drawn, visible=some),
+        "entropy": entropy,
+        "kept": kept,
+        "column": column,
+        "part": part,
+        "tree": tree,
+        "chain": render("chain", **facts.chain_view(result)),
+        "verdicts": "",
+    }
 
 
-def _plain(key: str) -> dict[str, str]:
-    return {"kind": "", "title": "", "text": say(key)}
+def _note(key: str) -> str:
+    return render("note", kind="", title="", text=say(key))
 
 
 def _first_tree(result: Result) -> list:
     found = facts.trees(result)
     if not found:
         hidden = gr.update(choices=[], value=None, visible=False)
-        return [hidden, hidden, render("note", **_plain("seeing.no_tree"))]
+        return [hidden, hidden, _note("seeing.no_tree")]
     return [gr.update(choices=found, value=found[0][1], visible=True), *_tree(result, found[0][1])]
 
 
@@ -159,12 +161,12 @@ def _tree(result: Result, index: int) -> list:
 
 
 def _curves(result: Result, chosen: Sequence[int]) -> list:
-    colours = facts.colours(result)
-    return [gr.update(value=facts.curves(result, chosen, kept), color_map=colours) for kept in (False, True)]
+    colors = facts.colors(result)
+    return [gr.update(value=facts.curves(result, chosen, kept), color_map=colors) for kept in (False, True)]
 
 
 def _among(value: Any, known: Sequence[int]) -> int:
-    """A choice, as long as it is one of those there are: raw calls can name any."""
+    """Return a choice if it is one of those offered: raw calls can name any. Raises UserError."""
     if isinstance(value, bool) or not isinstance(value, int) or value not in known:
         raise UserError("seeing.unknown_choice", value=str(value)[:40])
     return value
@@ -172,50 +174,50 @@ def _among(value: Any, known: Sequence[int]) -> int:
 
 @handler(open_to_anyone=True)
 def compare_forks(caller: Caller, reference: Any) -> str:
-    """The forks from another reference."""
+    """Show the forks from another reference."""
     result = comparisons.of(caller).result
     return render("forks", **facts.fork_view(result, _among(reference, range(len(result.columns)))))
 
 
 @handler(open_to_anyone=True)
 def compare_curves(caller: Caller, chosen: Any) -> list:
-    """The curves of some columns."""
+    """Show the curves of some columns."""
     result = comparisons.of(caller).result
-    return _curves(result, [_among(one, range(len(result.columns))) for one in chosen or []])
+    return _curves(result, [_among(index, range(len(result.columns))) for index in chosen or []])
 
 
 @handler(open_to_anyone=True)
 def compare_tree(caller: Caller, column: Any) -> list:
-    """The beam tree of another column."""
+    """Show the beam tree of another column."""
     result = comparisons.of(caller).result
     return _tree(result, _among(column, [index for _, index in facts.trees(result)]))
 
 
 @handler(open_to_anyone=True)
 def compare_tree_part(caller: Caller, column: Any, part: Any) -> str:
-    """Another part of a large beam tree."""
+    """Show another part of a large beam tree."""
     result = comparisons.of(caller).result
     index = _among(column, [index for _, index in facts.trees(result)])
-    known = [place for _, place in facts.tree_parts(result.columns[index])]
+    known = [number for _, number in facts.tree_parts(result.columns[index])]
     return render("beam_tree", **facts.tree_view(result, index, _among(part, known)))
 
 
 @handler(open_to_anyone=True)
 def compare_csv(caller: Caller) -> dict:
-    """The table as a file."""
+    """Download the table."""
     text = to_csv(summarize(comparisons.of(caller).result))
     return _file("comparison.csv", "text/csv;charset=utf-8", text)
 
 
 @handler(open_to_anyone=True)
 def compare_json(caller: Caller) -> dict:
-    """The comparison as a file: the record that the shell prints with `--json`, and reads with `--record`."""
+    """Download the comparison: the record that the shell prints with `--json`, and reads with `--record`."""
     kept = comparisons.of(caller)
     text = json.dumps(record_of(kept.request, kept.result), ensure_ascii=False, indent=1)
     return _file("comparison.json", "application/json", text)
 
 
 def _file(name: str, kind: str, text: str) -> dict:
-    """A file that the browser makes itself, so that nothing of it lies on this machine's disk; numbered, since a value
-    that is the same again would not be sent."""
+    """Return a file that the browser itself saves, so that nothing of it is stored on this machine; numbered, since a
+    value that does not change would not be sent."""
     return {"number": next(_downloads), "name": name, "kind": kind, "text": text}

@@ -1,4 +1,4 @@
-"""What is shown of a finished comparison, as facts for templates and plots: forks, curves, processors, figures."""
+"""Facts about a finished comparison for templates and plots: forks, curves, processors, figures."""
 
 import math
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from ui.compare import beam_tree
 from ui.parts.views import number
 from ui.train.follow import thinned
 
-# Okabe & Ito 2008 without black and the pale yellow, a grey, then darker shades: told apart by colour-blind readers,
-# on white and on dark. A number always stands beside them.
-COLOURS = (
+# Okabe & Ito 2008 without black and the pale yellow, a grey, then darker shades: color-blind readers can tell them
+# apart, on white and on dark. A number is always shown beside them.
+COLORS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9",
     "#8A8A8A", "#B8A800", "#7A4FA3", "#8C5E2A", "#3E7A5E", "#A8324A",
 )  # fmt: skip
@@ -28,11 +28,11 @@ MOST_CURVES, FIRST_CURVES = 6, 4
 
 @dataclass(frozen=True)
 class Named:
-    """A column as every view names it: its number on the board (from 1), its line, its colour."""
+    """A column as every view names it: its number on the board (from 1), its line, its color."""
 
     number: int
     name: str
-    colour: str
+    color: str
 
     @property
     def label(self) -> str:
@@ -40,10 +40,10 @@ class Named:
 
 
 def named(result: Result) -> list[Named]:
-    """The columns in the order of the board."""
+    """Return the names of the columns, in the order of the board."""
     return [
-        Named(place + 1, _shortened(column.name), COLOURS[place % len(COLOURS)])
-        for place, column in enumerate(result.columns)
+        Named(index + 1, _shortened(column.name), COLORS[index % len(COLORS)])
+        for index, column in enumerate(result.columns)
     ]
 
 
@@ -52,12 +52,12 @@ def _shortened(text: str) -> str:
 
 
 def choices(result: Result) -> list[tuple[str, int]]:
-    """All columns for a dropdown."""
-    return [(one.label, one.number - 1) for one in named(result)]
+    """Return all columns for a dropdown."""
+    return [(column.label, column.number - 1) for column in named(result)]
 
 
 def percent(probability: float | None) -> str:
-    """A probability for people; a dash where it is not known."""
+    """Format a probability as a percentage; a dash for None."""
     if probability is None:
         return "–"
     share = 100 * probability
@@ -67,7 +67,7 @@ def percent(probability: float | None) -> str:
 
 
 def fork_view(result: Result, reference: int) -> dict[str, Any]:
-    """Facts for `forks.html`: what all share, a card a column, the table of all pairs."""
+    """Return the facts for `forks.html`: the common prefix, a card for each column, the table of all pairs."""
     columns, names = result.columns, named(result)
     common = shared(columns)
     first = next((column for column in columns if column.tokens), None)
@@ -86,12 +86,13 @@ def fork_view(result: Result, reference: int) -> dict[str, Any]:
 def _card(
     columns: Sequence[ColumnResult], names: list[Named], fork: Fork, reference: int, common: int
 ) -> dict[str, Any]:
-    """One column: what it shares with the reference behind what all share, the token at the fork, the rest."""
+    """Return the facts of one column: what it shares with the reference after the common prefix, the token at the fork,
+    the rest."""
     column = columns[fork.column]
     texts, begun = pieces(column), min(common, fork.common)
     until = begun if fork.column == reference else fork.common
     rest = texts[until:]
-    while fork.here and len(rest) > 1 and not rest[0]:  # a part of a character: it is shown with its last part
+    while fork.here and len(rest) > 1 and not rest[0]:  # a part of a character is shown with the character's last part
         rest = rest[1:]
     return {
         "name": names[fork.column],
@@ -105,72 +106,73 @@ def _card(
 
 
 def trees(result: Result) -> list[tuple[str, int]]:
-    """The columns that have a beam tree, for a dropdown."""
+    """Return the columns that have a beam tree, for a dropdown."""
     return [choice for choice in choices(result) if result.columns[choice[1]].trace.branches]
 
 
 def tree_parts(column: ColumnResult) -> list[tuple[str, int]]:
-    """The parts of a large tree, for a dropdown."""
+    """Return the parts of a large tree, for a dropdown."""
     parts = beam_tree.parts(column.trace)
-    return [(say("seeing.steps", first=start + 1, last=end), place) for place, (start, end) in enumerate(parts)]
+    return [(say("seeing.steps", first=start + 1, last=end), index) for index, (start, end) in enumerate(parts)]
 
 
 def tree_view(result: Result, index: int, part: int) -> dict[str, Any]:
-    """Facts for `beam_tree.html`: a part of a column's tree, its rows, its hypotheses."""
+    """Return the facts for `beam_tree.html`: a part of a column's tree, its rows, its hypotheses."""
     column = result.columns[index]
     trace = column.trace
     start, end = beam_tree.parts(trace)[part]
     texts = {branch.token_id: branch.text for branch in trace.branches}
-    told = [(score, "".join(texts.get(token, "") for token in ids)) for score, ids in trace.others]
+    hypotheses = [(score, "".join(texts.get(token, "") for token in ids)) for score, ids in trace.others]
     return {
         "picture": beam_tree.picture(trace, start, end),
         "name": named(result)[index],
         "saved": trace.row_forwards,
-        "hypotheses": told,
+        "hypotheses": hypotheses,
         "box": (beam_tree.BOX, beam_tree.TALL),
         "short": beam_tree.short,
     }
 
 
 def drawn_first(result: Result) -> list[int]:
-    """The columns whose curves are drawn until others are chosen: all, or the first few where lines would tangle."""
+    """Return the columns whose curves are drawn until others are chosen: all, or the first few if lines would
+    tangle."""
     count = len(result.columns)
     return list(range(count if count <= MOST_CURVES else FIRST_CURVES))
 
 
 def curves(result: Result, chosen: Sequence[int], kept: bool) -> pd.DataFrame:
-    """Points for a plot: the entropy in nats at each token, or the base-10 logarithm of how many tokens were kept."""
+    """Return the points of a plot: the entropy in nats at each token, or log10 of the number of tokens kept."""
     frame: dict[str, list[Any]] = {"token": [], "value": [], "column": []}
-    for one, column in zip(named(result), result.columns, strict=True):
-        if one.number - 1 not in chosen:
+    for name, column in zip(named(result), result.columns, strict=True):
+        if name.number - 1 not in chosen:
             continue
-        for place, value in thinned(_points(column, kept), POINTS):
-            frame["token"].append(place)
+        for position, value in thinned(_points(column, kept), POINTS):
+            frame["token"].append(position)
             frame["value"].append(value)
-            frame["column"].append(str(one.number))
+            frame["column"].append(str(name.number))
     return pd.DataFrame(frame)
 
 
 def _points(column: ColumnResult, kept: bool) -> list[tuple[int, float]]:
     found = []
-    for place, token in enumerate(column.tokens, 1):
+    for position, token in enumerate(column.tokens, 1):
         if not kept:
-            found.append((place, token.entropy))
+            found.append((position, token.entropy))
         elif token.kept:
-            found.append((place, math.log10(token.kept)))
+            found.append((position, math.log10(token.kept)))
     return found
 
 
-def colours(result: Result) -> dict[str, str]:
-    """The colour of each column's curve."""
-    return {str(one.number): one.colour for one in named(result)}
+def colors(result: Result) -> dict[str, str]:
+    """Return the color of each column's curve."""
+    return {str(column.number): column.color for column in named(result)}
 
 
 def chain_view(result: Result) -> dict[str, Any]:
-    """Facts for `chain.html`."""
+    """Return the facts for `chain.html`."""
     return {"columns": list(zip(named(result), result.columns, strict=True)), "number": number}
 
 
 def table_view(result: Result) -> dict[str, Any]:
-    """Facts for `summary.html`."""
+    """Return the facts for `summary.html`."""
     return {"measures": MEASURES, "rows": list(zip(named(result), summarize(result), strict=True))}

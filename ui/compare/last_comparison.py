@@ -1,4 +1,4 @@
-"""The last comparison of each browser tab, for what is shown and asked of it afterwards. Bounded, in memory only."""
+"""The last comparison of each browser tab, for the views and downloads below the board. Bounded, in memory only."""
 
 import threading
 from collections import OrderedDict
@@ -16,19 +16,19 @@ MOST, MOST_PARTS, MOST_LINKS = 64, 400_000, 256
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was asked, and what came of it."""
+    """A request and its result."""
 
     request: CompareRequest
     result: Result
 
     @property
     def parts(self) -> int:
-        """Its tokens and hypotheses: what takes the room, about 1 KB each."""
+        """Its number of tokens and hypotheses, which need about 1 KB of memory each."""
         return sum(len(column.tokens) + len(column.trace.branches) for column in self.result.columns)
 
 
 class LastComparisons:
-    """The newest comparisons by whose they are; the oldest go first, the newest always has room. Thread-safe."""
+    """The newest comparisons by browser tab; the oldest are dropped first, the newest always fits. Thread-safe."""
 
     def __init__(self, most: int = MOST, most_parts: int = MOST_PARTS) -> None:
         self._most, self._most_parts = most, most_parts
@@ -44,37 +44,37 @@ class LastComparisons:
                 self._kept.popitem(last=False)
 
     def find(self, caller: Caller) -> Comparison | None:
-        """The last comparison of this browser tab, if it is still kept."""
+        """Return the last comparison of this browser tab, if it is still kept."""
         with self._lock:
             return self._kept.get(_key(caller))
 
     def of(self, caller: Caller) -> Comparison:
-        """The same; raises UserError where it is not kept any more."""
+        """Return the last comparison of this browser tab. Raises UserError if it is not kept any more."""
         found = self.find(caller)
         if found is None:
             raise UserError("seeing.gone")
         return found
 
     def _parts(self) -> int:
-        return sum(one.parts for one in self._kept.values())
+        return sum(comparison.parts for comparison in self._kept.values())
 
 
 class Opened:
-    """The links that browser tabs were opened with, for what their comparisons say about them. Thread-safe."""
+    """The links that browser tabs were opened with, to compare their results with the link's record. Thread-safe."""
 
     def __init__(self, most: int = MOST_LINKS) -> None:
         self._most, self._lock = most, threading.Lock()
         self._links: OrderedDict[tuple[str, str], tuple[CompareRequest, dict[str, Any]]] = OrderedDict()
 
     def keep(self, caller: Caller, request: CompareRequest, made: dict[str, Any]) -> None:
-        """Remember what the link of this browser tab asks for, and what it was made of."""
+        """Record the request of this browser tab's link, and the record that the link was made from."""
         with self._lock:
             self._links[_key(caller)] = request, made
             while len(self._links) > self._most:
                 self._links.popitem(last=False)
 
     def made(self, caller: Caller, request: CompareRequest) -> dict[str, Any] | None:
-        """What the link was made of, if this is what it asks for."""
+        """Return the record that the link was made from, if the request is the link's."""
         with self._lock:
             found = self._links.get(_key(caller))
         return found[1] if found is not None and same_request(found[0], request) else None

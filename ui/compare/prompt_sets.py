@@ -1,10 +1,11 @@
-"""Under Compare: many prompts through the board's columns, in the background, into means with intervals.
+"""Prompt sets: many prompts through the board's columns, in the background; the result is means with intervals.
 
-The work belongs to its owner, not to a browser tab: any tab of theirs shows how far it is, and its result is on disk.
+The work belongs to its owner, not to a browser tab: any tab of theirs shows its progress, and its result is on disk.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,22 @@ from ui.compare.prompt_sets_view import shown
 from ui.data import datasets
 from ui.parts import delete_button
 from ui.parts import job as work
-from ui.parts.background import Background, failed
-from ui.parts.controls import button, dropdown, refreshed
+from ui.parts.background import Background
+from ui.parts.background_panel import BackgroundKind, BackgroundPanel
+from ui.parts.controls import dropdown, refreshed
 from ui.parts.views import render, view
-from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.parts.wiring import QUIET, SHOWN, Page, Parts
 from ui.train import run_view
 from ui.web.handler import Caller, handler
 from ui.web.language import Spoken, words
 
-USUAL, LISTED, PARTS = 20, 50, 6
+USUAL, LISTED = 20, 50
 _sets = Background("sets.one_at_a_time")
 
 
 @dataclass(frozen=True)
-class Lent:
-    """What Compare lends: how its fields become a request, a place in its queue, its loaded models."""
+class CompareServices:
+    """What a set uses of Compare: how its fields become a request, a turn in its queue, its loaded models."""
 
     request: Callable[..., CompareRequest]
     join: Callable[[Caller], Turn]
@@ -49,42 +51,45 @@ class Lent:
 
 
 @dataclass
-class PromptSetPanel:
-    """The components of the accordion."""
+class PromptSetFields:
+    """The components that say which prompts to run."""
 
     upload: gr.File
     source: gr.Dropdown
     first: gr.Number
-    start: gr.Button
-    stop: gr.Button
-    progress: gr.HTML
-    picker: gr.Dropdown
-    result: gr.HTML
-    seen: gr.State
-
-    def outputs(self) -> list:
-        """What `tick` fills."""
-        return [self.seen, self.progress, self.start, self.stop, self.picker, self.result]
 
 
-def draw(page: Page, compared: list, lent: Lent) -> None:
-    """Draw the accordion and wire it; `compared` are Compare's board and settings."""
+def draw(page: Page, compared: Parts, services: CompareServices) -> None:
+    """Draw the accordion and wire it; `compared` are Compare's board, named `cards`, and settings."""
+    panel = BackgroundPanel(_kind())
     with gr.Accordion(words("sets.title"), open=False, elem_id="prompt-set"):
-        panel, deleted = _draw()
-    once = {**SHOWN, "trigger_mode": "once"}
-    inputs = [panel.upload, panel.source, panel.first, *compared]
-    panel.start.click(_starts(lent), inputs, panel.outputs(), **once)
-    panel.stop.click(stop_set, None, panel.progress, **QUIET)
-    panel.upload.upload(_none, None, panel.source, **QUIET)
-    panel.source.input(_none, None, panel.upload, **QUIET)
-    panel.picker.input(show_set, panel.picker, panel.result, **SHOWN)
-    deleted.success(show_set, panel.picker, panel.result, **SHOWN)
-    page.every_two_seconds(tick_set, panel.seen, panel.outputs())
-    page.on_open(refresh_sets, panel.picker, [panel.picker, panel.source], then=(show_set, panel.picker, panel.result))
-    page.tab.select(refresh_sources, None, panel.source, **QUIET)
+        fields, deleted = _draw(panel)
+    upload, source = fields.upload, fields.source
+    inputs: Parts = {"path": upload, "source": source, "first": fields.first, **compared}
+    panel.wire(page, partial(_begin, services), inputs)
+    upload.upload(_none, None, source, **QUIET)
+    source.input(_none, None, upload, **QUIET)
+    deleted.success(*panel.show, **SHOWN)
+    page.on_open(refresh_sets, panel.picker, [panel.picker, source], then=panel.show)
+    page.tab.select(refresh_sources, None, source, **QUIET)
 
 
-def _draw() -> tuple[PromptSetPanel, Any]:
+def _kind() -> BackgroundKind:
+    return BackgroundKind(
+        prefix="set",
+        name="set",
+        start="sets.start",
+        stopping="sets.stopping",
+        listed="sets.yours",
+        picker_id="sets",
+        works=_sets,
+        choices=choices,
+        show=shown,
+        nothing=_nothing,
+    )
+
+
+def _draw(panel: BackgroundPanel) -> tuple[PromptSetFields, Any]:
     about = view()
     about.value = Spoken(_about)
     with gr.Row(equal_height=True):
@@ -100,15 +105,14 @@ def _draw() -> tuple[PromptSetPanel, Any]:
             source = dropdown("sets.source", info=words("sets.source_help"), elem_id="set-source")
             with gr.Row(elem_classes="ts-start"):
                 first = gr.Number(USUAL, label=words("sets.how_many"), precision=0, min_width=110, elem_id="set-first")
-                start = button("sets.start", variant="primary", min_width=170, elem_id="set-start")
-                stop = button("page.stop", variant="stop", interactive=False, min_width=90, elem_id="set-stop")
-    progress = view(elem_id="set-progress")
+                panel.start.render()
+                panel.stop.render()
+    panel.progress.render()
     with gr.Row(elem_classes="ts-bar"):
-        picker = dropdown("sets.yours", elem_id="sets", scale=4, min_width=260)
-        deleted = delete_button.draw(picker, choices, "set", set_report.remove)
-    result = view(elem_id="set-result")
-    result.value = Spoken(_nothing)
-    return PromptSetPanel(upload, source, first, start, stop, progress, picker, result, gr.State("")), deleted
+        panel.picker.render()
+        deleted = delete_button.draw(panel.picker, choices, "set", set_report.remove)
+    panel.result.render()
+    return PromptSetFields(upload, source, first), deleted
 
 
 def _about() -> str:
@@ -122,24 +126,28 @@ def _nothing() -> str:
 
 @handler(quiet=True)
 def _none(caller: Caller) -> None:
-    """Of a file and the owner's own rows, the one that was given last counts."""
+    """Clear the other source: of a file and the owner's own rows, the one that was given last counts."""
 
 
-def _starts(lent: Lent) -> Callable:
-    @handler()
-    def start_set(caller: Caller, path: str | None, source: str | None, first: Any, cards: Any, *more: Any) -> list:
-        """Begin a set in the background; one at a time for each owner."""
-        request = lent.request("-", board.lines_of(cards), *more)
-        before = list(request.messages[:-1]) if request.messages else None
-        prompts, name = _prompts(caller, path, source, _whole(first))
-        prompt_set = PromptSet(tuple(prompts), replace(request, prompt=None, messages=before), name)
-        check_set(prompt_set)
-        limits.check_disk(caller.owner)
-        identity = set_report.new_id()
-        _sets.begin(caller, identity, lambda job: _work(prompt_set, caller, lent, identity, job))
-        return _state(caller, "")
-
-    return start_set
+def _begin(
+    services: CompareServices,
+    caller: Caller,
+    *,
+    path: str | None,
+    source: str | None,
+    first: Any,
+    cards: Any,
+    **more: Any,
+) -> tuple[str, Callable[[work.Job], None]]:
+    """Check what the fields ask for. Return the id of the new set and the function that runs it."""
+    request = services.request("-", board.lines_of(cards), **more)
+    before = list(request.messages[:-1]) if request.messages else None
+    prompts, name = _prompts(caller, path, source, _whole(first))
+    prompt_set = PromptSet(tuple(prompts), replace(request, prompt=None, messages=before), name)
+    check_set(prompt_set)
+    limits.check_disk(caller.owner)
+    identity = set_report.new_id()
+    return identity, lambda job: _work(prompt_set, caller, services, identity, job)
 
 
 def _whole(value: Any) -> int:
@@ -149,7 +157,7 @@ def _whole(value: Any) -> int:
 
 
 def _prompts(caller: Caller, path: str | None, source: str | None, first: int) -> tuple[list[PromptItem], str]:
-    """The prompts and what they are called: an uploaded file's, a run's held-out rows, a dataset's first rows."""
+    """Return the prompts and their name: an uploaded file's, a run's held-out rows, a dataset's first rows."""
     if path:
         return read_prompts(Path(path), first), Path(path).name
     if not source:
@@ -163,62 +171,31 @@ def _prompts(caller: Caller, path: str | None, source: str | None, first: int) -
     return of_rows(dataset.rows(min(max(first, 1), MOST_PROMPTS)), dataset.name, first), dataset.name
 
 
-def _work(prompt_set: PromptSet, caller: Caller, lent: Lent, identity: str, job: work.Job) -> None:
-    """What the job does: run the set, then write it whole."""
+def _work(prompt_set: PromptSet, caller: Caller, services: CompareServices, identity: str, job: work.Job) -> None:
+    """Run the set in the job, then save it as a whole."""
 
     def report(progress: Loading) -> None:
         job.progress = progress
 
     facts = {"prompts": len(prompt_set.prompts), "columns": len(prompt_set.request.columns)}
-    with logs.timed("prompt_set", id=identity, **facts) as told:
-        steps = run_set(prompt_set, caller.owner, lent.shelf(), job.stop, lambda: lent.join(caller))
+    with logs.timed("prompt_set", id=identity, **facts) as record:
+        steps = run_set(prompt_set, caller.owner, services.shelf(), job.stop, lambda: services.join(caller))
         outcome = finish(steps, report)
-        told |= {"answered": len(outcome.answers), "status": outcome.status}
+        record |= {"answered": len(outcome.answers), "status": outcome.status}
         if outcome.status == "stopped" and not outcome.answers:
             raise UserError("page.stopped")
         set_report.save(caller.owner, set_report.report_of(identity, prompt_set, outcome), outcome)
 
 
-@handler()
-def stop_set(caller: Caller) -> str:
-    """Stop the owner's set within one step; what is answered is kept."""
-    if not _sets.stop(caller):
-        return ""
-    return render("note", kind="ts-warn", title="", text=say("sets.stopping"))
-
-
-@handler(quiet=True)
-def tick_set(caller: Caller, seen: str) -> list:
-    """How far the owner's set is; its result when it has ended. Nothing is sent where nothing changed."""
-    return _state(caller, seen)
-
-
-def _state(caller: Caller, seen: str) -> list:
-    known = _sets.of(caller)
-    now = known.stamp if known is not None else seen
-    if known is None or now == seen:
-        return [gr.skip()] * PARTS
-    alive, progress = known.alive, known.job.progress
-    buttons = [gr.update(interactive=not alive), gr.update(interactive=alive)]
-    if alive:
-        stopping = known.job.stop.is_set()
-        told = gr.skip() if stopping else render("progress", progress=progress)
-        return [now, told, *buttons, gr.skip(), gr.skip()]
-    if known.job.error is not None:
-        return [now, failed(known), *buttons, gr.skip(), gr.skip()]
-    listed = gr.update(choices=choices(caller), value=known.id)
-    return [now, "", *buttons, listed, shown(caller.owner, known.id)]
-
-
 @handler(quiet=True)
 def refresh_sets(caller: Caller, chosen: str | None) -> tuple:
-    """The owner's sets, the newest chosen where none is, and what prompts can be taken from."""
+    """List the owner's sets and the sources of prompts; choose the newest set if none is chosen."""
     return refreshed(choices(caller), chosen), gr.update(choices=_sources(caller))
 
 
 @handler(quiet=True)
 def refresh_sources(caller: Caller) -> Any:
-    """The owner's runs and datasets, as prompts."""
+    """List the owner's runs and datasets as sources of prompts."""
     return gr.update(choices=_sources(caller))
 
 
@@ -229,7 +206,7 @@ def _sources(caller: Caller) -> list[tuple[str, str]]:
 
 
 def choices(caller: Caller) -> list[tuple[str, str]]:
-    """The owner's sets for a dropdown, newest first; one that is damaged by its id alone."""
+    """Return the owner's sets for a dropdown, newest first; a damaged one by its id alone."""
     return [(_title(caller, identity), identity) for identity in set_report.listed(caller.owner)[:LISTED]]
 
 
@@ -241,9 +218,3 @@ def _title(caller: Caller, identity: str) -> str:
     columns = len(report["columns"])
     counted = say("sets.counted", answered=report["answered"], prompts=report["prompts"], columns=columns)
     return f"{report['name']} · {counted} · {report['created'][:16].replace('T', ' ')}"
-
-
-@handler(quiet=True)
-def show_set(caller: Caller, chosen: str | None) -> str:
-    """The table of a set."""
-    return shown(caller.owner, chosen)

@@ -32,7 +32,7 @@ class Whisker:
 @dataclass(frozen=True)
 class Cell:
     """A mean with its interval, and its difference to the first column, as a person reads them; `clear`: that
-    difference's interval does not hold 0."""
+    difference's interval does not contain 0."""
 
     column: str
     mean: str
@@ -43,7 +43,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One measure of all columns. `reference` is where the first column's mean stands in the drawing."""
+    """One measure of all columns. `reference` is the position of the first column's mean in the plot."""
 
     measure: Measure
     cells: list[Cell]
@@ -52,7 +52,7 @@ class Line:
 
 
 def shown(owner: Owner, identity: str | None) -> str:
-    """The report of one of the owner's sets; what the place says where there is none."""
+    """Return the report of one of the owner's sets, or the note that there is none."""
     if not identity:
         return render("empty", title=say("sets.nothing"), text=say("sets.nothing_help"))
     report = set_report.load(owner, identity)
@@ -68,7 +68,7 @@ def shown(owner: Owner, identity: str | None) -> str:
 
 
 def lines_of(report: dict[str, Any]) -> list[Line]:
-    """A line for each measure that any column has."""
+    """Return a line for each measure that any column has."""
     columns = report["columns"]
     found = {m.key: [_estimate(column["measures"][m.key]) for column in columns] for m in MEASURES}
     return [_line(measure, columns, found[measure.key]) for measure in MEASURES if any(found[measure.key])]
@@ -80,21 +80,23 @@ def _estimate(facts: dict[str, Any] | None) -> Estimate | None:
 
 def _line(measure: Measure, columns: list[dict[str, Any]], found: list[Estimate | None]) -> Line:
     cells = []
-    for place, (column, mine) in enumerate(zip(columns, found, strict=True)):
-        name = f"{place + 1} · {column['name']}"
-        difference = _estimate(column["against_first"][measure.key]) if place else None
+    for index, (column, mine) in enumerate(zip(columns, found, strict=True)):
+        name = f"{index + 1} · {column['name']}"
+        difference = _estimate(column["against_first"][measure.key]) if index else None
         cells.append(_cell(name, mine, difference, measure.digits or 1))
     whiskers = whiskers_of(found)
-    first = next((one.x for one in whiskers if one.number == 1), None)
+    first = next((whisker.x for whisker in whiskers if whisker.number == 1), None)
     return Line(measure, cells, whiskers, first)
 
 
 def _cell(name: str, mine: Estimate | None, difference: Estimate | None, digits: int) -> Cell:
     if mine is None:
         return Cell(name, "–", "")
-    told = "" if difference is None else f"Δ {_signed(difference.mean, digits)} {_interval(difference, digits, '+')}"
+    difference_text = (
+        "" if difference is None else f"Δ {_signed(difference.mean, digits)} {_interval(difference, digits, '+')}"
+    )
     clear = difference is not None and difference.clear_of_zero
-    return Cell(name, _plain(mine.mean, digits), _interval(mine, digits), told, clear)
+    return Cell(name, _plain(mine.mean, digits), _interval(mine, digits), difference_text, clear)
 
 
 def _interval(found: Estimate, digits: int, sign: str = "") -> str:
@@ -113,8 +115,14 @@ def _signed(value: float, digits: int) -> str:
 
 
 def whiskers_of(found: list[Estimate | None]) -> list[Whisker]:
-    """Where each column's mean and interval lie, on one scale from the lowest to the highest of them."""
-    ends = [end for one in found if one for end in (one.mean, one.low, one.high) if end is not None]
+    """Return the position of each column's mean and interval, on one scale from the lowest to the highest of them."""
+    ends = [
+        end
+        for estimate in found
+        if estimate is not None
+        for end in (estimate.mean, estimate.low, estimate.high)
+        if end is not None
+    ]
     lowest, highest = min(ends, default=0.0), max(ends, default=0.0)
 
     def x(value: float) -> float:
@@ -123,19 +131,19 @@ def whiskers_of(found: list[Estimate | None]) -> list[Whisker]:
 
     return [
         Whisker(
-            place + 1,
-            place * ROW + ROW / 2 + 2,
-            x(one.mean),
-            x(one.mean if one.low is None else one.low),
-            x(one.mean if one.high is None else one.high),
+            index + 1,
+            index * ROW + ROW / 2 + 2,
+            x(estimate.mean),
+            x(estimate.mean if estimate.low is None else estimate.low),
+            x(estimate.mean if estimate.high is None else estimate.high),
         )
-        for place, one in enumerate(found)
-        if one is not None
+        for index, estimate in enumerate(found)
+        if estimate is not None
     ]
 
 
 def _links(folder: Path) -> list[dict[str, Any]]:
-    """The set's files as links that hold them: the page serves no file of the workspace."""
+    """Return links that contain the set's files: the page serves no file of the workspace."""
     links = []
     for name, kind in FILES:
         path = folder / name

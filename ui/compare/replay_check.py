@@ -19,8 +19,8 @@ from ui.web.language import Spoken
 
 
 def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> gr.HTML:
-    """Draw the button and what it brings; returns the verdicts' place. `shelf` keeps the models, `join` gives a place
-    among those who compare."""
+    """Draw the button and its answer. Return the component for the verdicts. `shelf` keeps the models, `join` gives a
+    turn in the queue of comparisons."""
     about = view()
     about.value = Spoken(lambda: render("note", kind="", title="", text=say("seeing.check_about")))
     with gr.Row(elem_classes="ts-chips"):
@@ -38,7 +38,7 @@ def draw(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> gr.HTML:
 def _checking(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Callable:
     @handler(open_to_anyone=True)
     def compare_check(caller: Caller) -> Iterator[tuple]:
-        """Run every column of the last comparison again and tell what differs; ends when another is compared."""
+        """Run every column of the last comparison again and show what differs; end when another is compared."""
         kept, turn = comparisons.of(caller), join(caller)
         found: list[Any] = []
         idle = (gr.update(interactive=True), gr.update(visible=False))
@@ -64,7 +64,7 @@ def _checking(shelf: Callable[[], Any], join: Callable[[Caller], Turn]) -> Calla
 
 
 def _check(kept: Comparison, caller: Caller, shelf: Callable, turn: Turn, found: list, job: work.Job) -> None:
-    """What the job does: it waits for its turn, like a comparison, and stops between two columns."""
+    """Check the columns in the job, which waits for its turn, like a comparison, and stops between two columns."""
     from inference.compare.service import replay
 
     total = len(kept.result.columns)
@@ -78,12 +78,12 @@ def _check(kept: Comparison, caller: Caller, shelf: Callable, turn: Turn, found:
 
 
 def _verdict_rows(kept: Comparison, found: list) -> str:
-    """The verdicts so far, a row a column that has one."""
+    """Return the verdicts so far, one row for each checked column."""
     names = facts.named(kept.result)
     return render("verdicts", verdicts=[(names[verdict.column], verdict) for verdict in found]) if found else ""
 
 
 @handler(open_to_anyone=True)
 def compare_check_stop(caller: Caller) -> None:
-    """End the check after the column at work."""
+    """End the check after the current column."""
     work.stop(caller, "check")

@@ -1,4 +1,4 @@
-"""What the fields and the cards of Compare ask for."""
+"""The requests of Compare: the comparison that its fields describe, and the questions of its cards."""
 
 import math
 from typing import Any
@@ -15,6 +15,7 @@ from ui.compare.board import columns_of, lines_of
 def request_of(
     prompt: str,
     lines: list[str],
+    *,
     model: str,
     seed: Any,
     length: Any,
@@ -24,11 +25,11 @@ def request_of(
     raw: bool,
     exact: bool,
 ) -> CompareRequest:
-    """The request behind the fields. Raises UserError for a number or a conversation that is none."""
+    """Return the request that the fields describe. Raises UserError for an invalid number or conversation."""
     before = _messages(system or "", turns or "")
-    asked: dict[str, Any] = {"prompt": prompt}
+    conversation: dict[str, Any] = {"prompt": prompt}
     if before:
-        asked = {"messages": [*before, {"role": "user", "content": prompt}]}
+        conversation = {"messages": [*before, {"role": "user", "content": prompt}]}
     return CompareRequest(
         model=(model or "").strip(),
         columns=lines,
@@ -37,7 +38,7 @@ def request_of(
         dtype=None if dtype == "auto" else dtype,
         raw=bool(raw),
         exact=bool(exact),
-        **asked,
+        **conversation,
     )
 
 
@@ -48,7 +49,8 @@ def _whole(value: Any, name: str) -> int:
 
 
 def _messages(system: str, turns: str) -> list[dict[str, str]]:
-    """The conversation before the prompt: lines that begin with `User:` or `Assistant:`, others continue the turn."""
+    """Return the conversation before the prompt: lines that begin with `User:` or `Assistant:` start a turn, others
+    continue it."""
     messages = [{"role": "system", "content": system.strip()}] if system.strip() else []
     for line in turns.splitlines():
         name, colon, text = line.partition(":")
@@ -63,8 +65,8 @@ def _messages(system: str, turns: str) -> list[dict[str, str]]:
 
 
 def answer(value: Any, model: str, owner: Owner) -> tuple[dict[str, Any], str]:
-    """The answer to the question in the board's value, columns to lay out or one to add, and a sentence about it, if
-    there is one. Raises UserError."""
+    """Return the answer to the question in the board's value (columns to lay out, or one to add) and a sentence about
+    it, which may be empty. Raises UserError."""
     question = value.get("ask") if isinstance(value, dict) else None
     if not isinstance(question, dict):
         raise UserError("page.no_board")
@@ -78,10 +80,10 @@ def answer(value: Any, model: str, owner: Owner) -> tuple[dict[str, Any], str]:
 
 
 def _sweep(lines: list[str], question: dict[str, Any]) -> list[str]:
-    place = question.get("card")
-    if not isinstance(place, int) or not 0 <= place < len(lines):
+    index = question.get("card")
+    if not isinstance(index, int) or not 0 <= index < len(lines):
         raise UserError("page.no_board")
-    line, knob = lines[place], str(question.get("knob", ""))
+    line, knob = lines[index], str(question.get("knob", ""))
     if typed := str(question.get("values") or "").strip():
         return sweeps.sweep(line, knob, sweeps.values_of(typed))
     low, high, count = (_number(question, name) for name in ("low", "high", "count"))

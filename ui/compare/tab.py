@@ -25,7 +25,7 @@ from ui.parts import job as work
 from ui.parts import model_picker
 from ui.parts.controls import button, dropdown, textbox
 from ui.parts.views import render, view
-from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.parts.wiring import QUIET, SHOWN, Page, Parts, by_name
 from ui.train import run_view
 from ui.web.handler import Caller, Superseded, handler
 from ui.web.language import words
@@ -40,43 +40,46 @@ _turns = Turns()
 
 @dataclass
 class CompareForm:
-    """The components that say what to compare, and those that answer."""
+    """The components that describe the comparison, and those that show its progress and result."""
 
     prompt: gr.Textbox
     start: gr.Button
     stop: gr.Button
     examples: list[gr.Button]
-    settings: list
+    settings: Parts
     status: gr.HTML
     board: gr.HTML
     updates: gr.HTML
     tokens: gr.HTML
     answers: gr.HTML
 
-    def inputs(self) -> list:
-        return [self.prompt, self.board, *self.settings]
+    def inputs(self) -> Parts:
+        return {"prompt": self.prompt, "cards": self.board, **self.settings}
+
+    def outputs(self) -> Parts:
+        """Return the components that `compare_run` fills."""
+        return {name: getattr(self, name) for name in ("updates", "status", "start", "stop", "tokens")}
 
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    form, seen = _draw(), details.draw(shelf, partial(join, what="check"))
-    outputs = [form.updates, form.status, form.start, form.stop, form.tokens]
+    form, views = _draw(), details.draw(shelf, partial(join, what="check"))
     go: dict[str, Any] = {**SHOWN, "trigger_mode": "once"}
+    running = by_name(compare_run, form.inputs(), form.outputs()) | go
     for starter in (form.start.click, form.prompt.submit):
-        seen.follow(starter(compare_run, form.inputs(), outputs, api_name="compare_run", **go))
+        views.follow(starter(**running, api_name="compare_run"))
     for name, example in zip(EXAMPLES, form.examples, strict=True):
         key = f"page.example_{name}"
         filled = example.click(_example(key), None, form.prompt, api_name=f"compare_{name}", **QUIET)
-        seen.follow(filled.then(compare_run, form.inputs(), outputs, api_name=f"compare_run_{name}", **go))
+        views.follow(filled.then(**running, api_name=f"compare_run_{name}"))
     form.stop.click(compare_stop, None, None, api_name="compare_stop", **QUIET)
     links.hook(page, form, request_of)
-    model, answered = form.settings[0], [form.answers, form.status]
+    model, answered = form.settings["model"], [form.answers, form.status]
     form.board.submit(compare_ask, [form.board, model], answered, api_name="compare_ask", **go)
     page.on_open(refresh, None, [model, form.answers])
     page.tab.select(refresh, None, [model, form.answers], **QUIET)
-    prompt_sets.draw(
-        page, [form.board, *form.settings], prompt_sets.Lent(request_of, partial(join, what="prompt_set"), shelf)
-    )
+    services = prompt_sets.CompareServices(request_of, partial(join, what="prompt_set"), shelf)
+    prompt_sets.draw(page, {"cards": form.board, **form.settings}, services)
 
 
 def expose() -> None:
@@ -94,13 +97,13 @@ def _draw() -> CompareForm:
             stop = button("page.stop", variant="stop", interactive=False, elem_id="compare-stop")
     with gr.Row(elem_classes="ts-chips"):
         examples = [button(f"page.example_{name}", size="sm", scale=0, min_width=120) for name in EXAMPLES]
-    *basic, exact = _draw_basic()
+    basic = _draw_basic()
     status = view(elem_id="compare-status")
     cards, feeds = board.draw()
-    return CompareForm(prompt, start, stop, examples, [*basic, *_draw_conversation(), exact], status, cards, *feeds)
+    return CompareForm(prompt, start, stop, examples, basic | _draw_conversation(), status, cards, *feeds)
 
 
-def _draw_basic() -> list:
+def _draw_basic() -> Parts:
     with gr.Row(elem_classes="ts-basic"):
         model = dropdown(
             "page.model", [settings.DEFAULT_MODEL], settings.DEFAULT_MODEL,
@@ -110,23 +113,23 @@ def _draw_basic() -> list:
         length = gr.Number(
             100, label=words("page.max_new_tokens"), precision=0, min_width=110, elem_id="compare-length"
         )
-        dtype = dropdown("page.dtype", list(DTYPES), "auto", min_width=110)
+        dtype = dropdown("page.dtype", list(DTYPES), "auto", min_width=110, elem_id="compare-dtype")
     model_picker.draw(model, "compare", open_to_anyone=True)
     exact = gr.Checkbox(False, label=words("board.exact"), container=False, elem_id="compare-exact")
-    return [model, seed, length, dtype, exact]
+    return {"model": model, "seed": seed, "length": length, "dtype": dtype, "exact": exact}
 
 
-def _draw_conversation() -> list:
+def _draw_conversation() -> Parts:
     with gr.Accordion(words("page.conversation"), open=False):
         system = textbox("page.system", lines=1)
         turns = textbox("page.turns", hint="page.turns_hint", lines=3)
-        raw = gr.Checkbox(False, label=words("page.raw"), info=words("page.raw_help"))
-    return [system, turns, raw]
+        raw = gr.Checkbox(False, label=words("page.raw"), info=words("page.raw_help"), elem_id="compare-raw")
+    return {"system": system, "turns": turns, "raw": raw}
 
 
 @cache
 def shelf() -> Any:
-    """The models kept loaded, for everybody."""
+    """Return the models kept loaded, for everybody."""
     from inference.models.locate import Shelf
 
     return Shelf()
@@ -143,7 +146,7 @@ def _example(key: str) -> Any:
 
 @handler(quiet=True)
 def refresh(caller: Caller) -> tuple:
-    """The owner's finished runs, as models to compare."""
+    """List the owner's finished runs as models to compare."""
     runs = run_view.choices(caller, finished=True)
     models = [("", say("page.model_above")), ("base", say("page.its_base")), *((run, title) for title, run in runs)]
     above = [settings.DEFAULT_MODEL, *((title, run) for title, run in runs)]
@@ -151,44 +154,46 @@ def refresh(caller: Caller) -> tuple:
 
 
 @handler(open_to_anyone=True)
-def compare_run(caller: Caller, prompt: str, cards: Any, *settings_of: Any) -> Iterator[tuple]:
+def compare_run(caller: Caller, *, prompt: str, cards: Any, **fields: Any) -> Iterator[dict]:
     """Run a comparison when its turn comes and show it as it is written, at most ten times a second."""
-    request = request_of(prompt, board.lines_of(cards), *settings_of)
+    request = request_of(prompt, board.lines_of(cards), **fields)
     check_request(request)
     run, state, lock, shown = next(_runs), Board(), threading.Lock(), None
     turn, job = join(caller), work.begin(caller, "compare")
-    busy = [gr.update(interactive=False), gr.update(interactive=True)]
-    idle, buttons = busy[::-1], busy
+    busy = {"start": gr.update(interactive=False), "stop": gr.update(interactive=True)}
+    idle = {"start": gr.update(interactive=True), "stop": gr.update(interactive=False)}
+    buttons: dict[str, Any] = busy
     try:
         job.start(lambda job: _fold(request, caller, turn, state, lock, job))
         while not job.wait(1 / UPDATES_PER_SECOND if turn.mine else WAITING_S) and work.newest(caller, "compare", job):
             with lock:
                 columns, status = board_feed.update(run, state.columns), _status(state, turn)
-            yield columns, gr.skip() if status == shown else status, *buttons, gr.skip()
-            shown, buttons = status, [gr.skip()] * 2
+            yield {"updates": columns, **buttons, **({} if status == shown else {"status": status})}
+            shown, buttons = status, {}
         if not work.newest(caller, "compare", job):
             raise Superseded
         if job.error is not None:
-            yield board_feed.over(run), "", *idle, gr.skip()
+            yield {"updates": board_feed.over(run), "status": "", **idle}
             raise job.error
         if state.result is not None:
             comparisons.keep(caller, request, state.result)
-        yield *[gr.skip()] * 4, board_feed.details(run, state.columns)
+        yield {"tokens": board_feed.details(run, state.columns)}
         summary = _summary(state, request.exact, opened.made(caller, request))
-        yield board_feed.update(run, state.columns, final=True), summary, *idle, gr.skip()
+        yield {"updates": board_feed.update(run, state.columns, final=True), "status": summary, **idle}
     finally:
         work.end(caller, "compare", job)
 
 
 def join(caller: Caller, what: str = "comparison") -> Turn:
-    """A place in the queue of all that uses the models."""
+    """Return a turn in the queue of everything that uses the models."""
     turn = _turns.join(caller.line, stranger=caller.anonymous)
     logs.event("queued", id=caller.visitor.request, what=what, before=turn.before())
     return turn
 
 
 def _fold(request: CompareRequest, caller: Caller, turn: Turn, state: Board, lock: Any, job: work.Job) -> None:
-    """What the job does; the turn is kept until the work has really ended. `late` counts forwards after a stop."""
+    """Run the comparison in the job and fold its events into `state`; keep the turn until the work has really ended.
+    `late` counts forwards after a stop."""
     late: Counter[int] = Counter()
     facts: dict[str, Any] = {
         "id": caller.visitor.request,
@@ -214,12 +219,12 @@ def _status(state: Board, turn: Turn) -> str:
 
 
 def _stands_in(started: Started) -> str:
-    """Says so where the stand-in writes in the place of the model asked for, itself or under a run's adapter."""
+    """Return a note if the stand-in replaces the requested model, alone or under a run's adapter; else nothing."""
     return say("page.stand_in", default=settings.DEFAULT_MODEL) if started.stand_in else ""
 
 
 def _summary(state: Board, exact: bool = False, made: dict[str, Any] | None = None) -> str:
-    """What the comparison was; `made` is what the link that it was opened with was made of."""
+    """Return the summary of the comparison; `made` is the record that the opened link was made from."""
     result = state.result
     if result is None or state.started is None:
         return ""
@@ -236,7 +241,7 @@ def _summary(state: Board, exact: bool = False, made: dict[str, Any] | None = No
 
 @handler(open_to_anyone=True)
 def compare_ask(caller: Caller, cards: Any, model: str) -> tuple:
-    """Answer what a card asks: a sweep of one of its settings, or what the model's authors set."""
+    """Answer a card's question: a sweep of one of its settings, or the model's default settings."""
     answer, said = compare_request.answer(cards, (model or "").strip(), caller.owner)
     return answer, render("note", kind="", title="", text=said) if said else gr.skip()
 
@@ -285,7 +290,7 @@ def compare(
 
 
 def _written(request: CompareRequest, caller: Caller) -> Result:
-    """The whole result, for a caller who waits for it; who goes away ends it."""
+    """Return the whole result for a caller who waits for it; end the work if they disconnect."""
     state, turn, here = Board(), join(caller), presence()
     job = work.Job().start(lambda job: _fold(request, caller, turn, state, threading.Lock(), job))
     while not job.wait(WAITING_S):

@@ -1,4 +1,4 @@
-"""The datasets of whoever asks: as choices of a dropdown, and one of them opened."""
+"""The caller's datasets: as choices of a dropdown, and one of them opened."""
 
 from core import references
 from core.words import counted
@@ -7,7 +7,7 @@ from ui.web.handler import Caller
 
 
 def choices(caller: Caller) -> list[tuple[str, str]]:
-    """The owner's datasets for a dropdown, newest first."""
+    """Return the owner's datasets for a dropdown, newest first."""
     return [(_title(dataset), dataset.id) for dataset in list_datasets(caller.owner)]
 
 
@@ -17,5 +17,5 @@ def _title(dataset: Dataset) -> str:
 
 
 def owned(caller: Caller, chosen: str) -> Dataset:
-    """A dataset of the caller's. Raises UserError for anything else."""
+    """Open a dataset of the caller's. Raises UserError for anything else."""
     return open_dataset(references.dataset(references.parse(chosen, caller.owner), caller.owner))

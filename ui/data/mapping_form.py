@@ -1,6 +1,5 @@
-"""The form that says which column of a file is which, filled with what was recognised and open to correction."""
+"""The form for the columns of a file and their roles, filled with what was recognized; a person can correct it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from core.errors import UserError
 from finetune.config.mapping import FORMATS, PARTS, Mapping
 from finetune.data.importing.recognize import recognize
 from ui.parts.controls import button, dropdown
-from ui.parts.wiring import SHOWN
+from ui.parts.wiring import SHOWN, Parts, by_name
 from ui.web.handler import Caller, handler
 from ui.web.language import words
 
@@ -26,8 +25,8 @@ ROLES_OF = {
 
 
 @dataclass
-class Form:
-    """The form's components; `uploaded` holds the path of the file that it is about."""
+class MappingForm:
+    """The form's components; `uploaded` holds the path of the file that is mapped."""
 
     box: gr.Accordion
     uploaded: gr.State
@@ -36,16 +35,16 @@ class Form:
     roles: dict[str, gr.Dropdown]
     again: gr.Button
 
-    def fields(self) -> list:
-        """What `read` reads."""
-        return [self.format, self.kind, *self.roles.values()]
+    def fields(self) -> Parts:
+        """Return the components whose values `read` takes."""
+        return {"format": self.format, "kind": self.kind, **self.roles}
 
-    def outputs(self) -> list:
-        """What `look` fills."""
-        return [self.box, self.uploaded, *self.fields()]
+    def outputs(self) -> Parts:
+        """Return the components that `look` fills."""
+        return {"box": self.box, "uploaded": self.uploaded, **self.fields()}
 
 
-def draw() -> Form:
+def draw() -> MappingForm:
     """Draw the form, hidden until a file was uploaded."""
     uploaded = gr.State(None)
     with gr.Accordion(words("page.mapping"), open=False, visible=False, elem_id="mapping") as box:
@@ -55,36 +54,37 @@ def draw() -> Form:
         with gr.Row():
             roles = {role: dropdown(f"page.role_{role}", min_width=160, visible=False) for role in PARTS}
         again = button("page.read_again", elem_id="read-again")
-    shape.input(show_roles, shape, list(roles.values()), **SHOWN)
-    return Form(box, uploaded, shape, kind, roles, again)
+    shape.input(**by_name(show_roles, shape, roles), **SHOWN)
+    return MappingForm(box, uploaded, shape, kind, roles, again)
 
 
 @handler()
-def look(caller: Caller, path: str | None) -> list:
-    """Recognise an uploaded file and fill the form; it opens by itself where nothing was recognised."""
+def look(caller: Caller, path: str | None) -> dict[str, Any]:
+    """Recognize an uploaded file and fill the form, which opens by itself if nothing was recognized."""
     if not path:
-        return [gr.skip()] * (4 + len(PARTS))
+        return {}
     found = recognize(Path(path))
     mapping = found.mapping
     shape = found.row_format or "prompt_completion"
     chosen = mapping.columns() if mapping else {}
-    fields = [
-        gr.update(choices=found.columns, value=chosen.get(role), visible=role in ROLES_OF[shape]) for role in PARTS
-    ]
+    roles = {
+        role: gr.update(choices=found.columns, value=chosen.get(role), visible=role in ROLES_OF[shape])
+        for role in PARTS
+    }
     box = gr.update(visible=True, open=mapping is None)
-    return [box, path, gr.update(value=shape), gr.update(value=found.kind or "chat"), *fields]
+    return {"box": box, "uploaded": path, "format": shape, "kind": found.kind or "chat", **roles}
 
 
 @handler()
-def show_roles(caller: Caller, shape: str) -> list:
-    """Only the parts that the format has."""
-    return [gr.update(visible=role in ROLES_OF.get(shape, ())) for role in PARTS]
+def show_roles(caller: Caller, shape: str) -> dict[str, Any]:
+    """Show only the parts that the format has."""
+    return {role: gr.update(visible=role in ROLES_OF.get(shape, ())) for role in PARTS}
 
 
-def read(path: str | None, fields: Sequence[Any]) -> Mapping:
-    """The mapping that the form says. Raises UserError where there is no file or no format."""
-    shape, kind, *columns = fields
+def read(path: str | None, fields: dict[str, Any]) -> Mapping:
+    """Return the mapping that the form says. Raises UserError where there is no file or no format."""
+    shape, kind = fields["format"], fields["kind"]
     if not path or not shape or not kind:
         raise UserError("page.nothing_to_read")
-    named = {role: column for role, column in zip(PARTS, columns, strict=True) if column and role in ROLES_OF[shape]}
-    return Mapping(format=shape, kind=kind, **named)
+    columns = {role: fields[role] for role in PARTS if fields[role] and role in ROLES_OF[shape]}
+    return Mapping(format=shape, kind=kind, **columns)

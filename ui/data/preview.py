@@ -1,4 +1,4 @@
-"""The first rows of a dataset as chat bubbles, and as the tokens a model reads, coloured by what carries loss."""
+"""The first rows of a dataset as chat bubbles, and as the tokens a model reads, colored by whether they carry loss."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ CHECKED_ROWS = 5_000
 
 @dataclass
 class DataPreview:
-    """How the preview is drawn anew: function, inputs, outputs."""
+    """The event that redraws the preview: function, inputs, outputs."""
 
     wiring: tuple
 
@@ -52,13 +52,13 @@ def draw(picker: gr.Dropdown) -> DataPreview:
 
 @handler()
 def choose(caller: Caller, how: str) -> list:
-    """Only tokens need a model."""
+    """Show the fields for the model only for the preview as tokens."""
     return [gr.update(visible=how == "tokens")] * 2
 
 
 @handler()
 def show(caller: Caller, chosen: str | None, how: str, model: str, length: float | None) -> Iterator[tuple]:
-    """The first rows, as bubbles or as tokens."""
+    """Show the first rows, as bubbles or as tokens."""
     hidden = gr.update(visible=False)
     if not chosen:
         yield "", hidden
@@ -75,7 +75,7 @@ def show(caller: Caller, chosen: str | None, how: str, model: str, length: float
 
 @handler()
 def stop_preview(caller: Caller) -> None:
-    """End what is fetched for the preview."""
+    """Stop the download for the preview."""
     work.stop(caller, "preview")
 
 
@@ -85,7 +85,7 @@ def _bubbles(dataset: Any) -> Iterator[dict]:
 
 
 def turns(row: rows.Row) -> Iterator[dict[str, str]]:
-    """A row of any kind as what is said by whom."""
+    """Yield a row of any kind as turns: who speaks, and the text."""
     match row:
         case rows.ChatRow():
             yield from (_turn(message.role, message.content) for message in row.messages)
@@ -121,7 +121,7 @@ def _tokens(caller: Caller, dataset: Any, model: str, length: int, job: work.Job
 
 
 def _tokenizer(caller: Caller, model: str, job: work.Job) -> Any:
-    """The tokenizer of a model the caller may read, with a chat template."""
+    """Load the tokenizer of a model that the caller may read, with a chat template."""
     from inference.models.locate import locate_tokenizer
 
     return _loaded(locate_tokenizer(model.strip(), caller.owner, progress=job.report, stop=job.stop))

@@ -1,5 +1,5 @@
-"""The Data tab: bring a file, the example or a Hub dataset; see how it was read, what was left
-out and what is learned."""
+"""The Data tab: import a file, the example or a Hub dataset; see how it was read, what was skipped and what is
+learned."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ui.parts import delete_button
 from ui.parts import job as work
 from ui.parts.controls import button, dropdown, refreshed, textbox
 from ui.parts.views import findings_table, render, view
-from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.parts.wiring import QUIET, SHOWN, Page, by_name
 from ui.web.handler import Caller, handler
 from ui.web.language import Spoken, words
 
@@ -26,8 +26,8 @@ FILE_TYPES = [".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".gz"]
 
 
 @dataclass
-class Source:
-    """The components that bring data in."""
+class ImportFields:
+    """The components that import data."""
 
     upload: gr.File
     example: gr.Button
@@ -56,7 +56,7 @@ def draw(page: Page) -> None:
     _wire(page, source, picker, mapping, [summary, findings], seen)
 
 
-def _draw_source() -> Source:
+def _draw_source() -> ImportFields:
     upload = gr.File(label=words("page.upload"), file_types=FILE_TYPES, height=170, elem_id="upload")
     example = button("page.example", variant="primary", elem_id="example")
     progress = view(elem_id="import-progress")
@@ -69,23 +69,23 @@ def _draw_source() -> Source:
             split = textbox("page.hub_split", hint="page.optional")
             revision = textbox("page.hub_revision", hint="page.optional")
         bring = button("page.import")
-    return Source(upload, example, (repo, config, split, revision), bring, progress, stop)
+    return ImportFields(upload, example, (repo, config, split, revision), bring, progress, stop)
 
 
 def _wire(
-    page: Page, source: Source, picker: gr.Dropdown, mapping: Any, facts: list, seen: preview.DataPreview
+    page: Page, source: ImportFields, picker: gr.Dropdown, mapping: Any, facts: list, seen: preview.DataPreview
 ) -> None:
     outcome = [source.progress, source.stop, picker, mapping.uploaded]
     once = {**SHOWN, "trigger_mode": "once"}
-    brought = [
-        source.upload.upload(mapping_form.look, source.upload, mapping.outputs(), **once).success(
+    imports = [
+        source.upload.upload(**by_name(mapping_form.look, source.upload, mapping.outputs()), **once).success(
             bring_file, source.upload, outcome, **once
         ),
         source.example.click(bring_example, None, outcome, **once),
         source.import_hub.click(bring_hub, list(source.hub), outcome, **once),
-        mapping.again.click(bring_again, [mapping.uploaded, *mapping.fields()], outcome, **once),
+        mapping.again.click(**by_name(bring_again, {"path": mapping.uploaded, **mapping.fields()}, outcome), **once),
     ]
-    for event in brought:
+    for event in imports:
         event.success(show, picker, facts, **SHOWN).then(*seen.wiring, **SHOWN)
     source.stop.click(stop_import, None, None, **QUIET)
     picker.input(show, picker, facts, **SHOWN).then(*seen.wiring, **SHOWN)
@@ -94,7 +94,7 @@ def _wire(
 
 @handler()
 def bring_file(caller: Caller, path: str | None) -> Iterator[tuple]:
-    """Import an uploaded file as it is recognised; where it is not, the mapping form asks."""
+    """Import an uploaded file if its format was recognized; else the mapping form asks for it."""
     if path and recognize(Path(path)).mapping is not None:
         yield from _bring(
             caller,
@@ -137,8 +137,8 @@ def bring_hub(caller: Caller, repo: str, config: str, split: str, revision: str)
 
 
 @handler()
-def bring_again(caller: Caller, path: str | None, *fields: Any) -> Iterator[tuple]:
-    """Import the file that was uploaded last, with the columns as the form says."""
+def bring_again(caller: Caller, *, path: str | None, **fields: Any) -> Iterator[tuple]:
+    """Import the last uploaded file again, with the columns that the form says."""
     mapping = mapping_form.read(path, fields)
     work_on = Path(path or "")
     yield from _bring(
@@ -162,19 +162,19 @@ def _bring(caller: Caller, bring: Callable[[work.Job], Dataset], path: str | Non
 
 @handler()
 def stop_import(caller: Caller) -> None:
-    """End the import under way; nothing stays behind."""
+    """Stop the running import; nothing of it is kept."""
     work.stop(caller, "import")
 
 
 @handler(quiet=True)
 def refresh(caller: Caller, chosen: str | None) -> Any:
-    """The owner's datasets, the newest chosen where none is."""
+    """List the owner's datasets; choose the newest if none is chosen."""
     return refreshed(choices(caller), chosen)
 
 
 @handler(quiet=True)
 def show(caller: Caller, chosen: str | None) -> tuple[str, str]:
-    """How a dataset was read, and what was found in it."""
+    """Show how a dataset was read, and what was found in it."""
     if not chosen:
         return nothing_yet(), ""
     dataset = owned(caller, chosen)
@@ -183,5 +183,5 @@ def show(caller: Caller, chosen: str | None) -> tuple[str, str]:
 
 
 def nothing_yet() -> str:
-    """What the tab says before there is any data."""
+    """Return what the tab shows before there is any data."""
     return render("empty", title=say("page.no_dataset"), text=say("page.no_dataset_help"))

@@ -1,1 +1,1 @@
-"""The Evaluate tab: a run against its base."""
+"""The Evaluate tab: a run compared with its base."""

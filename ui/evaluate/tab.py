@@ -1,11 +1,10 @@
-"""The Evaluate tab: a finished run against its base, in the background; the report stays with the run.
+"""The Evaluate tab: a finished run is compared with its base in the background; the report is saved with the run.
 
-The work belongs to its owner, not to a browser tab: any tab of theirs shows how far it is.
+The work belongs to its owner, not to a browser tab: any tab of theirs shows its progress.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,8 +21,9 @@ from ui.compare import tab as compare_tab
 from ui.data import datasets
 from ui.evaluate.view import nothing_yet, shown
 from ui.parts import job as work
-from ui.parts.background import Background, failed
-from ui.parts.controls import button, dropdown, refreshed
+from ui.parts.background import Background
+from ui.parts.background_panel import BackgroundKind, BackgroundPanel
+from ui.parts.controls import dropdown, refreshed
 from ui.parts.views import render, view
 from ui.parts.wiring import QUIET, SHOWN, Page
 from ui.train import run_view
@@ -31,80 +31,70 @@ from ui.web.handler import Caller, handler
 from ui.web.language import Spoken, words
 
 SHIPPED = "shipped"
-PARTS = 6
 _evaluations = Background("evaluate.one_at_a_time")
-
-
-@dataclass
-class EvaluationPanel:
-    """The tab's components. `seen` is what the caller last saw of the work."""
-
-    run: gr.Dropdown
-    general: gr.Dropdown
-    rows: gr.Number
-    start: gr.Button
-    stop: gr.Button
-    progress: gr.HTML
-    result: gr.HTML
-    seen: gr.State
-
-    def asked(self) -> list:
-        return [self.run, self.general, self.rows]
-
-    def outputs(self) -> list:
-        """What `tick_evaluation` fills."""
-        return [self.seen, self.progress, self.start, self.stop, self.run, self.result]
 
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
-    panel = _draw()
-    panel.start.click(start_evaluation, panel.asked(), panel.outputs(), **SHOWN, trigger_mode="once")
-    panel.stop.click(stop_evaluation, None, panel.progress, **QUIET)
-    panel.run.input(show_evaluation, panel.run, panel.result, **SHOWN)
-    page.every_two_seconds(tick_evaluation, panel.seen, panel.outputs())
-    lists, shows = [panel.run, panel.general], (show_evaluation, panel.run, panel.result)
-    page.on_open(refresh, lists, lists, then=shows)
-    page.tab.select(refresh, lists, lists, **QUIET).then(*shows, **SHOWN)
+    panel = BackgroundPanel(_kind())
+    general, rows = _draw(panel)
+    panel.wire(page, _begin, {"chosen": panel.picker, "general": general, "rows": rows})
+    lists = [panel.picker, general]
+    page.on_open(refresh, lists, lists, then=panel.show)
+    page.tab.select(refresh, lists, lists, **QUIET).then(*panel.show, **SHOWN)
 
 
-def _draw() -> EvaluationPanel:
+def _kind() -> BackgroundKind:
+    return BackgroundKind(
+        prefix="evaluate",
+        name="evaluation",
+        start="evaluate.start",
+        stopping="evaluate.stopping",
+        listed="evaluate.run",
+        picker_id="evaluate-run",
+        works=_evaluations,
+        choices=partial(run_view.choices, finished=True),
+        show=shown,
+        nothing=nothing_yet,
+    )
+
+
+def _draw(panel: BackgroundPanel) -> tuple[gr.Dropdown, gr.Number]:
+    """Draw the tab. Return the fields that say what to measure: the set of general text, the number of rows."""
     about = view()
     about.value = Spoken(lambda: render("note", kind="", title="", text=say("evaluate.about")))
     with gr.Row(elem_classes="ts-start", elem_id="evaluate-asked"):
-        run = dropdown("evaluate.run", scale=4, min_width=280, elem_id="evaluate-run")
+        panel.picker.render()
         general = dropdown("evaluate.general_set", scale=2, min_width=200, elem_id="evaluate-general")
         rows = gr.Number(
             USUAL_ROWS, label=words("evaluate.how_many"), precision=0, min_width=110, elem_id="evaluate-rows"
         )
-        start = button("evaluate.start", variant="primary", min_width=140, elem_id="evaluate-start")
-        stop = button("page.stop", variant="stop", interactive=False, min_width=90, elem_id="evaluate-stop")
-    progress = view(elem_id="evaluate-progress")
-    result = view(elem_id="evaluate-result")
-    result.value = Spoken(nothing_yet)
-    return EvaluationPanel(run, general, rows, start, stop, progress, result, gr.State(""))
+        panel.start.render()
+        panel.stop.render()
+    panel.progress.render()
+    panel.result.render()
+    return general, rows
 
 
 @handler(quiet=True)
 def refresh(caller: Caller, run: str | None, general: str | None) -> tuple:
-    """The owner's finished runs, the newest chosen where none is, and what can be the general text."""
+    """List the owner's finished runs and the sets of general text; choose the newest run if none is chosen."""
     sets = [(say("evaluate.shipped_choice"), SHIPPED), (say("evaluate.none_choice"), NO_GENERAL)]
     return refreshed(run_view.choices(caller, finished=True), run), refreshed(sets + datasets.choices(caller), general)
 
 
-@handler()
-def start_evaluation(caller: Caller, chosen: str | None, general: str | None, rows: Any) -> list:
-    """Begin an evaluation in the background; one at a time for each owner. What cannot be measured is told at once."""
+def _begin(
+    caller: Caller, chosen: str | None, general: str | None, rows: Any
+) -> tuple[str, Callable[[work.Job], None]]:
+    """Check what the fields ask for. Return the run's id and the function that evaluates the run. What cannot be
+    measured is refused at once."""
     if not chosen:
         raise UserError("evaluate.no_run")
-    run, asked = (
-        find(chosen, caller.owner),
-        EvaluationRequest(None if general in (None, "", SHIPPED) else general, _whole(rows)),
-    )
-    check(run, caller.owner, asked)
+    run = find(chosen, caller.owner)
+    request = EvaluationRequest(None if general in (None, "", SHIPPED) else general, _whole(rows))
+    check(run, caller.owner, request)
     limits.check_disk(caller.owner)
-    _evaluations.begin(caller, run.id, lambda job: _work(run, asked, caller, job))
-    return _state(caller, "")
+    return run.id, lambda job: _work(run, request, caller, job)
 
 
 def _whole(value: Any) -> int:
@@ -114,7 +104,7 @@ def _whole(value: Any) -> int:
 
 
 def _work(run: Run, request: EvaluationRequest, caller: Caller, job: work.Job) -> None:
-    """What the job does; for each piece of it a turn is taken, as every comparison takes one."""
+    """Evaluate the run in the job; take a turn for each piece of it, as every comparison does."""
 
     def report(progress: Any) -> None:
         job.progress = progress
@@ -130,39 +120,3 @@ def _turn(caller: Caller, job: work.Job) -> Iterator[None]:
         if not turn.take(job.stop):
             raise UserError("evaluate.stopped")
         yield
-
-
-@handler()
-def stop_evaluation(caller: Caller) -> str:
-    """Stop the owner's evaluation before its next batch."""
-    if not _evaluations.stop(caller):
-        return ""
-    return render("note", kind="ts-warn", title="", text=say("evaluate.stopping"))
-
-
-@handler(quiet=True)
-def tick_evaluation(caller: Caller, seen: str) -> list:
-    """How far the owner's evaluation is; its report when it has ended. Nothing is sent where nothing changed."""
-    return _state(caller, seen)
-
-
-def _state(caller: Caller, seen: str) -> list:
-    known = _evaluations.of(caller)
-    now = known.stamp if known is not None else seen
-    if known is None or now == seen:
-        return [gr.skip()] * PARTS
-    alive, job = known.alive, known.job
-    buttons = [gr.update(interactive=not alive), gr.update(interactive=alive)]
-    if alive:
-        told = gr.skip() if job.stop.is_set() else render("progress", progress=job.progress)
-        return [now, told, *buttons, gr.skip(), gr.skip()]
-    if job.error is not None:
-        return [now, failed(known), *buttons, gr.skip(), gr.skip()]
-    listed = gr.update(choices=run_view.choices(caller, finished=True), value=known.id)
-    return [now, "", *buttons, listed, shown(caller.owner, known.id)]
-
-
-@handler(quiet=True)
-def show_evaluation(caller: Caller, chosen: str | None) -> str:
-    """The report of a run, where it has one."""
-    return shown(caller.owner, chosen)

@@ -1,4 +1,4 @@
-"""A run's evaluation as a page: what it says, a table with intervals drawn, answers side by side."""
+"""A run's evaluation as HTML: verdicts, a table with plotted intervals, answers side by side."""
 
 import math
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from inference.measures.bootstrap import Estimate
 from ui.compare.prompt_sets_view import ROW, WIDTH, Whisker, whiskers_of
 from ui.parts.views import render
 
-COLOURS = {"better": "ts-good", "worse": "ts-warn", "even": "", "few": ""}
+CSS_CLASSES = {"better": "ts-good", "worse": "ts-warn", "even": "", "few": ""}
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One measure of one set of rows. `clear`: the interval of the paired difference does not hold 0. Drawn are both
-    models or, where a `reference` is, their difference beside the place of none."""
+    """One measure of one set of rows. `clear`: the interval of the paired difference does not contain 0. The plot shows
+    both models or, with a `reference`, their difference and the point of no difference."""
 
     title: str
     measure: str
@@ -58,12 +58,12 @@ class Row:
 
 
 def nothing_yet() -> str:
-    """What the place says before there is a report."""
+    """Return what the tab shows before there is a report."""
     return render("empty", title=say("evaluate.nothing"), text=say("evaluate.nothing_help"))
 
 
 def shown(owner: Owner, chosen: str | None) -> str:
-    """The report of one of the owner's runs; what the place says where it has none."""
+    """Return the report of one of the owner's runs, or the note that it has none."""
     if not chosen:
         return nothing_yet()
     run = find(chosen, owner)
@@ -73,7 +73,7 @@ def shown(owner: Owner, chosen: str | None) -> str:
         return render("note", kind="ts-bad", title="", text=str(error))
     if report is None or not fits(run, report):
         return nothing_yet()
-    verdicts = [(COLOURS[found], sentence) for found, sentence in judged(report)]
+    verdicts = [(CSS_CLASSES[found], sentence) for found, sentence in judged(report)]
     facts = {"verdicts": verdicts, "rows": rows_of(report), "notes": notes(report), "facts": _facts(report)}
     return render("evaluation", report=report, width=WIDTH, **facts)
 
@@ -86,32 +86,32 @@ def _facts(report: EvaluationReport) -> str:
 
 
 def rows_of(report: EvaluationReport) -> list[Row]:
-    """A row for each measure of each set, and one for the perplexity under each loss, whose paired difference is a
-    factor."""
+    """Return a row for each measure of each set, and one for the perplexity under each loss, whose paired difference is
+    a factor."""
     found = []
-    for one in report["sets"]:
-        ngram = one["ngram"]
-        for line in lines_of(one):
-            found.append(_row(one, line, ngram if line.key == "loss" else None))
+    for row_set in report["sets"]:
+        ngram = row_set["ngram"]
+        for line in lines_of(row_set):
+            found.append(_row(row_set, line, ngram if line.key == "loss" else None))
             if line.key == "loss":
-                found.append(_perplexities(one, line, ngram))
+                found.append(_perplexities(row_set, line, ngram))
     return found
 
 
-def _row(one: RowSetReport, line: MeasureResult, ngram: dict[str, Any] | None) -> Row:
+def _row(row_set: RowSetReport, line: MeasureResult, ngram: dict[str, Any] | None) -> Row:
     counted = Estimate.from_json(ngram["loss"]) if ngram else None
     cells = _cell(line.base), _cell(line.tuned), _cell(line.difference, "+")
     drawn = whiskers_of([line.base, line.tuned])
-    named = title(one), say(f"evaluate.measure.{line.key}")
+    named = title(row_set), say(f"evaluate.measure.{line.key}")
     return Row(*named, *cells, line.difference.clear_of_zero, _cell(counted) if counted else None, drawn)
 
 
-def _perplexities(one: RowSetReport, line: MeasureResult, ngram: dict[str, Any] | None) -> Row:
+def _perplexities(row_set: RowSetReport, line: MeasureResult, ngram: dict[str, Any] | None) -> Row:
     counted = perplexity(Estimate.from_json(ngram["loss"])) if ngram else None
     base, tuned = perplexity(line.base), perplexity(line.tuned)
     factor = _cell(perplexity(line.difference))
     times = Cell(f"× {factor.mean}", factor.interval)
-    named = title(one), say("evaluate.measure.perplexity")
+    named = title(row_set), say("evaluate.measure.perplexity")
     clear = line.difference.clear_of_zero
     drawn, none = whiskers_of([line.difference, Estimate(0.0, None, None, 0)])
     return Row(*named, _cell(base), _cell(tuned), times, clear, _cell(counted) if counted else None, [drawn], none.x)

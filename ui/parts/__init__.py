@@ -1,1 +1,1 @@
-"""What several tabs share: views, background work, the model picker, the theme."""
+"""Components shared by the tabs: views, background work, the model picker, the theme."""

@@ -1,4 +1,4 @@
-"""Long work that belongs to its owner, not to a browser tab: one piece at a time, found again by any tab of theirs."""
+"""Long work that belongs to its owner, not to a browser tab: one piece at a time; any tab of theirs follows it."""
 
 import logging
 import secrets
@@ -16,8 +16,8 @@ log = logging.getLogger("tunescope")
 
 
 @dataclass
-class AtWork:
-    """An owner's newest piece of work: what it is about, and the job that does it."""
+class OwnerJob:
+    """An owner's newest piece of work: its id, and the job that does it."""
 
     id: str
     job: Job
@@ -28,29 +28,29 @@ class AtWork:
 
     @property
     def stamp(self) -> str:
-        """What changes when there is something new to show."""
+        """A text that changes when there is something new to show."""
         return f"{self.id} {self.alive} {self.job.progress} {self.job.stop.is_set()}"
 
 
 class Background:
-    """The work of one sort, by owner. `busy` is the sentence for who begins a second piece before the first ended."""
+    """The work of one kind, by owner. `busy` is the key of the sentence for an owner whose earlier piece is running."""
 
     def __init__(self, busy: str) -> None:
         self._busy = busy
-        self._works: dict[str, AtWork] = {}
+        self._jobs: dict[str, OwnerJob] = {}
         self._lock = threading.Lock()
 
     def begin(self, caller: Caller, identity: str, do: Callable[[Job], Any]) -> None:
-        """Begin `do(job)` for the caller's owner. Raises UserError while an earlier piece of theirs is at work."""
+        """Begin `do(job)` for the caller's owner. Raises UserError while an earlier piece of theirs is running."""
         with self._lock:
             known = self.of(caller)
             if known is not None and known.alive:
                 raise UserError(self._busy)
-            self._works[caller.owner.key] = AtWork(identity, Job().start(do))
+            self._jobs[caller.owner.key] = OwnerJob(identity, Job().start(do))
 
-    def of(self, caller: Caller) -> AtWork | None:
-        """The newest piece of the caller's owner, at work or over."""
-        return self._works.get(caller.owner.key)
+    def of(self, caller: Caller) -> OwnerJob | None:
+        """Return the newest piece of work of the caller's owner, running or ended."""
+        return self._jobs.get(caller.owner.key)
 
     def stop(self, caller: Caller) -> bool:
         """Ask the owner's work to end. Returns whether there was any."""
@@ -61,8 +61,8 @@ class Background:
         return True
 
 
-def failed(known: AtWork) -> str:
-    """A sentence for a person's mistake; for a bug an id, under which it is logged once."""
+def failed(known: OwnerJob) -> str:
+    """Return a sentence for a person's mistake; for a bug an id, under which it is logged once."""
     error = known.job.error
     if not isinstance(error, UserError):
         broken = secrets.token_hex(4)

@@ -1,4 +1,4 @@
-"""Stock Gradio components with labels in the reader's language, so that the tabs read as what they are about."""
+"""Stock Gradio components with labels in the reader's language."""
 
 from typing import Any
 
@@ -8,37 +8,37 @@ from ui.web.language import words
 
 
 def button(key: str, **more: Any) -> gr.Button:
-    """A button whose words are the key's. (A button's value is made a string at once, hence the second step.)"""
+    """Make a button whose words are the key's. (A button's value is made a string at once, hence the second step.)"""
     made = gr.Button(**more)
     made.value = words(key)
     return made
 
 
 def upload_button(key: str, **more: Any) -> gr.UploadButton:
-    """A button that uploads a file."""
+    """Make a button that uploads a file."""
     made = gr.UploadButton(**more)
     made.label = words(key)
     return made
 
 
 def dropdown(key: str, choices: list | None = None, value: Any = None, **more: Any) -> gr.Dropdown:
-    """A dropdown; `value` None chooses nothing rather than the first.
+    """Make a dropdown; with `value` None nothing is chosen.
 
-    One that is filled later leaves it to the handler whether a value will do: Gradio's own check goes by what it sent
-    to this very session, so a tab that was open while the program was restarted would get an error for an answer.
+    If it is filled later, the handler checks the value: Gradio checks against the choices that it sent to this session,
+    so a tab that was open while the program restarted would get an error.
     """
     more.setdefault("allow_custom_value", not choices)
     return gr.Dropdown(choices or [], value=value, label=words(key), **more)
 
 
 def refreshed(choices: list[tuple[str, str]], chosen: str | None) -> Any:
-    """New choices for a dropdown. The first is chosen only where what was is none of them: to send the value back would
-    undo what was typed or chosen meanwhile."""
+    """Return new choices for a dropdown. The first is chosen only if the value is not among them: to send the value
+    back would undo what was typed or chosen meanwhile."""
     known = [value for _, value in choices]
     return gr.update(choices=choices) if chosen in known else gr.update(choices=choices, value=next(iter(known), None))
 
 
 def textbox(key: str, *, hint: str | None = None, help: str | None = None, **more: Any) -> gr.Textbox:
-    """A text field; `hint` is the key of its placeholder, `help` that of the text under its label."""
+    """Make a text field; `hint` is the key of its placeholder, `help` that of the text under its label."""
     texts: dict[str, Any] = {"placeholder": words(hint) if hint else None, "info": words(help) if help else None}
     return gr.Textbox(label=words(key), **texts, **more)

@@ -1,4 +1,4 @@
-"""Deleting what a dropdown has chosen: a button that asks once more before it does."""
+"""Deleting the dropdown's choice: a button that asks for confirmation first."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,18 +35,18 @@ def draw(picker: gr.Dropdown, choices: Choices, name: str, removes: Remove = rem
 
 @handler()
 def _ask(caller: Caller, chosen: str | None) -> list:
-    """Ask once more, where something is chosen."""
-    return [*_visible(asked=bool(chosen)), ""]
+    """Ask for confirmation if something is chosen."""
+    return [*_visible(confirming=bool(chosen)), ""]
 
 
 @handler(quiet=True)
 def _keep(caller: Caller) -> list:
-    """Back to where nothing was asked."""
-    return _visible(asked=False)
+    """Cancel the deletion: show the first button again."""
+    return _visible(confirming=False)
 
 
-def _visible(asked: bool) -> list:
-    return [gr.update(visible=not asked), gr.update(visible=asked), gr.update(visible=asked)]
+def _visible(confirming: bool) -> list:
+    return [gr.update(visible=not confirming), gr.update(visible=confirming), gr.update(visible=confirming)]
 
 
 def _deletes(choices: Choices, removes: Remove) -> Callable:

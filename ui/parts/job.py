@@ -1,4 +1,4 @@
-"""Long work behind a button: a thread does it, the page shows how far it is, and a second button stops it."""
+"""Long work behind a button: a thread does it, the page shows its progress, and a second button stops it."""
 
 import threading
 from collections.abc import Callable, Generator
@@ -15,7 +15,7 @@ EVERY = 0.25
 
 @dataclass
 class Job:
-    """One piece of work: how far it is, whether it shall stop, what came of it."""
+    """One piece of work: its progress, whether it shall stop, its result or error."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     progress: Any = None
@@ -24,7 +24,7 @@ class Job:
     _thread: threading.Thread | None = None
 
     def report(self, progress: Any) -> None:
-        """Remember how far the work is; end it here if it shall stop."""
+        """Record the progress of the work; end the work here if it shall stop."""
         self.progress = progress
         if self.stop.is_set():
             raise UserError("page.stopped")
@@ -43,7 +43,7 @@ class Job:
             self.error = error
 
     def wait(self, seconds: float) -> bool:
-        """Wait a while; whether it is done."""
+        """Wait for at most so many seconds. Return whether the work is done."""
         assert self._thread is not None
         self._thread.join(seconds)
         return not self._thread.is_alive()
@@ -53,14 +53,14 @@ _jobs: dict[tuple[str, str, str], Job] = {}
 
 
 def stop(caller: Caller, what: str) -> None:
-    """Stop what this browser tab has under way under the name `what`."""
+    """Stop the work of this browser tab under the name `what`."""
     job = _jobs.get((caller.owner.key, caller.session, what))
     if job:
         job.stop.set()
 
 
 def begin(caller: Caller, what: str) -> Job:
-    """A job that `stop` reaches, under the name `what`; one before it under that name is stopped."""
+    """Make a job that `stop` reaches under the name `what`; stop the one before it under that name."""
     stop(caller, what)
     job = Job()
     _jobs[caller.owner.key, caller.session, what] = job
@@ -68,7 +68,7 @@ def begin(caller: Caller, what: str) -> Job:
 
 
 def newest(caller: Caller, what: str, job: Job) -> bool:
-    """Whether the browser tab has begun nothing newer under that name."""
+    """Return whether the browser tab has begun nothing newer under that name."""
     return _jobs.get((caller.owner.key, caller.session, what)) is job
 
 
@@ -82,7 +82,7 @@ def end(caller: Caller, what: str, job: Job) -> None:
 def run(
     caller: Caller, what: str, work: Callable[[Job], Any], busy: Callable[[str], Any], idle: Callable[[], Any]
 ) -> Generator[Any, None, Any]:
-    """Do `work(job)`; yields `busy(html)` while it goes on, and `idle()` when it fails, before the error is raised.
+    """Do `work(job)`; yield `busy(html)` while it runs, and `idle()` when it fails, before the error is raised.
 
     Returns what the work returned. Closing the generator (the tab was closed) stops the work.
     """
@@ -106,7 +106,7 @@ def run(
 
 @dataclass(frozen=True)
 class Bytes:
-    """How much of a file was read."""
+    """The progress of reading a file."""
 
     text: str
     done: int
@@ -115,5 +115,5 @@ class Bytes:
 
 
 def bytes_done(job: Job, text: str) -> Callable[[int, int], None]:
-    """A callback for imports: bytes done, bytes in all."""
+    """Return a callback for imports: bytes done, bytes in all."""
     return lambda done, total: job.report(Bytes(text, done, total))

@@ -17,17 +17,17 @@ from finetune.plan.fit import USUAL_LENGTH, USUAL_ROWS, Here, fits, inspect_mach
 from ui.parts import job as work
 from ui.parts.controls import button, textbox
 from ui.parts.views import carrier, render, view
-from ui.parts.wiring import QUIET, SHOWN
+from ui.parts.wiring import QUIET, SHOWN, Parts, by_name
 from ui.web.handler import Caller, handler
 from ui.web.language import words
 
 LOOK_SECONDS = 10.0
-"""How long a config.json is waited for; what is known without it will do."""
+"""How long to wait for a config.json; without it, less is shown of the model."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """The models to choose from: what was found on the Hub for a `text`, or those suggested."""
+    """The models to choose from: the Hub's results for a `text`, or the suggestions."""
 
     text: str | None = None
     models: tuple[Model, ...] = SUGGESTED
@@ -36,7 +36,7 @@ class Listed:
 
 @dataclass
 class Picker:
-    """The panel: what is filtered and searched for, and what answers."""
+    """The panel: filters, search and results."""
 
     opener: gr.Button
     box: gr.Column
@@ -47,37 +47,37 @@ class Picker:
     text: gr.Textbox
     go: gr.Button
     stop: gr.Button
-    told: gr.HTML
+    note: gr.HTML
     table: gr.HTML
     choice: gr.HTML
     listed: gr.State = field(default_factory=lambda: gr.State(Listed()))
 
-    def filters(self) -> list:
-        return [self.task, self.size, self.language]
+    def filters(self) -> Parts:
+        return {"task": self.task, "size": self.size, "language": self.language}
 
 
-def draw(name: gr.Textbox | gr.Dropdown, place: str, *, open_to_anyone: bool = False) -> None:
-    """Put the button beside the field of a model's `name`, and the panel below; both wired. `place` begins the ids."""
+def draw(name: gr.Textbox | gr.Dropdown, prefix: str, *, open_to_anyone: bool = False) -> None:
+    """Put the button beside the field of a model's `name`, and the panel below; both wired. `prefix` begins the ids."""
     row = name.parent
     assert row is not None, "a field stands in a row"
     with row:
         opener = button(
-            "picker.choose", size="sm", scale=0, min_width=84, elem_id=f"{place}-choose", elem_classes="ts-choose"
+            "picker.choose", size="sm", scale=0, min_width=84, elem_id=f"{prefix}-choose", elem_classes="ts-choose"
         )
     row.children.remove(opener)
     row.children.insert(row.children.index(name) + 1, opener)
-    with gr.Column(visible=False, elem_id=f"{place}-picker", elem_classes="ts-pickerbox") as box:
-        picker = _draw_panel(opener, box, place)
-    _wire(picker, name, place, open_to_anyone)
+    with gr.Column(visible=False, elem_id=f"{prefix}-picker", elem_classes="ts-pickerbox") as box:
+        picker = _draw_panel(opener, box, prefix)
+    _wire(picker, name, prefix, open_to_anyone)
 
 
-def _draw_panel(opener: gr.Button, box: gr.Column, place: str) -> Picker:
+def _draw_panel(opener: gr.Button, box: gr.Column, prefix: str) -> Picker:
     with gr.Row(elem_classes="ts-picker"):
-        task = _choice("task", TASKS, place)
-        size = _choice("size", tuple(SIZE_BOUNDS), place)
+        task = _choice("task", TASKS, prefix)
+        size = _choice("size", tuple(SIZE_BOUNDS), prefix)
         known = [(words("picker.any"), ""), *((code, code) for code in languages())]
         language = gr.Dropdown(
-            known, value="", label=words("picker.language"), min_width=110, elem_id=f"{place}-picker-language"
+            known, value="", label=words("picker.language"), min_width=110, elem_id=f"{prefix}-picker-language"
         )
         text = textbox(
             "picker.search",
@@ -85,46 +85,48 @@ def _draw_panel(opener: gr.Button, box: gr.Column, place: str) -> Picker:
             max_lines=1,
             scale=3,
             min_width=200,
-            elem_id=f"{place}-picker-text",
+            elem_id=f"{prefix}-picker-text",
         )
-        go = button("picker.go", scale=0, min_width=90, elem_id=f"{place}-picker-go")
+        go = button("picker.go", scale=0, min_width=90, elem_id=f"{prefix}-picker-go")
         stop = button("page.stop", variant="stop", visible=False, scale=0, min_width=90)
-        close = button("picker.close", scale=0, min_width=90, elem_id=f"{place}-picker-close")
-    told = view(elem_id=f"{place}-picker-told")
-    table = view(scripts=("sort_table.js", "picker.js"), elem_id=f"{place}-picker-table")
-    choice = carrier("picker_choice.js", panel=f"{place}-picker")
-    return Picker(opener, box, close, task, size, language, text, go, stop, told, table, choice)
+        close = button("picker.close", scale=0, min_width=90, elem_id=f"{prefix}-picker-close")
+    note = view(elem_id=f"{prefix}-picker-told")
+    table = view(scripts=("sort_table.js", "picker.js"), elem_id=f"{prefix}-picker-table")
+    choice = carrier("picker_choice.js", panel=f"{prefix}-picker")
+    return Picker(opener, box, close, task, size, language, text, go, stop, note, table, choice)
 
 
-def _choice(name: str, keys: tuple[str, ...], place: str) -> gr.Dropdown:
+def _choice(name: str, keys: tuple[str, ...], prefix: str) -> gr.Dropdown:
     choices = [(words("picker.any"), ""), *((words(f"picker.{name}_{key}"), key) for key in keys)]
     return gr.Dropdown(
-        choices, value="", label=words(f"picker.{name}"), min_width=130, elem_id=f"{place}-picker-{name}"
+        choices, value="", label=words(f"picker.{name}"), min_width=130, elem_id=f"{prefix}-picker-{name}"
     )
 
 
-def _wire(picker: Picker, name: gr.Textbox | gr.Dropdown, place: str, anyone: bool) -> None:
-    """What a visitor who is not signed in may do is to choose among the suggestions, where they may use a model."""
+def _wire(picker: Picker, name: gr.Textbox | gr.Dropdown, prefix: str, anyone: bool) -> None:
+    """Wire the panel. A visitor who is not signed in may only choose among the suggestions, where they may use a
+    model."""
 
-    def to(fn: Callable, *, closed: bool = False) -> dict[str, Any]:
-        return {"fn": handler(open_to_anyone=anyone and not closed)(fn), "api_name": f"{place}_{fn.__name__}"}
+    def to(fn: Callable, inputs: Any = None, outputs: Any = None, *, closed: bool = False) -> dict[str, Any]:
+        bound = by_name(handler(open_to_anyone=anyone and not closed)(fn), inputs, outputs)
+        return {**bound, "api_name": f"{prefix}_{fn.__name__}"}
 
     once = {**SHOWN, "trigger_mode": "once"}
-    shown = [picker.listed, *picker.filters()]
-    opened, outputs = [picker.box, picker.listed, picker.table], [picker.told, picker.stop, picker.listed, picker.table]
-    picker.opener.click(**to(pick_open), inputs=shown, outputs=opened, **once)
-    picker.close.click(**to(pick_close), outputs=picker.box, **QUIET)
-    for chosen in picker.filters():
-        chosen.input(**to(pick_filter), inputs=shown, outputs=picker.table, **SHOWN)
+    shown: Parts = {"listed": picker.listed, **picker.filters()}
+    opened, outputs = [picker.box, picker.listed, picker.table], [picker.note, picker.stop, picker.listed, picker.table]
+    picker.opener.click(**to(pick_open, shown, opened), **once)
+    picker.close.click(**to(pick_close, outputs=picker.box), **QUIET)
+    for chosen in (picker.task, picker.size, picker.language):
+        chosen.input(**to(pick_filter, shown, picker.table), **SHOWN)
     for starter in (picker.go.click, picker.text.submit):
-        starter(**to(pick_search, closed=True), inputs=[picker.text, *shown], outputs=outputs, **once)
+        starter(**to(pick_search, {"text": picker.text, **shown}, outputs, closed=True), **once)
     picker.stop.click(**to(pick_stop, closed=True), **QUIET)
     given = [picker.choice, picker.listed]
-    picker.choice.submit(**to(pick), inputs=given, outputs=[name, picker.told], **SHOWN)
+    picker.choice.submit(**to(pick, given, [name, picker.note]), **SHOWN)
 
 
 def pick_open(caller: Caller, listed: Listed, task: Any, size: Any, language: Any) -> tuple:
-    """Open the panel: what fits is looked up anew."""
+    """Open the panel, and check anew which models fit."""
     listed = Listed(listed.text, listed.models, inspect_machine())
     return gr.update(visible=True), listed, _table(listed, task, size, language)
 
@@ -135,12 +137,12 @@ def pick_close(caller: Caller) -> Any:
 
 
 def pick_filter(caller: Caller, listed: Listed, task: Any, size: Any, language: Any) -> str:
-    """Only the models of a task, size and language."""
+    """Show only the models of a task, size and language."""
     return _table(listed, task, size, language)
 
 
 def pick_search(caller: Caller, text: Any, listed: Listed, task: Any, size: Any, language: Any) -> Iterator[tuple]:
-    """The Hub's models with the text in their names; without a text the suggestions again."""
+    """Search the Hub for models with the text in their names; without a text, list the suggestions again."""
     wanted = str(text or "").strip()
     busy = lambda progress: (progress, gr.update(visible=True), gr.skip(), gr.skip())  # noqa: E731
     idle = lambda: ("", gr.update(visible=False), gr.skip(), gr.skip())  # noqa: E731
@@ -149,27 +151,28 @@ def pick_search(caller: Caller, text: Any, listed: Listed, task: Any, size: Any,
 
 
 def listed_for(text: str, owner: Owner, job: work.Job) -> Listed:
-    """The Hub's models for a text, the suggestions for none. A stop ends the wait at once, whatever the Hub does."""
+    """Return the Hub's models for a text, the suggestions for none. A stop ends the wait at once, even if the Hub does
+    not answer."""
     if not text:
         return Listed(looked=inspect_machine())
     job.report(work.Bytes(say("picker.searching", text=text[:40]), 0, 0))
-    asked = work.Job().start(lambda _: search(text, owner))
-    while not asked.wait(work.EVERY):
+    search_job = work.Job().start(lambda _: search(text, owner))
+    while not search_job.wait(work.EVERY):
         job.report(job.progress)
-    if asked.error is not None:
-        raise asked.error
-    return Listed(text, tuple(asked.result), inspect_machine())
+    if search_job.error is not None:
+        raise search_job.error
+    return Listed(text, tuple(search_job.result), inspect_machine())
 
 
 def pick_stop(caller: Caller) -> None:
-    """Wait no longer for the Hub."""
+    """Stop waiting for the Hub."""
     work.stop(caller, "models")
 
 
 def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
-    """Put the name that was clicked into the field, and say what one should know of it."""
+    """Put the name that was clicked into the field, and show the facts of the model."""
     name = str(choice.get("name") if isinstance(choice, dict) else choice)
-    found = next((one for one in listed.models if one.name == name), None)
+    found = next((model for model in listed.models if model.name == name), None)
     if found is None:
         raise UserError("picker.not_chosen", name=name[:80])
     model = found
@@ -180,15 +183,15 @@ def pick(caller: Caller, choice: Any, listed: Listed) -> tuple[str, str]:
 
 
 def _model_facts(model: Model, here: Here) -> str:
-    ways = [_way(one) for one in fits(model, here)]
+    ways = [_way(fit) for fit in fits(model, here)]
     return render("model_chosen", model=model, weights=weights_in_words, ways=ways, url=f"{endpoint()}/{model.name}")
 
 
-def _way(one: Any) -> str:
-    way, word = say(f"picker.way_{one.way}"), say(f"picker.{one.word}")
-    if one.needed is None:
+def _way(fit: Any) -> str:
+    way, word = say(f"picker.way_{fit.way}"), say(f"picker.{fit.word}")
+    if fit.needed is None:
         return say("picker.chosen_way_bare", way=way, word=word)
-    return say("picker.chosen_way", way=way, word=word, memory=f"{one.needed / 1e9:.1f} GB")
+    return say("picker.chosen_way", way=way, word=word, memory=f"{fit.needed / 1e9:.1f} GB")
 
 
 def _table(listed: Listed, task: Any, size: Any, language: Any) -> str:

@@ -1,5 +1,5 @@
-"""What is heavy is loaded in the background once the page is up: torch, transformers, and with them the
-machine's facts."""
+"""Heavy libraries (torch, transformers) are loaded in the background once the page is up; then the machine's facts
+are known."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ _known: list["Machine"] = []
 
 
 def warm_up() -> None:
-    """Load the heavy libraries; whoever waits for the machine is let go, also when that fails."""
+    """Load the heavy libraries; whoever waits for the machine's facts is let go, also if that fails."""
     try:
         from core.hub import retries
         from inference.compare import machine
@@ -28,11 +28,11 @@ def warm_up() -> None:
 
 
 def machine() -> "Machine | None":
-    """The machine's facts, once they are known; None if they cannot be known."""
+    """Wait for the machine's facts and return them; None if they cannot be known."""
     _ready.wait()
     return _known[0] if _known else None
 
 
 def settled(seconds: float) -> None:
-    """Wait until that is over, `seconds` at most: what can wait then does not keep the page from being drawn."""
+    """Wait until the libraries are loaded, `seconds` at most, so that what can wait does not delay the first page."""
     _ready.wait(seconds)

@@ -1,4 +1,4 @@
-"""The page's look that Gradio takes as a theme; the rest is in `static/page.css`. System fonts: nothing is fetched."""
+"""Gradio's theme: colors, sizes, fonts; other styles are in `static/page.css`. System fonts: nothing is fetched."""
 
 import gradio as gr
 

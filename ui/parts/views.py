@@ -1,4 +1,4 @@
-"""Facts become pieces of the page: Jinja templates with every value escaped, shown in gr.HTML."""
+"""HTML views: Jinja templates filled with facts, every value escaped, shown in gr.HTML."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -29,32 +29,33 @@ def _environment() -> Environment:
 
 
 def render(name: str, /, **facts: Any) -> str:
-    """The template `name` filled with facts, in the current language. Values are escaped."""
+    """Return the template `name` filled with facts, in the current language. Values are escaped."""
     return _environment().get_template(f"{name}.html").render(**facts)
 
 
 def asset(name: str) -> Path:
-    """The file `name` of one of the `static` folders."""
+    """Return the file `name` of one of the `static` folders."""
     (found,) = PAGE.rglob(f"static/{name}")
     return found
 
 
 def script(*names: str) -> str:
-    """The scripts as one: the last one runs when its component loads, with the modules before it in its scope."""
+    """Return the scripts as one: the last one runs when its component loads, with the modules before it in its
+    scope."""
     return "\n".join(asset(name).read_text(encoding="utf-8") for name in names)
 
 
 def view(
     name: str = "", /, *, scripts: Sequence[str] = (), classes: str = "", facts: dict | None = None, **more: Any
 ) -> gr.HTML:
-    """A gr.HTML that shows a template, made when the page is served. `scripts` are what `script` takes."""
+    """Make a gr.HTML that shows a template, made when the page is served. `scripts` are what `script` takes."""
     value = Spoken(lambda: render(name, **(facts or {}))) if name else ""
     js = script(*scripts) if scripts else None
     return gr.HTML(value, js_on_load=js, apply_default_css=False, elem_classes=["ts", *classes.split()], **more)
 
 
 def carrier(name: str, **more: Any) -> gr.HTML:
-    """A hidden gr.HTML that carries values between the server and the script `name`; `more` are its properties."""
+    """Make a hidden gr.HTML that carries values between the server and the script `name`; `more` are its properties."""
     return gr.HTML(
         None,
         html_template='<span class="ts-hidden"></span>',
@@ -66,14 +67,14 @@ def carrier(name: str, **more: Any) -> gr.HTML:
 
 
 def findings_table(findings: list, nothing: str) -> str:
-    """What was found, with row numbers, or the sentence that nothing was."""
+    """Return the findings as a table with row numbers, or the sentence `nothing`."""
     from finetune.data.findings import shortened
 
     return render("findings", findings=findings, shortened=shortened, nothing=nothing)
 
 
 def number(value: float | int | None, digits: int = 3) -> str:
-    """A figure as a person reads it: about four significant digits; a dash where there is none."""
+    """Format a figure with about four significant digits; a dash for None."""
     if value is None:
         return "–"
     magnitude = abs(value)
@@ -86,7 +87,7 @@ def number(value: float | int | None, digits: int = 3) -> str:
 
 
 def size(count: float | int) -> str:
-    """Bytes as KB, MB or GB."""
+    """Format bytes as KB, MB or GB."""
     for unit in ("B", "KB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -95,7 +96,7 @@ def size(count: float | int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as `12 s`, `3 min 20 s` or `2 h 05 min`."""
+    """Format seconds as `12 s`, `3 min 20 s` or `2 h 05 min`."""
     if seconds is None:
         return "–"
     whole = round(seconds)

@@ -1,4 +1,4 @@
-"""The fields of the Publish tab: what, where to, and what only some kinds ask for."""
+"""The fields of the Publish tab: what is published, where, and fields of some kinds only."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +10,17 @@ from finetune.publish.kinds import KINDS
 from finetune.publish.kinds.options import GGUF_TYPES
 from ui.parts.controls import button, dropdown, textbox
 from ui.parts.views import render, view
+from ui.parts.wiring import Parts
+from ui.publish.request import Order
 from ui.web.language import Spoken, words
 
-ASKED_BY = {"columns": ("presets", "space"), "types": ("gguf",), "shows": ("space",)}
+KINDS_WITH_FIELD = {"columns": ("presets", "space"), "types": ("gguf",), "shows": ("space",)}
 """The fields that only some kinds have."""
 
 
 @dataclass
 class Fields:
-    """The tab's fields, in the order of `publish_order.Order`, and what explains them."""
+    """The tab's fields, named as in `ui.publish.request.Order`, and the text that explains them."""
 
     kind: gr.Radio
     run: gr.Dropdown
@@ -27,7 +29,7 @@ class Fields:
     visibility: gr.Radio
     branch: gr.Textbox
     pull_request: gr.Checkbox
-    licence: gr.Textbox
+    license: gr.Textbox
     columns: gr.Textbox
     types: gr.Dropdown
     shows: gr.Textbox
@@ -35,16 +37,14 @@ class Fields:
     about: gr.HTML
     look: gr.Button
 
-    def inputs(self) -> list:
-        return [
-            self.kind, self.run, self.dataset, self.repo, self.visibility, self.branch, self.pull_request,
-            self.licence, self.columns, self.types, self.shows, self.samples,
-        ]  # fmt: skip
+    def inputs(self) -> Parts:
+        """Return the fields that an `Order` is made of."""
+        return {name: getattr(self, name) for name in Order.__dataclass_fields__}
 
-    def changing(self) -> list:
-        """What another kind shows or hides, in the order of `shown_for`."""
-        asked = [self.columns, self.types, self.shows, self.samples]
-        return [self.about, self.run, self.dataset, *asked, self.licence]
+    def changing(self) -> Parts:
+        """Return the components that another kind shows or hides: those that `shown_for` names."""
+        names = ("about", "run", "dataset", "columns", "types", "shows", "samples", "license")
+        return {name: getattr(self, name) for name in names}
 
 
 def draw() -> Fields:
@@ -65,19 +65,32 @@ def draw() -> Fields:
             min_width=320,
             elem_id="publish-visibility",
         )
-    columns, types, shows, licence = _draw_asked()
+    columns, types, shows, license_field = _draw_for_kinds()
     samples = gr.Checkbox(
         False, label=words("publishing.samples"), info=words("publishing.samples_help"), elem_id="publish-samples"
     )
     branch, pull_request = _draw_elsewhere()
     look = button("publishing.preview", variant="primary", elem_id="publish-look")
     return Fields(
-        kind, run, dataset, repo, visibility, branch, pull_request, licence, columns, types, shows, samples, about, look
+        kind,
+        run,
+        dataset,
+        repo,
+        visibility,
+        branch,
+        pull_request,
+        license_field,
+        columns,
+        types,
+        shows,
+        samples,
+        about,
+        look,
     )
 
 
-def _draw_asked() -> tuple:
-    """What only some kinds ask for, and the licence, which is asked for where it is not known."""
+def _draw_for_kinds() -> tuple:
+    """Draw the fields that only some kinds have, and the license, which is asked for if it is not known."""
     hidden: dict[str, Any] = {"visible": False, "min_width": 260}
     with gr.Row(elem_classes="ts-start"):
         columns = textbox(
@@ -98,14 +111,14 @@ def _draw_asked() -> tuple:
             elem_id="publish-shows",
             **hidden,
         )
-        licence = textbox(
+        license_field = textbox(
             "publishing.licence",
             hint="publishing.licence_hint",
             help="publishing.licence_help",
             elem_id="publish-licence",
             **hidden,
         )
-    return columns, types, shows, licence
+    return columns, types, shows, license_field
 
 
 def _draw_elsewhere() -> tuple:
@@ -122,14 +135,14 @@ def _draw_elsewhere() -> tuple:
 
 
 def about_kind(kind: str, has_token: bool) -> str:
-    """A sentence on the kind and, for who is not logged in, one on what needs a token."""
+    """Return a sentence on the kind and, if nobody is logged in, one on what needs a token."""
     return render("kind", about=say(KINDS[kind].help_key), has_token=has_token)
 
 
-def shown_for(kind: str, licence: str | None, has_token: bool) -> list:
-    """What `Fields.changing` shows for a kind."""
+def shown_for(kind: str, license_text: str | None, has_token: bool) -> dict[str, Any]:
+    """Return what `Fields.changing` shows for a kind."""
     of_dataset = KINDS[kind].subject == "dataset"
-    asked = [gr.update(visible=kind in ASKED_BY[name]) for name in ("columns", "types", "shows")]
-    asked.append(gr.update(visible=KINDS[kind].samples))
-    subject = [gr.update(visible=not of_dataset), gr.update(visible=of_dataset)]
-    return [about_kind(kind, has_token), *subject, *asked, gr.update(visible=of_dataset or bool(licence))]
+    visible = {name: kind in kinds for name, kinds in KINDS_WITH_FIELD.items()}
+    visible |= {"run": not of_dataset, "dataset": of_dataset}
+    visible |= {"samples": KINDS[kind].samples, "license": of_dataset or bool(license_text)}
+    return {"about": about_kind(kind, has_token), **{name: gr.update(visible=seen) for name, seen in visible.items()}}

@@ -1,4 +1,4 @@
-"""What the Publish tab is asked for, and the preview it leads to: files built in a temporary folder, and the plan."""
+"""The order of the Publish tab, and its preview: files built in a temporary folder, and the plan of the push."""
 
 import secrets
 import shutil
@@ -35,7 +35,7 @@ _WRITTEN_LAST = ("README.md", remote.MANIFEST)
 
 @dataclass(frozen=True)
 class Order:
-    """The fields of the tab, in the order in which handlers get them."""
+    """The values of the tab's fields, by their names."""
 
     kind: str
     run: str | None
@@ -44,26 +44,34 @@ class Order:
     visibility: str
     branch: str
     pull_request: bool
-    licence: str
+    license: str
     columns: str
     types: tuple[str, ...]
     shows: str
     samples: bool
 
     @classmethod
-    def typed(cls, *values: Any) -> "Order":
-        """From the values of the fields. Raises UserError for a kind that there is not."""
-        kind, run, dataset, repo, visibility, branch, pull_request, licence, columns, types, shows, samples = values
+    def typed(cls, kind: Any, **values: Any) -> "Order":
+        """Make an order from the values of the fields; one that is not given is empty. Raises UserError for an unknown
+        kind."""
         if kind not in KINDS:
             raise UserError("kinds.unknown", value=str(kind)[:40], known=", ".join(KINDS))
-        texts = [str(text or "").strip() for text in (repo, branch, licence, columns, shows)]
+        texts = {
+            name: str(values.get(name) or "").strip() for name in ("repo", "branch", "license", "columns", "shows")
+        }
         return cls(
-            kind, run or None, dataset or None, texts[0], visibility, texts[1], bool(pull_request), texts[2], texts[3],
-            tuple(map(str, types or ())), texts[4], bool(samples) and KINDS[kind].samples,
-        )  # fmt: skip
+            kind,
+            run=values.get("run") or None,
+            dataset=values.get("dataset") or None,
+            visibility=values.get("visibility") or "",
+            pull_request=bool(values.get("pull_request")),
+            types=tuple(map(str, values.get("types") or ())),
+            samples=bool(values.get("samples")) and KINDS[kind].samples,
+            **texts,
+        )
 
     def subject(self, owner: Owner) -> "Run | Dataset":
-        """The run, or the dataset, that is published. Raises UserError where none is chosen."""
+        """Return the run, or the dataset, that is published. Raises UserError if none is chosen."""
         if KINDS[self.kind].subject == "dataset":
             from finetune.data.store import open_dataset
 
@@ -75,10 +83,10 @@ class Order:
         return find(self.run, owner)
 
     def options(self) -> Options:
-        """What the kinds read."""
+        """Return the options that the kinds read."""
         lines = tuple(line.strip() for line in self.columns.splitlines() if line.strip())
         return Options(
-            license=self.licence or None,
+            license=self.license or None,
             repo_id=self.shows or None,
             columns=lines,
             types=self.types,
@@ -86,8 +94,8 @@ class Order:
         )
 
     def texts(self, subject: "Run | Dataset", caller: Caller) -> tuple[Sample, ...]:
-        """What the run wrote in the browser tab's last comparison, where that was asked for. Raises UserError where
-        there is none, and where the run wrote nothing in it."""
+        """Return the run's texts in the browser tab's last comparison, if samples were asked for. Raises UserError if
+        there is no comparison, or none of its columns is the run's."""
         if not self.samples or not isinstance(subject, Run):
             return ()
         compared = comparisons.find(caller)
@@ -103,7 +111,7 @@ class Order:
         samples: tuple[Sample, ...] = (),
         card: str | None = None,
     ) -> PushPlan:
-        """What a push would do now; `card` takes the place of the one that is made, in which the `samples` stand."""
+        """Return what a push would do now; `card` replaces the generated one, which shows the `samples`."""
         return prepare(
             subject,
             self.repo,
@@ -112,19 +120,19 @@ class Order:
             built=built,
             branch=self.branch or None,
             pull_request=self.pull_request,
-            license=self.licence or None,
+            license=self.license or None,
             card=card,
             samples=samples,
         )
 
 
 def is_full(run: Run) -> bool:
-    """Whether the run trained every weight, so that its result is a whole model and no adapter."""
+    """Return whether the run trained every weight, so that its result is a full model and no adapter."""
     return run.model.is_dir() and not (run.model / "adapter_config.json").is_file()
 
 
 def _made_already(kind: str, subject: "Run | Dataset") -> bool:
-    """Whether the kind is the run's own result. Raises UserError for the adapter of a run that has none."""
+    """Return whether the kind is the run's own result. Raises UserError for the adapter of a run that has none."""
     if not isinstance(subject, Run):
         return False
     if kind == "adapter" and is_full(subject):
@@ -134,8 +142,8 @@ def _made_already(kind: str, subject: "Run | Dataset") -> bool:
 
 @dataclass
 class Preview:
-    """What was looked at. `samples` are the texts that the card shows, whatever is compared since; `scratch` is the
-    temporary folder of what was built; it goes when the preview does."""
+    """A previewed push. `samples` are the texts that the card shows, whatever is compared later; `scratch` is the
+    temporary folder of the built files and is deleted with the preview."""
 
     order: Order
     plan: PushPlan
@@ -145,7 +153,8 @@ class Preview:
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def again(self, order: Order, owner: Owner, card: str | None) -> PushPlan:
-        """The plan as it is now, with the card as a person left it. Raises UserError where anything else changed."""
+        """Return the plan as it is now, with the card as the person left it. Raises UserError if anything else
+        changed."""
         if order != self.order:
             raise UserError("publishing.look_again")
         edited = card if card is not None and card != self.plan.card else None
@@ -156,13 +165,14 @@ class Preview:
 
 
 def fixed(plan: PushPlan) -> list[str]:
-    """What must not change between preview and push: target, visibility, what lies there, every file but the card."""
+    """Return what must not change between preview and push: target, visibility, published commit, every file but the
+    card."""
     seen = [plan.run.id, plan.kind, plan.repo_id, str(plan.to.branch), str(plan.private), str(plan.found.commit)]
     return [*seen, *(file.sha256 for file in plan.files if file.path not in _WRITTEN_LAST)]
 
 
 def look(order: Order, caller: Caller, job: work.Job) -> Preview:
-    """See whether texts and destination will do, then build what has to be, then make the plan. Nothing is sent."""
+    """Check texts and destination, build the files, then make the plan. Nothing is sent."""
     job.report(None)
     owner = caller.owner
     subject = order.subject(owner)
@@ -191,7 +201,7 @@ _lock = threading.Lock()
 
 
 def keep(caller: Caller, preview: Preview) -> None:
-    """Keep the newest preview of each browser tab, and of those the newest few."""
+    """Keep the newest preview of each browser tab, and only the newest few of those."""
     with _lock:
         _previews[caller.owner.key, caller.session] = preview
         _previews.move_to_end((caller.owner.key, caller.session))
@@ -200,12 +210,12 @@ def keep(caller: Caller, preview: Preview) -> None:
 
 
 def kept(caller: Caller, seen: str | None = None) -> Preview | None:
-    """The browser tab's preview; with `seen` only where it is that one."""
+    """Return the browser tab's preview; with `seen` only if it is that one."""
     preview = _previews.get((caller.owner.key, caller.session))
     return preview if preview is not None and seen in (None, preview.id) else None
 
 
 def forget(caller: Caller) -> None:
-    """What was built is not needed any more."""
+    """Discard the browser tab's preview and the files built for it."""
     with _lock:
         _previews.pop((caller.owner.key, caller.session), None)

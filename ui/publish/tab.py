@@ -1,4 +1,4 @@
-"""The Publish tab: choose what and where to, look at files and card, change the card, push, see the proof."""
+"""The Publish tab: choose what to publish and where, preview files and card, edit the card, push, verify."""
 
 import re
 from collections.abc import Generator, Iterator
@@ -19,7 +19,7 @@ from ui.data import datasets
 from ui.parts import job as work
 from ui.parts.controls import button, refreshed, textbox
 from ui.parts.views import render, view
-from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.parts.wiring import QUIET, SHOWN, Page, Parts, by_name
 from ui.publish import form as publish_form
 from ui.publish.request import Order, Preview, forget, is_full, keep, kept, look
 from ui.web.handler import Caller, handler
@@ -27,8 +27,6 @@ from ui.web.language import Spoken, words
 
 if TYPE_CHECKING:
     from finetune.data.store import Dataset
-
-VIEWED = 18
 
 
 @dataclass
@@ -48,35 +46,46 @@ class PublishPanel:
     card: gr.Markdown
     seen: gr.State
 
-    def working(self) -> list:
-        return [self.progress, self.stop]
+    def outcomes(self) -> Parts:
+        """Return the components that long work fills: its progress, its stop button and its outcome."""
+        return {"progress": self.progress, "stop": self.stop, "outcome": self.outcome}
 
-    def plan(self) -> list:
-        return [self.files, self.editor, self.text, self.card, self.yes, self.push, self.seen]
+    def working(self) -> Parts:
+        """Return the components that `send` fills."""
+        return self.outcomes() | self.plan()
 
-    def view(self) -> list:
-        """What `show_kind` fills."""
-        return [self.fields.kind, *self.fields.changing(), self.outcome, self.prove, *self.plan()]
+    def plan(self) -> Parts:
+        """Return the components that `_shown` and `_no_plan` fill."""
+        names = ("files", "editor", "text", "card", "yes", "push", "seen")
+        return {name: getattr(self, name) for name in names}
+
+    def view(self) -> Parts:
+        """Return the components that `show_kind` fills."""
+        fields = {"kind": self.fields.kind, **self.fields.changing()}
+        return fields | {"outcome": self.outcome, "prove": self.prove, **self.plan()}
 
 
 def draw(page: Page) -> None:
     """Draw the tab and wire it."""
     panel = _draw()
     fields, once = panel.fields, {**SHOWN, "trigger_mode": "once"}
-    asked, outcome = fields.inputs(), [*panel.working(), panel.outcome]
-    fields.look.click(preview, asked, [*outcome, fields.licence, *panel.plan()], **once)
-    sent = panel.push.click(send, [panel.text, panel.yes, panel.seen, *asked], [*outcome, *panel.plan()], **once)
-    sent.success(offer_proof, asked, panel.prove, **SHOWN)
-    panel.prove.click(prove_again, asked, outcome, **once)
+    order = fields.inputs()
+    fields.look.click(
+        **by_name(preview, order, {**panel.outcomes(), "license": fields.license, **panel.plan()}), **once
+    )
+    sending: Parts = {"card": panel.text, "yes": panel.yes, "seen": panel.seen, **order}
+    sent = panel.push.click(**by_name(send, sending, panel.working()), **once)
+    sent.success(**by_name(offer_proof, order, panel.prove), **SHOWN)
+    panel.prove.click(**by_name(prove_again, order, panel.outcomes()), **once)
     panel.stop.click(stop, None, None, **QUIET)
     panel.text.blur(read_card, panel.text, panel.card, **SHOWN)
-    chosen = [fields.kind, fields.run, fields.dataset, fields.licence]
-    fields.kind.input(show_kind, chosen, panel.view(), **SHOWN)
-    fields.run.change(show_run, chosen, panel.view(), **SHOWN)
-    fields.dataset.change(show_dataset, chosen, panel.view(), **SHOWN)
+    chosen = [fields.kind, fields.run, fields.dataset, fields.license]
+    fields.kind.input(**by_name(show_kind, chosen, panel.view()), **SHOWN)
+    fields.run.change(**by_name(show_run, chosen, panel.view()), **SHOWN)
+    fields.dataset.change(**by_name(show_dataset, chosen, panel.view()), **SHOWN)
     lists = [fields.run, fields.dataset]
     page.tab.select(refresh, lists, lists, **QUIET)
-    page.on_open(refresh, lists, lists, then=(show_kind, chosen, panel.view()))
+    page.on_open(refresh, lists, lists, then=by_name(show_kind, chosen, panel.view()))
 
 
 def _draw() -> PublishPanel:
@@ -106,13 +115,13 @@ def _draw() -> PublishPanel:
 
 @handler(quiet=True)
 def refresh(caller: Caller, run: str | None, dataset: str | None) -> tuple:
-    """The owner's finished runs and datasets, the newest chosen where none is."""
+    """List the owner's finished runs and datasets; choose the newest if none is chosen."""
     done = [(_title(run), run.id) for run in list_runs(caller.owner) if run.status().status == "done"]
     return refreshed(done, run), refreshed(datasets.choices(caller), dataset)
 
 
 def _title(run: Run) -> str:
-    """A run's id and model; the id alone where another version of the app wrote its config."""
+    """Return a run's id and model; the id alone if another version of the app wrote its config."""
     try:
         return f"{run.id} · {run.config().model}"
     except UserError:
@@ -120,71 +129,75 @@ def _title(run: Run) -> str:
 
 
 @handler(quiet=True)
-def show_kind(caller: Caller, *chosen: Any) -> list:
-    """What a kind asks for, and what is known of its subject: where it was published, and the proof."""
+def show_kind(caller: Caller, *chosen: Any) -> dict[str, Any]:
+    """Show the fields of a kind, and where its subject was published, with the verification."""
     return _view(caller, *chosen)
 
 
 @handler(quiet=True)
-def show_run(caller: Caller, *chosen: Any) -> list:
-    """The same for another run, unless it is a dataset that is published."""
-    return _view(caller, *chosen) if KINDS[chosen[0]].subject == "run" else [gr.skip()] * VIEWED
+def show_run(caller: Caller, *chosen: Any) -> dict[str, Any]:
+    """Show the same for another run, unless a dataset is published."""
+    return _view(caller, *chosen) if KINDS[chosen[0]].subject == "run" else {}
 
 
 @handler(quiet=True)
-def show_dataset(caller: Caller, *chosen: Any) -> list:
-    """The same for another dataset, where one is published. The list is filled together with that of runs: what it
-    was answered for the run at that moment would not be true any more."""
-    return _view(caller, *chosen) if KINDS[chosen[0]].subject == "dataset" else [gr.skip()] * VIEWED
+def show_dataset(caller: Caller, *chosen: Any) -> dict[str, Any]:
+    """Show the same for another dataset, if one is published. Both lists are filled at once: an answer for the run
+    given at that moment would be out of date."""
+    return _view(caller, *chosen) if KINDS[chosen[0]].subject == "dataset" else {}
 
 
-def _view(caller: Caller, kind: str, run: str | None, dataset: str | None, licence: str | None) -> list:
-    """A run that trained every weight has no adapter: its whole model is offered."""
+def _view(caller: Caller, kind: str, run: str | None, dataset: str | None, license_text: str | None) -> dict[str, Any]:
+    """Return the view of a kind. For a run that trained every weight, which has no adapter, the full model is
+    offered."""
     subject = _chosen(caller, kind, run, dataset)
     known = kind
     if kind == "adapter" and isinstance(subject, Run) and is_full(subject):
         known = "merged"
-    fields = publish_form.shown_for(known, licence, bool(caller.owner.token))
+    fields = publish_form.shown_for(known, license_text, bool(caller.owner.token))
     waiting = render("empty", title=say("publishing.ready"), text=say("publishing.ready_help"))
     outcome = (_outcome(subject, known) or waiting) if subject else _nothing_yet()
     prove_it = gr.update(visible=subject is not None and read_push(subject, known) is not None)
-    return [gr.skip() if known == kind else known, *fields, outcome, prove_it, *_no_plan()]
+    changed = {} if known == kind else {"kind": known}
+    return {**changed, **fields, "outcome": outcome, "prove": prove_it, **_no_plan()}
 
 
 def _chosen(caller: Caller, kind: str, run: str | None, dataset: str | None) -> "Run | Dataset | None":
     if not (dataset if KINDS[kind].subject == "dataset" else run):
         return None
-    return Order.typed(kind, run, dataset, *[None] * 9).subject(caller.owner)
+    return Order.typed(kind, run=run, dataset=dataset).subject(caller.owner)
 
 
 @handler()
-def preview(caller: Caller, *values: Any) -> Iterator[tuple]:
-    """Build what has to be built; every file, the card, what lies at the target. Nothing is sent."""
-    order = Order.typed(*values)
+def preview(caller: Caller, **values: Any) -> Iterator[dict]:
+    """Build the files, and show every file, the card and the target's present state. Nothing is sent."""
+    order = Order.typed(**values)
     forget(caller)
-    busy = lambda text: (text, gr.update(visible=True), *[gr.skip()] * 9)  # noqa: E731
-    idle = lambda: ("", gr.update(visible=False), gr.skip(), gr.skip(), *_no_plan())  # noqa: E731
+    busy = lambda text: {"progress": text, "stop": gr.update(visible=True)}  # noqa: E731
+    idle = lambda: {"progress": "", "stop": gr.update(visible=False), **_no_plan()}  # noqa: E731
     found = yield from work.run(caller, "look", lambda job: look(order, caller, job), busy, idle)
     keep(caller, found)
     unknown = not found.plan.license.key and found.plan.to.repo_type != "space"
-    licence = gr.update(visible=unknown or bool(order.licence) or order.kind == "dataset")
-    yield "", gr.update(visible=False), _outcome(found.plan.run, order.kind), licence, *_shown(found)
+    license_update = gr.update(visible=unknown or bool(order.license) or order.kind == "dataset")
+    outcome = _outcome(found.plan.run, order.kind)
+    yield {**_over(outcome), "license": license_update, **_shown(found)}
 
 
 @handler()
-def send(caller: Caller, card: str, yes: bool, seen: str | None, *values: Any) -> Iterator[tuple]:
-    """Push what was previewed, with the card as it was left, then fetch it back and prove it."""
-    order, looked_at = Order.typed(*values), kept(caller, seen or "")
+def send(caller: Caller, *, card: str, yes: bool, seen: str | None, **values: Any) -> Iterator[dict]:
+    """Push what was previewed, with the card as the person left it, then verify it."""
+    order, looked_at = Order.typed(**values), kept(caller, seen or "")
     if looked_at is None:
         raise UserError("publishing.look_again")
-    pushed = yield from _follow(caller, lambda job: _push(looked_at, order, caller, card, bool(yes), job), 7)
-    done = render("plan", plan=pushed, sent=True)
-    kept_open = [gr.skip()] * 3
-    hidden = gr.update(visible=False)
-    plan = [done, *kept_open, gr.update(visible=False, value=False), hidden, None]
-    yield "", gr.update(visible=True), _outcome(pushed.run, order.kind), *plan
-    outcome = yield from _follow(caller, lambda job: _prove(caller, pushed.run, order.kind, job), 7)
-    yield "", hidden, outcome, *plan
+    pushed = yield from _follow(caller, lambda job: _push(looked_at, order, caller, card, bool(yes), job))
+    plan: dict[str, Any] = {
+        "files": render("plan", plan=pushed, sent=True),
+        "yes": gr.update(visible=False, value=False),
+    }
+    plan |= {"push": gr.update(visible=False), "seen": None}
+    yield {**plan, "progress": "", "stop": gr.update(visible=True), "outcome": _outcome(pushed.run, order.kind)}
+    outcome = yield from _follow(caller, lambda job: _prove(caller, pushed.run, order.kind, job))
+    yield {**plan, **_over(outcome)}
 
 
 def _push(looked_at: Preview, order: Order, caller: Caller, card: str, yes: bool, job: work.Job) -> Any:
@@ -195,43 +208,48 @@ def _push(looked_at: Preview, order: Order, caller: Caller, card: str, yes: bool
 
 
 @handler()
-def prove_again(caller: Caller, *values: Any) -> Iterator[tuple]:
-    """Fetch the last push back once more."""
-    order = Order.typed(*values)
+def prove_again(caller: Caller, **values: Any) -> Iterator[dict]:
+    """Verify the last push once more."""
+    order = Order.typed(**values)
     subject = order.subject(caller.owner)
-    outcome = yield from _follow(caller, lambda job: _prove(caller, subject, order.kind, job), 0)
-    yield "", gr.update(visible=False), outcome
+    outcome = yield from _follow(caller, lambda job: _prove(caller, subject, order.kind, job))
+    yield _over(outcome)
 
 
 @handler()
-def offer_proof(caller: Caller, *values: Any) -> Any:
-    """The button that repeats the proof, once there is something to prove."""
-    order = Order.typed(*values)
+def offer_proof(caller: Caller, **values: Any) -> Any:
+    """Show the button that repeats the verification, once there is something to verify."""
+    order = Order.typed(**values)
     return gr.update(visible=read_push(order.subject(caller.owner), order.kind) is not None)
 
 
 @handler()
 def stop(caller: Caller) -> None:
-    """End what is under way: the preview, the push or the proof."""
+    """Stop the preview, the push or the verification."""
     work.stop(caller, "look")
     work.stop(caller, "publish")
 
 
 @handler()
 def read_card(caller: Caller, text: str | None) -> Any:
-    """The card as a person reads it, while it is being changed."""
+    """Show the card as rendered Markdown while it is edited."""
     return _readable(text or "")
 
 
-def _follow(caller: Caller, do: Any, further: int) -> Generator[tuple, None, Any]:
-    """Do something long; `further` outputs behind progress, stop and outcome stay as they are."""
-    busy = lambda text: (text, gr.update(visible=True), *[gr.skip()] * (1 + further))  # noqa: E731
-    idle = lambda: ("", gr.update(visible=False), *[gr.skip()] * (1 + further))  # noqa: E731
+def _follow(caller: Caller, do: Any) -> Generator[dict, None, Any]:
+    """Do long work and show its progress."""
+    busy = lambda text: {"progress": text, "stop": gr.update(visible=True)}  # noqa: E731
+    idle = lambda: {"progress": "", "stop": gr.update(visible=False)}  # noqa: E731
     return (yield from work.run(caller, "publish", do, busy, idle))
 
 
+def _over(outcome: str) -> dict[str, Any]:
+    """Return what is shown once long work has ended."""
+    return {"progress": "", "stop": gr.update(visible=False), "outcome": outcome}
+
+
 def _prove(caller: Caller, subject: "Run | Dataset", kind: str, job: work.Job) -> str:
-    """The outcome with its proof; where the proof could not be made, what was pushed is shown all the same."""
+    """Verify the push and return the outcome; if the verification fails, the outcome still shows what was pushed."""
     pushed, looked_at = read_push(subject, kind), kept(caller)
     if pushed is None:
         raise UserError("publishing.choose_run")
@@ -253,7 +271,7 @@ def _prove(caller: Caller, subject: "Run | Dataset", kind: str, job: work.Job) -
 
 
 def _outcome(subject: "Run | Dataset", kind: str) -> str:
-    """Where it lies on the Hub, with the proof of that push; empty where it was never published."""
+    """Return where the subject is published, with the verification of that push; empty if it never was."""
     pushed, proof = read_push(subject, kind), read_proof(subject, kind)
     if pushed is None:
         return ""
@@ -262,20 +280,33 @@ def _outcome(subject: "Run | Dataset", kind: str) -> str:
     return render("published", pushed=pushed, proof=proof, trouble=None)
 
 
-def _shown(found: Preview) -> tuple:
-    plan, visible = found.plan, gr.update(visible=True)
-    foreign = gr.update(visible=plan.needs_yes, value=False)
-    card = gr.update(value=_readable(plan.card), visible=True)
-    return render("plan", plan=plan, sent=False), visible, plan.card, card, foreign, visible, found.id
+def _shown(found: Preview) -> dict[str, Any]:
+    plan = found.plan
+    return {
+        "files": render("plan", plan=plan, sent=False),
+        "editor": gr.update(visible=True),
+        "text": plan.card,
+        "card": gr.update(value=_readable(plan.card), visible=True),
+        "yes": gr.update(visible=plan.needs_yes, value=False),
+        "push": gr.update(visible=True),
+        "seen": found.id,
+    }
 
 
-def _no_plan() -> tuple:
-    hidden = gr.update(visible=False)
-    return "", hidden, "", gr.update(value="", visible=False), gr.update(visible=False, value=False), hidden, None
+def _no_plan() -> dict[str, Any]:
+    return {
+        "files": "",
+        "editor": gr.update(visible=False),
+        "text": "",
+        "card": gr.update(value="", visible=False),
+        "yes": gr.update(visible=False, value=False),
+        "push": gr.update(visible=False),
+        "seen": None,
+    }
 
 
 def _readable(card: str) -> str:
-    """The card with its metadata as a block of code, as a person reads it."""
+    """Return the card as Markdown with its metadata as a block of code."""
     return re.sub(r"\A---\r?\n(.*?)\r?\n---\r?\n", r"```yaml\n\1\n```\n", card, flags=re.DOTALL)
 
 

@@ -1,1 +1,1 @@
-"""The Fine-tune tab: form, plan, machines, and a run as it goes on."""
+"""The Fine-tune tab: form, plan, machines, and the live view of a run."""

@@ -1,4 +1,4 @@
-"""The form filled at once, from a YAML file or a preset. A config that it cannot show is kept and starts as it is."""
+"""Filling the whole form from a YAML file or a preset. A config that it cannot show is kept and started unchanged."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import gradio as gr
 from core.words import say
 from core.workspace import Owner
 from finetune.config.presets import PRESETS, Preset, preset_named
-from finetune.config.run_config import RunConfig, knobs, load_yaml
+from finetune.config.run_config import RunConfig, load_yaml
 from finetune.data.store import list_datasets
 from finetune.objectives import OBJECTIVES
 from finetune.plan.prepare import import_data
@@ -18,20 +18,21 @@ from ui.data.datasets import choices as dataset_choices
 from ui.parts import job as work
 from ui.parts.controls import button
 from ui.parts.views import render, view
-from ui.parts.wiring import SHOWN
+from ui.parts.wiring import SHOWN, Parts, by_name
 from ui.train import form, stages_form
 from ui.web.handler import Caller, handler
 from ui.web.language import words
 
-BESIDE = 6
-"""How many outputs a filling has beside the form's fields."""
+FIRST_OBJECTIVE = stages_form.field_name(0, "objective")
+IN_PLACE_OF_KEPT = ("box", "datasets", FIRST_OBJECTIVE)
+"""The components that show while no config is kept."""
 _NO_DATA = "0" * 12
 """Stands for data that is not chosen yet."""
 
 
 @dataclass
 class KeptConfigBox:
-    """What is shown in place of the form while a config is kept: that it is, and a way back."""
+    """What replaces the form while a config is kept: a note, and a button back to the form."""
 
     box: gr.Column
     back: gr.Button
@@ -39,7 +40,7 @@ class KeptConfigBox:
 
 @dataclass
 class Filling:
-    """Where a whole config comes from, and all that changes with it. `box` holds the form's settings."""
+    """The sources of a whole config, and all components that change with it. `box` holds the form's settings."""
 
     datasets: gr.Dropdown
     form: form.Form
@@ -51,30 +52,31 @@ class Filling:
     stop: gr.Button
     yaml: gr.Code
 
-    def outputs(self) -> list:
-        """What `_filled` fills."""
-        boxes = [self.box, self.kept.box, self.yaml]
-        return [self.answer, self.stop, *boxes, self.datasets, *self.form.inputs]
+    def outputs(self) -> Parts:
+        """Return the components that `_filled` fills."""
+        boxes: Parts = {"box": self.box, "kept_box": self.kept.box, "yaml": self.yaml}
+        return {"answer": self.answer, "stop": self.stop, **boxes, "datasets": self.datasets, **self.form.inputs}
 
     def wire(self) -> None:
         """Fill the form from what is chosen."""
         once = {**SHOWN, "trigger_mode": "once"}
         further = [stage.datasets for stage in self.form.stages.further if stage.datasets]
-        self.upload.upload(fill_from_yaml, self.upload, self.outputs(), **once)
-        self.preset.input(fill_from_preset, [self.preset, self.datasets, *further], self.outputs(), **once)
-        kept = [self.form.kept, self.kept.box, self.yaml, self.box, self.datasets, self.form.stages.first.objective]
-        self.kept.back.click(back_to_form, None, kept, **SHOWN)
+        self.upload.upload(**by_name(fill_from_yaml, self.upload, self.outputs()), **once)
+        chosen = [self.preset, self.datasets, *further]
+        self.preset.input(**by_name(fill_from_preset, chosen, self.outputs()), **once)
+        back = {name: self.outputs()[name] for name in (form.KEPT, "kept_box", "yaml", *IN_PLACE_OF_KEPT)}
+        self.kept.back.click(**by_name(back_to_form, None, back), **SHOWN)
 
 
 def draw_preset() -> gr.Dropdown:
-    """The presets, none of them chosen."""
+    """Draw the presets, none of them chosen."""
     titles = [(words(preset.title_key), name) for name, preset in PRESETS.items()]
     more: dict[str, Any] = {"scale": 2, "min_width": 200, "elem_id": "preset"}
     return gr.Dropdown([(words("presets.hint"), ""), *titles], value="", label=words("presets.label"), **more)
 
 
 def draw_kept() -> KeptConfigBox:
-    """What stands in place of the form while a config is kept; hidden until then."""
+    """Draw what replaces the form while a config is kept; hidden until then."""
     with gr.Column(visible=False, elem_id="kept") as box:
         view("note", facts={"kind": "ts-warn", "title": "", "text": words("page.kept_config")})
         back = button("page.back_to_form", size="sm", elem_id="back-to-form")
@@ -82,38 +84,37 @@ def draw_kept() -> KeptConfigBox:
 
 
 @handler()
-def fill_from_yaml(caller: Caller, path: str | None) -> Iterator[tuple]:
+def fill_from_yaml(caller: Caller, path: str | None) -> Iterator[dict]:
     """Fill the form from an uploaded config; data that it names by file or repository is imported, which can be
     stopped."""
-    told = load_yaml(Path(path or "").read_bytes())
-    rest = [gr.skip()] * (BESIDE - 2 + form.size())
+    uploaded = load_yaml(Path(path or "").read_bytes())
     config = yield from work.run(
         caller,
         "train",
-        lambda job: import_data(told, caller.owner, job.report, job.stop),
-        lambda text: (text, gr.update(visible=True), *rest),
-        lambda: ("", gr.update(visible=False), *rest),
+        lambda job: import_data(uploaded, caller.owner, job.report, job.stop),
+        lambda text: {"answer": text, "stop": gr.update(visible=True)},
+        lambda: {"answer": "", "stop": gr.update(visible=False)},
     )
-    yield tuple(_filled(caller, config, [say("page.yaml_read")]))
+    yield _filled(caller, config, [say("page.yaml_read")])
 
 
 @handler()
-def fill_from_preset(caller: Caller, name: str, *chosen: list[str] | None) -> list:
-    """Fill the form with a preset. Data that was chosen stays where it fits the stage; else the newest that does is
-    taken; what is lacking is said."""
+def fill_from_preset(caller: Caller, name: str, *chosen: list[str] | None) -> dict[str, Any]:
+    """Fill the form with a preset. Chosen data stays if it fits the stage; else the newest that does is taken; missing
+    data is reported."""
     if not name:
-        return [gr.skip()] * (BESIDE + form.size())
+        return {}
     preset = preset_named(name)
     data = [
         _suited(caller.owner, objective, some or []) for objective, some in zip(preset.objectives, chosen, strict=False)
     ]
-    config = preset.config([[{"dataset": one} for one in some or [_NO_DATA]] for some in data])
+    config = preset.config([[{"dataset": dataset} for dataset in some or [_NO_DATA]] for some in data])
     notes = [say("presets.filled", title=say(preset.title_key), about=say(preset.about_key))]
     return _filled(caller, config, notes + _lacking(preset, data))
 
 
 def _suited(owner: Owner, objective: str, chosen: Sequence[str]) -> list[str]:
-    """The data for an objective: what is chosen, where it fits, else the newest that does."""
+    """Return the data for an objective: the chosen data if it fits, else the newest dataset that does."""
     kinds = set(OBJECTIVES[objective].kinds)
     if chosen and stages_form.kinds_of(owner, chosen) <= kinds:
         return list(chosen)
@@ -125,29 +126,33 @@ def _lacking(preset: Preset, data: list[list[str]]) -> list[str]:
     return [say("presets.lacks", number=number, kinds=", ".join(OBJECTIVES[key].kinds)) for number, key in lacks]
 
 
-def _filled(caller: Caller, config: RunConfig, notes: list[str]) -> list:
-    """All outputs for a config: notes, no Stop, form or kept config, data, fields."""
+def _filled(caller: Caller, config: RunConfig, notes: list[str]) -> dict[str, Any]:
+    """Return all outputs for a config: notes, no Stop, form or kept config, data, fields."""
     values, choices = form.fill(config), dataset_choices(caller)
-    kept = values[-1]
-    for place in (len(knobs()) + place for place in stages_form.data_places()):
-        values[place] = gr.update(choices=choices, value=_there(values[place]))
+    kept = values[form.KEPT]
+    for name in stages_form.data_names():
+        values[name] = gr.update(choices=choices, value=_there(values[name]))
+    values[FIRST_OBJECTIVE] = gr.update(value=values[FIRST_OBJECTIVE], choices=stages_form.titles(), visible=not kept)
     first = _there(stages_form.datasets_of(config.stages[0]))
-    values[len(knobs())] = gr.update(value=values[len(knobs())], choices=stages_form.titles(), visible=not kept)
-    data = gr.update(choices=choices, value=first, visible=not kept)
-    yaml = gr.update(value=kept, visible=True) if kept else gr.update(visible=False)
     kinds = ["ts-good", *["ts-warn"] * len(notes)]
-    told = [render("note", kind=kind, title="", text=note) for kind, note in zip(kinds, notes, strict=False)]
-    text = "" if kept else "".join(told)
-    boxes = [gr.update(visible=not kept), gr.update(visible=bool(kept)), yaml]
-    return [text, gr.update(visible=False), *boxes, data, *values]
+    rendered = [render("note", kind=kind, title="", text=note) for kind, note in zip(kinds, notes, strict=False)]
+    return {
+        "answer": "" if kept else "".join(rendered),
+        "stop": gr.update(visible=False),
+        "box": gr.update(visible=not kept),
+        "kept_box": gr.update(visible=bool(kept)),
+        "yaml": gr.update(value=kept, visible=True) if kept else gr.update(visible=False),
+        "datasets": gr.update(choices=choices, value=first, visible=not kept),
+        **values,
+    }
 
 
 def _there(datasets: list[str]) -> list[str]:
-    return [one for one in datasets if one != _NO_DATA]
+    return [dataset for dataset in datasets if dataset != _NO_DATA]
 
 
 @handler()
-def back_to_form(caller: Caller) -> list:
-    """Let go of the config that was kept: the form counts again, with as much of it as it can show."""
+def back_to_form(caller: Caller) -> dict[str, Any]:
+    """Discard the kept config: the form counts again, with as much of the config as it can show."""
     hidden, shown = gr.update(visible=False), gr.update(visible=True)
-    return [None, hidden, hidden, shown, shown, shown]
+    return {form.KEPT: None, "kept_box": hidden, "yaml": hidden, **dict.fromkeys(IN_PLACE_OF_KEPT, shown)}

@@ -1,4 +1,4 @@
-"""Runs as the page follows them: each event file is read once, from a byte cursor, and folded into what is known."""
+"""Following runs: each event file is read once, from a byte cursor, and folded into the run's progress."""
 
 import threading
 from collections import OrderedDict
@@ -27,7 +27,7 @@ _lock = threading.Lock()
 
 
 def follow(run: Run) -> Followed:
-    """What is known of a run, with the events written since the last look."""
+    """Return what is known of a run, with the events written since the last call."""
     with _lock:
         known = _followed.setdefault(run.folder, Followed())
         _followed.move_to_end(run.folder)
@@ -40,19 +40,19 @@ def follow(run: Run) -> Followed:
 
 
 @dataclass(frozen=True)
-class AtWork:
-    """A run that is queued or running, for the slim line. `flavour` and `cost` are a rented machine's."""
+class ActiveRun:
+    """A queued or running run, for the line of active runs. `flavor` and `cost` are a rented machine's."""
 
     id: str
     queued: bool
     step: int
     steps: int | None
-    flavour: str | None = None
+    flavor: str | None = None
     cost: str | None = None
 
 
-def at_work(owner: Owner) -> list[AtWork]:
-    """The owner's runs that hold their lock and their jobs that have not ended, the oldest first. Jobs are followed."""
+def active_runs(owner: Owner) -> list[ActiveRun]:
+    """Return the owner's running and queued runs and jobs, the oldest first. Jobs are followed."""
     found = []
     for run in reversed(list_runs(owner)):
         if run.alive():
@@ -60,12 +60,12 @@ def at_work(owner: Owner) -> list[AtWork]:
             progress, rented = follow(run).progress, jobs.rented(run)
             job = rented["job"] if rented else None
             paid = (job.flavour, jobs.usd(job.usd_so_far)) if job else (None, None)
-            found.append(AtWork(run.id, not progress.begun, progress.step, progress.steps, *paid))
+            found.append(ActiveRun(run.id, not progress.begun, progress.step, progress.steps, *paid))
     return found
 
 
 def thinned(events: list, most: int = 1000) -> list:
-    """At most about `most` of the events, evenly spread, the last one kept."""
+    """Return at most about `most` of the events, evenly spread, the last one included."""
     if len(events) <= most:
         return events
     step = len(events) / most

@@ -1,6 +1,6 @@
-"""The form of a run: the knobs of its config, its stages, and a config that it cannot show, kept as it is."""
+"""The form of a run: the knobs of its config, its stages, and a config that it cannot show, kept unchanged."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,15 +9,19 @@ import gradio as gr
 from core.errors import UserError
 from finetune.config.run_config import GROUPS, ConfigKnob, RunConfig, knobs, load_yaml, to_yaml, validate
 from finetune.config.yaml_reader import nest
+from ui.parts.wiring import Parts
 from ui.train import stages_form
 from ui.train.knob_fields import draw_field, group, is_shown, plain_value, shown_value
 from ui.train.stages_form import Stages
 
+KEPT = "kept"
+"""The name of the field that holds a config that the form cannot show."""
+
 
 @dataclass
 class Form:
-    """The form's fields by knob path, in the order of the knobs; its stages; and `kept`, the YAML of a config that the
-    form cannot show, which then counts in place of all fields."""
+    """The form's fields by knob path; its stages; and `kept`, the YAML of a config that the form cannot show, which
+    then counts in place of all fields."""
 
     knobs: list[ConfigKnob]
     fields: dict[str, Any]
@@ -25,23 +29,23 @@ class Form:
     kept: gr.State
 
     @property
-    def inputs(self) -> list:
-        """All fields, in the order that `read` and `fill` take."""
-        return [*self.fields.values(), *self.stages.inputs, self.kept]
+    def inputs(self) -> Parts:
+        """All fields, by the names that `read` and `fill` have for their values."""
+        return {**self.fields, **self.stages.inputs, KEPT: self.kept}
 
     def conditional(self) -> list[ConfigKnob]:
-        """The knobs that show only when something was chosen."""
+        """Return the knobs that show only under certain choices."""
         return [knob for knob in self.knobs if knob.shown_when]
 
 
 def draw_basic(known: list[ConfigKnob]) -> dict[str, Any]:
-    """The knobs that everybody looks at, without their help, in one wrapping row."""
+    """Draw the basic knobs, without their help, in one wrapping row."""
     with gr.Row(elem_classes="ts-basic"):
         return {knob.path: _field(knob, help=False) for knob in known if knob.tier == "basic"}
 
 
 def draw_advanced(known: list[ConfigKnob]) -> dict[str, Any]:
-    """The others, with their help, under the headings of their groups."""
+    """Draw the other knobs, with their help, under the headings of their groups."""
     fields: dict[str, Any] = {}
     advanced = [knob for knob in known if knob.tier != "basic"]
     for name in dict.fromkeys(GROUPS.values()):
@@ -56,58 +60,53 @@ def _field(knob: ConfigKnob, help: bool) -> Any:
     return draw_field(knob, help=help, visible=is_shown(knob, {known.path: known.default for known in knobs()}))
 
 
-def visibility(chosen: dict[str, Any]) -> list[dict]:
-    """For each conditional knob, whether it shows under the values chosen."""
-    return [gr.update(visible=is_shown(knob, chosen)) for knob in knobs() if knob.shown_when]
+def visibility(chosen: dict[str, Any]) -> dict[str, dict]:
+    """Return for each conditional knob, by path, whether it shows under the values chosen."""
+    return {knob.path: gr.update(visible=is_shown(knob, chosen)) for knob in knobs() if knob.shown_when}
 
 
-def read(datasets: Sequence[str] | None, values: Sequence[Any]) -> RunConfig:
-    """The config that the form says, or the one that is kept. Raises UserError with every problem, also where no data
-    is chosen."""
-    if values and isinstance(values[-1], str) and values[-1]:
-        return load_yaml(values[-1])
+def read(datasets: Sequence[str] | None, values: Mapping[str, Any]) -> RunConfig:
+    """Return the config that the form says, or the one that is kept. Raises UserError with every problem, also where
+    no data is chosen."""
+    kept = values.get(KEPT)
+    if kept and isinstance(kept, str):
+        return load_yaml(kept)
     if not datasets:
         raise UserError("page.choose_data")
-    return _said(datasets, values[:-1])
+    return _config_of(datasets, values)
 
 
-def _said(datasets: Sequence[str], values: Sequence[Any]) -> RunConfig:
+def _config_of(datasets: Sequence[str], values: Mapping[str, Any]) -> RunConfig:
     known = knobs()
-    settings, stages = values[: len(known)], values[len(known) :]
-    given = {knob.path: plain_value(knob, value) for knob, value in zip(known, settings, strict=True)}
-    told = {
+    given = {knob.path: plain_value(knob, values[knob.path]) for knob in known}
+    shown = {
         knob.path: given[knob.path]
         for knob in known
         if is_shown(knob, given) and not (given[knob.path] is None and knob.optional)
     }
-    rate_named = "optim.learning_rate" in told
-    return validate({**nest(told), "stages": stages_form.read(datasets, stages, rate_named)})
+    rate_named = "optim.learning_rate" in shown
+    return validate({**nest(shown), "stages": stages_form.read(datasets, values, rate_named)})
 
 
-def size() -> int:
-    """How many fields there are."""
-    return len(knobs()) + stages_form.size() + 1
-
-
-def fill(config: RunConfig) -> list[Any]:
-    """The form's values for a config, in the order of the fields; where they would say another config, the last one
-    keeps this one as YAML."""
+def fill(config: RunConfig) -> dict[str, Any]:
+    """Return the form's values for a config, by the names of the fields; where they would say another config,
+    `KEPT` holds this one as YAML."""
     begins = config.model_copy(update={"optim": config.given_optim(config.stages[0])})
-    values = [shown_value(knob, _at(begins, knob)) for knob in knobs()] + stages_form.fill(config)
-    return [*values, None if _shows(config, values) else to_yaml(config)]
+    values = {knob.path: shown_value(knob, _at(begins, knob)) for knob in knobs()} | stages_form.fill(config)
+    return values | {KEPT: None if _shows(config, values) else to_yaml(config)}
 
 
-def _shows(config: RunConfig, values: list[Any]) -> bool:
-    """Whether the fields say what a config comes to."""
+def _shows(config: RunConfig, values: Mapping[str, Any]) -> bool:
+    """Return whether the fields say what a config comes to."""
     try:
-        said = _said(stages_form.datasets_of(config.stages[0]), values)
+        said = _config_of(stages_form.datasets_of(config.stages[0]), values)
     except UserError:
         return False
     return _effect(said) == _effect(config)
 
 
 def _effect(config: RunConfig) -> tuple:
-    """What a config comes to, stage by stage, however it is written down."""
+    """Return the effect of a config, stage by stage, however it is written."""
     stages = [(stage.objective, stage.data, stage.settings, config.optim_of(stage)) for stage in config.stages]
     return config.model_dump(exclude={"stages", "optim"}), stages
 

@@ -1,4 +1,4 @@
-"""Rented jobs as the page sees them: found again and followed in the background, and what is shown of one."""
+"""Rented jobs: looked up and followed in the background, and the facts shown of one."""
 
 import json
 import logging
@@ -23,36 +23,36 @@ log = logging.getLogger("tunescope")
 
 
 @dataclass
-class Finding:
-    """What is known of somebody's jobs elsewhere: when they were last looked for, and how often some arrived."""
+class JobLookup:
+    """The state of the lookup of somebody's jobs elsewhere: when it last ran, and how often jobs arrived."""
 
-    asked: float = -EVERY_SECONDS
+    looked_up: float = -EVERY_SECONDS
     thread: threading.Thread | None = None
     arrivals: int = 0
 
 
-_found: dict[str, Finding] = {}
+_lookups: dict[str, JobLookup] = {}
 _lock = threading.Lock()
 
 
 def find_again(owner: Owner) -> None:
-    """Look in the background for jobs of somebody with a token, and follow them; returns at once.
+    """Look in the background for jobs of an owner with a token, and follow them; return at once.
 
-    One look at a time, and once a minute at most.
+    One lookup at a time, and at most one a minute.
     """
     if not owner.token or settings.hub_offline():
         return
     with _lock:
-        known = _found.setdefault(owner.key, Finding())
+        known = _lookups.setdefault(owner.key, JobLookup())
         busy = known.thread is not None and known.thread.is_alive()
-        if busy or time.monotonic() - known.asked < EVERY_SECONDS:
+        if busy or time.monotonic() - known.looked_up < EVERY_SECONDS:
             return
-        known.asked = time.monotonic()
+        known.looked_up = time.monotonic()
         known.thread = threading.Thread(target=_find, args=(owner, known), name="find jobs", daemon=True)
         known.thread.start()
 
 
-def _find(owner: Owner, known: Finding) -> None:
+def _find(owner: Owner, known: JobLookup) -> None:
     preload.settled(EVERY_SECONDS)
     if not reach.reachable():
         return
@@ -72,20 +72,20 @@ def _find(owner: Owner, known: Finding) -> None:
 
 
 def arrivals(owner: Owner) -> int:
-    """How often jobs of another machine arrived: a list of runs that was filled before is out of date."""
-    known = _found.get(owner.key)
+    """Return how often jobs of another machine arrived: a list of runs that was filled before is out of date."""
+    known = _lookups.get(owner.key)
     return known.arrivals if known else 0
 
 
 def keep_up(run: Run, owner: Owner) -> None:
-    """Follow a job that is at work, in a thread; one that is followed already is left alone."""
+    """Follow an active job in a thread; leave one alone that is already followed."""
     record = jobs.job_of(run)
     if record is not None and record.active and owner.token and not settings.hub_offline():
         jobs.follow(run, owner)
 
 
 def stamp(run: Run) -> str:
-    """What changes when there is news of a job; empty for a run of this machine."""
+    """Return a text that changes with every update of a job; empty for a run of this machine."""
     times = []
     for name in ("job.json", "metrics.jsonl"):
         try:
@@ -96,7 +96,7 @@ def stamp(run: Run) -> str:
 
 
 def rented(run: Run) -> dict[str, Any] | None:
-    """What the view of a run shows of its job: the record, the most it may cost, how busy the machine is."""
+    """Return what the view of a run shows of its job: the record, the most it may cost, how busy the machine is."""
     record = jobs.job_of(run)
     if record is None:
         return None
@@ -105,17 +105,17 @@ def rented(run: Run) -> dict[str, Any] | None:
 
 
 def usd(amount: float) -> str:
-    """Dollars, with a third digit where it is a matter of cents."""
+    """Format dollars, with a third digit for amounts under ten cents."""
     return f"${amount:.2f}" if amount >= 0.1 or not amount else f"${amount:.3f}"
 
 
 def most(usd_per_hour: float, seconds: int) -> float:
-    """What a job costs that takes its whole time."""
+    """Return the cost of a job that uses its full time limit."""
     return usd_per_hour * seconds / 3600
 
 
 def _machine(run: Run) -> dict[str, float | None] | None:
-    """The last sample of the machine: processor and GPU in percent, memory of both in bytes."""
+    """Return the last sample of the machine: processor and GPU in percent, memory of both in bytes."""
     sample = _last_sample(run)
     if sample is None:
         return None

@@ -1,4 +1,4 @@
-"""One knob of the config as a field of the page, and what a field says as a value of the config."""
+"""A knob of the config as a field of the page, and a field's value as a value of the config."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ WIDTHS = {"text": 280, "texts": 280}
 
 
 def draw_field(knob: ConfigKnob, *, help: bool, visible: bool = True, name: str | None = None) -> Any:
-    """The field of a knob: label, default and, with `help`, what it does. `name` is its id on the page."""
+    """Draw the field of a knob: label, default and, with `help`, its description. `name` is its id on the page."""
     common = {
         "label": words(knob.label),
         "info": words(knob.help) if help else None,
@@ -48,12 +48,12 @@ def group(name: str) -> Iterator[None]:
 
 
 def is_shown(knob: ConfigKnob, values: dict[str, Any]) -> bool:
-    """Whether a knob shows under the values chosen, by path."""
+    """Return whether a knob shows under the values chosen, by path."""
     return knob.shown_when is None or values.get(knob.shown_when[0]) in knob.shown_when[1]
 
 
 def written(value: Any) -> str:
-    """An optional number as text: a number field would show 0 where nothing is chosen."""
+    """Return an optional number as text: a number field would show 0 for an empty one."""
     if isinstance(value, float):
         short = f"{value:g}"
         return short if float(short) == value else repr(value)
@@ -61,14 +61,14 @@ def written(value: Any) -> str:
 
 
 def shown_value(knob: ConfigKnob, value: Any) -> Any:
-    """A value of the config as its field shows it."""
+    """Return a value of the config as its field shows it."""
     if knob.type == "texts":
         return "\n".join(value or ())
     return written(value) if knob.optional and knob.type in ("integer", "number") else value
 
 
 def plain_value(knob: ConfigKnob, value: Any) -> Any:
-    """What a field gives, as a config has it."""
+    """Return a field's value as the config has it."""
     if knob.type == "texts":
         return [line.strip() for line in str(value or "").splitlines() if line.strip()]
     if knob.type == "text":
@@ -81,7 +81,7 @@ def plain_value(knob: ConfigKnob, value: Any) -> Any:
 
 
 def number_in(text: str | None) -> Any:
-    """The number in a text field; what is none stays as typed, and the config says what is wrong with it."""
+    """Return the number in a text field; other text stays as typed, and the config reports the problem."""
     text = (text or "").strip()
     for kind in (int, float):
         try:

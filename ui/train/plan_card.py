@@ -1,4 +1,4 @@
-"""What a run will take, as a card: roughly with each check, and after a trial of its first steps."""
+"""The plan of a run as a card: a rough estimate with each check, a measured one after a trial of its first steps."""
 
 from typing import TYPE_CHECKING
 
@@ -30,10 +30,10 @@ def look(owner: Owner, config: RunConfig, job: work.Job, *, trial: bool) -> tupl
     return found, plan
 
 
-def told(found: "CheckResult", plan: "RunPlan") -> str:
-    """That it can start, or why not; the card; what was found in the data."""
+def plan_html(found: "CheckResult", plan: "RunPlan") -> str:
+    """Return the verdict on whether the run can start, the card, and the findings in the data."""
     rows, steps = counted("core.rows", found.rows), counted("core.steps", plan.steps)
-    refused = any(one.refused for one in plan.advice)
+    refused = any(advice.refused for advice in plan.advice)
     fine = say("page.checked", model=found.model, rows=rows, steps=steps)
     note = "" if refused else render("note", kind="ts-good", title="", text=fine)
     if found.launch:
@@ -42,5 +42,5 @@ def told(found: "CheckResult", plan: "RunPlan") -> str:
 
 
 def card(plan: "RunPlan") -> str:
-    """The plan with a line for each place."""
+    """Return the plan as a card with a line for each machine."""
     return render("plan_card", plan=plan, weights=weight_facts(plan), data=data_facts(plan), dollars=dollars)

@@ -1,4 +1,4 @@
-"""The curves of a run: loss by step with its stages told apart, learning rate, speed, and what preferences come to."""
+"""The curves of a run: loss by step and stage, learning rate, speed, and margin and accuracy of preference stages."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,29 +9,29 @@ import pandas as pd
 from core.words import say
 from finetune.runs.events import Event, RunProgress
 from finetune.runs.stage_report import margin_of
+from ui.parts.wiring import Parts
 from ui.train.follow import thinned
 from ui.web.language import words
 
-PARTS = 7
 NARROW, WIDE = 260, 1000
-"""Three plots a row, or one whose legend has many names."""
+"""Widths in px: three plots a row, or one with a long legend."""
 Point = tuple[int, float, str]
 
 
-def draw() -> list[Any]:
-    """Two rows of plots: what every run has, and what a preference stage has. Hidden until there is something."""
+def draw() -> Parts:
+    """Draw two rows of plots: what every run has, and what a preference stage has. Hidden until there is something."""
     with gr.Row(visible=False, elem_id="plots") as usual:
-        plots = [
-            _plot("page.plot_loss", "loss", color="series"),
-            _plot("page.plot_rate", "learning_rate"),
-            _plot("page.plot_speed", "tokens_per_s"),
-        ]
+        plots = {
+            "loss": _plot("page.plot_loss", "loss", color="series"),
+            "learning_rate": _plot("page.plot_rate", "learning_rate"),
+            "tokens_per_s": _plot("page.plot_speed", "tokens_per_s"),
+        }
     with gr.Row(visible=False, elem_id="preference-plots") as preferences:
-        more = [
-            _plot("page.plot_margin", "margin", color="series"),
-            _plot("page.plot_preferred", "preferred", color="series"),
-        ]
-    return [usual, *plots, preferences, *more]
+        more = {
+            "margin": _plot("page.plot_margin", "margin", color="series"),
+            "preferred": _plot("page.plot_preferred", "preferred", color="series"),
+        }
+    return {"plots": usual, **plots, "preference_plots": preferences, **more}
 
 
 def _plot(title: str, y: str, color: str | None = None) -> gr.LinePlot:
@@ -49,26 +49,29 @@ def _plot(title: str, y: str, color: str | None = None) -> gr.LinePlot:
     )
 
 
-def hidden() -> list[Any]:
-    """What the plots show of no run."""
-    nothing = gr.update(visible=False)
-    return [nothing, None, None, None, nothing, None, None]
+def hidden() -> dict[str, Any]:
+    """Return what the plots show of no run, by the names of `draw`."""
+    rows = dict.fromkeys(("plots", "preference_plots"), gr.update(visible=False))
+    return rows | dict.fromkeys(("loss", "learning_rate", "tokens_per_s", "margin", "preferred"))
 
 
-def shown(progress: RunProgress) -> list[Any]:
-    """What the plots show of a run, in the order of `draw`."""
+def shown(progress: RunProgress) -> dict[str, Any]:
+    """Return what the plots show of a run, by the names of `draw`."""
     train = thinned(list(progress.train.values()))
     loss = pd.DataFrame([*losses(progress), *marks(progress)], columns=["step", "loss", "series"])
-    frames: list[Any] = [gr.update(value=loss, min_width=WIDE if loss["series"].nunique() > 3 else NARROW)]
+    found: dict[str, Any] = {
+        "plots": gr.update(visible=bool(train)),
+        "loss": gr.update(value=loss, min_width=WIDE if loss["series"].nunique() > 3 else NARROW),
+    }
     for name in ("learning_rate", "tokens_per_s"):
-        frames.append(pd.DataFrame([(event["step"], event.get(name)) for event in train], columns=["step", name]))
-    preferences = [_preferences(progress, "margin", margin_of), _preferences(progress, "preferred", _share)]
-    any_pairs = not preferences[0].empty
-    return [gr.update(visible=bool(train)), *frames, gr.update(visible=any_pairs), *preferences]
+        found[name] = pd.DataFrame([(event["step"], event.get(name)) for event in train], columns=["step", name])
+    margin = _preferences(progress, "margin", margin_of)
+    found |= {"preference_plots": gr.update(visible=not margin.empty), "margin": margin}
+    return found | {"preferred": _preferences(progress, "preferred", _share)}
 
 
 def _preferences(progress: RunProgress, name: str, figure: Callable[[Event], float | None]) -> pd.DataFrame:
-    """A figure of the preference stages in training and on the rows held out."""
+    """Return a figure of the preference stages in training and on the held-out rows."""
     events = [*thinned(list(progress.train.values())), *_measured(progress)]
     known = [(event["step"], figure(event), _kind(event)) for event in events if figure(event) is not None]
     return pd.DataFrame(known, columns=["step", name, "series"])
@@ -79,7 +82,7 @@ def _share(event: Event) -> float | None:
 
 
 def _measured(progress: RunProgress) -> list[Event]:
-    """The evaluations, those before a later stage's first step among them."""
+    """Return the evaluations, including those before a later stage's first step."""
     return [*progress.begins.values(), *thinned(list(progress.evals.values()))]
 
 
@@ -88,7 +91,7 @@ def _kind(event: Event) -> str:
 
 
 def losses(progress: RunProgress) -> list[Point]:
-    """Training and validation losses, a series of its own for each stage: their losses are different quantities."""
+    """Return training and validation losses, a series for each stage: their losses are different quantities."""
     objectives = [stage["objective"] for stage in (progress.started or {}).get("stages") or []]
     train = thinned(list(progress.train.values()))
     found = [(event["step"], event["loss"], _series(event, objectives, "training")) for event in train]
@@ -106,7 +109,7 @@ def _series(event: Event, objectives: list[str], kind: str) -> str:
 
 
 def marks(progress: RunProgress) -> Iterator[Point]:
-    """The best step of a stage and its early end as upright lines, as high as the stage's losses reach."""
+    """Return the best step and the early end of each stage as vertical lines, as high as the stage's losses."""
     for kind, places in (("best", _best(progress)), ("early", _early(progress))):
         for stage, step in places.items():
             heights = [event["loss"] for event in progress.train.values() if (event.get("stage") or 0) == stage]
@@ -115,8 +118,8 @@ def marks(progress: RunProgress) -> Iterator[Point]:
 
 
 def _best(progress: RunProgress) -> dict[int, int]:
-    told = {**progress.early, **{stage: event for stage, event in progress.over.items() if event.get("best")}}
-    return {stage: event["best"] for stage, event in told.items() if event.get("best") is not None}
+    ended = {**progress.early, **{stage: event for stage, event in progress.over.items() if event.get("best")}}
+    return {stage: event["best"] for stage, event in ended.items() if event.get("best") is not None}
 
 
 def _early(progress: RunProgress) -> dict[int, int]:

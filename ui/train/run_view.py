@@ -1,4 +1,4 @@
-"""A run as it is going: picked from the list, polled every two seconds, stopped and resumed."""
+"""The live view of a run: chosen from the list, polled every two seconds, stopped and resumed."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from finetune.runs.stage_report import reports
 from ui.parts import job as work
 from ui.parts.controls import button, dropdown, refreshed, textbox
 from ui.parts.views import render, view
-from ui.parts.wiring import SHOWN, Page
+from ui.parts.wiring import SHOWN, Page, Parts, by_name
 from ui.train import jobs, where_to_run
 from ui.train import plots as curves
 from ui.train.follow import follow
@@ -26,20 +26,19 @@ from ui.web.language import Spoken, words
 
 LISTED = 50
 LOG_LINES = 30
-PARTS = 11 + curves.PARTS
 
 
 @dataclass
-class Live:
-    """The picker of runs, and how the view of the chosen one is drawn anew."""
+class RunView:
+    """The picker of runs, and the event that redraws the view of the chosen one."""
 
     picker: gr.Dropdown
-    wiring: tuple
+    wiring: dict[str, Any]
 
 
 @dataclass
 class Buttons:
-    """What is done with the chosen run. `agreed` is what the price of another job was told for."""
+    """The actions on the chosen run. `agreed` records the settings and the price of the next job that were shown."""
 
     picker: gr.Dropdown
     stop: gr.Button
@@ -50,8 +49,12 @@ class Buttons:
     rent: gr.Button
     agreed: gr.State
 
+    def shown(self) -> Parts:
+        """Return the components that `_buttons` fills."""
+        return {name: getattr(self, name) for name in ("stop", "resume", "keep", "timeout", "rent")}
 
-def draw(page: Page) -> Live:
+
+def draw(page: Page) -> RunView:
     """Draw the run's view and wire it."""
     with gr.Row(elem_classes="ts-start"):
         picker = dropdown("page.your_runs", scale=4, min_width=280, elem_id="runs")
@@ -67,35 +70,37 @@ def draw(page: Page) -> Live:
     samples = view(elem_id="samples")
     with gr.Accordion(words("page.log"), open=False, visible=False) as log_box:
         log = gr.Textbox(show_label=False, lines=12, max_lines=12, interactive=False, elem_id="log", buttons=["copy"])
-    seen = gr.State("")
-    outputs = [seen, picker, state, stop, resume, keep, timeout, rent, *plots, samples, log_box, log]
-    _wire(page, Buttons(picker, stop, resume, keep, timeout, answer, rent, gr.State()), seen, outputs)
+    buttons = Buttons(picker, stop, resume, keep, timeout, answer, rent, gr.State())
+    outputs: Parts = {"seen": gr.State(""), "picker": picker, "state": state, **buttons.shown(), **plots}
+    outputs |= {"samples": samples, "log_box": log_box, "log": log}
+    showing = by_name(show, picker, outputs)
+    _wire(page, buttons, showing, by_name(tick, [picker, outputs["seen"]], outputs))
     page.runs.append(picker)
-    return Live(picker, (show, picker, outputs))
+    return RunView(picker, showing)
 
 
-def _wire(page: Page, buttons: Buttons, seen: Any, outputs: list) -> None:
+def _wire(page: Page, buttons: Buttons, showing: dict[str, Any], ticking: dict[str, Any]) -> None:
     picker, once = buttons.picker, {**SHOWN, "trigger_mode": "once"}
-    picker.input(show, picker, outputs, **SHOWN)
-    page.every_two_seconds(tick, [picker, seen], outputs)
-    page.on_open(refresh, picker, picker, then=(show, picker, outputs))
+    picker.input(**showing, **SHOWN)
+    page.every_two_seconds(**ticking)
+    page.on_open(refresh, picker, picker, then=showing)
     buttons.stop.click(stop_run, picker, buttons.answer, **once)
     wish, answers = [picker, buttons.timeout], [buttons.answer, buttons.rent, buttons.agreed]
-    buttons.resume.click(resume_run, wish, answers, **once).success(tick, [picker, seen], outputs, **SHOWN)
-    buttons.keep.click(keep_result, picker, buttons.answer, **once).success(show, picker, outputs, **SHOWN)
+    buttons.resume.click(resume_run, wish, answers, **once).success(**ticking, **SHOWN)
+    buttons.keep.click(keep_result, picker, buttons.answer, **once).success(**showing, **SHOWN)
     rented = buttons.rent.click(rent_again, [buttons.agreed, *wish], answers, **once)
-    rented.success(show, picker, outputs, **SHOWN)
+    rented.success(**showing, **SHOWN)
 
 
 @handler(quiet=True)
 def refresh(caller: Caller, chosen: str | None) -> Any:
-    """The owner's runs, the newest chosen where none is. Their jobs elsewhere are looked for meanwhile."""
+    """List the owner's runs; choose the newest if none is chosen. Their jobs elsewhere are looked up meanwhile."""
     jobs.find_again(caller.owner)
     return refreshed(choices(caller), chosen)
 
 
 def choices(caller: Caller, *, finished: bool = False) -> list[tuple[str, str]]:
-    """The owner's runs for a dropdown, newest first; `finished`: only those with a result."""
+    """Return the owner's runs for a dropdown, newest first; `finished`: only those with a result."""
     found = []
     for run in list_runs(caller.owner)[:LISTED]:
         progress = follow(run).progress
@@ -106,7 +111,7 @@ def choices(caller: Caller, *, finished: bool = False) -> list[tuple[str, str]]:
 
 
 def _about(run: Run) -> str:
-    """A run's model and method; nothing where another version of the program wrote its config."""
+    """Return a run's model and method; a dash if another version of the program wrote its config."""
     try:
         config = run.config()
     except UserError:
@@ -115,75 +120,73 @@ def _about(run: Run) -> str:
 
 
 def state_of(run: Run) -> str:
-    """The run's word, as `Run.state`. The lock is looked at first: an ending is written under it."""
+    """Return the run's state, as `Run.state`. The lock is checked first: an ending is written under it."""
     alive = run.alive()
     return run.state(alive, follow(run).progress)
 
 
 @handler(quiet=True)
-def tick(caller: Caller, chosen: str | None, seen: str) -> list:
-    """What changed since the last look; nothing is sent where nothing did."""
+def tick(caller: Caller, chosen: str | None, seen: str) -> dict[str, Any]:
+    """Show what changed since the last look; nothing is sent where nothing did."""
     return _view(caller, chosen, seen)
 
 
 @handler()
-def show(caller: Caller, chosen: str | None) -> list:
-    """The whole view of a run."""
+def show(caller: Caller, chosen: str | None) -> dict[str, Any]:
+    """Show the whole view of a run."""
     return _view(caller, chosen, None)
 
 
-def _view(caller: Caller, chosen: str | None, seen: str | None) -> list:
-    came = jobs.arrivals(caller.owner)
+def _view(caller: Caller, chosen: str | None, seen: str | None) -> dict[str, Any]:
+    arrived = jobs.arrivals(caller.owner)
     if not chosen:
-        return _empty(caller, str(came or ""), seen)
+        return _empty(caller, str(arrived or ""), seen)
     run = find(chosen, caller.owner)
     state = state_of(run)
     news = f"{follow(run).cursor} {jobs.stamp(run)}"
-    now = f"{run.id} {state} {came} {news}"
+    now = f"{run.id} {state} {arrived} {news}"
     if now == seen:
-        return [gr.skip()] * PARTS
+        return {}
     progress = follow(run).progress
     rented = jobs.rented(run)
     more = {"error": _error(run, state), "outcome": outcome(run, progress), "reports": reports(progress)}
     html = render("run", run=run, state=state, about=_about(run), progress=progress, **more, **(rented or {}))
-    samples = render("samples", samples=progress.samples)
-    changed = not (seen or "").startswith(f"{run.id} {state} {came} ")
-    listed = gr.update(choices=choices(caller), value=chosen) if changed else gr.skip()
-    buttons = _buttons(run, state, rented, changed)
-    return [
-        now,
-        listed,
-        html,
-        *buttons,
-        *curves.shown(progress),
-        samples,
-        gr.update(visible=True),
-        run.log_tail(LOG_LINES),
-    ]
+    changed = not (seen or "").startswith(f"{run.id} {state} {arrived} ")
+    return {
+        "seen": now,
+        **({"picker": gr.update(choices=choices(caller), value=chosen)} if changed else {}),
+        "state": html,
+        **_buttons(run, state, rented, changed),
+        **curves.shown(progress),
+        "samples": render("samples", samples=progress.samples),
+        "log_box": gr.update(visible=True),
+        "log": run.log_tail(LOG_LINES),
+    }
 
 
-def _empty(caller: Caller, now: str, seen: str | None) -> list:
-    """The view of no run; the list is filled as soon as runs arrive from elsewhere."""
+def _empty(caller: Caller, now: str, seen: str | None) -> dict[str, Any]:
+    """Return the view of no run; the list is filled as soon as runs arrive from elsewhere."""
     if now == seen:
-        return [gr.skip()] * PARTS
-    listed = refreshed(choices(caller), None) if now else gr.skip()
-    hidden = gr.update(visible=False)
-    return [now, listed, nothing_yet(), *[hidden] * 5, *curves.hidden(), "", hidden, ""]
+        return {}
+    listed = {"picker": refreshed(choices(caller), None)} if now else {}
+    hidden = dict.fromkeys(("stop", "resume", "keep", "timeout", "rent", "log_box"), gr.update(visible=False))
+    return {"seen": now, **listed, "state": nothing_yet(), **hidden, **curves.hidden(), "samples": "", "log": ""}
 
 
-def _buttons(run: Run, state: str, rented: dict | None, changed: bool) -> list:
-    """Stop, resume, keep, the next job's time limit, and the yes to its price: that goes when the run changes."""
+def _buttons(run: Run, state: str, rented: dict | None, changed: bool) -> dict[str, Any]:
+    """Return the state of the buttons and of the next job's time limit. The yes to a price goes when the run
+    changes."""
     again = state in ("stopped", "failed")
     more = gr.update(visible=again and rented is not None)
     if rented and changed:
         more["value"] = f"{rented['job'].timeout // 60}m"
-    return [
-        gr.update(visible=state in ("queued", "running")),
-        gr.update(visible=again),
-        gr.update(visible=again and has_checkpoint(run)),
-        more,
-        gr.update(visible=False) if changed else gr.skip(),
-    ]
+    return {
+        "stop": gr.update(visible=state in ("queued", "running")),
+        "resume": gr.update(visible=again),
+        "keep": gr.update(visible=again and has_checkpoint(run)),
+        "timeout": more,
+        **({"rent": gr.update(visible=False)} if changed else {}),
+    }
 
 
 def _error(run: Run, state: str) -> str | None:
@@ -191,7 +194,7 @@ def _error(run: Run, state: str) -> str | None:
 
 
 def nothing_yet() -> str:
-    """What the view says before there is any run."""
+    """Return what the view shows before there is any run."""
     return render("empty", title=say("page.no_run"), text=say("page.no_run_help"))
 
 
@@ -213,7 +216,7 @@ def keep_result(caller: Caller, chosen: str | None) -> Iterator[str]:
 
 @handler()
 def resume_run(caller: Caller, chosen: str | None, timeout: str | None) -> Iterator[tuple]:
-    """Go on from the last checkpoint. A job is paid for anew: what it costs at most is told first."""
+    """Resume from the last checkpoint. A job is paid for anew: its maximum cost is shown first."""
     run, hidden = find(chosen or "", caller.owner), gr.update(visible=False)
     record = job_of(run)
     if record is not None:
@@ -228,21 +231,21 @@ def resume_run(caller: Caller, chosen: str | None, timeout: str | None) -> Itera
 
 
 def _ask(caller: Caller, run: Run, record: JobRecord, timeout: str | None, why: str = "") -> Iterator[tuple]:
-    """The checks and the price of a run's next job, and the button that says yes to both."""
+    """Show the checks and the price of a run's next job, and the button that confirms both."""
     config = run.config().model_copy(update={"model": str(run.environment().get("base") or run.config().model)})
     limit = (timeout or "").strip() or str(record.timeout)
     offer = yield from _follow(
         caller, lambda job: where_to_run.preflight(caller.owner, config, record.flavour, limit, job)
     )
-    agreed = where_to_run.Agreed(where_to_run.same_wish(run.id, timeout), offer.flavour.usd_per_hour)
-    yield where_to_run.told(offer, why), where_to_run.yes_to(offer), agreed
+    agreed = where_to_run.Agreed(where_to_run.fingerprint(run.id, timeout), offer.flavor.usd_per_hour)
+    yield where_to_run.offer_html(offer, why), where_to_run.confirmation(offer), agreed
 
 
 @handler()
 def rent_again(
     caller: Caller, agreed: where_to_run.Agreed | None, chosen: str | None, timeout: str | None
 ) -> Iterator[tuple]:
-    """Go on in a new job: the one whose price was agreed to; where that changed, ask again."""
+    """Resume in a new job at the confirmed price; if the price changed, ask again."""
     run = find(chosen or "", caller.owner)
     usd_per_hour = where_to_run.agreed_price(agreed, run.id, timeout)
     record = job_of(run)
@@ -251,7 +254,7 @@ def rent_again(
     try:
         yield from _follow(caller, lambda job: launcher.resume(run, caller.owner))
     except UserError as error:
-        if not where_to_run.to_be_asked_again(error):
+        if not where_to_run.price_changed(error):
             raise
         yield from _ask(caller, run, record, timeout, str(error))
         return

@@ -1,47 +1,48 @@
-"""The stages of a run as fields: the first one's objective beside the data, up to two more ones folded away."""
+"""The stages of a run as fields: the first one's objective beside the data, two further ones folded away."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from core.errors import UserError
 from core.words import say
 from core.workspace import Owner, dataset_folder
-from finetune.config.run_config import RunConfig, Stage, stage_knobs
+from finetune.config.run_config import ConfigKnob, RunConfig, Stage, stage_knobs
 from finetune.data.store import open_dataset
 from finetune.objectives import OBJECTIVES, fitting
 from ui.data.datasets import choices as dataset_choices
 from ui.parts.controls import dropdown, textbox
 from ui.parts.views import render, view
-from ui.parts.wiring import QUIET, SHOWN, Page
+from ui.parts.wiring import QUIET, SHOWN, Page, Parts, by_name
 from ui.train.knob_fields import draw_field, is_shown, number_in, plain_value, written
 from ui.web.handler import Caller, handler
 from ui.web.language import words
 
 FURTHER = 2
-"""How many stages the form has beside the first; a config may have more."""
-_OWN = 3
-"""The fields that only a further stage has: data, epochs, learning rate."""
+"""The number of stages in the form after the first; a config may have more."""
 
 
 @dataclass
 class StageFields:
-    """One stage: its objective, the settings of all objectives in the order of `stage_knobs`, a sentence about its
-    data; a further one has data, epochs and learning rate of its own."""
+    """One stage: its objective, the settings of all objectives by knob path, a sentence about its data; a further one
+    has data, epochs and learning rate of its own."""
 
     objective: gr.Dropdown
-    settings: list[Any]
+    settings: Parts
     note: gr.HTML
     datasets: gr.Dropdown | None = None
     epochs: gr.Textbox | None = None
     rate: gr.Textbox | None = None
 
-    @property
-    def inputs(self) -> list:
-        own = [] if self.datasets is None else [self.datasets, self.epochs, self.rate]
-        return [*own, self.objective, *self.settings]
+    def inputs(self, index: int) -> Parts:
+        """Return the fields by the names of their values; `index` is the stage's, from 0."""
+        own: dict[str, Block | None] = {"data": self.datasets, "epochs": self.epochs, "rate": self.rate}
+        fields: Parts = {field_name(index, part): field for part, field in own.items() if field is not None}
+        fields[field_name(index, "objective")] = self.objective
+        return fields | {setting_name(index, path): field for path, field in self.settings.items()}
 
 
 @dataclass
@@ -52,36 +53,49 @@ class Stages:
     further: list[StageFields]
 
     @property
-    def inputs(self) -> list:
-        """All fields, in the order that `read` and `fill` take."""
-        return [field for stage in (self.first, *self.further) for field in stage.inputs]
+    def inputs(self) -> Parts:
+        """All fields, by the names that `read` and `fill` have for their values."""
+        fields: Parts = {}
+        for index, stage in enumerate((self.first, *self.further)):
+            fields |= stage.inputs(index)
+        return fields
+
+
+def field_name(index: int, part: str) -> str:
+    """Return the name of a stage's field: `stages.1.objective` for the second stage's objective."""
+    return f"stages.{index}.{part}"
+
+
+def setting_name(index: int, path: str) -> str:
+    """Return the name of a stage's field for a knob such as `stages.dpo.beta`."""
+    return field_name(index, path.removeprefix("stages."))
 
 
 def draw_objective(name: str, value: str | None) -> gr.Dropdown:
-    """What a stage learns; `name` is its id on the page.
+    """Draw the objective of a stage; `name` is its id on the page.
 
-    What is offered changes with the data, and Gradio would check a value by what it offered last: the config does.
+    The choices change with the data, and Gradio would check a value against the last choices; the config checks it.
     """
     titles = [(words(f"config.objective.{key}"), key) for key in OBJECTIVES]
     more: dict[str, Any] = {"scale": 2, "min_width": 190, "elem_id": name, "allow_custom_value": True}
     return gr.Dropdown(titles, value=value, label=words("config.stages.objective.label"), **more)
 
 
-def draw_settings(stage: str, objective: str | None) -> list[Any]:
-    """The settings of all objectives, those of the chosen one in view, to be drawn into a row."""
-    return [
-        draw_field(
+def draw_settings(stage: str, objective: str | None) -> Parts:
+    """Draw the settings of all objectives into a row, those of the chosen one in view. Return them by knob path."""
+    return {
+        knob.path: draw_field(
             knob,
             help=True,
             visible=is_shown(knob, {"stages.objective": objective}),
             name=f"{stage}-{knob.path.removeprefix('stages.').replace('.', '-')}",
         )
         for knob in stage_knobs()[1:]
-    ]
+    }
 
 
 def draw_further() -> list[StageFields]:
-    """The fields of the further stages."""
+    """Draw the fields of the further stages."""
     return [_draw_stage(number) for number in range(2, 2 + FURTHER)]
 
 
@@ -101,9 +115,10 @@ def _draw_stage(number: int) -> StageFields:
 
 
 def wire(page: Page, stages: Stages, datasets: gr.Dropdown) -> None:
-    """Data decides which objectives there are, the objective which settings. `datasets` is the first stage's data."""
+    """Wire the fields: data decides which objectives are offered, the objective which settings. `datasets` is the first
+    stage's data."""
     for stage in (stages.first, *stages.further):
-        stage.objective.change(choose_objective, stage.objective, stage.settings, **SHOWN)
+        stage.objective.change(**by_name(choose_objective, stage.objective, stage.settings), **SHOWN)
         data = stage.datasets or datasets
         fits = fit_further if stage.datasets else fit_first
         data.change(fits, [data, stage.objective], [stage.objective, stage.note], **SHOWN)
@@ -114,46 +129,47 @@ def wire(page: Page, stages: Stages, datasets: gr.Dropdown) -> None:
 
 @handler(quiet=True)
 def refresh(caller: Caller, *chosen: list[str] | None) -> list:
-    """The owner's datasets for the further stages, in which nothing is chosen by itself."""
+    """List the owner's datasets for the further stages; none is chosen by default."""
     found = dataset_choices(caller)
     known = {value for _, value in found}
-    return [gr.update(choices=found, value=[one for one in some or [] if one in known]) for some in chosen]
+    return [gr.update(choices=found, value=[dataset for dataset in some or [] if dataset in known]) for some in chosen]
 
 
 @handler(quiet=True)
-def choose_objective(caller: Caller, objective: str | None) -> list:
-    """Only the settings of the objective chosen."""
-    return [gr.update(visible=is_shown(knob, {"stages.objective": objective})) for knob in stage_knobs()[1:]]
+def choose_objective(caller: Caller, objective: str | None) -> dict[str, Any]:
+    """Show only the settings of the objective chosen."""
+    chosen = {"stages.objective": objective}
+    return {knob.path: gr.update(visible=is_shown(knob, chosen)) for knob in stage_knobs()[1:]}
 
 
 @handler(quiet=True)
 def fit_first(caller: Caller, datasets: list[str] | None, objective: str | None) -> tuple:
-    """The objectives that the chosen data can serve, or a sentence that none can."""
+    """Offer the objectives that fit the chosen data, or show a sentence that none does."""
     return fit(caller.owner, datasets, objective or next(iter(OBJECTIVES)))
 
 
 @handler(quiet=True)
 def fit_further(caller: Caller, datasets: list[str] | None, objective: str | None) -> tuple:
-    """The same for a further stage: without data there is none."""
+    """Do the same for a further stage: without data it has no objective."""
     return fit(caller.owner, datasets, objective if datasets else None)
 
 
 def fit(owner: Owner, datasets: Sequence[str] | None, objective: str | None) -> tuple[Any, str]:
-    """The choice of objectives under the data: an update of the dropdown, and a sentence where none learns from all.
+    """Return the choice of objectives for the data: an update of the dropdown, and a sentence if none fits all of it.
 
-    What was chosen stays where it fits; else the one that is made for such rows is.
+    The chosen objective stays if it fits; else the one with the fewest row kinds is chosen.
     """
     kinds = kinds_of(owner, datasets or [])
     able = fitting(kinds)
     if not able:
-        told = say("page.no_objective", kinds=", ".join(sorted(kinds)))
-        return gr.update(choices=titles(), value=objective), _warning(told)
+        text = say("page.no_objective", kinds=", ".join(sorted(kinds)))
+        return gr.update(choices=titles(), value=objective), _warning(text)
     value = objective if objective in able or not datasets else min(able, key=lambda key: len(OBJECTIVES[key].kinds))
     return gr.update(choices=titles(able), value=value), ""
 
 
 def kinds_of(owner: Owner, datasets: Sequence[str]) -> set[str]:
-    """The row kinds of an owner's datasets; one that is not there (any more) has none."""
+    """Return the row kinds of an owner's datasets; a deleted one has none."""
     found = set()
     for name in datasets:
         try:
@@ -164,7 +180,7 @@ def kinds_of(owner: Owner, datasets: Sequence[str]) -> set[str]:
 
 
 def titles(keys: Iterable[str] = tuple(OBJECTIVES)) -> list[tuple[str, str]]:
-    """Objectives for a dropdown."""
+    """Return objectives for a dropdown."""
     return [(say(f"config.objective.{key}"), key) for key in keys]
 
 
@@ -172,78 +188,69 @@ def _warning(text: str) -> str:
     return render("note", kind="ts-warn", title="", text=text)
 
 
-def read(datasets: Sequence[str], values: Sequence[Any], rate_named: bool) -> list[dict[str, Any]]:
-    """The stages that the fields say, as plain values of a config; `rate_named`: the run has a learning rate.
+def read(datasets: Sequence[str], values: Mapping[str, Any], rate_named: bool) -> list[dict[str, Any]]:
+    """Return the stages that the fields say, as plain values of a config; `rate_named`: the run has a learning rate.
 
-    Raises UserError where a stage has settings but no data, or data and no objective.
+    Raises UserError if a stage has an objective but no data, or data but no objective.
     """
-    learns = len(stage_knobs())
-    stages = [{**_objective(values[:learns]), "data": _sources(datasets)}]
-    for number, (data, epochs, rate, *told) in enumerate(_lots(values[learns:], _OWN + learns), 2):
-        if not data and not told[0]:
+    stages = [{**_objective(0, values), "data": _sources(datasets)}]
+    for index in range(1, 1 + FURTHER):
+        data, objective, epochs, rate = (
+            values[field_name(index, part)] for part in ("data", "objective", "epochs", "rate")
+        )
+        if not data and not objective:
             continue
-        if not data or not told[0]:
-            raise UserError("page.stage_data" if told[0] else "page.stage_objective", number=number)
+        if not data or not objective:
+            raise UserError("page.stage_data" if objective else "page.stage_objective", number=index + 1)
         optim = {"epochs": number_in(epochs), "learning_rate": number_in(rate)}
         keep = {name: value for name, value in optim.items() if value is not None}
         keep |= {"learning_rate": None} if rate_named and optim["learning_rate"] is None else {}
-        stages.append({**_objective(told), "data": _sources(data), **({"optim": keep} if keep else {})})
+        stages.append({**_objective(index, values), "data": _sources(data), **({"optim": keep} if keep else {})})
     return stages
-
-
-def _lots(values: Sequence[Any], each: int) -> Iterator[Sequence[Any]]:
-    assert len(values) == FURTHER * each, "the fields of each further stage"
-    for start in range(0, len(values), each):
-        yield values[start : start + each]
 
 
 def _sources(datasets: Sequence[str]) -> list[dict[str, str]]:
     return [{"dataset": dataset} for dataset in datasets]
 
 
-def _objective(values: Sequence[Any]) -> dict[str, Any]:
-    """The objective with those of its settings that are not as they come."""
-    objective, told = values[0], {}
-    for knob, value in zip(stage_knobs()[1:], values[1:], strict=True):
-        given = plain_value(knob, value)
+def _objective(index: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stage's objective with those of its settings that differ from their defaults."""
+    objective, settings = values[field_name(index, "objective")], {}
+    for knob in stage_knobs()[1:]:
+        given = plain_value(knob, values[setting_name(index, knob.path)])
         if is_shown(knob, {"stages.objective": objective}) and given != knob.default:
-            told[knob.path.rpartition(".")[2]] = given
-    return {"objective": objective, **({objective: told} if told else {})}
+            settings[knob.path.rpartition(".")[2]] = given
+    return {"objective": objective, **({objective: settings} if settings else {})}
 
 
-def fill(config: RunConfig) -> list[Any]:
-    """The values of all fields for a config, as far as they can show it."""
-    first, *others = config.stages
-    begins = config.given_optim(first)
-    values = _learns(first)
-    for stage in others[:FURTHER]:
-        optim = config.given_optim(stage)
-        epochs = "" if optim.epochs == begins.epochs else written(optim.epochs)
-        values += [datasets_of(stage), epochs, written(optim.learning_rate), *_learns(stage)]
-    empty = [[], "", "", None, *(knob.default for knob in stage_knobs()[1:])]
-    return values + empty * (FURTHER - len(others[:FURTHER]))
+def fill(config: RunConfig) -> dict[str, Any]:
+    """Return the values of all fields for a config, as far as they can show it."""
+    begins = config.given_optim(config.stages[0])
+    values: dict[str, Any] = {}
+    for index in range(1 + FURTHER):
+        stage = config.stages[index] if index < len(config.stages) else None
+        values |= {field_name(index, "objective"): stage.objective if stage else None}
+        values |= {setting_name(index, knob.path): _setting(stage, knob) for knob in stage_knobs()[1:]}
+        if index:
+            optim = config.given_optim(stage) if stage else None
+            epochs = "" if optim is None or optim.epochs == begins.epochs else written(optim.epochs)
+            rate = "" if optim is None else written(optim.learning_rate)
+            own = {"data": datasets_of(stage) if stage else [], "epochs": epochs, "rate": rate}
+            values |= {field_name(index, part): value for part, value in own.items()}
+    return values
 
 
-def _learns(stage: Stage) -> list[Any]:
-    names = [knob.path.split(".")[1:] for knob in stage_knobs()[1:]]
-    own = [
-        getattr(stage.settings, name) if block == stage.objective else knob.default
-        for (block, name), knob in zip(names, stage_knobs()[1:], strict=True)
-    ]
-    return [stage.objective, *own]
+def _setting(stage: Stage | None, knob: ConfigKnob) -> Any:
+    """Return a stage's value of a knob such as `stages.dpo.beta`; the default where the objective is another one."""
+    _, objective, name = knob.path.split(".")
+    return getattr(stage.settings, name) if stage and objective == stage.objective else knob.default
 
 
 def datasets_of(stage: Stage) -> list[str]:
-    """The imported datasets of a stage."""
+    """Return the imported datasets of a stage."""
     return [source.dataset for source in stage.data if source.dataset]
 
 
-def size() -> int:
-    """How many fields all stages have."""
-    return len(stage_knobs()) + FURTHER * (_OWN + len(stage_knobs()))
-
-
-def data_places() -> list[int]:
-    """Where among all fields the data of the further stages stand."""
-    learns = len(stage_knobs())
-    return [learns + number * (_OWN + learns) for number in range(FURTHER)]
+def data_names() -> list[str]:
+    """Return the names of the fields for the data of the further stages."""
+    return [field_name(index, "data") for index in range(1, 1 + FURTHER)]

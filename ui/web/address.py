@@ -1,4 +1,4 @@
-"""Which address the page is served at, from flags and environment, before anything heavy is loaded."""
+"""The address of the page, from flags and environment, before anything heavy is loaded."""
 
 import argparse
 import ipaddress
@@ -16,7 +16,7 @@ USER = "tunescope"
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen, and the password that is asked for (None: nobody is asked)."""
+    """Where to listen, and the password that visitors must enter (None: no password)."""
 
     host: str
     port: int
@@ -31,7 +31,8 @@ class Address:
 def choose(arguments: list[str] | None = None) -> Address:
     """Read `--host` and `--port`, else `GRADIO_SERVER_NAME` and `GRADIO_SERVER_PORT`; without a port take a free one.
 
-    Raises UserError for a port that is no number or is taken, and for an address others can reach without a password.
+    Raises UserError for a port that is not a number or is in use, and for an address that others can reach without a
+    password.
     """
     speak(nearest(os.environ.get("LC_ALL") or os.environ.get("LANG")))
     typed = _parser().parse_args(arguments)
@@ -50,12 +51,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def password() -> str | None:
-    """What is asked for before the page is shown (`TUNESCOPE_PASSWORD`); None where nobody is asked."""
+    """Return the password that the page asks for (`TUNESCOPE_PASSWORD`); None if it asks for none."""
     return os.environ.get("TUNESCOPE_PASSWORD") or None
 
 
 def loopback(host: str) -> bool:
-    """Whether a name or address, without a port, can only mean this very machine."""
+    """Return whether a name or address, without a port, can only mean this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -63,7 +64,7 @@ def loopback(host: str) -> bool:
 
 
 def _named_port(host: str, wanted: str) -> int:
-    """A port that was asked for: that one or none. 0 is one the system picks."""
+    """Check the port that was set, and return it. 0 lets the system choose one."""
     try:
         port = int(wanted)
     except ValueError:

@@ -1,8 +1,8 @@
-"""The gate before Gradio's routes: who asks, whether they may, how often.
+"""The gate before Gradio's routes: who sends a request, what they may do, and how often.
 
-Gradio takes a session hash, an event id, an upload's id or the path of an uploaded file for a proof of who asks:
-whoever knows one reads the stream behind it, cancels it, gives it other inputs or imports the file. Here each of
-them belongs to the visitor who used or received it first. `docs/security.md` lists what was tried.
+To Gradio, a session hash, an event id, an upload's id or the path of an uploaded file is proof of identity: whoever
+knows one reads the stream behind it, cancels it, gives it other inputs or imports the file. Here each of them belongs
+to the visitor who used or received it first. `docs/security.md` lists the attacks that were tried.
 """
 
 import json
@@ -25,7 +25,7 @@ CLOSED = (
     "stream/", "component_server", "proxy=", "process_recording", "vibe-", "undo-vibe-edit", "deep_link", "dev/",
     "custom_component/", "profiling/", "run-history/", "runs", "file=http:", "file=https:", "file/",
 )  # fmt: skip
-"""Gradio's routes that this page has no use for."""
+"""Gradio's routes that this page does not use."""
 LARGEST_BODY = 8 * limits.MB
 _LONGEST_ID = 128
 Message = dict[str, Any]
@@ -34,7 +34,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Refused(Exception):
-    """Not let through; the sentence goes to who asks."""
+    """The request is refused; the sentence is sent to the visitor."""
 
     def __init__(self, status: int, sentence: str, why: str) -> None:
         super().__init__(sentence)
@@ -82,7 +82,7 @@ class Gate:
         await self.app(scope, receive, self._answering(request, send))
 
     async def _let_in(self, request: IncomingRequest, receive: Receive) -> Receive:
-        """Raises Refused; returns what the app reads the body from."""
+        """Check a request. Return the `receive` from which the app reads the body. Raises Refused."""
         _check_host(request)
         _check_origin(request)
         if not request.route:
@@ -118,7 +118,8 @@ class Gate:
             raise Refused(413, str(error), error.code) from error
 
     def _check_ids(self, request: IncomingRequest) -> None:
-        """Sessions and uploads belong to who names them first, events to who was given them."""
+        """Check that sessions and uploads belong to the visitor who named them first, and events to the one who
+        received them."""
         parts = request.route.strip("/").split("/")
         body = request.body if isinstance(request.body, dict) else {}
         sessions = [*request.query.get("session_hash", []), body.get("session_hash")]
@@ -132,15 +133,16 @@ class Gate:
             raise Refused(403, say("gate.not_yours"), "not theirs")
 
     def _may(self, kind: str, names: list[Any], request: IncomingRequest) -> bool:
-        """A POST makes the id theirs; to look at one that is nobody's makes no difference.
+        """Return whether the visitor may use the id. A POST makes an unused id theirs; a GET of an unused id changes
+        nothing.
 
-        A request names one, and a short one: what is named is kept.
+        A request may name one id only, and a short one: named ids are stored.
         """
-        told = {str(name) for name in names if name is not None}
-        if len(told) > 1 or any(len(name) > _LONGEST_ID for name in told):
+        ids = {str(name) for name in names if name is not None}
+        if len(ids) > 1 or any(len(name) > _LONGEST_ID for name in ids):
             return False
         use = self.bindings.claim if request.method == "POST" else self.bindings.free
-        return all(use(kind, name, request.visitor.key) for name in told)
+        return all(use(kind, name, request.visitor.key) for name in ids)
 
     def _has(self, kind: str, name: Any, request: IncomingRequest) -> bool:
         return self.bindings.has(kind, str(name), request.visitor.key)
@@ -151,7 +153,7 @@ class Gate:
             raise Refused(403, say("gate.not_yours"), "not theirs")
 
     def _answering(self, request: IncomingRequest, send: Send) -> Send:
-        """Passes the answer on; remembers whose the event or the uploaded files in it are."""
+        """Return a `send` that passes the answer on and records who owns the event or the uploaded files in it."""
         kept = bytearray() if request.method == "POST" and _tells_ids(request.route) else None
         cookie = new_cookie(request.visitor) if request.scope["path"] == "/" else None
 
@@ -167,12 +169,12 @@ class Gate:
         return answer
 
     def _remember(self, request: IncomingRequest, answer: bytes) -> None:
-        told = _json(answer)
-        if isinstance(told, dict) and isinstance(told.get("event_id"), str):
-            self.bindings.give("event", told["event_id"], request.visitor.key)
-            self.bindings.claim("session", told["event_id"], request.visitor.key)
-        elif isinstance(told, list):
-            for path in told:
+        reply = _json(answer)
+        if isinstance(reply, dict) and isinstance(reply.get("event_id"), str):
+            self.bindings.give("event", reply["event_id"], request.visitor.key)
+            self.bindings.claim("session", reply["event_id"], request.visitor.key)
+        elif isinstance(reply, list):
+            for path in reply:
                 self.uploads.give(str(path), request.visitor.key)
 
 
@@ -181,7 +183,7 @@ def _tells_ids(route: str) -> bool:
 
 
 def _route_name(route: str) -> str:
-    """The route without ids and paths in it, for the log."""
+    """Return the route without ids and paths, for the log."""
     return "/".join(route.partition("=")[0].split("/")[:1]) or "page"
 
 
@@ -200,10 +202,11 @@ def _incoming(scope: Message) -> IncomingRequest:
 
 
 def _check_origin(request: IncomingRequest) -> None:
-    """Another site's page may not act with this visitor's cookie or, at home, with this machine's rights.
+    """Refuse requests that another site's page sends with this visitor's cookie or, at home, with this machine's
+    rights.
 
-    Gradio keeps only the answer from it, and only at home. A browser says itself, and no page can make it say, that
-    a request comes from the page's own site: that holds behind proxies that change the host's name, too.
+    Gradio only withholds the answer, and only at home. `sec-fetch-site` is set by the browser itself and cannot be
+    forged by a page; it is right behind proxies that change the host's name, too.
     """
     origin = request.headers.get("origin")
     if origin is None or request.headers.get("sec-fetch-site") == "same-origin":
@@ -215,10 +218,10 @@ def _check_origin(request: IncomingRequest) -> None:
 
 
 def _check_host(request: IncomingRequest) -> None:
-    """At home without a password, only by this machine's own names or those it was told of.
+    """Refuse requests, at home and without a password, to a host name that is neither local nor one of `own_hosts`.
 
-    Another site can let its own name lead to this machine, after its page is loaded: to the browser, page and app are
-    then one site.
+    Another site can point its own name at this machine after its page is loaded (DNS rebinding): to the browser, page
+    and app are then one site.
     """
     host = request.headers.get("host", "")
     if settings.on_space() or password() or host in settings.own_hosts() | {""}:
@@ -229,7 +232,7 @@ def _check_host(request: IncomingRequest) -> None:
 
 
 async def _whole(receive: Receive) -> tuple[Any, Receive]:
-    """The body as JSON, None where it is none, and a `receive` that gives it once more."""
+    """Read the body. Return it as JSON (None if it is not JSON) and a `receive` that returns it once more."""
     body, messages = bytearray(), []
     while True:
         message = await receive()

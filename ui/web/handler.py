@@ -1,4 +1,4 @@
-"""Who calls: every handler of the page goes through `handler`, which finds the owner, refuses strangers on a Space,
+"""Handlers: every handler of the page goes through `handler`, which finds the owner, refuses strangers on a Space,
 speaks the caller's language and turns errors into sentences."""
 
 import html
@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -22,7 +23,7 @@ from ui.web.visitor import NOBODY, Visitor
 
 
 class Superseded(Exception):
-    """The same browser tab has begun something newer: what came of the older work is not shown any more."""
+    """The same browser tab has begun newer work: the result of the older work is not shown any more."""
 
 
 ANONYMOUS = Owner("anonymous", False)
@@ -44,9 +45,9 @@ class Caller:
 
     @property
     def line(self) -> str:
-        """Whose turn it is when they take turns: the owner's, a stranger's, else this browser tab's.
+        """The caller's place among those who take turns: the owner's, a stranger's, else this browser tab's.
 
-        Cookies and tabs are named by whoever asks, so none of them can be another's line.
+        Whoever sends a request chooses its cookie and its tab: the prefixes keep both from naming an owner's line.
         """
         if not self.anonymous:
             return f"owner {self.owner.key}"
@@ -54,24 +55,25 @@ class Caller:
 
 
 def handler(*, open_to_anyone: bool = False, quiet: bool = False) -> Callable[[Callable], Callable]:
-    """Make `fn(caller, *values)` an event handler. Every handler of the page is made by this.
+    """Make `fn(caller, *values)` an event handler. Every handler of the page is made by this; one of more than four
+    inputs or outputs is also bound to them by name (`ui.parts.wiring.by_name`).
 
     On a Space only a signed-in visitor gets through, unless `open_to_anyone` (Compare alone may be). A `quiet`
     handler (timers, page loads) shows no message when it is refused.
     """
 
     def wrap(fn: Callable) -> Callable:
-        def answer(request: gr.Request, profile: Any, token: Any, *values: Any) -> Any:
+        def answer(request: gr.Request, profile: Any, token: Any, *values: Any, **named: Any) -> Any:
             with _logged(request, fn, quiet) as facts:
                 context, caller = _enter(open_to_anyone, quiet, request, profile, token)
                 facts["owner"] = logs.pseudonym(caller.owner.key)
-                return _run(context, quiet, fn, caller, *values)
+                return _run(context, quiet, partial(fn, caller, *values, **named))
 
-        def stream(request: gr.Request, profile: Any, token: Any, *values: Any) -> Iterator[Any]:
+        def stream(request: gr.Request, profile: Any, token: Any, *values: Any, **named: Any) -> Iterator[Any]:
             with _logged(request, fn, quiet) as facts:
                 context, caller = _enter(open_to_anyone, quiet, request, profile, token)
                 facts["owner"] = logs.pseudonym(caller.owner.key)
-                items = context.run(fn, caller, *values)
+                items = context.run(partial(fn, caller, *values, **named))
                 try:
                     while (item := _run(context, quiet, next, items, _END)) is not _END:
                         yield item
@@ -90,13 +92,13 @@ _END = object()
 
 
 def _visitor(request: Any) -> Visitor:
-    """Who the gate says it is."""
+    """Return the visitor that the gate identified."""
     scope = getattr(getattr(request, "request", None), "scope", None) or {}
     return scope.get("tunescope", NOBODY)
 
 
 def _logged(request: Any, fn: Callable, quiet: bool) -> Any:
-    """Logs the call when it ends; what goes on by itself every two seconds is told at the level of debugging."""
+    """Log the call when it ends; calls by timers and page loads at debug level."""
     visitor = _visitor(request)
     facts = {"id": visitor.request, "visitor": visitor.named, "handler": fn.__name__}
     return logs.timed("call", logging.DEBUG if quiet else logging.INFO, **facts)
@@ -120,9 +122,9 @@ def _dressed(wrapped: Any, fn: Callable, open_to_anyone: bool) -> Callable:
 
 
 def _enter(open_to_anyone: bool, quiet: bool, request: Any, profile: Any, token: Any) -> tuple[Context, Caller]:
-    """Who calls, and a context of their own that speaks their language.
+    """Return a context that speaks the caller's language, and the caller.
 
-    A context, since Gradio asks a generator for each item from another thread.
+    A context is needed since Gradio gets each item of a generator from another thread.
     """
     context = copy_context()
     spoken = language.of_headers(request.headers.get("cookie"), request.headers.get("accept-language"))
@@ -153,7 +155,8 @@ def _owner(profile: gr.OAuthProfile | None, token: gr.OAuthToken | None, open_to
 
 
 def _in_words(error: Exception, quiet: bool) -> Exception:
-    """A sentence for a person's mistake, an id for a bug. Gradio renders messages as HTML, hence the escaping."""
+    """Turn an error into a message: a sentence for a person's mistake, an id for a bug. Gradio renders messages as
+    HTML, hence the escaping."""
     if isinstance(error, gr.Error):
         return error
     if isinstance(error, UserError):

@@ -14,7 +14,7 @@ COOKIE = "tunescope_language"
 
 
 class Spoken:
-    """A sentence that is made anew, in the current language, each time somebody looks at it."""
+    """A sentence that is made, in the current language, each time it is converted to a string."""
 
     def __init__(self, make: Callable[[], str]) -> None:
         self._make = make
@@ -27,13 +27,13 @@ class Spoken:
 
 
 def words(key: str, /, **facts: object) -> Any:
-    """The label `key`, said in the reader's language when the page is served."""
+    """Return the label `key`, which says itself in the reader's language when the page is served."""
     say(key, **facts)
     return Spoken(lambda: say(key, **facts))
 
 
 def of_headers(cookie: str | None, accept: str | None) -> str:
-    """The language of a request, one of `core.words.LOCALES`."""
+    """Return the language of a request, one of `core.words.LOCALES`."""
     try:
         chosen = SimpleCookie(cookie or "").get(COOKIE)
     except CookieError:

@@ -1,4 +1,4 @@
-"""Whose session, event, upload or file it is: the first visitor to use an id has it, and nobody else."""
+"""Owners of sessions, events, uploads and files: an id belongs to the first visitor who uses it, and to nobody else."""
 
 import os
 import threading
@@ -14,9 +14,9 @@ _Ids = OrderedDict[tuple[str, str], frozenset[str]]
 
 
 class Bindings:
-    """Remembers for each id who has it, the newest ids only. Thread-safe.
+    """The owner of each id, of the newest ids only. Thread-safe.
 
-    What strangers name is kept apart: however many ids they make up, nobody who is known loses one.
+    Ids of strangers are stored apart: however many they make up, no signed-in visitor loses one.
     """
 
     def __init__(self, kept: int = KEPT) -> None:
@@ -26,7 +26,7 @@ class Bindings:
         self._strange: _Ids = OrderedDict()
 
     def claim(self, kind: str, name: str, visitor: str) -> bool:
-        """Whether the id is this visitor's; one that is nobody's yet becomes theirs."""
+        """Give the visitor an id that nobody has. Return whether the id is theirs."""
         with self._lock:
             ids = self._ids((kind, name), visitor)
             has = ids.setdefault((kind, name), frozenset([visitor]))
@@ -34,24 +34,24 @@ class Bindings:
             return visitor in has
 
     def has(self, kind: str, name: str, visitor: str) -> bool:
-        """Whether the id is this visitor's already."""
+        """Return whether the id is already this visitor's."""
         with self._lock:
             return visitor in self._ids((kind, name), visitor).get((kind, name), frozenset())
 
     def free(self, kind: str, name: str, visitor: str) -> bool:
-        """Whether the id is this visitor's or nobody's."""
+        """Return whether the id is this visitor's or nobody's."""
         with self._lock:
             return visitor in self._ids((kind, name), visitor).get((kind, name), (visitor,))
 
     def give(self, kind: str, name: str, visitor: str) -> None:
-        """The visitor has the id from now on, as may others: two that send the same file share its path."""
+        """Give the visitor the id, which others may have, too: two visitors who upload the same file share its path."""
         with self._lock:
             ids = self._ids((kind, name), visitor)
             ids[kind, name] = ids.get((kind, name), frozenset()) | {visitor}
             self._tidy(ids, (kind, name))
 
     def _ids(self, key: tuple[str, str], visitor: str) -> _Ids:
-        """The ids among which this one is, or would be kept."""
+        """Return the ids among which this one is, or would be kept."""
         if key in self._known or (key not in self._strange and not visitor.startswith(STRANGER)):
             return self._known
         return self._strange
@@ -63,7 +63,7 @@ class Bindings:
 
 
 class Uploads:
-    """Whose uploaded files are whose. What nobody is known to have sent is nobody's."""
+    """The owners of uploaded files. A file without a known sender belongs to nobody."""
 
     def __init__(self, folder: Path, bindings: Bindings) -> None:
         self._folders = {os.path.abspath(folder), os.path.realpath(folder)}
@@ -72,27 +72,27 @@ class Uploads:
         self._sent: dict[str, set[str]] = {}
 
     def publish(self, value: Any) -> None:
-        """Files that the page itself shows to everybody, such as icons: every path that stands in its config."""
+        """Open files to everybody that the page itself shows, such as icons: every path in its config."""
         self._public.update(self._paths(value))
 
     def give(self, path: str, visitor: str) -> None:
-        """The visitor has sent this file."""
+        """Record that the visitor uploaded this file."""
         for name in self._inside(path):
             self._bindings.give("file", name, visitor)
         self._sent.setdefault(visitor, set()).add(path)
 
     def size(self, visitor: str) -> int:
-        """Bytes of the files that the visitor has sent and that have not been cleared away yet."""
+        """Return the total bytes of the files that the visitor uploaded and that still exist."""
         there = {path: os.path.getsize(path) for path in self._sent.get(visitor, set()) if os.path.exists(path)}
         self._sent[visitor] = set(there)
         return sum(there.values())
 
     def open_to(self, value: Any, visitor: str) -> bool:
-        """Whether the visitor may use every uploaded file that a value names anywhere in it."""
+        """Return whether the visitor may use every uploaded file that a value names anywhere in it."""
         return all(name in self._public or self._bindings.has("file", name, visitor) for name in self._paths(value))
 
     def _paths(self, value: Any) -> list[str]:
-        """The paths into the upload folder that a value holds."""
+        """Return the paths into the upload folder that a value contains."""
         found, left = [], [value]
         while left:
             here = left.pop()
@@ -105,9 +105,9 @@ class Uploads:
         return found
 
     def _inside(self, path: str) -> list[str]:
-        """The path as the system sees it, where that lies in the upload folder.
+        """Return the path as the system resolves it if it is in the upload folder, else nothing.
 
-        A path may be longer than the system takes and yet name a file once it is made plain, as Gradio makes it.
+        A path may be longer than the system allows and yet name a file once it is normalized, as Gradio does.
         """
         path = os.path.normpath(path) if len(path) > _LONGEST_PATH and os.sep in path else path
         if len(path) > _LONGEST_PATH:

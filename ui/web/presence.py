@@ -1,4 +1,4 @@
-"""Whether the client of the request that is being answered is still there."""
+"""Whether the client of the current request is still connected."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,10 @@ from gradio.context import LocalContext
 
 
 def presence() -> Callable[[], bool]:
-    """A question to ask from any thread: does the client of the present event still listen?
+    """Return a function, for any thread, that tells whether the client of the current event is still connected.
 
-    Gradio ends a generator whose client has gone; a plain function is not told, so it asks here. Gradio marks the
-    events of a session whose stream was cut.
+    Gradio ends a generator whose client has disconnected; a plain function is not notified, so it asks here. Gradio
+    marks the events of a session whose stream was cut.
     """
     blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
     if blocks is None or event_id is None:

@@ -1,4 +1,4 @@
-"""What Gradio keeps of each browser tab: as many components as the page has, however long the tab is open."""
+"""Gradio's state of each browser tab, bounded: as many components as the page has, however long the tab is open."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from gradio.blocks import Block
 class Session(state_holder.SessionState):
     """A browser tab's components.
 
-    Gradio 6.31 makes a new component of each that an event changes, even by `gr.skip()`, and gives it an id of its
-    own; the next event that reads it files it under that id, too, and nothing ever takes it out. The timer's tick does
-    so every two seconds, about 5 KB each time. Here the new component has the id of the one in whose place it is.
+    Gradio 6.31 makes a new component of each that an event changes, even by `gr.skip()`, and gives it a new id;
+    the next event that reads it stores it under that id, too, and nothing ever removes it. The timer's tick does so
+    every two seconds, about 5 KB each time. Here the new component keeps the id of the one that it replaces.
     """
 
     def __setitem__(self, key: int, value: Any) -> None:
@@ -21,5 +21,5 @@ class Session(state_holder.SessionState):
 
 
 def use() -> None:
-    """Let Gradio keep its sessions so from now on."""
+    """Let Gradio keep its sessions as `Session` from now on."""
     state_holder.SessionState = Session  # type: ignore[misc]

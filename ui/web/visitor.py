@@ -1,4 +1,4 @@
-"""Who a request comes from: an owner who is signed in, the one person of a laptop, or a stranger on a Space."""
+"""The visitor behind a request: a signed-in owner, the one person of a laptop, or a stranger on a Space."""
 
 import re
 import secrets
@@ -11,7 +11,7 @@ from core import logs, settings
 
 COOKIE = "tunescope_visitor"
 STRANGER = "stranger "
-"""How the keys of those begin who are not signed in."""
+"""The prefix of the keys of visitors who are not signed in."""
 _COOKIE = re.compile(r"[A-Za-z0-9_-]{22}")
 _YEAR = 365 * 24 * 3600
 
@@ -20,7 +20,7 @@ _YEAR = 365 * 24 * 3600
 class Visitor:
     """`key` tells visitors apart: strangers by a cookie, those without one not at all. `request` is the request's id.
 
-    `counted` is what their requests are counted under: for who sends no cookie, the address.
+    `counted` is the key under which their requests are counted: the address for a visitor without a cookie.
     """
 
     key: str
@@ -39,7 +39,7 @@ NOBODY = Visitor("", "")
 
 
 def who(session: Mapping[str, Any], cookie: str, address: str, request: str) -> Visitor:
-    """The visitor behind a request, from Gradio's signed session, our cookie and the address."""
+    """Return the visitor behind a request, from Gradio's signed session, our cookie and the address."""
     if not settings.on_space():
         return Visitor("local", "local", request)
     sub = _signed_in(session)
@@ -51,7 +51,7 @@ def who(session: Mapping[str, Any], cookie: str, address: str, request: str) -> 
 
 
 def _signed_in(session: Mapping[str, Any]) -> str:
-    """The OAuth `sub`, as the handlers see it: only where sign-in is real and has not ended."""
+    """Return the OAuth `sub`, as the handlers see it; empty unless sign-in is real and has not expired."""
     info = session.get("oauth_info") if settings.can_sign_in() else None
     if not isinstance(info, dict) or (info.get("expires_at") or time.time() + 1) < time.time():
         return ""
@@ -59,7 +59,7 @@ def _signed_in(session: Mapping[str, Any]) -> str:
 
 
 def new_cookie(visitor: Visitor) -> str | None:
-    """The header that gives a stranger a cookie; None for all others and for those who have one."""
+    """Return the header that gives a stranger a cookie; None for all others and for those who have one."""
     if not visitor.stranger or visitor.cookie:
         return None
     return f"{COOKIE}={secrets.token_urlsafe(16)}; Path=/; Max-Age={_YEAR}; HttpOnly; Secure; SameSite=None"

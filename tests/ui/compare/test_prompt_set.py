@@ -16,7 +16,7 @@ from inference.prompt_sets import report as set_report
 from inference.prompt_sets.running import Answer, Outcome, PromptProblem, PromptSet
 from tests.tiny.training import make_run, write_data
 from tests.ui.conftest import picture
-from tests.ui.people import Visitor, entry_of, file_data, filled
+from tests.ui.people import Visitor, entry_of, file_data
 from tests.ui.test_loop import MARKUP, open_tab
 from ui.compare import prompt_sets
 from ui.compare.prompt_sets_view import EDGE, WIDTH, lines_of, shown, whiskers_of
@@ -145,10 +145,10 @@ def test_on_a_space_a_set_needs_a_person_and_is_theirs_alone(space):
     nobody = Visitor(space)
     path = ada.upload("prompts.txt", b"tea?\nhow to make tea\n").json()[0]
     entry = entry_of(space, "start_set")
-    data = filled(space, entry, {"set-file": file_data(path), "compare-model": space.model, "compare-length": 4})
-    refused = nobody.call(entry, [None, *data[1:]])
+    data = {"compare-model": space.model, "compare-length": 4}
+    refused = nobody.call(entry, data)
     assert not refused["success"] and "Sign in with Hugging Face to do this" in refused["output"]["error"]
-    assert ada.call(entry, data)["success"]
+    assert ada.call(entry, data | {"set-file": file_data(path)})["success"]
     tick, listed = entry_of(space, "tick_set"), entry_of(space, "refresh_sets")
     while "ts-means" not in (told := ada.predict(tick, [""]).raise_for_status().text):
         assert "ts-bad" not in told

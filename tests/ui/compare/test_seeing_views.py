@@ -1,4 +1,4 @@
-"""The views below the board as facts and markup: what a model wrote stays text, columns keep number and colour."""
+"""The views below the board as facts and markup: what a model wrote stays text, columns keep number and color."""
 
 import math
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def hostile():
 
 
 def test_every_view_shows_markup_as_text(hostile):
-    views = [one for one in details.show(hostile) if isinstance(one, str) and one]
+    views = [one for one in details.show(hostile).values() if isinstance(one, str) and one]
     assert len(views) == 4
     for shown in views:
         assert "<img" not in shown and "<script" not in shown
@@ -67,19 +67,19 @@ def test_verdicts_are_shown_as_text():
 
 
 def test_a_comparison_fills_every_component_below_the_board(hostile):
-    assert len(details.show(hostile)) == len(details.Seeing.__dataclass_fields__)
+    assert set(details.show(hostile)) == set(details.DetailViews.__dataclass_fields__)
 
 
 def test_columns_are_told_apart_by_number_and_color():
     many = facts.named(result(*[column("greedy", "a")] * 12))
     assert [one.number for one in many] == list(range(1, 13))
-    assert len({one.colour for one in many}) == 12
+    assert len({one.color for one in many}) == 12
     assert len(facts.named(result(column("greedy stop=" + "x" * 900, "a")))[0].name) <= facts.LONGEST_NAME
 
 
 def test_colors_stand_out_from_white_and_from_dark():
-    for colour in facts.COLOURS:
-        assert contrast(colour, "#ffffff") > 1.9 and contrast(colour, "#0f172a") > 2.2, colour
+    for color in facts.COLORS:
+        assert contrast(color, "#ffffff") > 1.9 and contrast(color, "#0f172a") > 2.2, color
 
 
 def contrast(one, other):
@@ -88,8 +88,8 @@ def contrast(one, other):
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def luminance(colour):
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+def luminance(color):
+    parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
@@ -138,7 +138,7 @@ def test_a_fork_within_a_character_marks_the_character():
 
 
 def test_one_column_has_no_forks_and_no_beams_have_no_tree():
-    shown = " ".join(one for one in details.show(result(column("greedy", "a"))) if isinstance(one, str))
+    shown = " ".join(one for one in details.show(result(column("greedy", "a"))).values() if isinstance(one, str))
     assert "Add a second column" in shown and "Beam trees are drawn for" in shown
 
 

@@ -19,7 +19,7 @@ from inference.models.types import Fetched, Source
 from tests.app_process import running_app
 from tests.tiny.training import write_data
 from tests.ui.hub_models import make_endless_model
-from tests.ui.people import CLOSING, Visitor, entry_of
+from tests.ui.people import CLOSING, Visitor, entry_of, on_the_board
 from ui.compare import tab as compare_tab
 
 STAND_IN = Path(__file__).parents[1] / "zerogpu"
@@ -98,8 +98,7 @@ def _done(visitor, name, data):
 
 def test_the_check_runs_in_a_forked_process_and_its_verdicts_come_back(zero, tiny_model):
     visitor = Visitor(zero)
-    columns = [{"strategy": name, "knobs": {}, "model": ""} for name in ("greedy", "beam", "sample", "mirostat")]
-    _done(visitor, "compare_run", ["hi", {"columns": columns}, str(tiny_model), 1, 8, "float32", "", "", True, False])
+    _done(visitor, "compare_run", on_the_board(str(tiny_model), ["greedy", "beam", "sample", "mirostat"], 8))
     shown = _done(visitor, "compare_check", [])[1]
     assert shown.count("ts-is-identical") == 3 and shown.count("ts-is-none") == 1
     scheduled, worked = _facts_of(zero, "schedule")[-1], _facts_of(zero, "worked")[-1]
@@ -127,8 +126,7 @@ def test_what_would_take_too_long_is_refused_before_the_gpu_is_asked_for(zero, t
 
 def test_stop_ends_the_forked_work_and_keeps_what_is_written(zero, endless):
     visitor = Visitor(zero)
-    board = {"columns": [{"strategy": "greedy", "knobs": {}, "model": ""}]}
-    data = ["hi", board, str(endless), 1, LONG, "float32", "", "", True, False]
+    data = on_the_board(str(endless), ["greedy"], LONG)
     assert visitor.join(entry_of(zero, "compare_run"), data).status_code == 200
     with visitor.client.stream("GET", "queue/data", params={"session_hash": visitor.session}) as stream:
         for line in stream.iter_lines():

@@ -23,7 +23,7 @@ from tests.ui.test_loop import MARKUP, open_tab
 from ui.compare import tab as compare_tab
 from ui.evaluate import tab as evaluate_tab
 from ui.evaluate.view import nothing_yet, rows_of, shown
-from ui.parts.background import AtWork, Background, failed
+from ui.parts.background import Background, OwnerJob, failed
 from ui.parts.job import Job
 from ui.web.handler import Caller
 
@@ -94,7 +94,7 @@ def test_a_bug_gets_an_id_once(caplog):
     def broken(job):
         raise ZeroDivisionError
 
-    known = AtWork("x", Job().start(broken))
+    known = OwnerJob("x", Job().start(broken))
     known.job.wait(10)
     assert failed(known) == failed(known) and "ts-bad" in failed(known)
     assert len([record for record in caplog.records if "broken" in record.message]) == 1

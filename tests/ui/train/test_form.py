@@ -40,9 +40,6 @@ MORE_THAN_THE_FORM = {
 }
 
 
-PATHS = [knob.path for knob in knobs()]
-
-
 @pytest.fixture
 def drawn():
     with gr.Blocks():
@@ -80,10 +77,13 @@ def test_every_advanced_knob_stands_under_the_heading_of_its_group(drawn):
 
 
 def test_the_untouched_form_is_the_default_config(drawn, stages):
-    fields = [*drawn.values(), *stages.inputs]
-    assert len(fields) + 1 == form.size()
-    config = form.read(["0123456789ab"], [*(field.value for field in fields), None])
+    fields = {**drawn, **stages.inputs}
+    config = form.read(["0123456789ab"], {name: field.value for name, field in fields.items()})
     assert config == load_yaml("stages: [{objective: sft, data: [{dataset: 0123456789ab}]}]")
+
+
+def test_every_field_of_the_form_is_filled(drawn, stages):
+    assert set(form.fill(load_yaml(YAML))) == {*drawn, *stages.inputs, form.KEPT}
 
 
 def test_a_config_fills_the_form_and_comes_back_the_same():
@@ -99,12 +99,13 @@ def test_several_datasets_are_one_mix():
 
 def test_settings_of_a_method_that_is_not_chosen_do_not_count():
     values = form.fill(load_yaml(YAML))
-    values[PATHS.index("method")] = "full"
+    values["method"] = "full"
     assert form.read(["0123456789ab"], values).lora is None
-    assert not any(update["visible"] for update in form.visibility({"method": "full"}))
+    assert not any(update["visible"] for update in form.visibility({"method": "full"}).values())
     shown = [knob.path for knob in knobs() if knob.shown_when]
-    visible = [update["visible"] for update in form.visibility({"method": "loraplus"})]
-    assert [path for path, seen in zip(shown, visible, strict=True) if seen] == [
+    visible = form.visibility({"method": "loraplus"})
+    assert list(visible) == shown
+    assert [path for path in shown if visible[path]["visible"]] == [
         path for path in shown if path.startswith(("lora.", "loraplus."))
     ]
 
@@ -114,7 +115,7 @@ def test_settings_of_a_method_that_is_not_chosen_do_not_count():
 )
 def test_what_is_wrong_is_named(path, value):
     values = form.fill(load_yaml(YAML))
-    values[PATHS.index(path)] = value
+    values[path] = value
     with pytest.raises(UserError, match=path.replace(".", r"\.")):
         form.read(["0123456789ab"], values)
 
@@ -127,7 +128,7 @@ def test_without_data_the_form_says_where_to_get_some():
 def test_stages_fill_the_form_and_come_back_with_the_same_effect():
     config = load_yaml(STAGED)
     values = form.fill(config)
-    assert values[-1] is None and len(values) == form.size()
+    assert values[form.KEPT] is None
     again = form.read(["0123456789ab"], values)
     assert [stage.data for stage in again.stages] == [stage.data for stage in config.stages]
     assert [stage.settings for stage in again.stages] == [stage.settings for stage in config.stages]
@@ -146,7 +147,7 @@ def test_a_further_stage_without_a_learning_rate_has_it_chosen_whatever_the_firs
 def test_what_the_form_cannot_show_is_kept_as_it_is(what):
     config = load_yaml(MORE_THAN_THE_FORM[what])
     values = form.fill(config)
-    assert values[-1] and len(values) == form.size()
+    assert values[form.KEPT]
     assert form.read(None, values) == config
 
 
@@ -155,13 +156,15 @@ def test_every_preset_is_shown_by_the_form(name):
     preset = PRESETS[name]
     config = preset.config([[{"dataset": "ab" * 6}]] * len(preset.stages))
     values = form.fill(config)
-    assert values[-1] is None and form.read(["ab" * 6], values).stages == config.stages
+    assert values[form.KEPT] is None and form.read(["ab" * 6], values).stages == config.stages
 
 
-@pytest.mark.parametrize(("lacks", "code"), [(0, "page.stage_data"), (3, "page.stage_objective")])
-def test_a_stage_of_which_half_is_there_is_named(lacks, code):
+@pytest.mark.parametrize(
+    ("lacks", "empty", "code"), [("data", [], "page.stage_data"), ("objective", None, "page.stage_objective")]
+)
+def test_a_stage_of_which_half_is_there_is_named(lacks, empty, code):
     values = form.fill(load_yaml(STAGED))
-    values[len(PATHS) + stages_form.data_places()[1] + lacks] = [] if not lacks else None
+    values[stages_form.field_name(2, lacks)] = empty
     with pytest.raises(UserError) as caught:
         form.read(["0123456789ab"], values)
     assert caught.value.code == code and "3" in str(caught.value)
@@ -169,8 +172,7 @@ def test_a_stage_of_which_half_is_there_is_named(lacks, code):
 
 def test_a_setting_of_an_objective_out_of_its_bounds_is_named_with_its_stage():
     values = form.fill(load_yaml(STAGED))
-    beta = [knob.path for knob in stage_knobs()].index("stages.dpo.beta")
-    values[len(PATHS) + stages_form.data_places()[1] + 3 + beta] = 0
+    values[stages_form.setting_name(2, "stages.dpo.beta")] = 0
     with pytest.raises(UserError, match=r"stages\.2\.dpo\.beta"):
         form.read(["0123456789ab"], values)
 

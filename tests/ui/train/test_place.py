@@ -37,13 +37,13 @@ def job_run(owner):
 
 def test_without_a_token_there_is_one_sentence_and_no_machine(owner, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    machine, _, said, rent = where_to_run.offer(owner, None, [], [])
-    assert said == render("note", kind="ts-warn", title="", text=say("job.no_token"))
-    assert (machine["visible"], rent["visible"]) == (False, False)
+    offer = where_to_run.offer(owner, None, [], {})
+    assert offer["table"] == render("note", kind="ts-warn", title="", text=say("job.no_token"))
+    assert (offer["machine"]["visible"], offer["rent"]["visible"]) == (False, False)
 
 
 def test_without_the_hub_there_is_one_sentence(owner):
-    said = where_to_run.offer(Owner("local", "hf_some_token"), None, [], [])[2]
+    said = where_to_run.offer(Owner("local", "hf_some_token"), None, [], {})["table"]
     assert said == render("note", kind="ts-warn", title="", text=say("job.offline"))
 
 
@@ -59,7 +59,7 @@ def test_where_the_usual_machine_is_not_for_rent_the_cheapest_with_a_gpu_is_take
 
 
 def test_a_form_that_says_too_little_still_shows_prices_and_what_it_lacks(owner):
-    rough, why = where_to_run.guesses(owner, list(FALLBACK), [], [])
+    rough, why = where_to_run.guesses(owner, list(FALLBACK), [], {})
     table = where_to_run.flavor_table(list(FALLBACK), "t4-small", rough, why)
     assert rough == {} and say("page.choose_data").split('"')[0] in table
     assert table.count("<tr") == len(FALLBACK) + 1 and "$1.00/h" in table and table.count("ts-chosen") == 1
@@ -71,15 +71,15 @@ def test_the_bound_is_the_whole_time_at_the_machines_price():
     assert offer.most == pytest.approx(2.25)
     for language in LOCALES:
         with speaking(language):
-            shown = where_to_run.told(offer)
+            shown = where_to_run.offer_html(offer)
             assert "$2.25" in shown and "$0.25" in shown and "HF_TOKEN" in shown and "<img" not in shown
-            assert "$2.25" in where_to_run.yes_to(offer)["value"]
+            assert "$2.25" in where_to_run.confirmation(offer)["value"]
 
 
 @pytest.mark.parametrize("changed", [("t4-small", "2h", ["a"], 1), ("l4x1", "3h", ["a"], 1), ("l4x1", "2h", ["b"], 1)])
 def test_a_yes_is_to_one_wish_only(changed):
-    agreed = where_to_run.same_wish("l4x1", "2h", ["a"], 1)
-    assert agreed == where_to_run.same_wish("l4x1", "2h", ["a"], 1) != where_to_run.same_wish(*changed)
+    agreed = where_to_run.fingerprint("l4x1", "2h", ["a"], 1)
+    assert agreed == where_to_run.fingerprint("l4x1", "2h", ["a"], 1) != where_to_run.fingerprint(*changed)
 
 
 def test_the_shells_command_says_the_place_that_was_chosen():
@@ -103,8 +103,9 @@ def test_a_check_of_this_machine_tells_how_several_processes_are_started(owner, 
     changes = {"compute__device": "cpu", "compute__processes": processes}
     config = import_data(make_config(tiny_model, write_data(tmp_path / "rows.json"), **changes), owner)
     request = SimpleNamespace(headers={"accept-language": "en"}, session_hash="tab")
-    fields = [where_to_run.HERE, None, "", [config.stages[0].data[0].dataset], *form.fill(load_yaml(to_yaml(config)))]
-    shown = list(train_tab.check(request, None, None, *fields))[-1][0]
+    place = {"where": where_to_run.HERE, "flavor": None, "timeout": ""}
+    fields = {"datasets": [config.stages[0].data[0].dataset], **form.fill(load_yaml(to_yaml(config)))}
+    shown = list(train_tab.check(request, None, None, **place, **fields))[-1]["answer"]
     assert "Check passed" in shown
     assert shown.count("accelerate launch --multi_gpu --num_processes 2") == told
 
@@ -115,16 +116,16 @@ def test_money_is_readable(amount, shown):
 
 
 def test_the_line_of_runs_counts_jobs_with_their_machine_and_cost(owner, job_run):
-    (at_work,) = follow.at_work(owner)
-    assert (at_work.id, at_work.flavour, at_work.cost) == (job_run.id, "a10g-small", "$0.50")
-    assert "a10g-small · $0.50" in render("strip", runs=[at_work])
+    (active,) = follow.active_runs(owner)
+    assert (active.id, active.flavor, active.cost) == (job_run.id, "a10g-small", "$0.50")
+    assert "a10g-small · $0.50" in render("strip", runs=[active])
 
 
 def test_a_job_shows_its_link_stage_cost_bound_and_machine(owner, job_run):
     (job_run.folder / "metrics.jsonl").write_text(
         json.dumps({"cpu_usage_pct": 37, "gpus": {"a": {"utilization": 81, "memory_used_bytes": 5e9}}}) + "\n{half"
     )
-    html = run_view._view(Caller(owner, "en", "tab"), job_run.id, None)[2]
+    html = run_view._view(Caller(owner, "en", "tab"), job_run.id, None)["state"]
     assert 'href="http://hub/jobs/1"' in html and say("page.stage.running") in html
     assert say("page.cost_so_far", usd="$0.50", most="$2.00", limit="2 h 00 min") in html
     assert "GPU 81 %" in html and "CPU 37 %" in html
@@ -133,11 +134,10 @@ def test_a_job_shows_its_link_stage_cost_bound_and_machine(owner, job_run):
 def test_news_of_a_job_is_shown_and_no_news_is_not_sent(owner, job_run):
     caller = Caller(owner, "en", "tab")
     first = run_view._view(caller, job_run.id, None)
-    assert len(first) == run_view.PARTS
-    assert all(value == run_view.gr.skip() for value in run_view._view(caller, job_run.id, first[0]))
+    assert run_view._view(caller, job_run.id, first["seen"]) == {}
     (job_run.folder / "metrics.jsonl").write_text('{"cpu_usage_pct": 1}\n')
-    second = run_view._view(caller, job_run.id, first[0])
-    assert second[0] != first[0] and second[1] == run_view.gr.skip()
+    second = run_view._view(caller, job_run.id, first["seen"])
+    assert second["seen"] != first["seen"] and "picker" in first and "picker" not in second
 
 
 def test_every_stage_of_a_job_has_its_word():
@@ -146,22 +146,22 @@ def test_every_stage_of_a_job_has_its_word():
 
 
 def test_runs_that_arrive_from_elsewhere_fill_an_empty_list(owner, job_run, monkeypatch):
-    monkeypatch.setitem(jobs._found, owner.key, jobs.Finding(arrivals=1))
+    monkeypatch.setitem(jobs._lookups, owner.key, jobs.JobLookup(arrivals=1))
     caller = Caller(owner, "en", "tab")
-    seen, picker, *_ = run_view._view(caller, None, "")
-    assert picker["value"] == job_run.id
-    assert all(value == run_view.gr.skip() for value in run_view._view(caller, None, seen))
+    view = run_view._view(caller, None, "")
+    assert view["picker"]["value"] == job_run.id
+    assert run_view._view(caller, None, view["seen"]) == {}
 
 
 def test_nobody_without_a_token_asks_the_hub_for_jobs(owner, job_run):
     jobs.find_again(owner)
     jobs.keep_up(job_run, owner)
-    assert owner.key not in jobs._found
+    assert owner.key not in jobs._lookups
 
 
 def test_a_kind_is_refused_that_there_is_not():
     from ui.publish.request import Order
 
     with pytest.raises(UserError) as error:
-        Order.typed("everything", *[None] * 11)
+        Order.typed("everything")
     assert error.value.code == "kinds.unknown"

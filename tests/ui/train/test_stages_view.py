@@ -72,11 +72,10 @@ def test_the_shell_tells_the_stages_too(run, capsys):
 
 def test_the_page_shows_the_stages_and_tells_their_curves_apart(run, owner):
     view = run_view._view(Caller(owner, "en", "tab"), run.id, None)
-    assert len(view) == run_view.PARTS
-    html, (usual, loss, *_, preferences, margin, preferred) = view[2], view[8 : 8 + plots.PARTS]
+    html, loss, margin, preferred = (view[name] for name in ("state", "loss", "margin", "preferred"))
     assert html.count("<tr") == 4 and "3 Preference optimization (DPO)" in html
     assert say("page.stage_refused", count="0") in html
-    assert usual["visible"] and preferences["visible"]
+    assert view["plots"]["visible"] and view["preference_plots"]["visible"]
     names = {
         say("page.series_training", number=number, objective=say(f"config.objective.{key}"))
         for number, key in enumerate(ALL, 1)

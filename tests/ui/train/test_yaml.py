@@ -39,7 +39,8 @@ def test_an_uploaded_yaml_fills_the_form_and_is_shown_again(tab, tmp_path, tiny_
 
 
 def test_reading_the_data_of_an_uploaded_yaml_is_shown_and_can_be_stopped(tab, tmp_path):
-    """The file is large enough to be still under way when somebody looks and presses Stop."""
+    """The file is large enough to be still under way when somebody looks and presses Stop. Whichever sees that first,
+    the import or the page's job, says it."""
     row = '{"prompt": "How is tea number %d made?", "completion": "' + "Slowly. " * 20 + '"}\n'
     (tmp_path / "large.jsonl").write_text("".join(row % number for number in range(400_000)))
     config = tmp_path / "large.yaml"
@@ -49,7 +50,8 @@ def test_reading_the_data_of_an_uploaded_yaml_is_shown_and_can_be_stopped(tab, t
     tab.locator("#train-answer").get_by_text("reading large.jsonl").wait_for()
     picture(tab, "yaml-reading")
     tab.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
-    tab.get_by_text("Stopped. Nothing was saved.").first.wait_for()
+    by_import, by_page = "Stopped. No incomplete files were left behind.", "Stopped. Nothing was saved."
+    tab.get_by_text(by_import).or_(tab.get_by_text(by_page)).first.wait_for()
     expect(tab.locator("#train-answer")).not_to_contain_text("reading large.jsonl")
     expect(tab.locator("#train-on")).not_to_contain_text("large.jsonl")
 
@@ -70,6 +72,7 @@ def test_every_setting_has_room_beside_the_others(tab):
     """At 1280 pixels, a scroll bar among them: a check mark as wide as a field, and eight basic settings in one row."""
     open_form(tab)
     choose_method(tab, "lora")
+    tab.locator("#knob-lora-rank").wait_for()
     unfold(tab, "More settings")
     tab.locator("#knob-seed").wait_for()
     tab.wait_for_function("document.querySelector('.ts-advanced [id^=knob-]').getBoundingClientRect().width > 200")

@@ -14,7 +14,7 @@ const state = {
   // "text" or one of the token views.
   view: "text",
   // The number of the last question to the server.
-  asked: 0,
+  questions: 0,
 };
 const frame = boardFrame(element);
 const output = boardOutput(state, frame, goOn);
@@ -29,7 +29,7 @@ function publish(question) {
 
 // The server answers through the feed of answers, and reports errors itself.
 function ask(question) {
-  publish({ ...question, number: ++state.asked });
+  publish({ ...question, number: ++state.questions });
   setTimeout(() => { trigger("submit"); });
 }
 
@@ -54,9 +54,9 @@ frame.bar.append(add, authors, presetPicker(), back, viewPicker());
 function presetPicker() {
   const picker = make("select", "ts-presets");
   picker.setAttribute("aria-label", words.presets);
-  picker.append(option("", words.presets), ...presets.map((one) => option(one.key, one.title)));
+  picker.append(option("", words.presets), ...presets.map(({ key, title }) => option(key, title)));
   picker.addEventListener("change", () => {
-    const chosen = presets.find((one) => one.key === picker.value);
+    const chosen = presets.find((preset) => preset.key === picker.value);
     if (chosen) { cards.keep(); cards.lay(chosen.columns); publish(); }
     picker.value = "";
   });
@@ -66,7 +66,7 @@ function presetPicker() {
 function viewPicker() {
   const box = make("label", "ts-looks"), picker = make("select", "ts-look");
   const views = ["text", "probability", "rank", "entropy", "surprise"];
-  picker.append(...views.map((one) => option(one, words["view_" + one])));
+  picker.append(...views.map((name) => option(name, words["view_" + name])));
   picker.title = words.view_help;
   picker.addEventListener("change", () => {
     state.view = picker.value;
@@ -102,9 +102,9 @@ function show(update) {
   if (update.models) { state.models = update.models; for (const card of state.cards) cards.modelPicker(card); }
   begin(update.run);
   const { running } = state;
-  for (const [place, card] of running.entries()) {
-    if (update.packed && place < update.packed.length) Object.assign(card, { packed: update.packed[place], tokens: null });
-    if (update.columns && place < update.columns.length) card.output = update.columns[place];
+  for (const [index, card] of running.entries()) {
+    if (update.packed && index < update.packed.length) Object.assign(card, { packed: update.packed[index], tokens: null });
+    if (update.columns && index < update.columns.length) card.output = update.columns[index];
   }
   if (update.packed || update.columns?.length) output.soon(running.filter((card) => state.cards.includes(card)));
   if (update.over) for (const card of running) leave(card);

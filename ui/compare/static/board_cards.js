@@ -3,7 +3,7 @@
 /* exported boardCards */
 function boardCards(state, frame, output, { publish, ask }) {
   const { words, strategies, most } = state, { make, option, button, fill, grid } = frame;
-  const strategyOf = (card) => strategies.find((one) => one.key === card.strategy);
+  const strategyOf = (card) => strategies.find((strategy) => strategy.key === card.strategy);
   const columnOf = ({ strategy, model, knobs }) => ({ strategy, model, knobs: { ...knobs } });
 
   function lay(columns) {
@@ -69,7 +69,7 @@ function boardCards(state, frame, output, { publish, ask }) {
     for (const [family, label] of state.families) {
       const group = make("optgroup");
       group.label = label;
-      group.append(...strategies.filter((one) => one.family === family).map((one) => option(one.key, one.title)));
+      group.append(...strategies.filter((strategy) => strategy.family === family).map(({ key, title }) => option(key, title)));
       picker.append(group);
     }
     picker.value = card.strategy;
@@ -124,8 +124,8 @@ function boardCards(state, frame, output, { publish, ask }) {
     const retitle = () => {
       const own = strategy.knobs.map((knob) => `${knob.name} ${card.knobs[knob.name] ?? knob.default}`);
       const set = strategy.more.filter((knob) => card.knobs[knob.name] !== undefined && knob.name !== "start");
-      const told = [...own, ...set.map((knob) => `${knob.name} ${card.knobs[knob.name]}`)].join(" · ");
-      summary.title = summary.textContent = told || words.no_settings;
+      const listed = [...own, ...set.map((knob) => `${knob.name} ${card.knobs[knob.name]}`)].join(" · ");
+      summary.title = summary.textContent = listed || words.no_settings;
     };
     const changed = () => { retitle(); marks(card); publish(); };
     const about = make("p", "ts-about", strategy.about), source = make("cite", "", `${words.source}: ${strategy.source}`);
@@ -185,13 +185,13 @@ function boardCards(state, frame, output, { publish, ask }) {
     const form = make("form", "ts-sweepform"), knob = sweepField("select", "knob"), scale = sweepField("select", "scale");
     const low = sweepField("input", "low"), high = sweepField("input", "high"), count = sweepField("input", "count");
     const values = sweepField("input", "values", words.sweep_list), fields = [knob, low, high, count, scale, values];
-    knob.input.append(...numbers.map((one) => option(one.name, one.name)));
-    for (const one of [low, high, count]) { one.input.type = "number"; one.input.step = "any"; }
+    knob.input.append(...numbers.map(({ name }) => option(name, name)));
+    for (const field of [low, high, count]) { field.input.type = "number"; field.input.step = "any"; }
     count.input.min = 3; count.input.max = most; count.input.value = 5;
     scale.input.append(option("linear", words.sweep_linear), option("log", words.sweep_log));
     values.input.placeholder = words.sweep_list_hint;
     const suggest = () => {
-      const chosen = numbers.find((one) => one.name === knob.input.value), listed = chosen.choices.length > 0;
+      const chosen = numbers.find((number) => number.name === knob.input.value), listed = chosen.choices.length > 0;
       const now = Number(card.knobs[chosen.name] ?? chosen.default) || 0, least = Math.max(chosen.minimum, 0);
       low.input.value = listed ? "" : round(Math.max(chosen.minimum, now > least ? now / 2 : least), chosen);
       high.input.value = listed ? "" : round(Math.min(chosen.maximum, now > least ? now * 2 : Math.max(1, least + 4)), chosen);
@@ -202,10 +202,10 @@ function boardCards(state, frame, output, { publish, ask }) {
     buttons.append(make("button", "ts-small ts-on", words.sweep_go), button(words.close, words.close, frame.closePanel));
     form.noValidate = true;
     form.append(make("div", "ts-tiphead", words.sweep), make("p", "ts-tipfacts", words.sweep_about));
-    form.append(...fields.map((one) => one.label), buttons);
+    form.append(...fields.map((field) => field.label), buttons);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      const typed = Object.fromEntries(fields.map((one) => [one.input.name, one.input.value]));
+      const typed = Object.fromEntries(fields.map((field) => [field.input.name, field.input.value]));
       ask({ kind: "sweep", card: state.cards.indexOf(card), ...typed });
     });
     suggest();

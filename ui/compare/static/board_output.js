@@ -9,7 +9,7 @@ function boardOutput(state, frame, goOn) {
     const low = cards.map(({ text }) => text.scrollHeight - text.scrollTop - text.clientHeight < 30);
     cards.forEach(draw);
     const heights = cards.map(({ text }) => text.scrollHeight);
-    cards.forEach((card, place) => { if (low[place] && card.shown === "text") card.text.scrollTop = heights[place]; });
+    cards.forEach((card, index) => { if (low[index] && card.shown === "text") card.text.scrollTop = heights[index]; });
   }
 
   // Updates while text streams: painting takes at most a fifth of the time, however long the texts and slow the machine.
@@ -66,7 +66,7 @@ function boardOutput(state, frame, goOn) {
   }
 
   function hint(card) {
-    const again = state.cards.some((other) => other.output) || card.knobs.start, box = card.text;
+    const again = state.cards.some((column) => column.output) || card.knobs.start, box = card.text;
     box.classList.remove("ts-colours");
     box.replaceChildren(make("p", "ts-hint", again ? words.not_written : words.hint));
     if (again) box.append(button(words.run, words.run, run, "ts-small ts-run"));
@@ -80,8 +80,8 @@ function boardOutput(state, frame, goOn) {
     if (card.figures.dataset.state === now) return;
     card.figures.dataset.state = now;
     const shown = list.length ? list : state.figures.map((label) => ["–", label]);
-    card.figures.replaceChildren(...shown.map(([value, label], place) => {
-      const pair = make("span", place === 1 ? "ts-wider" : "");
+    card.figures.replaceChildren(...shown.map(([value, label], index) => {
+      const pair = make("span", index === 1 ? "ts-wider" : "");
       pair.title = `${label}: ${value}`;
       pair.append(make("b", "", value), make("i", "", label));
       return pair;
@@ -126,8 +126,8 @@ function boardOutput(state, frame, goOn) {
     },
   };
   function stepOf(token) {
-    const { of, bounds } = VIEWS[state.view], value = of(token), place = bounds.findIndex((bound) => value <= bound);
-    return place < 0 ? bounds.length : place;
+    const { of, bounds } = VIEWS[state.view], value = of(token), index = bounds.findIndex((bound) => value <= bound);
+    return index < 0 ? bounds.length : index;
   }
 
   function drawLegend() {
@@ -135,7 +135,7 @@ function boardOutput(state, frame, goOn) {
     legend.hidden = !scale;
     if (!scale) return;
     const title = words["view_" + state.view] + (scale.unit ? ` (${words.bits})` : "");
-    const swatches = scale.names.map((name, place) => make("span", `ts-swatch ts-s${place}`, name));
+    const swatches = scale.names.map((name, index) => make("span", `ts-swatch ts-s${index}`, name));
     legend.replaceChildren(make("span", "", title), ...swatches);
   }
 
@@ -143,11 +143,11 @@ function boardOutput(state, frame, goOn) {
   function tokensOf(card) {
     if (card.tokens || !card.packed) return card.tokens;
     const { pieces, tokens } = JSON.parse(card.packed);
-    const other = (id, p, after) => ({ id, piece: pieces[id], p, after });
+    const option = (id, p, after) => ({ id, piece: pieces[id], p, after });
     card.tokens = tokens.map(([id, p, rank, entropy, after, kept, ids, before, later, added]) => ({
-      ...other(id, p, after), text: added ?? pieces[id], rank, kept,
+      ...option(id, p, after), text: added ?? pieces[id], rank, kept,
       entropy: entropy / Math.LN2, surprise: p > 0 ? Math.abs(Math.log2(p)) : Infinity,
-      top: ids.map((one, place) => other(one, before[place], later ? later[place] : null)),
+      top: ids.map((alternative, index) => option(alternative, before[index], later ? later[index] : null)),
     }));
     return card.tokens;
   }
@@ -168,10 +168,10 @@ function boardOutput(state, frame, goOn) {
 
   // The space before a word stays without color, so that a line that ends there does not end in a stray block.
   function color(card) {
-    const nodes = card.tokens.flatMap((token, place) => {
+    const nodes = card.tokens.flatMap((token, index) => {
       const signs = shownOf(token), gap = signs.match(/^ */)[0], breaks = token.text.includes("\n");
       const node = make("span", `ts-token ts-s${stepOf(token)}`, signs.slice(gap.length) + (breaks ? "\n" : ""));
-      node.dataset.place = place; node.tabIndex = place ? -1 : 0;
+      node.dataset.place = index; node.tabIndex = index ? -1 : 0;
       node.setAttribute("role", "button");
       node.setAttribute("aria-label", `${namedAs(token)}, ${percent(token.p)}`);
       return gap ? [gap, node] : [node];
@@ -192,7 +192,7 @@ function boardOutput(state, frame, goOn) {
   }
 
   function focusToken(node) {
-    for (const other of node.parentNode.querySelectorAll('[tabindex="0"]')) other.tabIndex = -1;
+    for (const token of node.parentNode.querySelectorAll('[tabindex="0"]')) token.tabIndex = -1;
     node.tabIndex = 0; node.focus();
   }
 
@@ -213,40 +213,40 @@ function boardOutput(state, frame, goOn) {
   function lineAway(node, way) {
     const side = way > 0 ? "nextElementSibling" : "previousElementSibling", top = node.offsetTop;
     let best = null;
-    for (let other = node[side]; other; other = other[side]) {
-      if (other.offsetTop === top) continue;
-      if (best && other.offsetTop !== best.offsetTop) break;
-      if (!best || Math.abs(other.offsetLeft - node.offsetLeft) < Math.abs(best.offsetLeft - node.offsetLeft)) best = other;
+    for (let sibling = node[side]; sibling; sibling = sibling[side]) {
+      if (sibling.offsetTop === top) continue;
+      if (best && sibling.offsetTop !== best.offsetTop) break;
+      if (!best || Math.abs(sibling.offsetLeft - node.offsetLeft) < Math.abs(best.offsetLeft - node.offsetLeft)) best = sibling;
     }
     return best;
   }
 
   // The alternatives with their probability before and after the processors; the chosen token is always among them.
   function alternatives(token) {
-    return token.top.some((one) => one.id === token.id) ? token.top : [...token.top, token];
+    return token.top.some((option) => option.id === token.id) ? token.top : [...token.top, token];
   }
 
   function table(token, choose) {
-    const processed = token.after !== null || token.top.some((one) => one.after !== null), list = make("div", "ts-tiprows");
+    const processed = token.after !== null || token.top.some((option) => option.after !== null), list = make("div", "ts-tiprows");
     list.classList.toggle("ts-plainly", !processed);
-    const most = Math.max(...alternatives(token).map((one) => Math.max(one.p, one.after ?? 0))) || 1;
+    const most = Math.max(...alternatives(token).map((option) => Math.max(option.p, option.after ?? 0))) || 1;
     const head = make("div", "ts-tiprow ts-tipnames");
     head.append(make("span"), make("span"), make("span", "", words.before));
     if (processed) head.append(make("span", "", words.after));
-    list.append(head, ...alternatives(token).map((one) => tableRow(one, one.id === token.id, { processed, most, choose })));
+    list.append(head, ...alternatives(token).map((option) => tableRow(option, option.id === token.id, { processed, most, choose })));
     return list;
   }
 
-  function tableRow(one, taken, { processed, most, choose }) {
-    const row = make(choose ? "button" : "div", "ts-tiprow" + (taken ? " ts-taken" : "") + (one.after === 0 ? " ts-cutoff" : ""));
+  function tableRow(option, taken, { processed, most, choose }) {
+    const row = make(choose ? "button" : "div", "ts-tiprow" + (taken ? " ts-taken" : "") + (option.after === 0 ? " ts-cutoff" : ""));
     const bars = make("span", "ts-bars"), before = make("i", "ts-bar-before"), after = make("i", "ts-bar-after");
-    before.style.width = 100 * one.p / most + "%"; after.style.width = 100 * (one.after ?? 0) / most + "%";
+    before.style.width = 100 * option.p / most + "%"; after.style.width = 100 * (option.after ?? 0) / most + "%";
     bars.append(before, ...(processed ? [after] : []));
-    row.append(make("code", "", visible(one.piece)), bars, make("span", "", percent(one.p)));
-    if (processed) row.append(make("span", "", one.after === null ? "–" : one.after === 0 ? words.cut : percent(one.after)));
+    row.append(make("code", "", visible(option.piece)), bars, make("span", "", percent(option.p)));
+    if (processed) row.append(make("span", "", option.after === null ? "–" : option.after === 0 ? words.cut : percent(option.after)));
     if (choose) {
       row.type = "button"; row.disabled = taken || state.cards.length >= state.most;
-      row.addEventListener("click", () => choose(one));
+      row.addEventListener("click", () => choose(option));
     }
     return row;
   }
@@ -264,7 +264,7 @@ function boardOutput(state, frame, goOn) {
     frame.showTip(node, ...headOf(token), table(token));
   }
 
-  // What if: another token in this place, and the same column goes on from there.
+  // Another token chosen here starts a new column, which continues the text from that token.
   function menu(card, node) {
     const token = card.tokens[node.dataset.place], full = state.cards.length >= state.most;
     const list = table(token, (choice) => branch(card, Number(node.dataset.place), choice));
@@ -280,8 +280,8 @@ function boardOutput(state, frame, goOn) {
 
   // The new column begins with the ids, then the text of each token and, where it reads differently, that text, too: a
   // model with another tokenizer takes ids of its own from it.
-  function branch(card, place, choice) {
-    const begun = [...card.tokens.slice(0, place), choice], joined = (part) => escaped(begun.map(part).join(""));
+  function branch(card, index, choice) {
+    const begun = [...card.tokens.slice(0, index), choice], joined = (part) => escaped(begun.map(part).join(""));
     const pieces = joined((token) => token.piece), read = joined((token) => token.text ?? token.piece);
     const start = begun.map((token) => token.id).join(",") + ":" + pieces + (read === pieces ? "" : "|" + read);
     goOn(card, { ...card.ran, knobs: { ...card.ran.knobs, start } }, choice.piece);

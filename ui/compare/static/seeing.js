@@ -7,11 +7,11 @@ tip.setAttribute("role", "tooltip");
 document.body.append(tip);
 
 const fact = (node) => node.closest("[data-tip], [data-node]");
-let told = null;
+let described = null;
 
 function tell(node) {
   hush();
-  told = node;
+  described = node;
   tip.textContent = node.dataset.tip || node.getAttribute("aria-label");
   if (node.dataset.tip) node.setAttribute("aria-describedby", tip.id);
   tip.hidden = false;
@@ -20,7 +20,7 @@ function tell(node) {
   tip.style.left = Math.max(6, Math.min(at.left, innerWidth - own.width - 6)) + "px";
   tip.style.top = (below ? at.bottom + 6 : at.top - own.height - 6) + "px";
 }
-function hush() { tip.hidden = true; if (told) told.removeAttribute("aria-describedby"); told = null; }
+function hush() { tip.hidden = true; if (described) described.removeAttribute("aria-describedby"); described = null; }
 
 for (const [name, leave] of [["mouseover", "mouseout"], ["focusin", "focusout"]]) {
   element.addEventListener(name, (event) => { const node = fact(event.target); if (node) tell(node); });
@@ -36,10 +36,10 @@ element.addEventListener("click", (event) => {
   if (node) stand(node);
 });
 
-// One hypothesis of a tree can be reached by Tab; from it the arrows go on: left to where it came from, right to what
-// came of it, up and down within the step.
+// Tab reaches one hypothesis of a tree; from it the arrow keys move: left to its parent, right to its continuations, up
+// and down within the step.
 function stand(node) {
-  for (const other of node.parentNode.querySelectorAll("[data-node][tabindex='0']")) other.setAttribute("tabindex", -1);
+  for (const branch of node.parentNode.querySelectorAll("[data-node][tabindex='0']")) branch.setAttribute("tabindex", -1);
   node.setAttribute("tabindex", 0);
   node.focus();
 }

@@ -7,7 +7,7 @@ element.addEventListener("click", (event) => {
 });
 
 function choose(button) {
-  for (const other of element.querySelectorAll("[data-choose]")) mark(other, other === button);
+  for (const choice of element.querySelectorAll("[data-choose]")) mark(choice, choice === button);
   window.tunescopeChoose?.[element.closest(".ts-pickerbox").id]?.(button.dataset.choose);
 }
 function mark(button, on) {

@@ -113,11 +113,18 @@ class Page:
     """The page's own handlers as one browser tab calls them."""
 
     def __init__(self, config):
-        self.fields = ["a10g-small", "2h", [config.stages[0].data[0].dataset], *form.fill(config)]
+        place = {"where": "jobs", "flavor": "a10g-small", "timeout": "2h"}
+        self.fields = {**place, "datasets": [config.stages[0].data[0].dataset], **form.fill(config)}
 
-    def call(self, handler, *values):
+    def call(self, handler, *values, **named):
         request = SimpleNamespace(headers={"accept-language": "en"}, session_hash="tab")
-        return list(handler(request, None, None, *values))[-1]
+        return list(handler(request, None, None, *values, **named))[-1]
+
+    def start(self):
+        return self.call(train_tab.start, **self.fields)
+
+    def rent(self, agreed):
+        return self.call(train_tab.rent, agreed=agreed, **self.fields)
 
 
 @pytest.fixture
@@ -138,25 +145,26 @@ def let_it_end(hub, owner):
 
 
 def test_on_the_page_a_changed_price_is_told_and_asked_about_again(hub, renter, page, charge):
-    *_, yes, agreed = page.call(train_tab.start, "jobs", *page.fields)
-    assert "up to $2.00" in yes["value"] and agreed.usd_per_hour == pytest.approx(1, rel=0.01)
+    offer = page.start()
+    assert "up to $2.00" in offer["rent"]["value"] and offer["agreed"].usd_per_hour == pytest.approx(1, rel=0.01)
     charge(DEAR)
-    told, _, _, yes, again = page.call(train_tab.rent, agreed, "jobs", *page.fields)
-    assert "from $1.00 to $2.00 an hour" in told and "$4.00" in told
-    assert yes["visible"] and "up to $4.00" in yes["value"] and not hub.jobs.all
-    page.call(train_tab.rent, again, "jobs", *page.fields)
+    again = page.rent(offer["agreed"])
+    assert "from $1.00 to $2.00 an hour" in again["answer"] and "$4.00" in again["answer"]
+    assert again["rent"]["visible"] and "up to $4.00" in again["rent"]["value"] and not hub.jobs.all
+    page.rent(again["agreed"])
     (run,) = list_runs(renter)
     assert len(hub.jobs.all) == 1 and jobs.job_of(run).usd_per_hour == pytest.approx(2)
     let_it_end(hub, renter)
 
 
 def test_on_the_page_a_machine_that_is_gone_is_refused_and_the_list_is_asked_for_anew(hub, renter, page, charge):
-    *_, agreed = page.call(train_tab.start, "jobs", *page.fields)
-    assert "a10g-small" in str(where_to_run.offer(renter, None, [], [])[1]["choices"])
+    agreed = page.start()["agreed"]
+    assert "a10g-small" in str(where_to_run.offer(renter, None, [], {})["flavor"]["choices"])
     charge(None)
     with pytest.raises(Exception, match="is no longer available"):
-        page.call(train_tab.rent, agreed, "jobs", *page.fields)
-    assert not hub.jobs.all and "a10g-small" not in str(where_to_run.offer(renter, None, [], [])[1]["choices"])
+        page.rent(agreed)
+    assert not hub.jobs.all
+    assert "a10g-small" not in str(where_to_run.offer(renter, None, [], {})["flavor"]["choices"])
 
 
 def test_on_the_page_going_on_asks_again_too(hub, renter, ended, page, charge):
@@ -172,4 +180,4 @@ def test_on_the_page_going_on_asks_again_too(hub, renter, ended, page, charge):
 @pytest.mark.parametrize("agreed", [None, "a" * 64, {"wish": "", "usd_per_hour": 9}, ["x"]])
 def test_what_nobody_was_asked_for_is_no_yes(renter, page, agreed):
     with pytest.raises(Exception, match="changed after the checks"):
-        page.call(train_tab.rent, agreed, "jobs", *page.fields)
+        page.rent(agreed)

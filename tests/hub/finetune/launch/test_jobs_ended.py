@@ -191,7 +191,7 @@ def being_fetched(run):
     """Neither failed nor killed: what is elsewhere is named, with what stands in the way."""
     status, problem = run.status(), jobs.job_of(run).problem
     assert status.status == "fetching" and problem and problem in status.error and "killed" not in status.error
-    html = run_view._view(Caller(Owner("local"), "en", "tab"), run.id, None)[2]
+    html = run_view._view(Caller(Owner("local"), "en", "tab"), run.id, None)["state"]
     assert say("run.status.fetching") in html and html.count(str(escape(problem))) == 1 and "ts-bad" not in html
 
 

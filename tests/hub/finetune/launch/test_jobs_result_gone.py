@@ -97,7 +97,8 @@ def test_it_is_told_apart_on_the_page_and_nobody_looks_for_it_any_more(
     follower = jobs.follow(run, renter)
     follower.join(60)
     assert not follower.is_alive()
-    _, _, html, stop, resume, *_ = run_view._view(Caller(Owner("local"), "en", "tab"), run.id, None)
+    view = run_view._view(Caller(Owner("local"), "en", "tab"), run.id, None)
+    html, stop, resume = (view[name] for name in ("state", "stop", "resume"))
     assert why in html and say("run.status.failed") in html and say("run.status.fetching") not in html
     assert resume["visible"] and not stop["visible"]
     asked = len(hub.requests)
