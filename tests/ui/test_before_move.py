@@ -16,9 +16,15 @@ def test_a_share_link_fills_compare_with_what_it_asks_for(app, before):
     entry = next(entry for entry in app.config()["dependencies"] if entry["api_name"] == "compare_opened")
     message = call(app, entry, [before.run("link")])
     assert message["success"], message
-    prompt, model, seed, length, dtype, system, turns, raw, exact, columns, note, tab = message["output"]["data"]
-    assert (prompt, model, seed, length, dtype) == ("how to make tea", before.run("finished"), 0, 12, "auto")
-    assert (system, turns, raw, exact) == ("", "", False, False)
+    ids = {part["id"]: part["props"].get("elem_id") for part in app.config()["components"]}
+    values = dict(zip(map(ids.get, entry["outputs"]), message["output"]["data"], strict=True))
+    filled = {"prompt": "how to make tea", "compare-model": before.run("finished"), "compare-seed": 0}
+    filled |= {"compare-length": 12, "compare-dtype": "auto", "compare-raw": False, "compare-exact": False}
+    assert {name: values[name] for name in filled} == filled
+    unnamed = [value for part, value in zip(entry["outputs"], message["output"]["data"], strict=True) if not ids[part]]
+    assert unnamed.count("") == 2, "no system message and no earlier turns"
+    (tab,) = (value for value in unnamed if value)
+    columns, note = values["board"], values["compare-status"]
     laid = columns["value"]["lay"] if "value" in columns else columns["lay"]
     assert [card["strategy"] for card in laid] == ["greedy", "beam", "nucleus", "greedy"]
     assert "Filled from a link" in str(note) and tab["selected"] == "compare"

@@ -134,10 +134,13 @@ def _moved(number: int) -> int:
 
 def _read_again() -> None:
     """What libraries read from the environment when they are imported is read again from the new one."""
+    import tempfile
+
     import numpy
     import torch
     from huggingface_hub import constants, hf_api
 
+    tempfile.tempdir = None
     before = {name: value for name, value in vars(constants).items() if name.isupper()}
     importlib.reload(constants)
     for name, module in list(sys.modules.items()):

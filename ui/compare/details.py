@@ -19,7 +19,7 @@ from ui.compare import replay_check
 from ui.compare.last_comparison import comparisons
 from ui.parts.controls import button, dropdown
 from ui.parts.views import carrier, render, view
-from ui.parts.wiring import SHOWN, by_name
+from ui.parts.wiring import NEWEST, SHOWN, by_name
 from ui.web.handler import Caller, handler
 from ui.web.language import words
 
@@ -105,12 +105,12 @@ def _plot(name: str) -> gr.LinePlot:
 
 def _wire(views: DetailViews) -> None:
     """Wire the choices below the board. Every answer is made from this browser tab's last comparison."""
-    views.reference.input(compare_forks, views.reference, views.forks, api_name="compare_forks", **SHOWN)
+    views.reference.input(compare_forks, views.reference, views.forks, api_name="compare_forks", **NEWEST)
     plots = [views.entropy, views.kept]
-    views.curves.input(compare_curves, views.curves, plots, api_name="compare_curves", **SHOWN)
-    views.column.input(compare_tree, views.column, [views.part, views.tree], api_name="compare_tree", **SHOWN)
+    views.curves.input(compare_curves, views.curves, plots, api_name="compare_curves", **NEWEST)
+    views.column.input(compare_tree, views.column, [views.part, views.tree], api_name="compare_tree", **NEWEST)
     which = [views.column, views.part]
-    views.part.input(compare_tree_part, which, views.tree, api_name="compare_tree_part", **SHOWN)
+    views.part.input(compare_tree_part, which, views.tree, api_name="compare_tree_part", **NEWEST)
 
 
 @handler(open_to_anyone=True)

@@ -10,7 +10,7 @@ from core.errors import UserError
 from finetune.config.mapping import FORMATS, PARTS, Mapping
 from finetune.data.importing.recognize import recognize
 from ui.parts.controls import button, dropdown
-from ui.parts.wiring import SHOWN, Parts, by_name
+from ui.parts.wiring import NEWEST, Parts, by_name
 from ui.web.handler import Caller, handler
 from ui.web.language import words
 
@@ -54,7 +54,7 @@ def draw() -> MappingForm:
         with gr.Row():
             roles = {role: dropdown(f"page.role_{role}", min_width=160, visible=False) for role in PARTS}
         again = button("page.read_again", elem_id="read-again")
-    shape.input(**by_name(show_roles, shape, roles), **SHOWN)
+    shape.input(**by_name(show_roles, shape, roles), **NEWEST)
     return MappingForm(box, uploaded, shape, kind, roles, again)
 
 

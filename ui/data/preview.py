@@ -14,7 +14,7 @@ from ui.data.datasets import owned
 from ui.parts import job as work
 from ui.parts.controls import button, textbox
 from ui.parts.views import findings_table, render, view
-from ui.parts.wiring import QUIET, SHOWN
+from ui.parts.wiring import NEWEST, QUIET, SHOWN
 from ui.web.handler import Caller, handler
 from ui.web.language import words
 
@@ -44,7 +44,7 @@ def draw(picker: gr.Dropdown) -> DataPreview:
     shown = view(elem_id="preview")
     wiring = (show, [picker, how, model, length], [shown, stop])
     stop.click(stop_preview, None, None, **QUIET)
-    how.input(choose, how, [model, length], **SHOWN).then(*wiring, **SHOWN)
+    how.input(choose, how, [model, length], **NEWEST).then(*wiring, **SHOWN)
     for field in (model, length):
         field.submit(*wiring, **SHOWN)
     return DataPreview(wiring)

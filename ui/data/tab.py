@@ -18,7 +18,7 @@ from ui.parts import delete_button
 from ui.parts import job as work
 from ui.parts.controls import button, dropdown, refreshed, textbox
 from ui.parts.views import findings_table, render, view
-from ui.parts.wiring import QUIET, SHOWN, Page, by_name
+from ui.parts.wiring import NEWEST, QUIET, SHOWN, Page, by_name
 from ui.web.handler import Caller, handler
 from ui.web.language import Spoken, words
 
@@ -88,7 +88,7 @@ def _wire(
     for event in imports:
         event.success(show, picker, facts, **SHOWN).then(*seen.wiring, **SHOWN)
     source.stop.click(stop_import, None, None, **QUIET)
-    picker.input(show, picker, facts, **SHOWN).then(*seen.wiring, **SHOWN)
+    picker.input(show, picker, facts, **NEWEST).then(*seen.wiring, **SHOWN)
     page.on_open(refresh, picker, picker, then=(show, picker, facts), at_last=seen.wiring)
 
 

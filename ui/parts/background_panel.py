@@ -15,7 +15,7 @@ from ui.parts.background import Background, failed
 from ui.parts.controls import button, dropdown
 from ui.parts.job import Job
 from ui.parts.views import render, view
-from ui.parts.wiring import QUIET, SHOWN, Page, Parts, by_name
+from ui.parts.wiring import NEWEST, QUIET, SHOWN, Page, Parts, by_name
 from ui.web.handler import Caller, handler
 from ui.web.language import Spoken
 
@@ -67,7 +67,7 @@ class BackgroundPanel:
         outputs = [self.seen, self.progress, self.start, self.stop, self.picker, self.result]
         self.start.click(**by_name(self._starts(begin), inputs, outputs), **SHOWN, trigger_mode="once")
         self.stop.click(self._stops(), None, self.progress, **QUIET)
-        self.picker.input(*self.show, **SHOWN)
+        self.picker.input(*self.show, **NEWEST)
         page.every_two_seconds(self._ticks(), self.seen, outputs)
 
     def _starts(self, begin: Begin) -> Callable:

@@ -17,7 +17,7 @@ from finetune.plan.fit import USUAL_LENGTH, USUAL_ROWS, Here, fits, inspect_mach
 from ui.parts import job as work
 from ui.parts.controls import button, textbox
 from ui.parts.views import carrier, render, view
-from ui.parts.wiring import QUIET, SHOWN, Parts, by_name
+from ui.parts.wiring import NEWEST, QUIET, SHOWN, Parts, by_name
 from ui.web.handler import Caller, handler
 from ui.web.language import words
 
@@ -117,7 +117,7 @@ def _wire(picker: Picker, name: gr.Textbox | gr.Dropdown, prefix: str, anyone: b
     picker.opener.click(**to(pick_open, shown, opened), **once)
     picker.close.click(**to(pick_close, outputs=picker.box), **QUIET)
     for chosen in (picker.task, picker.size, picker.language):
-        chosen.input(**to(pick_filter, shown, picker.table), **SHOWN)
+        chosen.input(**to(pick_filter, shown, picker.table), **NEWEST)
     for starter in (picker.go.click, picker.text.submit):
         starter(**to(pick_search, {"text": picker.text, **shown}, outputs, closed=True), **once)
     picker.stop.click(**to(pick_stop, closed=True), **QUIET)

@@ -17,6 +17,8 @@ HIDDEN: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": []}
 ever updated, and searches the whole page for all of them whenever the event begins or ends."""
 QUIET: dict[str, Any] = {**HIDDEN, "queue": False, "api_visibility": "private"}
 SHOWN: dict[str, Any] = {**HIDDEN, "api_visibility": "private", "concurrency_limit": None}
+NEWEST: dict[str, Any] = {**SHOWN, "trigger_mode": "always_last"}
+"""For choices: by default Gradio ignores a choice made while it still answers the one before."""
 
 
 @dataclass

@@ -19,7 +19,7 @@ from ui.data import datasets
 from ui.parts import job as work
 from ui.parts.controls import button, refreshed, textbox
 from ui.parts.views import render, view
-from ui.parts.wiring import QUIET, SHOWN, Page, Parts, by_name
+from ui.parts.wiring import NEWEST, QUIET, SHOWN, Page, Parts, by_name
 from ui.publish import form as publish_form
 from ui.publish.request import Order, Preview, forget, is_full, keep, kept, look
 from ui.web.handler import Caller, handler
@@ -80,7 +80,7 @@ def draw(page: Page) -> None:
     panel.stop.click(stop, None, None, **QUIET)
     panel.text.blur(read_card, panel.text, panel.card, **SHOWN)
     chosen = [fields.kind, fields.run, fields.dataset, fields.license]
-    fields.kind.input(**by_name(show_kind, chosen, panel.view()), **SHOWN)
+    fields.kind.input(**by_name(show_kind, chosen, panel.view()), **NEWEST)
     fields.run.change(**by_name(show_run, chosen, panel.view()), **SHOWN)
     fields.dataset.change(**by_name(show_dataset, chosen, panel.view()), **SHOWN)
     lists = [fields.run, fields.dataset]

@@ -17,7 +17,7 @@ from finetune.runs.stage_report import reports
 from ui.parts import job as work
 from ui.parts.controls import button, dropdown, refreshed, textbox
 from ui.parts.views import render, view
-from ui.parts.wiring import SHOWN, Page, Parts, by_name
+from ui.parts.wiring import NEWEST, SHOWN, Page, Parts, by_name
 from ui.train import jobs, where_to_run
 from ui.train import plots as curves
 from ui.train.follow import follow
@@ -81,7 +81,7 @@ def draw(page: Page) -> RunView:
 
 def _wire(page: Page, buttons: Buttons, showing: dict[str, Any], ticking: dict[str, Any]) -> None:
     picker, once = buttons.picker, {**SHOWN, "trigger_mode": "once"}
-    picker.input(**showing, **SHOWN)
+    picker.input(**showing, **NEWEST)
     page.every_two_seconds(**ticking)
     page.on_open(refresh, picker, picker, then=showing)
     buttons.stop.click(stop_run, picker, buttons.answer, **once)

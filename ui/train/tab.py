@@ -19,7 +19,7 @@ from ui.parts import job as work
 from ui.parts import model_picker
 from ui.parts.controls import button, dropdown, upload_button
 from ui.parts.views import render, view
-from ui.parts.wiring import QUIET, SHOWN, Page, Parts, by_name
+from ui.parts.wiring import NEWEST, QUIET, SHOWN, Page, Parts, by_name
 from ui.train import fill_form as filling
 from ui.train import form, jobs, plan_card, run_view, stages_form, where_to_run
 from ui.train.knob_fields import group
@@ -130,10 +130,10 @@ def _wire_place(page: Page, setup: Setup) -> None:
     settings change."""
     fields, pricing = setup.form.fields, by_name(reprice, setup.inputs(), setup.run_on.table)
     choosing = by_name(choose_place, setup.inputs(), {"box": setup.run_on.box, **setup.run_on.shown()})
-    choosing |= {**SHOWN, "show_progress": "minimal", "show_progress_on": setup.run_on.table}
+    choosing |= {**NEWEST, "show_progress": "minimal", "show_progress_on": setup.run_on.table}
     setup.run_on.where.input(**choosing)
     for changed in (setup.run_on.flavor.input, setup.datasets.input, *(fields[path].blur for path in PRICED)):
-        changed(**pricing, **SHOWN)
+        changed(**pricing, **NEWEST)
     if settings.zero_gpu():
         page.tab.select(**choosing)
 

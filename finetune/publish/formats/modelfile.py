@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
 from inference.strategies.knobs import Value
 from inference.strategies.table import ColumnSpec, known_knobs
 
+_OLLAMA_NAMES = {name: name for name in ("temperature", "top_k", "top_p", "min_p", "seed")}
+_OLLAMA_NAMES["repetition_penalty"] = "repeat_penalty"
+_WHOLE_CONTEXT = -1
+"""For `repeat_last_n`: by default Ollama looks for repetitions in the last 64 tokens only."""
 _TRIAL = (
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Hello there."},
@@ -126,14 +131,30 @@ def render(gguf: str, chat: Chat, column: ColumnSpec | None) -> str:
 
 
 def parameters(column: ColumnSpec | None) -> dict[str, Value | None]:
-    """Return the parameters with which Ollama samples as a column does. Ollama has no beams: those become greedy, which
-    is its temperature 0."""
+    """Return the parameters with which Ollama samples as a column does: greedy is its temperature 0.
+
+    Raises UserError for a strategy or a setting that it lacks.
+    """
     knobs = known_knobs()
     repetition: dict[str, Value | None] = {"repeat_penalty": knobs["repetition_penalty"].neutral}
     if column is None:
         return repetition
+    given = _given(column)
+    if "repeat_penalty" in given:
+        repetition = {"repeat_penalty": given.pop("repeat_penalty"), "repeat_last_n": _WHOLE_CONTEXT}
     filters = {name: knobs[name].neutral for name in ("top_k", "top_p", "min_p")}
-    if column.kind != "sample":
-        return {**repetition, "temperature": 0, **filters}
-    given = {name: value for name, value in column.knobs.items() if not isinstance(value, str)}
-    return {**repetition, "temperature": knobs["temperature"].neutral, **filters, **given}
+    temperature = knobs["temperature"].neutral if column.kind == "sample" else 0
+    return {**repetition, "temperature": temperature, **filters, **given}
+
+
+def _given(column: ColumnSpec) -> dict[str, Value]:
+    """Return the column's settings that have an effect, as Ollama names them."""
+    knobs = known_knobs()
+    if column.kind not in ("greedy", "sample"):
+        raise UserError("kinds.not_in_ollama", value=column.strategy)
+    given = {name: value for name, value in column.knobs.items() if value != knobs[name].neutral}
+    lacking = [name for name in given if name not in _OLLAMA_NAMES]
+    if lacking:
+        known = ", ".join(_OLLAMA_NAMES)
+        raise UserError("kinds.setting_not_in_ollama", value=column.name, names=", ".join(lacking), known=known)
+    return {_OLLAMA_NAMES[name]: value for name, value in given.items()}

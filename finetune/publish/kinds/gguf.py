@@ -23,10 +23,11 @@ _HEADER = 16 * 2**20
 
 
 def prepare(request: Request) -> PreparedBuild:
-    """Prepare the files. Raises UserError for a family other than Llama and Qwen, an unknown tokenizer or type, and as
-    merging does."""
+    """Prepare the files. Raises UserError for a family other than Llama and Qwen, an unknown tokenizer or type, a
+    preset that Ollama lacks, and as merging does."""
     types, name = request.options.gguf_types(), request.options.file_name(request.run.id)
     column = presets.first(request.options.columns)
+    modelfile.parameters(column)
     source = trained(request.run, request.owner, request.progress, request.stop)
     plan = lora_delta.plan(source.base, source.adapter)
     plan = replace(plan, parts=[replace(part, dtype="F32") for part in plan.parts])

@@ -28,18 +28,30 @@ def _neutral(*names: str) -> dict[str, Any]:
     return {knobs[name].generate_name: knobs[name].neutral for name in names}
 
 
-def _greedy(_: ColumnSpec) -> dict[str, Any]:
-    return {"do_sample": False, **_neutral("num_beams")}
+def _given(spec: ColumnSpec) -> dict[str, Any]:
+    """Return the column's settings as `generate` names them. Raises UserError for one that `generate` lacks and that
+    has an effect."""
+    knobs = known_knobs()
+    lacking = [
+        name for name, value in spec.knobs.items() if not knobs[name].generate_name and value != knobs[name].neutral
+    ]
+    if lacking:
+        raise UserError("kinds.setting_not_in_generate", value=spec.name, names=", ".join(lacking))
+    return {knobs[name].generate_name: value for name, value in spec.knobs.items() if knobs[name].generate_name}
+
+
+def _greedy(spec: ColumnSpec) -> dict[str, Any]:
+    return {"do_sample": False, **_neutral("num_beams"), **_given(spec)}
 
 
 def _beam(spec: ColumnSpec) -> dict[str, Any]:
-    return {"do_sample": False, **spec.knobs}
+    return {"do_sample": False, **_given(spec)}
 
 
 def _sample(spec: ColumnSpec) -> dict[str, Any]:
     """Return the settings of a sampling column. Filters it does not set are turned off: by default `generate` uses 50
     for `top_k`."""
-    return {"do_sample": True, **_neutral("num_beams", "temperature", "top_k", "top_p"), **spec.knobs}
+    return {"do_sample": True, **_neutral("num_beams", "temperature", "top_k", "top_p"), **_given(spec)}
 
 
 GENERATE: dict[str, _Known] = {
@@ -55,8 +67,8 @@ def first(columns: tuple[str, ...]) -> ColumnSpec | None:
 
 
 def generation_config(spec: ColumnSpec) -> dict[str, Any]:
-    """Return the settings with which `generate` decodes as the column does. Raises UserError for a strategy that it
-    lacks."""
+    """Return the settings with which `generate` decodes as the column does. Raises UserError for a strategy or a
+    setting that it lacks."""
     known = GENERATE.get(spec.strategy)
     if known is None:
         names = ", ".join(key for key in STRATEGIES if key in GENERATE)

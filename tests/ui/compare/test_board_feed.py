@@ -8,6 +8,7 @@ from gradio.utils import diff
 
 from core.words import say
 from inference.events import Alternative, Board, ColumnResult, Finished, Started, Step, TokenView, Trace
+from tests.ui.people import filled, on_the_board
 from ui.compare import board_feed
 from ui.compare.board import lines_of
 
@@ -39,8 +40,7 @@ def test_twelve_columns_of_two_thousand_tokens_stay_cheap_to_update():
 def test_a_running_comparison_sends_its_text_once_and_the_tokens_at_the_end(app, tiny_model):
     """Over real HTTP: the messages while it writes are together not much more than the text."""
     entry = next(entry for entry in app.config()["dependencies"] if entry["api_name"] == "compare_run")
-    columns = [{"strategy": name, "model": "", "knobs": {}} for name in ("greedy", "sample")]
-    data = ["hi", {"columns": columns}, str(tiny_model), 1, 400, "float32", "", "", True, False]
+    data = filled(app, entry, on_the_board(str(tiny_model), ["greedy", "sample"], 400))
     session = uuid.uuid4().hex[:11]
     body = {"data": data, "fn_index": entry["id"], "session_hash": session, "trigger_id": None}
     sent, last = [], {}

@@ -249,8 +249,23 @@ def test_ollamas_template_says_what_the_family_writes(family):
 def test_ollama_draws_as_the_column_does():
     drawn = modelfile.parameters(parse_column("nucleus top_p=0.9 temperature=0.8"))
     assert drawn == {"repeat_penalty": 1.0, "temperature": 0.8, "top_k": 0, "top_p": 0.9, "min_p": 0.0}
-    assert modelfile.parameters(parse_column("beam num_beams=4"))["temperature"] == 0
+    greedy = modelfile.parameters(parse_column("greedy repetition_penalty=1.2"))
+    assert (greedy["temperature"], greedy["repeat_penalty"], greedy["repeat_last_n"]) == (0, 1.2, -1)
+    assert modelfile.parameters(parse_column("nucleus seed=7"))["seed"] == 7
     assert say("kinds.title.gguf").startswith("GGUF")
+
+
+@pytest.mark.parametrize(
+    ("column", "code", "word"),
+    [
+        ("beam num_beams=4", "kinds.not_in_ollama", "beam"),
+        ("typical typical_p=0.6", "kinds.setting_not_in_ollama", "typical_p"),
+        ("nucleus xtc_probability=0.5", "kinds.setting_not_in_ollama", "xtc_probability"),
+        ("greedy stop=END", "kinds.setting_not_in_ollama", "stop"),
+    ],
+)
+def test_what_ollama_lacks_is_refused_before_anything_is_written(column, code, word):
+    assert word in refused(code, modelfile.parameters, parse_column(column))
 
 
 def by_llama_cpp(path, tokenizer, prompts):

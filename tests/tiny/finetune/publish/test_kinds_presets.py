@@ -12,6 +12,7 @@ from tests.tiny.kinds import finished
 
 COLUMNS = (
     "greedy",
+    "greedy repetition_penalty=1.3",
     "beam num_beams=3 length_penalty=0.5",
     "sample temperature=1.3",
     "top_k top_k=7",
@@ -41,6 +42,12 @@ def test_every_strategy_is_known_here_or_refused_in_a_sentence():
     for key in set(STRATEGIES) - tried:
         assert key in refused("kinds.not_in_generate", presets.generation_config, parse_column(key))
     assert "dreamt" in refused("kinds.not_in_generate", presets.generation_config, ColumnSpec("dreamt", "dreamt"))
+
+
+@pytest.mark.parametrize("setting", ["seed=3", "stop=END", "banned=5", "presence_penalty=0.4", "xtc_probability=0.5"])
+def test_a_setting_that_generate_lacks_is_refused_by_name(setting):
+    said = refused("kinds.setting_not_in_generate", presets.generation_config, parse_column(f"nucleus {setting}"))
+    assert setting.partition("=")[0] in said
 
 
 @pytest.mark.parametrize("column", COLUMNS)

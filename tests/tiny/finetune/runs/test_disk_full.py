@@ -126,7 +126,7 @@ def test_copies_in_a_full_bucket(disk, data, tmp_path, monkeypatch):
     keeper = WorkspaceBackup(FolderPlace(bucket), settings.home())
     keeper.restore()
     fill(disk)
-    assert str(bucket) in refused("keep.no_room", keeper.look)
+    assert str(bucket) in refused("keep.no_room", keeper.copy_changed)
     assert [path for path in bucket.rglob("*") if path.is_file()] == []
     make_room(disk)
     assert keeper.copy_changed() == 1
