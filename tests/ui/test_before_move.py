@@ -23,8 +23,8 @@ def test_a_share_link_fills_compare_with_what_it_asks_for(app, before):
     assert {name: values[name] for name in filled} == filled
     unnamed = [value for part, value in zip(entry["outputs"], message["output"]["data"], strict=True) if not ids[part]]
     assert unnamed.count("") == 2, "no system message and no earlier turns"
-    (tab,) = (value for value in unnamed if value)
-    columns, note = values["board"], values["compare-status"]
+    (tab,) = filter(None, unnamed)
+    columns, note = values["feed-link"], values["compare-status"]
     laid = columns["value"]["lay"] if "value" in columns else columns["lay"]
     assert [card["strategy"] for card in laid] == ["greedy", "beam", "nucleus", "greedy"]
     assert "Filled from a link" in str(note) and tab["selected"] == "compare"

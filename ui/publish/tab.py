@@ -149,14 +149,18 @@ def show_dataset(caller: Caller, *chosen: Any) -> dict[str, Any]:
 
 def _view(caller: Caller, kind: str, run: str | None, dataset: str | None, license_text: str | None) -> dict[str, Any]:
     """Return the view of a kind. For a run that trained every weight, which has no adapter, the full model is
-    offered."""
-    subject = _chosen(caller, kind, run, dataset)
+    offered. Of a run or dataset that was deleted meanwhile, the view says so."""
+    missing = ""
+    try:
+        subject = _chosen(caller, kind, run, dataset)
+    except UserError as error:
+        subject, missing = None, render("note", kind="ts-warn", title="", text=str(error))
     known = kind
     if kind == "adapter" and isinstance(subject, Run) and is_full(subject):
         known = "merged"
     fields = publish_form.shown_for(known, license_text, bool(caller.owner.token))
     waiting = render("empty", title=say("publishing.ready"), text=say("publishing.ready_help"))
-    outcome = (_outcome(subject, known) or waiting) if subject else _nothing_yet()
+    outcome = (_outcome(subject, known) or waiting) if subject else missing or _nothing_yet()
     prove_it = gr.update(visible=subject is not None and read_push(subject, known) is not None)
     changed = {} if known == kind else {"kind": known}
     return {**changed, **fields, "outcome": outcome, "prove": prove_it, **_no_plan()}

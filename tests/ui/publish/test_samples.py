@@ -25,7 +25,7 @@ def finished(app, tiny_model):
         patch.setenv("TUNESCOPE_CACHE", str(folder / "cache"))
         run = make_finished_run(Owner("local"), tiny_model, base_text=str(tiny_model))
     yield run
-    shutil.rmtree(run.folder)
+    shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def compare(tab, model, *columns):
@@ -104,3 +104,13 @@ def test_a_kind_whose_card_shows_no_texts_does_not_ask_for_them(tab, finished):
     for kind, asked in (("Dataset", False), ("GGUF for llama.cpp", True), ("Demo Space", False), ("Adapter", True)):
         tab.locator("#publish-kind").get_by_label(kind).check()
         expect(tab.locator("#publish-samples")).to_be_visible(visible=asked)
+
+
+def test_of_a_run_that_was_deleted_meanwhile_the_tab_says_so(tab, finished):
+    open_tab(tab, "Data")
+    open_tab(tab, "Publish")
+    tab.locator("#publish-run input").click()
+    tab.get_by_role("option", name=finished.id).click()
+    shutil.rmtree(finished.folder)
+    tab.locator("#publish-kind").get_by_label("GGUF for llama.cpp").check()
+    expect(tab.locator("#published")).to_contain_text(f'Run "{finished.id}" was not found')

@@ -196,11 +196,12 @@ def test_nothing_is_rented_at_prices_that_the_hub_did_not_tell(hub, renter, reci
     with pytest.raises(UserError):
         jobs.preflight(recipe, renter, "a10g-small", "2h")
     assert "job_start" not in hub.kinds() and "create" not in hub.kinds()
-    shown, _, table, yes = where_to_run.offer(renter, None, [], {})
-    assert shown["visible"] and say("job.not_current") in table and yes["visible"] is False
+    offer = where_to_run.offer(renter, None, [], {})
+    assert offer["machine"]["visible"] and say("job.not_current") in offer["table"]
+    assert offer["rent"]["visible"] is False
     assert job_shell.flavor_lines(renter)[0] == say("job.not_current")
     hub.heal()
-    assert say("job.not_current") not in where_to_run.offer(renter, None, [], {})[2], (
+    assert say("job.not_current") not in where_to_run.offer(renter, None, [], {})["table"], (
         "remembered only where it was told"
     )
     assert jobs.JobsLauncher("a10g-small", "2h").start(recipe, renter)
