@@ -85,6 +85,7 @@ def backed_up(left):
     return {"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "TUNESCOPE_BACKUP": str(left.bucket), "TUNESCOPE_LOG": "json"}
 
 
+@pytest.mark.ci
 def test_a_killed_page_leaves_the_run_alone_and_the_next_finds_it(killed, monkeypatch):
     monkeypatch.setenv("TUNESCOPE_HOME", str(killed.home))
     run = killed.run
@@ -103,6 +104,7 @@ def test_a_killed_page_leaves_the_run_alone_and_the_next_finds_it(killed, monkey
         wait_for(second, run, "ts-is-stopped")
 
 
+@pytest.mark.ci
 def test_what_was_imported_is_there_again_after_the_disk_was_lost(killed, tmp_path, monkeypatch):
     monkeypatch.setenv("TUNESCOPE_HOME", str(tmp_path / "home"))
     with running_app(tmp_path, backed_up(killed)) as second:
@@ -123,6 +125,7 @@ def test_a_backup_at_an_address_that_is_none_stops_the_start_with_a_sentence():
     assert done.returncode == 2 and "TUNESCOPE_BACKUP" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.ci
 def test_the_last_checkpoint_of_a_killed_run_becomes_its_result_on_the_page(app, tiny_model):
     dataset = ask(app, "bring_example", [])[2]["value"]
     more = {"limits__max_length": 64, "optim__epochs": MANY_EPOCHS, "watch__checkpoint_every": 2}

@@ -30,6 +30,7 @@ def choose_model(tab, model):
     tab.locator("#compare-model input").press("Enter")
 
 
+@pytest.mark.ci
 def test_the_longest_title_of_a_strategy_is_read_whole(tab, cards):
     """Nothing of it is cut, neither at four cards a row (about 260 px each) nor on a phone; the keyboard reaches it."""
     card = cards.first
@@ -49,6 +50,7 @@ def test_the_longest_title_of_a_strategy_is_read_whole(tab, cards):
         picture(tab, f"titles-{width}")
 
 
+@pytest.mark.ci
 def test_what_goes_on_from_another_choice_begins_as_it_says(tab, cards):
     """With the real engine: a column, another choice in it, and another one in what came of that."""
     while cards.count() > 1:
@@ -92,6 +94,7 @@ def test_what_the_authors_set_becomes_a_column_when_asked_for(tab, cards, tmp_pa
     expect(tab.locator("#compare-status")).to_contain_text("min_new_tokens")
 
 
+@pytest.mark.ci
 def test_more_settings_are_sent_only_where_they_are_set(tab, cards):
     first = cards.first
     first.locator(".ts-knobs > summary").click()
@@ -108,6 +111,7 @@ def test_more_settings_are_sent_only_where_they_are_set(tab, cards):
     expect(first.locator(".ts-about")).to_contain_text("Source: Lowerre 1976")
 
 
+@pytest.mark.ci
 def test_after_an_error_no_card_goes_on_writing(tab, cards):
     tab.locator(".ts-presets").select_option("added")
     tab.locator("#prompt textarea").fill("how to make tea")
@@ -117,6 +121,7 @@ def test_after_an_error_no_card_goes_on_writing(tab, cards):
     expect(tab.locator("#compare-start")).to_be_enabled()
 
 
+@pytest.mark.ci
 def test_cards_keep_their_height_while_they_write_and_stop_when_told(tab, cards):
     tab.locator(".ts-presets").select_option("widths")
     tab.locator("#compare-length input").fill("8000")
@@ -131,6 +136,7 @@ def test_cards_keep_their_height_while_they_write_and_stop_when_told(tab, cards)
     picture(tab, "stopped")
 
 
+@pytest.mark.ci
 def test_who_comes_second_is_told_so_and_goes_on_when_the_first_has_left(tab, cards, app, patient_model):
     first, entry = Visitor(app), entry_of(app, "compare_run")
     with listening(first, entry, on_the_board(str(patient_model), ["greedy"], 8000)) as messages:

@@ -57,6 +57,7 @@ def _address(app):
     return re.compile(re.escape(f"{app.url}/?c=") + "[A-Za-z0-9_-]+")
 
 
+@pytest.mark.ci
 def test_the_link_of_the_button_brings_back_what_stood_there(tab, app, tiny_model):
     open_tab(tab, "Compare")
     tab.locator("#prompt textarea").fill("tea & <b>?")
@@ -68,6 +69,7 @@ def test_the_link_of_the_button_brings_back_what_stood_there(tab, app, tiny_mode
     assert [parse_column(line).strategy for line in request.columns] == ["greedy", "beam", "nucleus", "min_p"]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("text", ["nonsense", "AAAA"])
 def test_a_damaged_link_is_said_and_leaves_the_tab_as_it_is(window, app, text):
     _open(window, app, text)
@@ -75,6 +77,7 @@ def test_a_damaged_link_is_said_and_leaves_the_tab_as_it_is(window, app, text):
     expect(window.locator(".ts-col")).to_have_count(4)
 
 
+@pytest.mark.ci
 def test_a_link_to_what_was_run_says_what_is_as_it_was_then(window, app, tiny_model, tmp_path):
     """Run, linked, opened and run again: the same; and again after the model's weights were exchanged."""
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))

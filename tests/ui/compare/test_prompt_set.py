@@ -128,6 +128,7 @@ def test_a_set_goes_on_when_its_tab_is_closed_and_is_found_again(accordion, app,
     page.locator("#deleted-set .ts-good").wait_for()
 
 
+@pytest.mark.ci
 @pytest.mark.browser
 def test_a_set_is_stopped_and_keeps_what_is_answered(accordion, patient_model, tmp_path):
     path, page = tmp_path / "long.txt", accordion

@@ -10,7 +10,7 @@ from tests.tiny_model import make_tiny_tokenizer
 from tests.ui.conftest import picture
 from tests.ui.test_loop import open_tab
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.ci]
 MARKUP = "<img src=x onerror=alert(1)>"
 
 

@@ -67,10 +67,12 @@ def _here(model, columns, tokens=8, exact=False):
     return compare_tab.compare(request, None, None, *asked)
 
 
+@pytest.mark.ci
 def test_spaces_comes_before_torch_and_knows_the_work_when_the_page_is_launched(zero):
     assert [(fact["wrapped"], fact["torch_was_there"]) for fact in _facts_of(zero, "launched")] == [(2, False)]
 
 
+@pytest.mark.ci
 def test_compare_writes_the_same_in_a_forked_process(zero, tiny_model):
     here, there = _here(tiny_model, COLUMNS), _compare(zero, tiny_model, COLUMNS)
     for name in ("name", "token_ids", "text", "finish"):
@@ -81,6 +83,7 @@ def test_compare_writes_the_same_in_a_forked_process(zero, tiny_model):
     assert scheduled["seconds"] == SHORTEST and worked["items"] > len(COLUMNS)
 
 
+@pytest.mark.ci
 def test_what_is_exact_is_written_there_too(zero, tiny_model):
     here, there = _here(tiny_model, COLUMNS, exact=True), _compare(zero, tiny_model, COLUMNS, exact=True)
     assert [column["token_ids"] for column in there["columns"]] == [column["token_ids"] for column in here["columns"]]
@@ -96,6 +99,7 @@ def _done(visitor, name, data):
     return closing["output"]["data"]
 
 
+@pytest.mark.ci
 def test_the_check_runs_in_a_forked_process_and_its_verdicts_come_back(zero, tiny_model):
     visitor = Visitor(zero)
     _done(visitor, "compare_run", on_the_board(str(tiny_model), ["greedy", "beam", "sample", "mirostat"], 8))
@@ -106,17 +110,20 @@ def test_the_check_runs_in_a_forked_process_and_its_verdicts_come_back(zero, tin
     assert scheduled["pid"] == zero.process.pid != worked["pid"]
 
 
+@pytest.mark.ci
 def test_the_process_and_its_models_serve_the_next_comparison(zero, tiny_model):
     first, second = (_compare(zero, tiny_model, ["greedy"]) for _ in range(2))
     assert first["columns"][0]["text"] == second["columns"][0]["text"]
     assert len({fact["pid"] for fact in _facts_of(zero, "worked")[-2:]}) == 1
 
 
+@pytest.mark.ci
 def test_what_is_wrong_there_comes_back_as_a_sentence(zero, tiny_model):
     said = _compare(zero, tiny_model, ["greedy"], tokens=600)
     assert "600" in said and "512" in said, said
 
 
+@pytest.mark.ci
 def test_what_would_take_too_long_is_refused_before_the_gpu_is_asked_for(zero, tiny_model):
     before = len(_facts_of(zero, "schedule"))
     said = _compare(zero, tiny_model, ["beam num_beams=8"] * 12, tokens=1000)
@@ -124,6 +131,7 @@ def test_what_would_take_too_long_is_refused_before_the_gpu_is_asked_for(zero, t
     assert len(_facts_of(zero, "schedule")) == before
 
 
+@pytest.mark.ci
 def test_stop_ends_the_forked_work_and_keeps_what_is_written(zero, endless):
     visitor = Visitor(zero)
     data = on_the_board(str(endless), ["greedy"], LONG)
@@ -179,6 +187,7 @@ def test_a_check_takes_the_gpu_for_as_many_columns_at_a_time_as_it_is_lent_for(t
         _parts(_work(tiny_model, ["greedy"], 8000), _result(4000))
 
 
+@pytest.mark.ci
 def test_training_there_is_refused_and_a_job_offered(zero, tmp_path, tiny_model, monkeypatch, capsys):
     assert "Train in a job on a rented GPU" in json.dumps(zero.config())
     (where,) = [part["props"] for part in zero.config()["components"] if part["props"].get("elem_id") == "place"]

@@ -100,6 +100,7 @@ def test_a_bug_gets_an_id_once(caplog):
     assert len([record for record in caplog.records if "broken" in record.message]) == 1
 
 
+@pytest.mark.ci
 def test_an_evaluation_waits_for_the_comparison_at_work_and_can_be_stopped_meanwhile(owner, run):
     caller, works = Caller(owner, "en", "a tab"), Background("evaluate.one_at_a_time")
     asked = EvaluationRequest("none", 10)

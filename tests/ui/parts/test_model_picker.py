@@ -96,6 +96,7 @@ def test_headers_sort_up_and_down(picker):
     assert names(picker) == sorted(counts, key=str.lower)
 
 
+@pytest.mark.ci
 def test_the_keyboard_does_it_all(picker):
     tab = picker
     tab.locator("#train-picker-close").click()
@@ -126,6 +127,7 @@ def test_the_hub_is_searched_and_what_was_found_is_chosen(picker, on_the_hub):
     expect(picker.locator("#train-picker-table tbody tr")).to_have_count(len(SUGGESTED))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_is_readable_on_wide_and_narrow_pages(window, app, scheme):
     window.emulate_media(color_scheme=scheme)
@@ -142,6 +144,7 @@ def test_it_is_readable_on_wide_and_narrow_pages(window, app, scheme):
         assert window.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.ci
 def test_compare_takes_a_model_from_a_panel_of_its_own(tab):
     open_tab(tab, "Fine-tune")
     tab.locator("#knob-model input").fill("a/model-of-my-own")

@@ -63,6 +63,7 @@ def push(tab):
     expect(tab.locator("#publish-stop")).to_be_hidden()
 
 
+@pytest.mark.ci
 def test_the_card_shows_what_the_run_wrote_in_the_last_comparison(tab, finished, tiny_model, hub_process):
     open_tab(tab, "Publish")
     tab.locator("#publish-run input").click()

@@ -12,6 +12,8 @@ from finetune.runs.run import Run
 from tests.ui.hub_models import HubHere
 from tests.ui.people import Visitor, entry_of, file_data, filled
 
+pytestmark = pytest.mark.ci
+
 MARKER = "goldenrod-along-the-fence"
 ROWS = [{"prompt": f"{MARKER} {number}", "response": f"{MARKER} {number}."} for number in range(12)]
 

@@ -12,7 +12,7 @@ from tests.ui.here import served
 from tests.ui.test_loop import choose_only
 from ui.parts import preload
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.ci]
 
 
 @pytest.fixture(scope="module")

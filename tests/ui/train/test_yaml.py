@@ -94,6 +94,7 @@ def files(tmp_path):
     return {objective: {"objective": objective, "data": [{"path": str(path)}]} for objective, path in data.items()}
 
 
+@pytest.mark.ci
 def test_stages_of_a_yaml_fill_their_fields_and_a_preset_takes_the_data_that_fits(tab, tmp_path, files):
     config = tmp_path / "staged.yaml"
     dpo = {**files["dpo"], "dpo": {"beta": 0.3}, "optim": {"epochs": 2}}
@@ -118,6 +119,7 @@ def test_stages_of_a_yaml_fill_their_fields_and_a_preset_takes_the_data_that_fit
     expect(tab.locator("#as-yaml")).to_contain_text("loss: ipo")
 
 
+@pytest.mark.ci
 def test_a_yaml_that_the_form_cannot_show_is_kept_and_said_until_one_goes_back(tab, tmp_path, files):
     config = tmp_path / "more.yaml"
     stages = [files["pretrain"], {**files["sft"], "optim": {"batch_size": 3}}]

@@ -125,6 +125,7 @@ def test_ada_herself_reaches_what_is_hers(space, ada, things):
     assert f"127.0.0.1:9/{MARKER}" in job and "a10g-small" in job
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("who", ["grace", "nobody"])
 def test_no_entry_shows_or_changes_what_is_anothers(space, others, things, who):
     visitor, before = others[who], snapshot(things.folder)

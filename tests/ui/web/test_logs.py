@@ -71,18 +71,21 @@ def _fail(space, ada):
     assert ada.post(f"component_server?{MARKER}", {"data": MARKER}).status_code == 404
 
 
+@pytest.mark.ci
 def test_nothing_of_anybodys_stands_in_what_the_app_wrote(written, space):
     text, _ = written
     for secret in (MARKER, space.token, "hf_token_of_the_test", "client-secret-of-the-test", "70cc33dd44"):
         assert secret not in text, [line for line in text.splitlines() if secret in line][:3]
 
 
+@pytest.mark.ci
 def test_a_token_lies_nowhere_on_the_disk(written, space):
     _, folder = written
     found = subprocess.run(["grep", "-rl", space.token, folder], capture_output=True, text=True)
     assert found.stdout == ""
 
 
+@pytest.mark.ci
 def test_every_line_is_an_object_that_says_when_how_grave_and_what(written):
     text, _ = written
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith(ALLOWED)]

@@ -244,6 +244,7 @@ def story(before, tiny_model, tmp_path_factory):
     hub.close()
 
 
+@pytest.mark.ci
 def test_a_job_that_runs_the_older_code_is_followed_to_its_end(story):
     assert story.waiting.status().status == "done", story.waiting.log_tail()
     assert story.waiting.progress().step == story.waiting.progress().steps == 15
@@ -272,6 +273,7 @@ def test_the_older_version_still_finds_what_a_job_of_today_left(story, before, t
     assert adapter.read_bytes() == (story.at_work.model / "adapter_model.safetensors").read_bytes()
 
 
+@pytest.mark.ci
 def test_a_run_that_waits_for_its_device_goes_on_when_the_code_under_it_is_exchanged(before, ada, hub, tmp_path):
     """As `git pull` does it: the process was started by the older version, and imports what trains after that.
 

@@ -131,6 +131,7 @@ def test_a_base_with_other_weights_is_refused(hub, finished, publisher):
     assert "tiny-base" in refused("publish.other_base", prove, finished, REPO, pushed.commit, publisher)
 
 
+@pytest.mark.ci
 def test_the_examples_of_the_cards_run_as_they_stand(hub, finished, publisher, trained, tmp_path):
     programs = []
     for run, repo in ((finished, REPO), (copy_run(trained["full"], publisher), "tester/tea-model")):

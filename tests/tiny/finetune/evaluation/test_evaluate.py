@@ -89,6 +89,7 @@ def test_the_losses_are_those_of_all_logits_and_both_models_see_the_same_tokens(
     assert measured["verdict"] == "better" and measured["difference"]["high"] < 0
 
 
+@pytest.mark.ci
 def test_the_last_loss_of_the_run_itself_is_the_one_measured(owner, run):
     """Training measures the same rows in its own way, in float32 here."""
     report = _measure(run, owner)
@@ -97,6 +98,7 @@ def test_the_last_loss_of_the_run_itself_is_the_one_measured(owner, run):
     )
 
 
+@pytest.mark.ci
 def test_batches_of_rows_change_nothing(owner, run, monkeypatch):
     from finetune.evaluation import losses as module
 
@@ -126,6 +128,7 @@ def test_the_ngram_model_counts_the_training_rows_alone_and_predicts_the_same_to
     assert (ngram["rows"], ngram["of_rows"], ngram["tokens"]) == (30, 30, model.tokens)
 
 
+@pytest.mark.ci
 def test_counting_n_grams_is_bounded_and_the_report_tells_it(owner, run, monkeypatch):
     from finetune.evaluation import evaluate as module
 
@@ -153,6 +156,7 @@ def test_answers_stand_side_by_side_with_the_one_in_the_data(owner, run):
     assert any(sample["base"] != sample["tuned"] for sample in found)
 
 
+@pytest.mark.ci
 def test_the_report_is_kept_with_the_run_and_read_again(owner, run):
     report = _measure(run, owner)
     assert load(run) == json.loads(json.dumps(report))
@@ -263,6 +267,7 @@ def test_a_base_that_is_gone_or_another_one_now_is_refused(owner, tmp_path, meth
     assert _refused(run, owner) == "core.not_a_model_folder"
 
 
+@pytest.mark.ci
 def test_a_dataset_that_a_person_names_is_the_general_set(owner, run, tmp_path):
     (tmp_path / "notes.txt").write_text("the quick fox jumps\n\nhow to make a cup of tea\n")
     dataset = import_file(tmp_path / "notes.txt", owner)
@@ -285,6 +290,7 @@ def test_the_shell_prints_a_table_or_one_json(owner, run, capsys):
     assert "r20261123-181502-3fa9" in capsys.readouterr().err
 
 
+@pytest.mark.ci
 def test_each_stage_is_measured_on_what_it_held_out(owner, tiny_model, tmp_path):
     run = trained_in_stages(owner, tiny_model, tmp_path / "run", ("pretrain", "sft", "dpo"))
     report = _measure(run, owner)
@@ -305,6 +311,7 @@ def test_each_stage_is_measured_on_what_it_held_out(owner, tiny_model, tmp_path)
     assert load(run) == json.loads(json.dumps(report))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("learn", "more"), [("answers", 0), ("everything", 1)])
 def test_what_of_a_conversation_carries_loss_is_what_the_run_learned(owner, tiny_model, tmp_path, learn, more):
     run = trained(owner, tiny_model, tmp_path / "run", optim__epochs=1)

@@ -50,6 +50,7 @@ def _run(tmp_path):
     return Run(next((tmp_path / "home/local/runs").glob("r*")))
 
 
+@pytest.mark.ci
 def test_a_killed_starter_takes_the_run_along_and_it_can_be_resumed(train, tmp_path):
     process = train(optim__epochs=2000, watch__checkpoint_every=2)
     _until(process, "step 5/")
@@ -61,6 +62,7 @@ def test_a_killed_starter_takes_the_run_along_and_it_can_be_resumed(train, tmp_p
     assert any(run.checkpoints.iterdir())
 
 
+@pytest.mark.ci
 def test_a_request_to_end_is_passed_on(train, tmp_path):
     process = train(optim__epochs=2000)
     _until(process, "step 2/")
@@ -69,6 +71,7 @@ def test_a_request_to_end_is_passed_on(train, tmp_path):
     assert process.returncode == 1 and _run(tmp_path).status().status == "stopped"
 
 
+@pytest.mark.ci
 def test_refused_before_there_is_a_run_nothing_stays(train, tmp_path):
     process = train(lora={"rank": 1000})
     told = process.communicate()[1]

@@ -236,6 +236,7 @@ def test_more_processes_than_devices_are_refused(place, monkeypatch, device, par
         check_processes(config, torch.device(device))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
 def test_stages_on_two_processes_have_the_curve_of_one(place, tmp_path, sharding):
     """Text in packed rows, answers, preferences with the reference's share of each process; full weights."""

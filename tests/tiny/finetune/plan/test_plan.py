@@ -107,6 +107,7 @@ def test_a_plan_leaves_no_data_no_run_and_no_folder(owner, tmp_path, tiny_model,
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "changes",
     [{"optim__gradient_accumulation": 3}, {"method": "full"}, {"compute__recompute": True}, {"limits__validation": 0}],
@@ -117,6 +118,7 @@ def test_other_ways_to_train_are_tried_out_too(owner, tmp_path, tiny_model, chan
     assert bool(plan.notes) == ("limits__validation" in changes)
 
 
+@pytest.mark.ci
 def test_stages_are_planned_together(owner, tmp_path, tiny_model):
     texts, pairs = tmp_path / "texts.jsonl", tmp_path / "pairs.jsonl"
     texts.write_text("".join(json.dumps({"text": f"the number {row} " * 9}) + "\n" for row in range(30)))
@@ -181,6 +183,7 @@ def giant(tmp_path):
     return Fetched(folder, "giant", "giant", None, False, "0" * 64, 2048)
 
 
+@pytest.mark.ci
 def test_what_surely_does_not_fit_is_refused_before_it_starts(owner, tmp_path, tiny_model, giant):
     config = import_data(make_config(tiny_model, write_data(tmp_path / "rows.json"), method="full"), owner)
     sentence = refused("plan.memory", plan_for_start, config, owner, giant)

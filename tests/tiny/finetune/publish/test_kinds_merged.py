@@ -255,6 +255,7 @@ print(json.dumps({"grown": status("VmHWM") - before, "largest": largest, "size":
 """
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc (Linux)")
 def test_the_memory_it_takes_is_bounded_by_a_shard(tiny_model, tmp_path):
     import torch

@@ -157,6 +157,7 @@ def shell(*words, most=None):
     return subprocess.run(command, cwd=ROOT, env=os.environ, preexec_fn=limit, capture_output=True, text=True)
 
 
+@pytest.mark.ci
 def test_everything_from_the_shell_under_a_limit(workspace, tmp_path, tiny_model, data):
     from finetune.config.run_config import to_yaml
 

@@ -62,6 +62,7 @@ def test_three_stages_are_one_run_and_each_learns_its_own(owner, tiny_model, tmp
     assert run.status().status == "done" and not list(run.folder.glob(".*.part"))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("method", [{"method": "lora", "compute__dtype": "bfloat16"}, {"method": "freeze"}])
 def test_stopped_at_every_step_it_goes_on_as_if_it_had_not_been(owner, tiny_model, tmp_path, method):
     config = staged(tiny_model, tmp_path, ALL, optim__batch_size=8, optim__neftune=5.0, **method)

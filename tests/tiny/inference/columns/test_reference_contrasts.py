@@ -11,6 +11,8 @@ from tests.tiny import references as slow
 from tests.tiny.adapters import make_adapter
 from tests.tiny.decoding import load_tiny, run
 
+pytestmark = pytest.mark.matrix
+
 ENDS = [31, 54, 71, 125, 182]
 PROMPTS = ["hello", "the quick brown fox", "tea, tea 茶, tea, tea 茶, tea,"]
 LIMIT = 16
