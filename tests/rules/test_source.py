@@ -25,6 +25,25 @@ def _longer_than(limit, *packages):
     ]
 
 
+NO_VERB = re.compile(
+    "A|All|An|As|At|Bytes|Each|Every|For|How|If|It|No|Of|On|One|Only|Raises|Returns|Rows|Seconds|So|That|The|This|Tokens|"
+    "What|When|Where|Whether|Which|Who|Why|[^A-Z].*"
+)
+"""First words with which a docstring names a thing, or asks, where it should say what the function does."""
+
+
+def test_docstrings_of_functions_begin_with_a_verb():
+    first = [
+        (f"{dotted(path)}.{node.name}", ast.get_docstring(node).split()[0].strip(",:;."))
+        for path in modules(*EVERYTHING)
+        for node in nodes(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node)
+        if not any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+    ]
+    assert len(first) > 1500
+    assert [name for name, word in first if NO_VERB.fullmatch(word)] == []
+
+
 def test_remote_code_is_never_trusted():
     wrong = [dotted(path) for path in modules(*EVERYTHING) if "trust_remote_code=True" in path.read_text()]
     assert wrong == []
