@@ -210,7 +210,10 @@ def test_a_command_that_a_page_names_can_be_parsed(words):
 
 @pytest.mark.ci
 def test_the_shell_examples_run(tmp_path, hub_process):
-    """All of them in the order given, in one shell, on a tiny model and a Hub on this machine."""
+    """All of them in the order given, in one shell, on a tiny model and a Hub on this machine.
+
+    Slow: dozens of commands, each in a Python of its own, several trainings among them.
+    """
     from tests.tiny_model import make_tiny_model
 
     blocks = [block for name in RUN_IN_ORDER for block in re.findall(r"```bash\n(.*?)```", _page(name), re.DOTALL)]

@@ -74,7 +74,8 @@ def hub_process():
 def app(tmp_path_factory, hub_process, way_out):
     """The page as a process, with a Hub stand-in behind it and a person who is logged in there.
 
-    Gradio's analytics are asked for from outside, and its way out is watched (see `way_out`).
+    It takes ten to twenty seconds to start, in which its first test waits. Gradio's analytics are asked for from
+    outside, and its way out is watched (see `way_out`).
     """
     folder = tmp_path_factory.mktemp("page")
     quick = {"OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "HF_HOME": str(folder / "hf")}

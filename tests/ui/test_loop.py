@@ -50,6 +50,7 @@ def close_toasts(page):
 
 
 def test_the_loop(tab, rows_file, tiny_model, hub_process):
+    """Slow: data, a training, a comparison and a verified push in one browser."""
     tab.locator("#upload input[type=file]").set_input_files(rows_file)
     expect(tab.locator("#dataset .ts-title")).to_contain_text("rows & more.json")
     expect(tab.locator("#dataset .ts-figures b")).to_have_text(["10", "1", "chat", "alpaca"])

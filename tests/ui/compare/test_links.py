@@ -79,7 +79,10 @@ def test_a_damaged_link_is_said_and_leaves_the_tab_as_it_is(window, app, text):
 
 @pytest.mark.ci
 def test_a_link_to_what_was_run_says_what_is_as_it_was_then(window, app, tiny_model, tmp_path):
-    """Run, linked, opened and run again: the same; and again after the model's weights were exchanged."""
+    """Run, linked, opened and run again: the same; and again after the model's weights were exchanged.
+
+    Slow: the page is opened three times, and its model is loaded twice.
+    """
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     request = CompareRequest(str(model), ["greedy", f"beam model={tiny_model}"], "tea?", max_new_tokens=5)
     _open(window, app, link_of(request))

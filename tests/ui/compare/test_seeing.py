@@ -56,6 +56,7 @@ def compared(tab, tiny_model):
 
 
 def test_every_view_of_a_comparison(compared):
+    """Slow: every view is opened and looked at in a browser."""
     figures(compared)
     downloads(compared)
     forks(compared)

@@ -65,6 +65,7 @@ def push(tab):
 
 @pytest.mark.ci
 def test_the_card_shows_what_the_run_wrote_in_the_last_comparison(tab, finished, tiny_model, hub_process):
+    """Slow: three comparisons and a verified push."""
     open_tab(tab, "Publish")
     tab.locator("#publish-run input").click()
     tab.get_by_role("option", name=finished.id).click()

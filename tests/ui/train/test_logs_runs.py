@@ -35,7 +35,10 @@ class Written:
 @pytest.fixture(scope="module")
 def written(space, hub_process):
     """Somebody, with jobs of their own at the Hub, trains in the Space and rents; the rest of what it wrote is of
-    others."""
+    others.
+
+    Slow: a training and a rented run, whose job trains, too.
+    """
     hub = hub_process.person("diarist")
     ada = Visitor(space, "80dd44ee55", token=hub.token)
     path = ada.upload("diary.jsonl", "\n".join(map(json.dumps, ROWS)).encode()).json()[0]

@@ -29,6 +29,7 @@ def rows_file(tmp_path):
 
 
 def test_a_job_is_priced_agreed_to_followed_and_found_from_another_machine(tab, base, rows_file, elsewhere):
+    """Slow: the job trains in a process of its own, and the page asks for news every few seconds."""
     tab.locator("#upload input[type=file]").set_input_files(rows_file)
     expect(tab.locator("#dataset .ts-title")).to_contain_text("few-for-jobs.json")
     tab.get_by_role("tab", name="Fine-tune", exact=True).click()

@@ -128,6 +128,7 @@ def test_ada_herself_reaches_what_is_hers(space, ada, things):
 @pytest.mark.ci
 @pytest.mark.parametrize("who", ["grace", "nobody"])
 def test_no_entry_shows_or_changes_what_is_anothers(space, others, things, who):
+    """Slow: more than a hundred calls, each of which Gradio answers in some tenths of a second."""
     visitor, before = others[who], snapshot(things.folder)
     tries = [(entry, asking(space, entry, things, things.working)) for entry in entries(space)]
     for entry in (entry_of(space, name) for name in ("show_17", "resume_run", "preview", "send", "compare_run")):

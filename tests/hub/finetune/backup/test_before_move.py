@@ -246,6 +246,7 @@ def story(before, tiny_model, tmp_path_factory):
 
 @pytest.mark.ci
 def test_a_job_that_runs_the_older_code_is_followed_to_its_end(story):
+    """Slow: the older code runs in a fresh Python, which imports all libraries."""
     assert story.waiting.status().status == "done", story.waiting.log_tail()
     assert story.waiting.progress().step == story.waiting.progress().steps == 15
     assert (story.waiting.model / "adapter_model.safetensors").is_file()

@@ -31,7 +31,10 @@ BASE = f"{USER}/tiny-base"
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory, tiny_model):
-    """All that happens, once: `timed_out` and `done` tell how the first run stood then, `stopped` is the second."""
+    """All that happens, once: `timed_out` and `done` tell how the first run stood then, `stopped` is the second.
+
+    Slow: three jobs, which train in processes of their own and save checkpoints to the Hub.
+    """
     place = tmp_path_factory.mktemp("jobs")
     hub = HubStandIn()
     hub.add_user(USER, token=TOKEN)

@@ -1,4 +1,7 @@
-"""The process of a run in the foreground, started ahead: it ends with its starter, and hears what that one hears."""
+"""The process of a run in the foreground, started ahead: it ends with its starter, and hears what that one hears.
+
+Slow: each starts a Python of its own, twice, which imports all libraries.
+"""
 
 import os
 import signal

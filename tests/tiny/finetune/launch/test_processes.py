@@ -105,7 +105,10 @@ def _change(run, **blocks):
 @pytest.fixture(scope="module")
 def story(place):
     """One run on two processes, and what was seen of it: a process was killed, then the worker, then it was stopped
-    as people do, and at last it went on with sharded weights to its end."""
+    as people do, and at last it went on with sharded weights to its end.
+
+    Slow: two processes that find each other are started four times.
+    """
     run, seen = place.start(), {}
     _wait_for(run, lambda progress: progress.step >= 6)
     seen["ranks"] = _ranks(run)

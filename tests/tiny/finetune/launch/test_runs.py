@@ -62,7 +62,10 @@ def done(shell, config, place):
 
 @pytest.fixture(scope="module")
 def killed(shell, config, place):
-    """A long run that was queued behind nobody, looked at while it worked, and killed with SIGKILL."""
+    """A long run that was queued behind nobody, looked at while it worked, and killed with SIGKILL.
+
+    Slow: two runs and five commands, each in a process of its own.
+    """
     started = shell("start", config("long", optim__epochs=2000, watch__checkpoint_every=3))
     run = Run(place / "home/local/runs" / started.stdout.strip())
     _wait_for(run, lambda progress: progress.step >= 8)
