@@ -28,7 +28,7 @@ def hub(monkeypatch, tmp_path):
 
 def speak_to(stand_in, patch, folder):
     """Make this process, and those it starts, take the stand-in for the Hub; `folder` is the client's cache."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
     from huggingface_hub.utils import _http
 
     patch.setenv("HF_ENDPOINT", stand_in.url)
@@ -42,7 +42,8 @@ def speak_to(stand_in, patch, folder):
     patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     patch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
-    patch.setattr(_http, "time", _ShortWaits())
+    for module in (_http, file_download):
+        patch.setattr(module, "time", _ShortWaits())
     patch.setattr(retries, "patience", retries.Patience(wait_scale=0.001))
 
 
