@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from core import settings
 from tests.rules.source import ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -212,7 +212,7 @@ def test_a_command_that_a_page_names_can_be_parsed(words):
 def test_the_shell_examples_run(tmp_path, hub_process):
     """All of them in the order given, in one shell, on a tiny model and a Hub on this machine.
 
-    Slow: dozens of commands, each in a Python of its own, several trainings among them.
+    Slow: dozens of commands, each in a process of its own, several trainings among them.
     """
     from tests.tiny_model import make_tiny_model
 
@@ -229,7 +229,7 @@ def test_the_shell_examples_run(tmp_path, hub_process):
         (tmp_path / name).symlink_to(ROOT / name)
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.write_text(f'#!/bin/sh\nexec "{settings.python()}" "$@"\n')
     python.chmod(0o755)
     env = {**os.environ, **hub_process.environment, "TUNESCOPE_HOME": str(tmp_path / "home")}
     env["PATH"] = f"{python.parent}:{env['PATH']}"

@@ -113,6 +113,7 @@ def test_batches_of_rows_change_nothing(owner, run, monkeypatch):
     assert row_losses(base, prepared.sides[0]) != pytest.approx(together, rel=1e-2)
 
 
+@pytest.mark.ci
 def test_the_ngram_model_counts_the_training_rows_alone_and_predicts_the_same_tokens(owner, run):
     report = _measure(run, owner)
     _, tuned = _models(run, owner)
@@ -169,6 +170,7 @@ def test_the_report_is_kept_with_the_run_and_read_again(owner, run):
     assert (general["rows"], general["taken"], general["name"]) == (len(shipped_rows()), 20, None)
 
 
+@pytest.mark.ci
 def test_a_damaged_report_is_told_and_made_anew(owner, run):
     (run.folder / FILE).write_text('{"version": 1, "sets": [{}]}')
     with pytest.raises(UserError) as refused:
@@ -207,6 +209,7 @@ def test_preference_rows_are_measured_by_which_answer_is_likelier(owner, run):
     assert found["loss"]["tuned"]["mean"] == pytest.approx(sum(losses[1][0]) / prepared.tokens, rel=1e-4)
 
 
+@pytest.mark.ci
 def test_a_stop_ends_it_and_leaves_the_earlier_report(owner, run):
     before = _measure(run, owner)
     stop, told = threading.Event(), []

@@ -85,6 +85,7 @@ def prompts(count):
         yield form.format(question=question, answer=answer[: len(answer) // 2]), form == "{answer}"
 
 
+@pytest.mark.ci
 def test_twelve_prompts(stand_in):
     _assert_exact(*_count(stand_in, 12, max_new_tokens=12))
 
