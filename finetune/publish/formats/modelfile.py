@@ -113,8 +113,8 @@ def _system(rendered: str | None, family: Family | None) -> str | None:
     return rendered[len(before) : -len(family.after + rest)] or None
 
 
-def render(gguf: str, chat: Chat, column: ColumnSpec | None) -> str:
-    """Return the Modelfile for a GGUF in the same folder."""
+def render(gguf: str, chat: Chat, sampling: dict[str, Value | None]) -> str:
+    """Return the Modelfile for a GGUF in the same folder; `sampling` is what `parameters` returns."""
     lines = [f"FROM ./{gguf}", ""]
     if chat.family is not None:
         lines += [f'TEMPLATE """{chat.family.template()}"""', ""]
@@ -126,7 +126,7 @@ def render(gguf: str, chat: Chat, column: ColumnSpec | None) -> str:
     if chat.system and '"""' not in chat.system:
         lines += [f'SYSTEM """{chat.system}"""', ""]
     lines += [f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in chat.stops]
-    lines += [f"PARAMETER {name} {value}" for name, value in parameters(column).items()]
+    lines += [f"PARAMETER {name} {value}" for name, value in sampling.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -234,7 +234,7 @@ def test_a_template_goes_into_the_modelfile_only_where_it_writes_the_same(tiny_m
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     tokenizer.save_pretrained(tmp_path / "other")
     chat = modelfile.chat_of(tmp_path / "other", [1])
-    assert chat.family is None and "TEMPLATE" not in modelfile.render("x.gguf", chat, None)
+    assert chat.family is None and "TEMPLATE" not in modelfile.render("x.gguf", chat, modelfile.parameters(None))
 
 
 @pytest.mark.parametrize("family", modelfile.FAMILIES, ids=lambda family: family.key)
