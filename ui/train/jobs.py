@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from core import settings
@@ -31,7 +32,8 @@ class JobLookup:
     arrivals: int = 0
 
 
-_lookups: dict[str, JobLookup] = {}
+_lookups: dict[Path, JobLookup] = {}
+"""The lookup of each workspace, by its folder of runs."""
 _lock = threading.Lock()
 
 
@@ -43,7 +45,7 @@ def find_again(owner: Owner) -> None:
     if not owner.token or settings.hub_offline():
         return
     with _lock:
-        known = _lookups.setdefault(owner.key, JobLookup())
+        known = _lookups.setdefault(owner.runs, JobLookup())
         busy = known.thread is not None and known.thread.is_alive()
         if busy or time.monotonic() - known.looked_up < EVERY_SECONDS:
             return
@@ -73,7 +75,7 @@ def _find(owner: Owner, known: JobLookup) -> None:
 
 def arrivals(owner: Owner) -> int:
     """Return how often jobs of another machine arrived: a list of runs that was filled before is out of date."""
-    known = _lookups.get(owner.key)
+    known = _lookups.get(owner.runs)
     return known.arrivals if known else 0
 
 

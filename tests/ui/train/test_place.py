@@ -146,7 +146,7 @@ def test_every_stage_of_a_job_has_its_word():
 
 
 def test_runs_that_arrive_from_elsewhere_fill_an_empty_list(owner, job_run, monkeypatch):
-    monkeypatch.setitem(jobs._lookups, owner.key, jobs.JobLookup(arrivals=1))
+    monkeypatch.setitem(jobs._lookups, owner.runs, jobs.JobLookup(arrivals=1))
     caller = Caller(owner, "en", "tab")
     view = run_view._view(caller, None, "")
     assert view["picker"]["value"] == job_run.id
@@ -156,7 +156,7 @@ def test_runs_that_arrive_from_elsewhere_fill_an_empty_list(owner, job_run, monk
 def test_nobody_without_a_token_asks_the_hub_for_jobs(owner, job_run):
     jobs.find_again(owner)
     jobs.keep_up(job_run, owner)
-    assert owner.key not in jobs._lookups
+    assert owner.runs not in jobs._lookups
 
 
 def test_a_kind_is_refused_that_there_is_not():
