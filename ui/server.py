@@ -25,6 +25,9 @@ from ui.web.ownership import Bindings, Uploads
 STATIC = Path(__file__).parent / "static"
 SESSIONS = 1_000
 """The number of browser tabs whose state is kept, about 1 MB each; Gradio's default is ten times as many."""
+EVENTS_A_SUMMARY = 10**9
+"""Gradio groups all its past events in a table after each event, for a monitoring page that is not served here. By
+the number of events between two summaries this never happens. At 100 events it took 0.15 s of CPU for each."""
 THREADS = 120
 """Each running or waiting comparison needs a thread at times; with Gradio's 40 the rest of the page would wait, too."""
 
@@ -60,6 +63,7 @@ def launch(demo: gr.Blocks, address: Address) -> None:
     most, bindings = limits.bound("upload"), Bindings()
     uploads = Uploads(_uploads(), bindings)
     uploads.publish(demo.get_config_file())
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(EVENTS_A_SUMMARY))
     demo.queue(max_size=64, default_concurrency_limit=4, api_open=False)
     demo.launch(
         server_name=address.host,

@@ -253,6 +253,7 @@ def test_a_job_that_runs_the_older_code_is_followed_to_its_end(story):
     assert story.waiting.environment()["fingerprint"] == story.at_work.environment()["fingerprint"]
 
 
+@pytest.mark.ci
 def test_a_job_of_today_goes_on_from_the_checkpoint_of_one_of_the_older_version(story):
     assert "time limit of 60 minutes" in story.failed.error and "step 3)" in story.failed.error
     assert story.at_work.status().status == "done", story.at_work.log_tail()
@@ -261,6 +262,7 @@ def test_a_job_of_today_goes_on_from_the_checkpoint_of_one_of_the_older_version(
     assert sorted(story.at_work.progress().train) == list(range(1, 16))
 
 
+@pytest.mark.ci
 def test_the_older_version_still_finds_what_a_job_of_today_left(story, before, tmp_path):
     """On another machine of the same person, that is not brought up to date yet."""
     code = before.unpack_code(tmp_path / "code")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from core.errors import UserError
 from core.files import read_json
 from core.rows import ChatRow, Message, PreferenceRow
+from core.workspace import Owner
 from finetune.cli.evaluate import table
 from finetune.cli.main import main
 from finetune.data.importing.importer import import_file
@@ -21,6 +23,7 @@ from finetune.evaluation.measures import KINDS
 from finetune.evaluation.ngram import NgramModel
 from finetune.evaluation.report import FILE, load, set_of
 from finetune.evaluation.row_sets import EvaluationRequest, shipped_rows
+from finetune.runs.run import Run
 from finetune.runs.split import held_out_rows, split_rows
 from inference.models.locate import Shelf, locate
 from inference.models.types import Source
@@ -41,9 +44,22 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def learned(tiny_model, tmp_path_factory):
+    """A workspace with one finished run: its folder."""
+    folder = tmp_path_factory.mktemp("learned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNESCOPE_HOME", str(folder / "home"))
+        trained(Owner("local"), tiny_model, folder)
+    return folder / "home"
+
+
 @pytest.fixture
-def run(owner, tiny_model, tmp_path):
-    return trained(owner, tiny_model, tmp_path / "run")
+def run(learned, owner, workspace):
+    """The finished run, in a copy of its workspace."""
+    shutil.copytree(learned, workspace)
+    (folder,) = owner.runs.glob("r*")
+    return Run(folder)
 
 
 def _measure(run, owner, asked=QUICK, **more):
@@ -232,8 +248,7 @@ def _refused(run, owner, asked=QUICK):
     return refused.value.code
 
 
-def test_what_cannot_be_measured_is_refused_in_a_sentence(owner, tiny_model, tmp_path):
-    run = trained(owner, tiny_model, tmp_path / "run")
+def test_what_cannot_be_measured_is_refused_in_a_sentence(owner, run, tmp_path):
     dataset = run.config().stages[0].data[0].dataset
     pairs = [{"prompt": "a", "chosen": f"b {row}", "rejected": "c"} for row in range(3)]
     (tmp_path / "pairs.json").write_text(json.dumps(pairs))
