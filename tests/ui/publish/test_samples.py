@@ -100,6 +100,7 @@ def test_the_card_shows_what_the_run_wrote_in_the_last_comparison(tab, finished,
     assert "&lt;img src\\=x onerror\\=alert\\(1\\)&gt;" in said and "**greedy" in said and "> Say &lt;b&gt;tea" in said
 
 
+@pytest.mark.ci
 def test_a_kind_whose_card_shows_no_texts_does_not_ask_for_them(tab, finished):
     open_tab(tab, "Publish")
     expect(tab.locator("#publish-samples")).to_be_visible()

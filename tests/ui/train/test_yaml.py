@@ -68,6 +68,7 @@ def test_full_fine_tuning_hides_the_settings_of_lora(tab):
     assert headings == ["Objective", "Data", "Optimizer", "Compute", "Logging"]
 
 
+@pytest.mark.ci
 def test_every_setting_has_room_beside_the_others(tab):
     """At 1280 pixels, a scroll bar among them: a check mark as wide as a field, and eight basic settings in one row."""
     open_form(tab)

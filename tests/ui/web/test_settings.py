@@ -102,6 +102,7 @@ def test_files_that_are_uploaded_again_and_again_do_not_fill_the_disk(bounded, m
     assert "Wait a day: uploaded files are then deleted" in answers[-1].json()["detail"]
 
 
+@pytest.mark.ci
 def test_too_many_requests_a_minute_are_refused_with_a_sentence(bounded, monkeypatch):
     monkeypatch.setenv("TUNESCOPE_LIMIT_REQUESTS", "24")
     visitor = Visitor(bounded)

@@ -128,6 +128,7 @@ def _keys_by_type(events):
     return found
 
 
+@pytest.mark.ci
 def test_a_finished_run_is_measured_again_with_the_same_figures(before, ada, capfd):
     then = json.loads(before.old_file("finished", "evaluation.json").read_text())
     now = printed(capfd, finetune, "evaluate", before.run("finished"), "--rows", 10, "--json")

@@ -4,11 +4,13 @@ Each job really runs: pinned requirements, sources from the private repository, 
 """
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import threading
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +18,7 @@ import yaml
 
 from core import settings
 from core.workspace import Owner
+from finetune.cli.main import main
 from finetune.launch.follow import follow as job_follow
 from finetune.launch.follow.intake import feed
 from finetune.launch.follow.sync import last_uploaded_step
@@ -81,7 +84,7 @@ def start_from_the_shell(story, data):
     raw = make_config(BASE, data, watch__checkpoint_every=5, optim__epochs=5000).model_dump(exclude_none=True)
     config.write_text(yaml.safe_dump(raw))
     story.hub.jobs.hold.clear()
-    story.start = shell("start", config, "--on", "jobs", "--flavor", "cpu-basic", "--timeout", "90m")
+    story.start = here("start", config, "--on", "jobs", "--flavor", "cpu-basic", "--timeout", "90m")
     assert story.start.returncode == 0, story.start.stderr
     story.long = Run(story.owner.runs / story.start.stdout.strip())
     story.hub.fail("commit", path=story.long.id, status=503)
@@ -97,6 +100,15 @@ def stop_from_the_shell(story):
     story.stop = shell("stop", story.long.id)
     follower.join()
     story.status = json.loads(shell("status", story.long.id, "--json").stdout)
+
+
+def here(*words):
+    """The shell in this process: the job is told how often this process looks at a run."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_TOKEN", TOKEN)
+        code = main([*map(str, words)])
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 def shell(*words):

@@ -52,6 +52,7 @@ def test_the_result_itself_is_proved_by_its_logits(hub, publisher, trained, tiny
     assert found.ok and found.logits_max_difference is not None and found.prompts == 5
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["merged", "gguf"])
 def test_proved_again_when_what_was_built_is_gone_it_is_proved_as_well_and_a_fault_is_found(
     hub, finished, publisher, kind, monkeypatch
@@ -68,6 +69,7 @@ def test_proved_again_when_what_was_built_is_gone_it_is_proved_as_well_and_a_fau
     assert hashes_only.ok and hashes_only.sentence().endswith("match the files that were sent. No room.")
 
 
+@pytest.mark.ci
 def test_a_merged_model_that_answers_otherwise_than_base_and_adapter_is_noticed(hub, finished, publisher):
     assert publish_command(finished.id, REPO, False, False, publisher, what="merged") == 0
     weights = finished.model / "adapter_model.safetensors"

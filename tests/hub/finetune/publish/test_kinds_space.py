@@ -52,6 +52,7 @@ def started(folder, environment):
         child.stdout.close()
 
 
+@pytest.mark.ci
 def test_the_demo_starts_and_streams_what_the_adapter_writes(hub, finished, publisher, tiny_model, tmp_path):
     from gradio_client import Client
     from peft import PeftModel

@@ -102,6 +102,7 @@ def test_every_kind_with_a_card_of_its_run_shows_them(hub, finished, publisher, 
     assert ("before conversion to GGUF" in card) == (what == "gguf")
 
 
+@pytest.mark.ci
 def test_a_comparison_of_what_was_published_counts_and_so_does_a_copy_of_the_folder(
     hub, finished, publisher, compare, capfd, monkeypatch
 ):

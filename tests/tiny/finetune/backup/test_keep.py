@@ -55,6 +55,7 @@ def manifests(bucket):
     return sorted(bucket.rglob("*.json"))
 
 
+@pytest.mark.ci
 def test_a_stopped_run_goes_on_from_a_bucket_on_the_same_curve(owner, tiny_model, data, bucket, workspace):
     whole, stopped = make_run(owner, tiny_model, data), make_run(owner, tiny_model, data)
     go(whole, tiny_model)

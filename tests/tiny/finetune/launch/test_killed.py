@@ -120,6 +120,7 @@ def both(program, argument):
     return said
 
 
+@pytest.mark.ci
 def test_two_apps_import_the_same_file_and_have_one_dataset(owner, tmp_path):
     said = both(IMPORT, write_data(tmp_path / "data.json", 3000))
     (dataset,) = list_datasets(owner)
@@ -133,6 +134,7 @@ def end(run):
     return run.status().status
 
 
+@pytest.mark.ci
 def test_two_apps_start_a_run_each(owner, config):
     said = both(START, config)
     runs = list_runs(owner)

@@ -152,12 +152,14 @@ def _losses(run):
     return {step: event["loss"] for step, event in run.progress().train.items()}
 
 
+@pytest.mark.ci
 def test_as_many_processes_as_asked_for_know_each_other(story):
     run, seen = story
     assert len(seen["ranks"]) == 2
     assert {event["processes"] for event in run.events()[0] if event["type"] == "started"} == {2}
 
 
+@pytest.mark.ci
 def test_two_processes_learn_on_the_curve_of_one_sharded_or_not(story, alone):
     run, _ = story
     assert run.status().status == "done", run.log_tail()
@@ -171,6 +173,7 @@ def test_two_processes_learn_on_the_curve_of_one_sharded_or_not(story, alone):
         assert mine == pytest.approx(theirs, rel=1e-4)
 
 
+@pytest.mark.ci
 def test_sharded_weights_come_out_whole(story, alone):
     run, _ = story
     assert {path.name for path in run.model.iterdir()} == {path.name for path in alone.model.iterdir()}
@@ -180,18 +183,21 @@ def test_sharded_weights_come_out_whole(story, alone):
         torch.testing.assert_close(mine[name], theirs[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.ci
 def test_a_killed_process_ends_the_run_with_a_sentence(story):
     _, seen = story
     assert seen["lost"].status == "failed"
     assert "One of the 2 processes" in seen["lost"].error and "Resume" in seen["lost"].error
 
 
+@pytest.mark.ci
 def test_a_killed_worker_takes_its_processes_along(story):
     _, seen = story
     assert seen["left"] == []
     assert seen["killed"].status == "failed" and "Resume" in seen["killed"].error
 
 
+@pytest.mark.ci
 def test_all_processes_go_on_from_a_checkpoint_and_stop_at_one_step(story):
     run, seen = story
     began = seen["resumed"].started["step"]

@@ -74,6 +74,7 @@ def test_a_killed_run_is_kept_from_the_shell_and_is_done(owner, tiny_model, data
     assert main(["keep", run.id]) == 2 and "has finished and has a result" in capsys.readouterr().err
 
 
+@pytest.mark.ci
 def test_a_run_whose_loss_became_no_number_names_the_command_and_it_works(owner, tiny_model, data, monkeypatch):
     run = _made(owner, tiny_model, data, optim__epochs=6, watch__checkpoint_every=3)
     loss = RunTrainer.compute_loss

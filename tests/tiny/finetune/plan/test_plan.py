@@ -215,6 +215,7 @@ def fetch_tiny(model, owner):
     return fetch(resolve(parse(str(model), owner), owner).base, owner.token, owner=owner)
 
 
+@pytest.mark.ci
 def test_many_rows_are_planned_by_a_sample_of_all_parts(owner, tmp_path, tiny_model):
     """The long rows stand at the end: the first ones alone would say nothing of them."""
     rows = [{"prompt": "how long?", "completion": "and more " * (1 if row < 5000 else 9)} for row in range(6000)]

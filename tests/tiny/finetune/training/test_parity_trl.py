@@ -83,6 +83,7 @@ def test_supervised_fine_tuning_is_trls(owner, tiny_model, tmp_path):
     _assert_same("SFT", ours, theirs)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", ["sigmoid", "ipo"])
 def test_preference_learning_is_trls(owner, tiny_model, tmp_path, kind):
     config = staged(tiny_model, tmp_path, ("dpo",), **SETTINGS)

@@ -86,6 +86,7 @@ def test_a_checkpoint_that_was_being_written_is_left_aside(owner, tiny_model, da
     assert len(list(run.checkpoints.iterdir())) == 2
 
 
+@pytest.mark.ci
 def test_copied_with_its_data_a_run_goes_on_elsewhere(owner, tiny_model, data, tmp_path):
     run = make_run(owner, tiny_model, data)
     _go(run, tiny_model, _stop_at(run, 3))

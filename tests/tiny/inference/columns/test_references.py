@@ -144,6 +144,7 @@ def test_a_column_alone_writes_what_its_reference_writes(loaded, expected, line)
     assert result.columns[0].token_ids == expected(line, PROMPTS[1], 7)
 
 
+@pytest.mark.ci
 def test_the_cases_show_what_they_are_for(loaded, expected):
     """Knobs make a difference, and columns end early, at the length, and at different steps."""
     texts = {(line, prompt): expected(line, prompt, 0) for line in LINES for prompt in PROMPTS}
@@ -170,6 +171,7 @@ def test_the_groups_of_a_diverse_beam_are_those_of_its_reference(loaded):
     assert max(ended) > 1, "groups finish at different steps"
 
 
+@pytest.mark.ci
 def test_the_widths_of_a_dynamic_beam_are_those_of_its_reference(loaded):
     lines = {
         "dynamic_beam": (8, 2.5, 0.02, 3, 0.0),

