@@ -37,16 +37,17 @@ def run(parser: Callable[[], argparse.ArgumentParser], argv: list[str] | None) -
     """
     set_up()
     try:
-        try:
-            arguments = parser().parse_args(argv)
-            return int(arguments.run(arguments))
-        finally:
-            sys.stdout.flush()
+        arguments = parser().parse_args(argv)
+        code = int(arguments.run(arguments))
     except UserError as error:
         print(error, file=sys.stderr)
-        return BAD_INPUT
+        code = BAD_INPUT
     except KeyboardInterrupt:
-        return INTERRUPTED
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = 0
+    try:
+        sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return code

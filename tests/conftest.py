@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from core.runtime import no_bar_monitors
 from tests.tiny_model import make_tiny_model
-from tests.warm.start import VARIABLES, WarmPython
+from tests.warm.start import VARIABLES, WarmPython, start_cold
 
 no_bar_monitors()
 HERE = Path(__file__).parent
@@ -60,8 +60,7 @@ def workspace(tmp_path, monkeypatch):
 @pytest.fixture
 def cold(monkeypatch):
     """Child processes start as they do for users: a new Python each, which imports everything itself."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name)
+    start_cold(monkeypatch)
 
 
 @pytest.fixture

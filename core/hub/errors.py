@@ -78,11 +78,11 @@ class Refusal:
 def classify(error: BaseException) -> Refusal | None:
     """Return what an error of the Hub's client, or one of its causes, is; None if it has nothing to do with the Hub.
 
-    In the chain of causes, an answer of the Hub takes precedence over a lost connection, and that over a value that
-    could not be read.
+    In the chain of causes, an answer of the Hub takes precedence over a lost connection, that over another system
+    error, and that over a value that could not be read.
     """
     chain = list(_chain(error))
-    for look in (_answer, _lost, _unreadable):
+    for look in (_answer, _lost, _io, _unreadable):
         for cause in chain:
             found = look(cause)
             if found is not None:
@@ -183,16 +183,20 @@ def _subject(error: BaseException) -> str | None:
 
 
 def _lost(cause: BaseException) -> Refusal | None:
-    """Return the refusal for a network error; None for other errors, such as an OSError with a file name (a disk
-    error)."""
+    """Return the refusal for a network error; None for other errors."""
     import httpx2
 
     connected = not isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)
     reason = str(cause) or type(cause).__name__
     if isinstance(cause, httpx2.TransportError):
         return Refusal("lost", cause, reason=reason, from_client=True, uncertain=connected)
+    return Refusal("lost", cause, reason=reason) if isinstance(cause, ConnectionError) else None
+
+
+def _io(cause: BaseException) -> Refusal | None:
+    """Return the refusal for a system error that names no file, with no network error behind it; None for others."""
     if isinstance(cause, OSError) and cause.filename is None:
-        return Refusal("lost" if isinstance(cause, ConnectionError) else "io", cause, reason=reason)
+        return Refusal("io", cause, reason=str(cause) or type(cause).__name__)
     return None
 
 

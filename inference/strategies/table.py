@@ -241,6 +241,13 @@ class ColumnSpec:
         value, knob = self.knobs.get(name, ""), STRATEGIES[self.strategy].knob(name)
         return None if value == "" or knob is None or value == knob.neutral else float(value)
 
+    def has_effect(self, name: str) -> bool:
+        """Return whether a knob that is set changes anything: it is not neutral, and the knob that it belongs to is
+        not, either."""
+        knob = known_knobs()[name]
+        own = self.knobs.get(name, knob.neutral) != knob.neutral
+        return own and (not knob.belongs_to or self.has_effect(knob.belongs_to))
+
     def texts(self, name: str) -> list[str]:
         """Return the pieces of a knob such as `stop`; empty if it is not set."""
         return [piece for piece in pieces_of(str(self.knobs.get(name, ""))) if piece]

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 VARIABLES = ("TUNESCOPE_PYTHON", "PYTHON_EXEC")
@@ -15,6 +16,13 @@ sys.path.insert(0, {folder!r})
 import client
 client.main({address!r})
 """
+
+
+def start_cold(patch: Any) -> None:
+    """Let child processes start as they do for users: a new Python each, which imports everything itself. `patch` is a
+    `pytest.MonkeyPatch`."""
+    for name in VARIABLES:
+        patch.delenv(name)
 
 
 class WarmPython:

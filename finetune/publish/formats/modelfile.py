@@ -5,6 +5,7 @@ https://docs.ollama.com/modelfile
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,15 +73,15 @@ class Chat:
     stops: tuple[str, ...]
 
 
-def chat_of(tokenizer_folder: Path, end_ids: list[int]) -> Chat:
-    """Find the family that writes exactly what the chat template writes."""
+def chat_of(tokenizer_folder: Path, end_ids: list[int], texts: Sequence[str] = ()) -> Chat:
+    """Find the family that writes exactly what the chat template writes; `texts` are further texts to stop at."""
     from inference.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(tokenizer_folder)
     ends = [tokenizer.convert_ids_to_tokens(number) for number in end_ids]
     family = next((family for family in FAMILIES if _rendered(tokenizer, _TRIAL) == family.write(_TRIAL)), None)
     known = set(tokenizer.get_vocab())
-    stops = [*ends, *(stop for stop in (family.stops if family else ()) if stop in known)]
+    stops = [*ends, *(stop for stop in (family.stops if family else ()) if stop in known), *texts]
     system = _system(_rendered(tokenizer, _TRIAL[1:2]), family)
     return Chat(family, system, tuple(dict.fromkeys(stop for stop in stops if stop)))
 
@@ -131,7 +132,8 @@ def render(gguf: str, chat: Chat, sampling: dict[str, Value | None]) -> str:
 
 
 def parameters(column: ColumnSpec | None) -> dict[str, Value | None]:
-    """Return the parameters with which Ollama samples as a column does: greedy is its temperature 0.
+    """Return the parameters with which Ollama samples as a column does: greedy is its temperature 0. Texts at which the
+    column stops are parameters of their own (`chat_of`).
 
     Raises UserError for a strategy or a setting that it lacks.
     """
@@ -149,10 +151,9 @@ def parameters(column: ColumnSpec | None) -> dict[str, Value | None]:
 
 def _given(column: ColumnSpec) -> dict[str, Value]:
     """Return the column's settings that have an effect, as Ollama names them."""
-    knobs = known_knobs()
     if column.kind not in ("greedy", "sample"):
         raise UserError("kinds.not_in_ollama", value=column.strategy)
-    given = {name: value for name, value in column.knobs.items() if value != knobs[name].neutral}
+    given = {name: value for name, value in column.knobs.items() if name != "stop" and column.has_effect(name)}
     lacking = [name for name in given if name not in _OLLAMA_NAMES]
     if lacking:
         known = ", ".join(_OLLAMA_NAMES)

@@ -26,7 +26,8 @@ def prepare(request: Request) -> PreparedBuild:
     """Prepare the files. Raises UserError for a family other than Llama and Qwen, an unknown tokenizer or type, a
     preset that Ollama lacks, and as merging does."""
     types, name = request.options.gguf_types(), request.options.file_name(request.run.id)
-    sampling = modelfile.parameters(presets.first(request.options.columns))
+    column = presets.first(request.options.columns)
+    sampling, texts = modelfile.parameters(column), column.texts("stop") if column else []
     source = trained(request.run, request.owner, request.progress, request.stop)
     plan = lora_delta.plan(source.base, source.adapter)
     plan = replace(plan, parts=[replace(part, dtype="F32") for part in plan.parts])
@@ -37,7 +38,7 @@ def prepare(request: Request) -> PreparedBuild:
     def write(folder: Path, progress: BuildProgress) -> dict[str, Any]:
         for kind in types:
             gguf_model.write(folder / f"{name}-{kind}.gguf", outputs[kind], header, kind, progress)
-        chat = modelfile.chat_of(source.tokenizer, _ends(source, header.config))
+        chat = modelfile.chat_of(source.tokenizer, _ends(source, header.config), texts)
         write_file(folder / "Modelfile", modelfile.render(f"{name}-{types[-1]}.gguf", chat, sampling))
         facts: dict[str, Any] = {
             "family": header.family,

@@ -32,9 +32,7 @@ def _given(spec: ColumnSpec) -> dict[str, Any]:
     """Return the column's settings as `generate` names them. Raises UserError for one that `generate` lacks and that
     has an effect."""
     knobs = known_knobs()
-    lacking = [
-        name for name, value in spec.knobs.items() if not knobs[name].generate_name and value != knobs[name].neutral
-    ]
+    lacking = [name for name in spec.knobs if not knobs[name].generate_name and spec.has_effect(name)]
     if lacking:
         raise UserError("kinds.setting_not_in_generate", value=spec.name, names=", ".join(lacking))
     return {knobs[name].generate_name: value for name, value in spec.knobs.items() if knobs[name].generate_name}

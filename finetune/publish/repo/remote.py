@@ -113,7 +113,10 @@ def check_card(text: str, to: Destination, owner: Owner, stop: threading.Event |
             hf_raise_for_status(response)
         answer = response.json()
         if response.status_code == 400:
-            reason = "; ".join(str(error["message"]) for error in answer.get("errors", [])) or str(answer.get("error"))
+            if not isinstance(answer, dict):
+                raise ValueError("Malformed response from server")
+            errors = [error for error in answer.get("errors", []) if isinstance(error, dict)]
+            reason = "; ".join(str(error.get("message")) for error in errors) or str(answer.get("error"))
             raise UserError("publish.card_refused", reason=clean(reason, owner))
 
     retries.again(check, stop)

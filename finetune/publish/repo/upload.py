@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
 
 _TELL_EVERY = 1 << 20
+_DECIDED = {"path", "uploadMode", "shouldIgnore"}
+"""What the Hub says of each file before an upload."""
 _LARGE, _SURELY_LARGE = re.compile(r".+\.(safetensors|gguf|parquet|arrow|bin|model)"), 1 << 20
 
 
@@ -117,9 +119,10 @@ def _large(added: "list[CommitOperationAdd]", url: str, params: dict[str, str], 
     response = get_session().post(url, json={"files": files}, params=params, headers=headers)
     hf_raise_for_status(response)
     answer = response.json()
-    if not isinstance(answer, dict) or not isinstance(answer.get("files"), list):
+    found = answer.get("files") if isinstance(answer, dict) else None
+    if not isinstance(found, list) or not all(isinstance(file, dict) and file.keys() >= _DECIDED for file in found):
         raise ValueError("Malformed response from server")
-    return {file["path"] for file in answer["files"] if file["uploadMode"] == "lfs" and not file["shouldIgnore"]}
+    return {file["path"] for file in found if file["uploadMode"] == "lfs" and not file["shouldIgnore"]}
 
 
 def _addition(file: PlannedFile, tell: PushProgress) -> "CommitOperationAdd":

@@ -19,6 +19,8 @@ def end(arguments):
     if arguments.how == "interrupted":
         raise KeyboardInterrupt
     print("line\\n" * 100_000 if arguments.how == "long" else "line")
+    if arguments.how == "late":
+        raise UserError("core.no_run", value="r1")
     return 3
 
 def parser():
@@ -60,11 +62,11 @@ def test_ctrl_c_is_code_130_without_a_traceback():
     assert (done.returncode, done.stderr) == (130, "")
 
 
-@pytest.mark.parametrize("how", ["long", "short"])
-def test_a_reader_that_has_seen_enough_is_no_error(how):
-    """What is long breaks the pipe while it is printed, what is short when all is printed."""
+@pytest.mark.parametrize(("how", "code", "sentences"), [("long", 0, 0), ("short", 3, 0), ("late", 2, 1)])
+def test_a_reader_that_has_seen_enough_is_no_error(how, code, sentences):
+    """What is long breaks the pipe while it is printed, what is short when all is printed and the code is known."""
     done = ended("-c", PROGRAM, how, stdout=closed_pipe())
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, sentences)
 
 
 def test_so_it_is_with_a_real_command():

@@ -30,6 +30,7 @@ from tests.fixtures.before_move import CONFIG, REPO, Before
 from tests.hub.conftest import speak_to
 from tests.hub.standin import TOKEN, USER, HubStandIn
 from tests.rules.source import PACKAGES, ROOT
+from tests.warm.start import start_cold
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +231,7 @@ def story(before, tiny_model, tmp_path_factory):
         speak_to(hub, patch, place / "hf-home")
         patch.setenv("TUNESCOPE_HOME", str(place / "home"))
         patch.setenv("TUNESCOPE_CACHE", str(place / "cache"))
+        start_cold(patch)
         before.copy_workspace(place / "home")
         before.fill_hub(hub, tiny_model)
         owner = Owner("local", TOKEN)

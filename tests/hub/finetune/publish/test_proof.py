@@ -23,6 +23,12 @@ from tests.processes import command_of
 from tests.refusals import refused
 
 
+@pytest.mark.ci
+def test_a_python_that_imports_everything_itself_proves_a_push(hub, finished, publisher, cold):
+    pushed = publish(finished, publisher)
+    assert prove(finished, REPO, pushed.commit, publisher).ok
+
+
 def test_a_push_is_proved_in_a_fresh_process_that_keeps_the_token_to_itself(hub, finished, publisher):
     pushed = publish(finished, publisher)
     hub.requests.clear()

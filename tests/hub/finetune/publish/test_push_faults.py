@@ -166,6 +166,7 @@ def test_a_refusal_at_the_first_question_is_a_sentence(hub, finished, publisher,
     ("pattern", "kind", "answer", "code", "word"),
     [
         (r"/api/models/.*/preupload/.*", "preupload", b"<html>Please sign in</html>", "publish.strange", "HF_ENDPOINT"),
+        (r"/api/models/.*/preupload/.*", "preupload", b'{"files": [{"path": "a"}]}', "publish.strange", "HF_ENDPOINT"),
         (r"/api/validate-yaml", "validate", b"<html>Please sign in</html>", "publish.strange", "HF_ENDPOINT"),
         (r"/api/models/.*/commit/.*", "commit", b"<html>Wait</html>", "publish.strange", "HF_ENDPOINT"),
         (r"/.*/objects/batch", "lfs_batch", b"{}", "publish.strange", "HF_ENDPOINT"),

@@ -135,7 +135,7 @@ def end(run):
 
 
 @pytest.mark.ci
-def test_two_apps_start_a_run_each(owner, config):
+def test_two_apps_start_a_run_each(owner, config, cold):
     said = both(START, config)
     runs = list_runs(owner)
     assert {run.id for run in runs} == set(said) and len(runs) == 2

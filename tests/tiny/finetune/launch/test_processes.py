@@ -60,10 +60,9 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, tiny_model):
     folder = tmp_path_factory.mktemp("processes")
-    before = os.environ.get("TUNESCOPE_HOME")
-    os.environ["TUNESCOPE_HOME"] = str(folder / "home")
-    yield Place(folder, tiny_model)
-    os.environ["TUNESCOPE_HOME"] = before or ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNESCOPE_HOME", str(folder / "home"))
+        yield Place(folder, tiny_model)
 
 
 @pytest.fixture(autouse=True)
@@ -247,7 +246,7 @@ def test_more_processes_than_devices_are_refused(place, monkeypatch, device, par
 
 @pytest.mark.ci
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
-def test_stages_on_two_processes_have_the_curve_of_one(place, tmp_path, sharding):
+def test_stages_on_two_processes_have_the_curve_of_one(place, tmp_path, sharding, cold):
     """Text in packed rows, answers, preferences with the reference's share of each process; full weights."""
     more = dict(method="full", optim__learning_rate=0.002, optim__batch_size=5, optim__epochs=2)
     objectives = ("pretrain", "sft", "dpo")

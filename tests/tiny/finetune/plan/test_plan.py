@@ -119,7 +119,7 @@ def test_other_ways_to_train_are_tried_out_too(owner, tmp_path, tiny_model, chan
 
 
 @pytest.mark.ci
-def test_stages_are_planned_together(owner, tmp_path, tiny_model):
+def test_stages_are_planned_together(owner, tmp_path, tiny_model, cold):
     texts, pairs = tmp_path / "texts.jsonl", tmp_path / "pairs.jsonl"
     texts.write_text("".join(json.dumps({"text": f"the number {row} " * 9}) + "\n" for row in range(30)))
     answers = {side: [{"role": "assistant", "content": side}] for side in ("chosen", "rejected")}

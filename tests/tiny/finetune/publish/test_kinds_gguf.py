@@ -252,6 +252,7 @@ def test_ollama_draws_as_the_column_does():
     greedy = modelfile.parameters(parse_column("greedy repetition_penalty=1.2"))
     assert (greedy["temperature"], greedy["repeat_penalty"], greedy["repeat_last_n"]) == (0, 1.2, -1)
     assert modelfile.parameters(parse_column("nucleus seed=7"))["seed"] == 7
+    assert modelfile.parameters(parse_column("greedy stop=END")) == modelfile.parameters(parse_column("greedy"))
     assert say("kinds.title.gguf").startswith("GGUF")
 
 
@@ -261,7 +262,6 @@ def test_ollama_draws_as_the_column_does():
         ("beam num_beams=4", "kinds.not_in_ollama", "beam"),
         ("typical typical_p=0.6", "kinds.setting_not_in_ollama", "typical_p"),
         ("nucleus xtc_probability=0.5", "kinds.setting_not_in_ollama", "xtc_probability"),
-        ("greedy stop=END", "kinds.setting_not_in_ollama", "stop"),
     ],
 )
 def test_what_ollama_lacks_is_refused_before_anything_is_written(column, code, word):

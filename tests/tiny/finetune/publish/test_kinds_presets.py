@@ -50,6 +50,12 @@ def test_a_setting_that_generate_lacks_is_refused_by_name(setting):
     assert setting.partition("=")[0] in said
 
 
+def test_a_knob_without_the_one_it_belongs_to_changes_nothing_and_is_not_refused():
+    assert presets.generation_config(parse_column("nucleus dry_base=2")) == presets.generation_config(
+        parse_column("nucleus")
+    )
+
+
 @pytest.mark.parametrize("column", COLUMNS)
 def test_a_preset_read_back_writes_the_tokens_of_its_column(owner, tiny_model, loaded, tmp_path, column):
     import torch

@@ -36,6 +36,14 @@ def test_json_prints_one_object_and_nothing_else(tiny_model):
     assert result["forwards"] <= max(len(column["token_ids"]) for column in result["columns"]) <= 9
 
 
+@pytest.mark.ci
+def test_a_python_that_imports_everything_itself_prints_the_same(tiny_model, cold):
+    arguments = ["--model", tiny_model, "--prompt", "tea?", "--columns", "greedy", "--max-new-tokens", 5, "--json"]
+    done = _child(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(json.loads(done.stdout)["columns"][0]["token_ids"]) <= 5
+
+
 def test_text_streams_one_column_under_the_other(tiny_model, capfd):
     arguments = ["--model", str(tiny_model), "--prompt", "tea?", "--columns", "greedy", "beam", "--max-new-tokens", "9"]
     assert main(["compare", *arguments]) == 0

@@ -165,7 +165,7 @@ def start_process(source):
 
 
 @pytest.mark.ci
-def test_killed_in_the_middle_its_children_end_and_of_the_next_two_at_once_one_makes_it(cache, index, source):
+def test_killed_in_the_middle_its_children_end_and_of_the_next_two_at_once_one_makes_it(cache, index, source, cold):
     index.hold.set()
     process = start_process(source)
     while not index.downloads:

@@ -122,6 +122,20 @@ def test_the_answer_of_the_hub_counts_more_than_what_came_of_it():
         assert classify(error).status == 503
 
 
+def test_a_lost_connection_counts_more_than_the_error_that_it_became():
+    """`hf_hub_download` raises a LocalEntryNotFoundError, which is an OSError, from the network's error."""
+    try:
+        try:
+            raise httpx2.ConnectError("refused")
+        except httpx2.ConnectError as cause:
+            raise errors.LocalEntryNotFoundError("not here") from cause
+    except errors.LocalEntryNotFoundError as error:
+        assert classify(error).kind == "lost"
+        with pytest.raises(UserError) as said, job_api.in_words(OWNER, "jobs"):
+            raise error
+    assert said.value.code == "job.unreachable"
+
+
 AREAS = {
     "publish": refusals._SENTENCES,
     "job": job_api._SENTENCES,
