@@ -38,16 +38,21 @@ def run(parser: Callable[[], argparse.ArgumentParser], argv: list[str] | None) -
     set_up()
     try:
         arguments = parser().parse_args(argv)
-        code = int(arguments.run(arguments))
+        return int(arguments.run(arguments))
     except UserError as error:
         print(error, file=sys.stderr)
-        code = BAD_INPUT
+        return BAD_INPUT
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
-        code = 0
+        return 0
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write what stdout still holds; where nobody reads it, drop it, so that the exit code stays."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code

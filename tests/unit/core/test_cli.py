@@ -69,6 +69,11 @@ def test_a_reader_that_has_seen_enough_is_no_error(how, code, sentences):
     assert (done.returncode, len(done.stderr.splitlines())) == (code, sentences)
 
 
+def test_so_it_is_with_help():
+    done = ended("-c", PROGRAM, "--help", stdout=closed_pipe())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_so_it_is_with_a_real_command():
     done = ended("-m", "finetune", "preset", stdout=closed_pipe())
     assert (done.returncode, done.stderr) == (0, "")

@@ -227,6 +227,7 @@ def test_a_template_goes_into_the_modelfile_only_where_it_writes_the_same(tiny_m
     tokenizer = make_tiny_tokenizer()
     chat = modelfile.chat_of(tiny_model, [1])
     assert chat.family.key == "chatml" and chat.system is None and chat.stops == ("<|im_end|>",)
+    assert modelfile.chat_of(tiny_model, [1], ["END"]).stops == ("<|im_end|>", "END")
     unasked = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are Tea.<|im_end|>\n{% endif %}"
     tokenizer.chat_template = unasked + tokenizer.chat_template
     tokenizer.save_pretrained(tmp_path / "unasked")
